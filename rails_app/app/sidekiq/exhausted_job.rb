@@ -1,0 +1,15 @@
+# frozen_string_literal: true
+
+# Says goodbye when its last attempt has failed.
+class ExhaustedJob
+  include Sidekiq::Job
+  sidekiq_options retry: 0
+
+  sidekiq_retries_exhausted do |job, error|
+    LedgerEntry.record("exhausted", job, note: error.message)
+  end
+
+  def perform(*)
+    raise "out of attempts"
+  end
+end

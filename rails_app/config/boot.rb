@@ -1,0 +1,14 @@
+# frozen_string_literal: true
+
+# Without a lock file there is no bundle: the gems installed on the machine are used.
+# A team runs `bundle install` once, and the bundle holds from then on.
+ENV["BUNDLE_GEMFILE"] ||= File.expand_path("../Gemfile", __dir__)
+if File.exist?("#{ENV["BUNDLE_GEMFILE"]}.lock")
+  require "bundler/setup"
+else
+  ENV.delete("BUNDLE_GEMFILE")
+end
+
+# Rails uses both without requiring them: Bundler brings Pathname, and older concurrent-ruby brought Logger.
+require "logger"
+require "pathname"

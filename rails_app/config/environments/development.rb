@@ -1,0 +1,7 @@
+# frozen_string_literal: true
+
+Rails.application.configure do
+  config.eager_load = false
+  config.consider_all_requests_local = true
+  config.log_level = ENV.fetch("RAILS_LOG_LEVEL", "info").to_sym
+end

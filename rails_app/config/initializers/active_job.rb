@@ -1,0 +1,3 @@
+# frozen_string_literal: true
+
+Rails.application.config.active_job.custom_serializers << MoneySerializer
