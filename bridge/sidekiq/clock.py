@@ -1,0 +1,44 @@
+"""The two units of a payload's timestamps.
+
+Sidekiq 6 and 7 write float seconds, 8 writes integer milliseconds and tells the two apart by their JSON type. Scores of
+sets, ``beat`` and ``started_at`` are float seconds in every version and need nothing from here.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import Any
+
+#: An integer above this is milliseconds (as seconds it would be the year 5138). Sidekiq 8 takes any integer as
+#: milliseconds, 6 and 7 as seconds; both are right for what they wrote themselves.
+_MILLISECONDS_ABOVE = 10**11
+
+
+class Timestamps(enum.Enum):
+    """How new timestamps are written; every unit is read."""
+
+    SECONDS = "seconds"
+    MILLISECONDS = "milliseconds"
+
+    def stamp(self, now_seconds: float) -> float | int:
+        """The JSON value for an epoch time: a float (never an int) of seconds, or an int of milliseconds."""
+        if self is Timestamps.MILLISECONDS:
+            return int(now_seconds * 1000)
+        return float(now_seconds)
+
+
+def seconds(value: Any) -> float | None:
+    """Epoch seconds of a timestamp that any Sidekiq version wrote; None for what is no timestamp."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return _integer_seconds(value)
+
+
+def _integer_seconds(value: int) -> float | None:
+    try:
+        return value / 1000 if value > _MILLISECONDS_ABOVE else float(value)
+    except OverflowError:  # an integer beyond the range of floats is no time
+        return None
