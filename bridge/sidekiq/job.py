@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.errors import InvalidPayload
@@ -24,8 +24,8 @@ _JID_BYTES = 12
 class SidekiqJob:
     """One job. ``raw`` is the truth and what goes back to Redis; ``fields`` is for reading only."""
 
-    raw: bytes
-    fields: Mapping[str, Any]
+    raw: bytes = field(repr=False)
+    fields: Mapping[str, Any] = field(repr=False)
     ruby_only: bool = False
     """Python's parser refuses these bytes and Ruby's accepts them: ``fields`` is readable but not exact."""
 

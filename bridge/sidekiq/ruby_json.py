@@ -23,7 +23,7 @@ STRING = rb'"[^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*+"'
 COMMENT = rb"/\*(?s:.*?)\*/|//[^\n]*+\n"
 
 _STRING_OR_COMMENT = re.compile(f'({STRING.decode()})|({COMMENT.decode()})|(["/])')
-_BRACKET = re.compile(STRING + rb"|" + COMMENT + rb"|([\[{])|([\]}])")
+_BRACKET = re.compile(STRING + rb"|" + COMMENT + rb'|([\[{])|([\]}])|(["/])')
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrtu])|\\(.)', re.DOTALL)
 
 
@@ -113,4 +113,6 @@ def _nesting(raw: bytes) -> int:
             deepest = max(deepest, depth)
         elif bracket[2]:
             depth -= 1
+        elif bracket[3]:  # going on would look for the end of each such comment again
+            raise MalformedPayload(f"unfinished string or comment at byte {bracket.start()}")
     return deepest

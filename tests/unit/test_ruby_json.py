@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bridge.errors import MalformedPayload
+from bridge.sidekiq import ruby_json
+
+RUBY = shutil.which("ruby")
+
+JUDGE = r"""
+$stdout.sync = true
+while (line = gets)
+  text = line.unpack1("m").force_encoding("UTF-8")
+  begin
+    value = JSON.parse(text)
+    again = JSON.generate([value]) rescue "unwritable"
+    puts "accepted\t" + [again].pack("m0")
+  rescue JSON::ParserError
+    puts "refused\t"
+  end
+end
+"""
+
+
+class Ruby:
+    """A real ``JSON.parse`` on the other end of a pipe."""
+
+    def __init__(self) -> None:
+        command = [str(RUBY), "-rjson", "-e", JUDGE]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def parse(self, raw: bytes) -> tuple[bool, bytes]:
+        """Accepted or not, and what Ruby writes for ``[value]``."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(base64.b64encode(raw) + b"\n")
+        self.process.stdin.flush()
+        verdict, _, text = self.process.stdout.readline().partition(b"\t")
+        return verdict == b"accepted", base64.b64decode(text)
+
+    def close(self) -> None:
+        self.process.communicate(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def ruby() -> Iterator[Ruby]:
+    if RUBY is None:
+        pytest.skip("no ruby on this machine")
+    judge = Ruby()
+    yield judge
+    judge.close()
+
+
+def python_parse(raw: bytes) -> tuple[bool, Any]:
+    try:
+        return True, ruby_json.parse(raw)[0]
+    except MalformedPayload:
+        return False, None
+
+
+TOKENS = [
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b'"a"',
+    b'"',
+    b"\\",
+    b"\\u",
+    b"00e9",
+    b"ZZZZ",
+    b"1",
+    b"0",
+    b"-",
+    b".",
+]
+TOKENS += [
+    b"e",
+    b"E+",
+    b"/*",
+    b"*/",
+    b"//",
+    b"\n",
+    b" ",
+    b"\t",
+    b"\xff",
+    b"\xc3\xa9",
+    b"\x00",
+    b"\x0b",
+    b"\x7f",
+    b"\xef\xbb\xbf",
+]
+TOKENS += [
+    b"NaN",
+    b"Infinity",
+    b"null",
+    b"true",
+    b"*",
+    b"/",
+    b"x",
+    b'"\\q"',
+    b'"\\u0041"',
+    b'"b":',
+    b'"a":1',
+    b"[1]",
+    b"/**/",
+]
+soup = st.lists(st.sampled_from(TOKENS), max_size=12).map(b"".join)
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    raw = json.dumps(draw(documents), ensure_ascii=draw(st.booleans()) or True).encode()
+    place = draw(st.integers(0, len(raw)))
+    cut = draw(st.integers(0, 2))
+    return raw[:place] + draw(st.sampled_from(TOKENS)) + raw[place + cut :]
+
+
+def is_lone_surrogate_escape(raw: bytes) -> bool:
+    """json 2.6 refuses a high surrogate that too little text follows; later versions take it, and so do we."""
+    return (
+        b"\\ud8" in raw.lower()
+        or b"\\ud9" in raw.lower()
+        or b"\\uda" in raw.lower()
+        or b"\\udb" in raw.lower()
+    )
+
+
+@settings(max_examples=1500, deadline=None)
+@given(raw=soup | damaged())
+@example(raw=b"")
+@example(raw=b" 1 ")
+@example(raw=b"1//x")
+@example(raw=b"1//x\n")
+@example(raw=b"01")
+@example(raw=b"-0")
+@example(raw=b"1e400")
+@example(raw=b"[1,]")
+@example(raw=b"[-Infinity]")
+@example(raw=b'"\\q"')
+@example(raw=b'"\\uZZZZabcdefgh"')
+@example(raw=b'"a\\\tb"')
+@example(raw=b'"a\x01b"')
+@example(raw=b'"a/*\x01*/"')
+@example(raw=b'"\xff"')
+@example(raw=b'"\\\xc3\xa9"')
+@example(raw=b"\xef\xbb\xbf{}")
+@example(raw=b"1\x00")
+@example(raw=b'{"a":1,"a":2}')
+@example(raw=b"[" * 100 + b"]" * 100)
+@example(raw=b"[" * 101 + b"]" * 101)
+@example(raw=b'{"a":[' * 50 + b"]}" * 50)
+@example(raw=b'{"a":[' * 50 + b"[]" + b"]}" * 50)
+@example(raw=b'["' + b"[" * 300 + b'"]')
+def test_what_ruby_accepts_is_accepted_and_what_it_refuses_is_refused(ruby: Ruby, raw: bytes) -> None:
+    accepted_by_ruby, written_by_ruby = ruby.parse(raw)
+    accepted, value = python_parse(raw)
+    if is_lone_surrogate_escape(raw):
+        assert accepted or not accepted_by_ruby
+        return
+    assert accepted == accepted_by_ruby
+    if accepted and written_by_ruby != b"unwritable":
+        assert json.loads(written_by_ruby) == [value]
+
+
+@settings(max_examples=200, deadline=None)
+@given(document=documents)
+def test_what_is_written_here_ruby_reads_as_the_same_value(ruby: Ruby, document: Any) -> None:
+    accepted, written = ruby.parse(ruby_json.encode_value(document))
+    assert accepted and json.loads(written) == [document]
+
+
+def test_integers_beyond_pythons_digit_limit_are_readable_text() -> None:
+    digits = "9" * 5000
+    assert ruby_json.parse(f'{{"a":{digits}}}'.encode()) == ({"a": digits}, True)
+
+
+def test_invalid_utf8_and_comments_are_read_as_ruby_only() -> None:
+    assert ruby_json.parse(b'{"a":/* why */"\xff"}') == ({"a": "\udcff"}, True)
+
+
+def test_a_standard_payload_is_not_ruby_only() -> None:
+    assert ruby_json.parse(b' {"a":1.0}\n') == ({"a": 1.0}, False)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"[" * 100_000, b'["' * 60_000, b"[" * 200 + b"/* " * 100_000, b'{"a":' * 5000]
+)
+def test_hostile_nesting_is_refused_quickly_and_without_recursion(raw: bytes) -> None:
+    with pytest.raises(MalformedPayload):
+        ruby_json.parse(raw)
+
+
+def test_payloads_are_written_compact_unescaped_and_on_one_line() -> None:
+    assert (
+        ruby_json.encode({"a": ["é\n", 1.0, 10**30]})
+        == '{"a":["é\\n",1.0,1000000000000000000000000000000]}'.encode()
+    )
+
+
+def test_lone_surrogates_are_written_as_escapes_that_every_parser_takes() -> None:
+    written = ruby_json.encode({"a": "\ud800-\udcff"})
+    assert written == b'{"a":"\\ud800-\\udcff"}'
+    assert json.loads(written) == {"a": "\ud800-\udcff"}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_json_does_not_have_are_refused(number: float) -> None:
+    with pytest.raises(ValueError):
+        ruby_json.encode({"a": number})
