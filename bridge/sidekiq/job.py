@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,11 @@ class SidekiqJob:
         if not isinstance(value, dict):
             raise InvalidPayload(f"a job is a JSON object, this is {_json_type(value)}")
         return cls(raw, value, ruby_only)
+
+    @classmethod
+    def unreadable(cls, raw: bytes) -> SidekiqJob:
+        """What stands in for bytes that ``parse`` refused, so that they too can be settled: a job without fields."""
+        return cls(raw, {})
 
     @property
     def jid(self) -> str | None:
@@ -108,6 +114,8 @@ class SidekiqJob:
     def retry_count(self) -> int | None:
         """Failures so far minus one; None before the first. -1 occurs: the Web UI's "Retry now" counts down."""
         value = self.fields.get("retry_count")
+        if isinstance(value, float) and math.isfinite(value):
+            return int(value)
         return value if type(value) is int else None
 
     @property
@@ -165,7 +173,9 @@ def new_jid(random_bytes: bytes) -> str:
     return random_bytes.hex()
 
 
-def invalid_entry(raw: bytes, queue: str, reason: str, now: float, timestamps: Timestamps) -> bytes:
+def invalid_entry(
+    raw: bytes, queue: str, reason: str, now: float, timestamps: Timestamps = Timestamps.SECONDS
+) -> bytes:
     """What is buried in place of JSON that is not an object: a whole job entry, which Sidekiq's pages can show.
 
     The original is kept whole in ``args``. The jid is made of the bytes and the time, so that the entry can be opened.

@@ -56,6 +56,11 @@ def test_check_38_what_ruby_cannot_parse_is_malformed(raw: bytes) -> None:
         SidekiqJob.parse(raw)
 
 
+def test_bytes_that_cannot_be_read_still_make_something_to_settle() -> None:
+    unreadable = SidekiqJob.unreadable(b'{"class":')
+    assert (unreadable.raw, unreadable.jid, unreadable.display_class) == (b'{"class":', None, None)
+
+
 @pytest.mark.parametrize("raw", [b"123", b"[]", b"null", b'"text"', b"true", b"1.5"])
 def test_check_39_json_that_is_not_an_object_is_invalid(raw: bytes) -> None:
     with pytest.raises(InvalidPayload):
@@ -109,7 +114,7 @@ def test_text_with_lone_surrogates_can_be_encoded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"), [(0, 0), (-1, -1), (None, None), (True, None), ("3", None), (2.0, None)]
+    ("count", "expected"), [(0, 0), (-1, -1), (None, None), (True, None), ("3", None), (2.0, 2)]
 )
 def test_retry_count_is_an_integer_or_none(count: Any, expected: int | None) -> None:
     assert job(retry_count=count).retry_count == expected
