@@ -1,0 +1,139 @@
+"""Sidekiq's Metrics page: counts, run time and a histogram for each job class.
+
+Follows ``metrics/tracking.rb`` and ``metrics/shared.rb``, 7.0 to 8.1. Sidekiq 7 and 8 name their keys differently and
+neither reads the other's. The time of a key is that of the flush, not of the job.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from bridge.sidekiq import keys
+
+#: Upper limits (exclusive, ms) of the first 25 of 26 buckets; the last one is open.
+# fmt: off
+BUCKET_LIMITS_MS = (
+    20, 30, 45, 65, 100, 150, 225, 335, 500, 750, 1_100, 1_700, 2_500, 3_800, 5_750, 8_500, 13_000, 20_000, 30_000,
+    45_000, 65_000, 100_000, 150_000, 225_000, 335_000,
+)
+# fmt: on
+
+_SHORT_TTL_SECONDS = 8 * 3_600
+_LONG_TTL_SECONDS = 72 * 3_600
+
+Command = tuple[str | int, ...]
+"""One Redis command with its arguments, for a pipeline's ``execute_command(*command)``."""
+
+
+class MetricsFamily(enum.Enum):
+    """Whose Metrics page is written for; Sidekiq 6 has none."""
+
+    NONE = "none"
+    SEVEN = "7"
+    EIGHT = "8"
+    BOTH = "both"
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What happened to one class since the last flush."""
+
+    processed: int = 0
+    failed: int = 0
+    ms: int = 0
+    histogram: list[int] = field(default_factory=lambda: [0] * (len(BUCKET_LIMITS_MS) + 1))
+
+    def add(self, other: _Tally) -> None:
+        self.processed += other.processed
+        self.failed += other.failed
+        self.ms += other.ms
+        self.histogram = [mine + theirs for mine, theirs in zip(self.histogram, other.histogram, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """What one flush writes: the commands, and what ``merge_back`` needs when they could not be sent."""
+
+    commands: tuple[Command, ...]
+    tallies: Mapping[str, _Tally] = field(repr=False)
+
+
+class JobMetrics:
+    """Collects results from any thread until the next beat flushes them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tallies: dict[str, _Tally] = {}
+
+    def record(self, job_class: str, elapsed_ms: int, failed: bool) -> None:
+        """Count one run. ``job_class`` is ``wrapped`` or else ``class``; a failure adds neither time nor histogram."""
+        with self._lock:
+            tally = self._tallies.get(job_class)
+            if tally is None:
+                tally = self._tallies[job_class] = _Tally()
+            tally.processed += 1
+            if failed:
+                tally.failed += 1
+                return
+            tally.ms += elapsed_ms
+            tally.histogram[bisect_right(BUCKET_LIMITS_MS, elapsed_ms)] += 1
+
+    def drain(self, now: float, family: MetricsFamily) -> Flush:
+        """Take everything recorded so far, as commands for the minute of ``now`` (epoch seconds)."""
+        with self._lock:
+            tallies, self._tallies = self._tallies, {}
+        return Flush(tuple(_commands(tallies, datetime.fromtimestamp(now, UTC), family)), tallies)
+
+    def merge_back(self, flush: Flush) -> None:
+        """Take back a flush that Redis did not accept; it goes out with the next."""
+        with self._lock:
+            for job_class, tally in flush.tallies.items():
+                self._tallies.setdefault(job_class, _Tally()).add(tally)
+
+
+def _commands(tallies: Mapping[str, _Tally], time: datetime, family: MetricsFamily) -> Iterator[Command]:
+    # A "|" in a class name would break the reader of every class: Ruby has no such class, so it is left out.
+    shown = {job_class: tally for job_class, tally in tallies.items() if "|" not in job_class}
+    if not shown:
+        return
+    if family in (MetricsFamily.SEVEN, MetricsFamily.BOTH):
+        yield from _seven(shown, time)
+    if family in (MetricsFamily.EIGHT, MetricsFamily.BOTH):
+        yield from _eight(shown, time)
+
+
+def _seven(tallies: Mapping[str, _Tally], time: datetime) -> Iterator[Command]:
+    yield from _counts(keys.metrics_minute_7(time), tallies, _SHORT_TTL_SECONDS)
+    for job_class, tally in tallies.items():
+        yield from _histogram(keys.histogram_7(job_class, time), tally)
+
+
+def _eight(tallies: Mapping[str, _Tally], time: datetime) -> Iterator[Command]:
+    yield from _counts(keys.metrics_minute_8(time), tallies, _SHORT_TTL_SECONDS)
+    yield from _counts(keys.metrics_ten_minutes_8(time), tallies, _LONG_TTL_SECONDS)
+    for job_class, tally in tallies.items():
+        yield from _histogram(keys.histogram_8(job_class, time), tally)
+
+
+def _counts(key: str, tallies: Mapping[str, _Tally], ttl_seconds: int) -> Iterator[Command]:
+    for job_class, tally in tallies.items():
+        for name, count in (("ms", tally.ms), ("p", tally.processed), ("f", tally.failed)):
+            if count:
+                yield "HINCRBY", key, f"{job_class}|{name}", count
+    yield "EXPIRE", key, ttl_seconds
+
+
+def _histogram(key: str, tally: _Tally) -> Iterator[Command]:
+    """26 counters of 16 bits in one string, which stay at 65,535 instead of starting again at 0."""
+    increments: list[str | int] = []
+    for index, count in enumerate(tally.histogram):
+        if count:
+            increments += ["INCRBY", "u16", f"#{index}", count]
+    if increments:
+        yield "BITFIELD", key, "OVERFLOW", "SAT", *increments
+        yield "EXPIRE", key, _SHORT_TTL_SECONDS
