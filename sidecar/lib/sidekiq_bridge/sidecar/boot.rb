@@ -1,0 +1,66 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/sidekiq_yaml"
+
+module SidekiqBridge
+  module Sidecar
+    # Loads the app as `sidekiq -r` would, so that the app takes this process for a Sidekiq process.
+    class Boot
+      OLDEST_SIDEKIQ = "6.4"
+
+      def initialize(settings)
+        @settings = settings
+      end
+
+      def call
+        load_sidekiq
+        apply_options
+        rails? ? load_rails : load_file
+        prepare_sidekiq
+      end
+
+      private
+
+      # Before the app's initializers: Sidekiq.server? is "is Sidekiq::CLI defined", and the app configures itself by it.
+      def load_sidekiq
+        require "sidekiq"
+        require "sidekiq/cli"
+        require "sidekiq_bridge/sidecar/family"
+        return if Gem::Version.new(::Sidekiq::VERSION) >= Gem::Version.new(OLDEST_SIDEKIQ)
+        raise StartError, "Sidekiq #{::Sidekiq::VERSION} is too old: update to #{OLDEST_SIDEKIQ} or later"
+      rescue LoadError => e
+        raise StartError, "Sidekiq cannot be loaded (#{e.message}): install it, or start the sidecar in the app's bundle"
+      end
+
+      # Before the app as well: 6.x sizes its pool of Redis connections when the app's initializer names the server.
+      def apply_options
+        Family.current.concurrency = @settings.threads
+        Family.current.options[:environment] = @settings.environment
+        SidekiqYaml.new(@settings).apply(Family.current.options)
+      end
+
+      def rails? = File.directory?(@settings.app)
+
+      def load_rails
+        environment_file = File.join(File.expand_path(@settings.app), "config", "environment.rb")
+        raise StartError, "#{@settings.app} is no Rails app: it has no config/environment.rb" unless File.exist?(environment_file)
+        ENV["RACK_ENV"] = ENV["RAILS_ENV"] = @settings.environment
+        require "rails"
+        require "sidekiq/rails"
+        require environment_file
+      end
+
+      def load_file
+        ENV["RACK_ENV"] = ENV["RAILS_ENV"] = @settings.environment
+        require File.expand_path(@settings.app)
+      end
+
+      # After the app: its own middleware stays, and its pool size is what it says.
+      def prepare_sidekiq
+        Family.current.concurrency = @settings.threads
+        Family.current.replace_middleware
+      end
+    end
+  end
+end

@@ -1,0 +1,67 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/listener"
+require "sidekiq_bridge/sidecar/signals"
+require "sidekiq_bridge/sidecar/worker"
+
+module SidekiqBridge
+  module Sidecar
+    # A worker process of a cluster, after the fork.
+    class Child
+      NO_START = 70
+      BEAT_SECONDS = 1
+
+      def initialize(settings, index, shared, board, master_pid)
+        @settings = settings
+        @index = index
+        @shared = shared
+        @board = board
+        @master_pid = master_pid
+      end
+
+      def run
+        signals = Signals.new
+        trap("CHLD", "DEFAULT")
+        start
+        beat until asked_to_stop?(signals)
+        @worker.stop
+        @own.close
+        @worker.abandoned? ? exit!(0) : exit(0)
+      end
+
+      private
+
+      def start
+        @own = Listener.new(@settings.address.private(@index)).open
+        @worker = Worker.new(@settings, listeners: [@shared, @own], index: @index, board: @board, on_drain: method(:drain_all))
+        @worker.start
+        beat
+        ::Sidekiq.logger.info { "Sidecar worker #{@index} ready on #{@own.bind}, #{@settings.threads} slots" }
+      rescue => e
+        ::Sidekiq.logger.error { "Sidecar worker #{@index}: #{e.class}: #{e.message}" }
+        @own&.close
+        exit!(NO_START)
+      end
+
+      # One beat a second: wait for a signal, then tell the siblings. Without its master a worker has no reason to live.
+      def asked_to_stop?(signals)
+        case signals.next(BEAT_SECONDS)
+        when "TERM", "INT" then return true
+        when "TSTP" then @worker.drain
+        when "TTIN" then Signals.log_backtraces
+        end
+        Process.ppid != @master_pid
+      end
+
+      def beat
+        @board.publish(@index, @worker.vitals.to_h)
+      end
+
+      # One worker was asked, all are meant: the master passes it on.
+      def drain_all
+        @worker.drain
+        Process.kill("TSTP", @master_pid)
+      end
+    end
+  end
+end

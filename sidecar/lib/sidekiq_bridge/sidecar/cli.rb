@@ -1,0 +1,66 @@
+# frozen_string_literal: true
+
+require "optparse"
+require "sidekiq_bridge/sidecar/settings"
+require "sidekiq_bridge/sidecar/version"
+
+module SidekiqBridge
+  module Sidecar
+    # bin/sidecar: options in, exit status out.
+    class Cli
+      OPTIONS = [
+        [:app, "-r", "--require PATH", "Rails directory, or a Ruby file that loads the jobs"],
+        [:bind, "-b", "--bind URI", "tcp://host:port, ssl://host:port or unix:///path (tcp://127.0.0.1:9292)"],
+        [:workers, "-w", "--workers N", Integer, "processes (1)"],
+        [:threads, "-t", "--threads N", Integer, "job slots of each process (5)"],
+        [:environment, "-e", "--environment NAME", "the app's environment (development)"],
+        [:config, "-C", "--config FILE", "a sidekiq.yml (config/sidekiq.yml of the app, if there)"],
+        [:timeout, "--timeout SECONDS", Integer, "what running jobs get when the sidecar is stopped (25)"],
+        [:max_body, "--max-body BYTES", Integer, "largest payload that is taken (64 MiB)"],
+        [:allow, "--allow CLASS,...", Array, "the only job classes that are performed (any)"],
+        [:secret_file, "--secret-file FILE", "file with the shared secret, instead of BRIDGE_SIDECAR_SECRET"],
+        [:tls_cert, "--tls-cert FILE", "certificate for ssl://"],
+        [:tls_key, "--tls-key FILE", "its key"],
+        [:tls_ca, "--tls-ca FILE", "CA of client certificates, which are then required"]
+      ].freeze
+
+      def self.run(argv)
+        new.run(argv)
+      rescue StartError => e
+        warn "sidecar: #{e.message}"
+        exit e.exit_status
+      end
+
+      def run(argv)
+        settings = Settings.from(parse(argv)).check
+        require "sidekiq_bridge/sidecar/boot"
+        Boot.new(settings).call
+        mode(settings).run
+      end
+
+      private
+
+      def parse(argv)
+        values = {}
+        rest = parser(values).parse(argv)
+        raise UsageError, "#{rest.first} is not an option: see --help" if rest.any?
+        values
+      rescue OptionParser::ParseError => e
+        raise UsageError, "#{e.message}: see --help"
+      end
+
+      def parser(values)
+        OptionParser.new("Usage: sidecar --require PATH [options]") do |parser|
+          OPTIONS.each { |name, *definition| parser.on(*definition) { |value| values[name] = value } }
+          parser.on("--version", "print the version") { puts(VERSION) || exit(0) }
+          parser.on("-h", "--help", "print this") { puts(parser) || exit(0) }
+        end
+      end
+
+      def mode(settings)
+        require "sidekiq_bridge/sidecar/#{settings.cluster? ? "cluster" : "single"}"
+        settings.cluster? ? Cluster.new(settings) : Single.new(settings)
+      end
+    end
+  end
+end

@@ -1,0 +1,50 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/errors"
+
+module SidekiqBridge
+  module Sidecar
+    # One handing-over of one job by a worker: `<identity>/<token>`. Outlives the payload: a record keeps no job.
+    class Delivery
+      ID = %r{\A[^/\s]{1,255}/\d{1,20}\z}
+
+      attr_reader :id, :jid, :digest, :claimed_at_ms, :run
+
+      def initialize(id, job, claimed_at_ms:, recovered: false)
+        raise Refusals.protocol("X-Bridge-Delivery must be <identity>/<token>") unless ID.match?(id.to_s)
+        @id = id
+        @jid = job.jid
+        @digest = job.digest
+        @claimed_at_ms = claimed_at_ms
+        @recovered = recovered
+        @superseded = false
+      end
+
+      def attach(run)
+        @run = run
+        run.deliveries << self
+      end
+
+      def older_than?(other) = claimed_at_ms < other.claimed_at_ms
+
+      # A worker that found this job in a dead worker's hands may take over what that one had started.
+      def may_take_over?(other) = @recovered && other.digest == digest
+
+      def superseded? = @superseded
+
+      def supersede
+        @superseded = true
+        run.wake_waiters
+      end
+
+      # The outcome when there is one within `seconds`, else nil.
+      def wait(seconds)
+        outcome = run.wait(seconds) { superseded? }
+        raise Refusals.superseded if superseded?
+        outcome
+      end
+
+      def outcome_json = run.outcome.to_json_for(id, jid, run.duration_ms)
+    end
+  end
+end

@@ -1,0 +1,90 @@
+# frozen_string_literal: true
+
+module SidekiqBridge
+  # Raised inside a job whose deadline has passed. Not a StandardError: a plain `rescue` in a job must not swallow it.
+  class DeadlineExceeded < Exception # rubocop:disable Lint/InheritException
+    def self.name = "Bridge::DeadlineExceeded"
+  end
+
+  # Raised inside a job that was revoked.
+  class Cancelled < Exception # rubocop:disable Lint/InheritException
+    def self.name = "Bridge::Cancelled"
+  end
+
+  # A job ended its own thread (Thread.current.kill), so there is no exception to report but this one.
+  class ThreadKilled < Exception # rubocop:disable Lint/InheritException
+    def self.name = "Bridge::ThreadKilled"
+  end
+
+  module Sidecar
+    # The sidecar cannot start. `exit_status` follows sysexits(3).
+    class StartError < StandardError
+      attr_reader :exit_status
+
+      def initialize(message, exit_status = 78)
+        super(message)
+        @exit_status = exit_status
+      end
+    end
+
+    class UsageError < StartError
+      def initialize(message)
+        super(message, 64)
+      end
+    end
+
+    # A request that gets no outcome: HTTP status, a code for the worker and a sentence for a human.
+    class RequestError < StandardError
+      attr_reader :http_status, :code, :details, :retry_after
+
+      def initialize(http_status, code, message, retry_after: nil, **details)
+        super(message)
+        @http_status = http_status
+        @code = code
+        @details = details
+        @retry_after = retry_after
+      end
+
+      def to_h
+        {code: code, message: message, **details}
+      end
+    end
+
+    # The constructors of every refusal, so that codes and sentences stand in one place.
+    module Refusals
+      module_function
+
+      def protocol(message) = RequestError.new(400, "protocol", message)
+
+      def malformed(message) = RequestError.new(400, "malformed", message)
+
+      def unsigned = RequestError.new(401, "unsigned", "sign the request: set BRIDGE_SIDECAR_SECRET on both sides")
+
+      def signature = RequestError.new(401, "signature", "the signature does not match: compare BRIDGE_SIDECAR_SECRET on both sides")
+
+      def timestamp = RequestError.new(403, "timestamp", "the timestamp is more than 60 s off: synchronise both clocks")
+
+      def replay = RequestError.new(403, "replay", "this nonce was seen before: make a new one for each request")
+
+      def unknown = RequestError.new(404, "unknown", "there is no record of this delivery")
+
+      def not_found = RequestError.new(404, "not_found", "no such path: see docs/protocol.md")
+
+      def superseded = RequestError.new(409, "superseded", "a newer delivery of this job exists: drop this one")
+
+      def running = RequestError.new(409, "running", "this job is running under another delivery: ask later")
+
+      def too_large(limit) = RequestError.new(413, "too_large", "the body is larger than #{limit} bytes: raise --max-body or send less")
+
+      def misdirected(boot) = RequestError.new(421, "misdirected", "another process was meant: ask /health again", boot: boot)
+
+      def refused(message) = RequestError.new(422, "refused", message)
+
+      def draining = RequestError.new(503, "draining", "the sidecar is going down: give the job back", retry_after: 5)
+
+      def no_slot = RequestError.new(503, "no_slot", "all slots are busy: ask again", retry_after: 1)
+
+      def internal = RequestError.new(500, "internal", "the sidecar failed: see its log")
+    end
+  end
+end

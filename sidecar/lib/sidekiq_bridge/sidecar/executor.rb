@@ -1,0 +1,151 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/delivery"
+require "sidekiq_bridge/sidecar/outcome"
+require "sidekiq_bridge/sidecar/records"
+require "sidekiq_bridge/sidecar/run"
+require "sidekiq_bridge/sidecar/slots"
+
+module SidekiqBridge
+  module Sidecar
+    # Takes deliveries, runs each job once, remembers what became of it. Knows nothing of HTTP: a transport submits
+    # deliveries and either waits for the outcome or is told.
+    class Executor
+      SHUTDOWN_GRACE_SECONDS = 3
+
+      def initialize(slots:, new_runner:, counters:, records: Records.new)
+        @slots = Slots.new(slots, new_runner: new_runner, on_finish: method(:finished))
+        @counters = counters
+        @records = records
+        @lock = Mutex.new
+        @idle = ConditionVariable.new
+        @active = {}
+        @draining = false
+        @abandoned = false
+      end
+
+      def start
+        @slots.start
+      end
+
+      def slot_count = @slots.size
+
+      def busy = @active.size
+
+      def draining? = @draining
+
+      # Whether threads are left that would keep the process from ending.
+      def abandoned? = @abandoned
+
+      # Returns the delivery of record: the given one, or the known one when it was delivered before. The block, if
+      # any, gets the outcome once, at once or later on a slot's thread.
+      def submit(delivery, job, &on_outcome)
+        delivery = @lock.synchronize { known(delivery.id) || admit(delivery, job) }
+        delivery.run.on_finish(&on_outcome) if on_outcome
+        delivery
+      end
+
+      # The known delivery of that id, or nil; refuses one that a newer delivery has replaced.
+      def find(id)
+        @lock.synchronize { known(id) }
+      end
+
+      def interrupt(id)
+        fetch(id).run.interrupt
+      end
+
+      def cancel(id, exception)
+        fetch(id).run.cancel(exception)
+      end
+
+      def fetch(id)
+        find(id) || raise(Refusals.unknown)
+      end
+
+      # From now on nothing new is started; what runs goes on.
+      def drain
+        @lock.synchronize { @draining = true }
+      end
+
+      # Drains, asks iterable jobs to stop, gives the others `timeout_seconds`, then ends them with Sidekiq::Shutdown.
+      def stop(timeout_seconds)
+        drain
+        running.each(&:request_checkpoint)
+        wait_until_idle(timeout_seconds)
+        running.each(&:terminate)
+        wait_until_idle(SHUTDOWN_GRACE_SECONDS)
+        abandon(running)
+        @slots.close
+      end
+
+      private
+
+      def running = @lock.synchronize { @active.keys }
+
+      def wait_until_idle(seconds)
+        deadline = monotonic + seconds
+        @lock.synchronize do
+          until @active.empty?
+            left = deadline - monotonic
+            break if left <= 0
+            @idle.wait(@lock, left)
+          end
+        end
+      end
+
+      def known(id)
+        delivery = @records[id]
+        raise Refusals.superseded if delivery&.superseded?
+        delivery
+      end
+
+      def admit(delivery, job)
+        other = @records.latest(delivery.jid)
+        raise Refusals.superseded if other && delivery.older_than?(other)
+        return take_over(delivery, other) if other && delivery.may_take_over?(other)
+        raise Refusals.running if other && !other.run.finished?
+        begin_run(delivery, job).tap { other&.supersede }
+      end
+
+      def take_over(delivery, other)
+        delivery.attach(other.run)
+        @records.add(delivery)
+        @records.finish(delivery, monotonic) if delivery.run.finished?
+        other.supersede
+        delivery
+      end
+
+      def begin_run(delivery, job)
+        raise Refusals.draining if @draining
+        raise Refusals.no_slot if @active.size >= slot_count
+        run = Run.new(job)
+        delivery.attach(run)
+        @active[run] = true
+        @records.add(delivery)
+        @slots << run
+        delivery
+      end
+
+      # For jobs that not even an exception could end: their workers are told to take them back, as Sidekiq does.
+      def abandon(runs)
+        runs.each { |run| finished(run, Outcome.shutdown) }
+        @abandoned = runs.any?
+      end
+
+      # The slot is free before anybody is told: who is told may deliver the next job at once.
+      def finished(run, outcome)
+        @lock.synchronize do
+          return unless @active.delete(run)
+          run.settle(outcome)
+          now = monotonic
+          run.deliveries.each { |delivery| @records.finish(delivery, now) }
+          @idle.broadcast if @active.empty?
+        end
+        @counters.count(outcome, run.duration_ms)
+        run.notify
+      end
+
+      def monotonic = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+  end
+end

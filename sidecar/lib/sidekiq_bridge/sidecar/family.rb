@@ -1,0 +1,61 @@
+# frozen_string_literal: true
+
+module SidekiqBridge
+  module Sidecar
+    # What differs between the families of Sidekiq versions, one subclass for each; the rest of the sidecar asks here.
+    class Family
+      OWN_CLIENT_MIDDLEWARE = /\ASidekiq::/
+
+      def self.current
+        @current ||= load_for(::Sidekiq::VERSION.to_i)
+      end
+
+      def self.load_for(major)
+        case major
+        when ..6 then require("sidekiq_bridge/sidecar/family/six") && Six.new
+        when 7 then require("sidekiq_bridge/sidecar/family/seven") && Seven.new
+        else require("sidekiq_bridge/sidecar/family/eight") && Eight.new
+        end
+      end
+      private_class_method :load_for
+
+      # What performs the runs of one slot; called on the slot's thread.
+      def new_runner(guard)
+        enter_thread
+        make_processor.equip(retrier: make_retrier, guard: guard, lookup: method(:lookup))
+      end
+
+      # Sidekiq's own InterruptHandler would push and its Metrics would count a second time beside the worker.
+      def replace_middleware
+        chains.each do |chain|
+          if defined?(::Sidekiq::Job::InterruptHandler) && chain.exists?(::Sidekiq::Job::InterruptHandler)
+            require "sidekiq_bridge/sidecar/interrupt_catcher"
+            chain.insert_after(::Sidekiq::Job::InterruptHandler, InterruptCatcher)
+            chain.remove(::Sidekiq::Job::InterruptHandler)
+          end
+          chain.remove(::Sidekiq::Metrics::Middleware) if defined?(::Sidekiq::Metrics::Middleware)
+        end
+      end
+
+      # Sidekiq's lifecycle events; an error in :startup ends the start, as in Sidekiq.
+      def fire(event)
+        return unless options[:lifecycle_events].key?(event)
+        make_processor.fire_event(event, reverse: event != :startup, reraise: event == :startup)
+      end
+
+      def max_retries = options[:max_retries] || ::Sidekiq::JobRetry::DEFAULT_MAX_RETRY_ATTEMPTS
+
+      def dead_limits
+        {"max_jobs" => options[:dead_max_jobs], "timeout_seconds" => options[:dead_timeout_in_seconds].to_i}
+      end
+
+      def client_middleware
+        client_chain.map { |entry| entry.klass.to_s }.grep_v(OWN_CLIENT_MIDDLEWARE)
+      end
+
+      def timestamps = "seconds"
+
+      def enter_thread = nil
+    end
+  end
+end

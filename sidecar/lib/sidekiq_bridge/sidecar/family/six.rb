@@ -1,0 +1,53 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/family"
+require "sidekiq_bridge/sidecar/processor"
+require "sidekiq_bridge/sidecar/retrier"
+
+module SidekiqBridge
+  module Sidecar
+    class Family
+      # Sidekiq 6.4 to 6.5: one global configuration, the Sidekiq module itself.
+      class Six < Family
+        # The last thing 6.4 does before it writes is to ask for the delay.
+        class Retrier < Sidecar::Retrier
+          private
+
+          def attempt_retry(worker, message, queue, exception)
+            deciding(message) { super }
+          end
+
+          def delay_for(worker, count, exception)
+            @own_delay = false
+            delay = super
+            retry_in_seconds(delay, @own_delay ? "sidekiq_retry_in" : "default")
+          end
+
+          def retry_in(worker, count, exception)
+            super.tap { |seconds| @own_delay = seconds.to_i.positive? }
+          end
+        end
+
+        def options = ::Sidekiq.options
+
+        def chains = [::Sidekiq.server_middleware]
+
+        def client_chain = ::Sidekiq.client_middleware
+
+        def concurrency=(threads)
+          options[:concurrency] = threads
+        end
+
+        def lookup(processor, name) = processor.send(:constantize, name)
+
+        def metrics_family = "none"
+
+        private
+
+        def make_processor = JobProcessor.new(nil, options)
+
+        def make_retrier = Retrier.new
+      end
+    end
+  end
+end

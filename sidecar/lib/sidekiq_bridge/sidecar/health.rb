@@ -1,0 +1,65 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/family"
+require "sidekiq_bridge/sidecar/version"
+
+module SidekiqBridge
+  module Sidecar
+    # What /health and its probes say.
+    class Health
+      PUBLIC = %w[index boot pid url slots busy rss_bytes].freeze
+      CRON_GEMS = %w[sidekiq-cron sidekiq-scheduler sidekiq-ent whenever].freeze
+
+      # `siblings` are the states of all Puma workers, this one included.
+      def initialize(vitals:, environment:, board: nil)
+        @vitals = vitals
+        @environment = environment
+        @board = board
+        @ready = false
+      end
+
+      def booted
+        @ready = true
+      end
+
+      def status
+        return "booting" unless @ready
+        @vitals.to_h["draining"] ? "draining" : "ready"
+      end
+
+      def full
+        own = @vitals.to_h
+        {"protocol" => PROTOCOL.to_i, "status" => status, "boot" => own["boot"], "version" => VERSION,
+         **facts, "workers" => states(own).map { |state| state.slice(*PUBLIC) }}
+      end
+
+      # This worker's state is fresh, the others' may be a second old.
+      def states(own = @vitals.to_h)
+        others = (@board&.states || []).reject { |state| state["index"] == own["index"] }
+        [own, *others].sort_by { |state| state["index"] }
+      end
+
+      private
+
+      def facts
+        @facts ||= versions.merge(rules)
+      end
+
+      def versions
+        {
+          "ruby" => RUBY_VERSION, "rails" => (::Rails.version if defined?(::Rails) && ::Rails.respond_to?(:version)),
+          "sidekiq" => ::Sidekiq::VERSION, "environment" => @environment
+        }
+      end
+
+      def rules
+        family = Family.current
+        {
+          "max_retries" => family.max_retries, "dead" => family.dead_limits, "timestamps" => family.timestamps,
+          "metrics_family" => family.metrics_family, "client_middleware" => family.client_middleware,
+          "cron" => CRON_GEMS.select { |name| Gem.loaded_specs.key?(name) }
+        }
+      end
+    end
+  end
+end

@@ -1,0 +1,51 @@
+# frozen_string_literal: true
+
+require "puma"
+require "puma/server"
+
+module SidekiqBridge
+  module Sidecar
+    # A Puma server for a Rack app on sockets that are already open; the same for Puma 5 to 8.
+    class HttpServer
+      # Beyond the job slots: joins, cancels and probes are answered while every slot's client waits for its job.
+      EXTRA_THREADS = 8
+      STOP_SECONDS = 5
+      ERROR_BODY = '{"code":"internal","message":"the request could not be answered: see the sidecar\'s log"}'
+
+      def initialize(app, listeners:, slots:, max_body:)
+        @server = build(app, options(slots + EXTRA_THREADS, max_body))
+        listeners.each { |listener| listener.attach(@server, log) }
+      end
+
+      def start
+        @server.run
+      end
+
+      # Answers what is being asked, then ends.
+      def stop
+        @server.stop(true)
+      end
+
+      private
+
+      # Puma 5 has the log as its second argument, later ones among the options.
+      def build(app, options)
+        return ::Puma::Server.new(app, log, options) unless defined?(::Puma::LogWriter)
+        ::Puma::Server.new(app, nil, options.merge(log_writer: log))
+      end
+
+      def log
+        writer = defined?(::Puma::LogWriter) ? ::Puma::LogWriter : ::Puma::Events
+        @log ||= writer.new(::Puma::NullIO.new, $stderr)
+      end
+
+      def options(threads, max_body)
+        {
+          min_threads: threads, max_threads: threads, environment: "production",
+          persistent_timeout: 75, force_shutdown_after: STOP_SECONDS, http_content_length_limit: max_body,
+          lowlevel_error_handler: ->(_error, _env, status = 500) { [status, {"content-type" => "application/json"}, [ERROR_BODY]] }
+        }
+      end
+    end
+  end
+end

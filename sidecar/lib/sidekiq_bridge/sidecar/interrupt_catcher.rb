@@ -1,0 +1,50 @@
+# frozen_string_literal: true
+
+require "sidekiq/job/interrupt_handler"
+
+module SidekiqBridge
+  module Sidecar
+    # Stands where Sidekiq's InterruptHandler stood: an iterable job that stopped at a checkpoint is given back to the
+    # worker, with the payload that Sidekiq would have pushed.
+    class InterruptCatcher
+      include ::Sidekiq::ServerMiddleware
+
+      # A client whose push, after normalising and client middleware, is told instead of sent.
+      class Client < ::Sidekiq::Client
+        # Answers the commands of Client#atomic_push.
+        class Recorder
+          attr_reader :payload
+
+          def sadd(*) = nil
+
+          def lpush(_queue, payloads)
+            @payload = payloads.first
+          end
+
+          def zadd(_set, pairs)
+            @payload = pairs.flatten.last
+          end
+        end
+
+        attr_reader :payload
+
+        private
+
+        def raw_push(payloads)
+          recorder = Recorder.new
+          atomic_push(recorder, payloads)
+          @payload = recorder.payload
+        end
+      end
+
+      def call(instance, hash, _queue)
+        yield
+      rescue ::Sidekiq::Job::Interrupted
+        client = Client.new
+        client.push(hash)
+        instance._context.interrupted(client.payload)
+        raise ::Sidekiq::JobRetry::Skip
+      end
+    end
+  end
+end

@@ -1,0 +1,34 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/errors"
+
+module SidekiqBridge
+  module Sidecar
+    # Says when a thread may be hit by the exceptions this sidecar throws into jobs. A slot's thread is closed to them
+    # but for the time the job's own code runs: one that landed in the executor would lose the slot or the outcome.
+    module Interrupts
+      module_function
+
+      def classes
+        @classes ||= [::Sidekiq::Shutdown, DeadlineExceeded, Cancelled].freeze
+      end
+
+      def closed(&block)
+        @closed ||= classes.to_h { |klass| [klass, :never] }.freeze
+        Thread.handle_interrupt(@closed, &block)
+      end
+
+      def open(&block)
+        @open ||= classes.to_h { |klass| [klass, :immediate] }.freeze
+        Thread.handle_interrupt(@open, &block)
+      end
+
+      # One that was raised just as the job ended is still queued in the thread, and would hit the next job.
+      def discard_late
+        open { Thread.pass } while Thread.pending_interrupt?
+      rescue *classes
+        retry
+      end
+    end
+  end
+end

@@ -1,0 +1,83 @@
+# frozen_string_literal: true
+
+require "socket"
+require "sidekiq_bridge/sidecar/errors"
+
+module SidekiqBridge
+  module Sidecar
+    # A listening socket at a Bind. Opened apart from Puma, so that the processes of a cluster can share it.
+    class Listener
+      BACKLOG = 1024
+      MODE = 0o660
+
+      attr_reader :bind
+
+      def initialize(bind)
+        @bind = bind
+      end
+
+      def open
+        @socket = bind.unix? ? open_unix : TCPServer.new(bind.host, bind.port)
+        @socket.listen(BACKLOG)
+        @owner_pid = Process.pid
+        self
+      rescue SystemCallError, SocketError => e
+        raise StartError, "cannot listen on #{bind} (#{e.message}): free it, or choose another with --bind"
+      end
+
+      # Puma's binder takes sockets that are already open, in all versions.
+      def attach(server, log)
+        case bind.scheme
+        when "unix" then server.binder.inherit_unix_listener(bind.path, release_fd)
+        when "ssl" then server.binder.inherit_ssl_listener(@socket, tls_context(log))
+        else server.binder.inherit_tcp_listener(bind.host, bind.port, no_delay(@socket))
+        end
+      end
+
+      def close
+        File.unlink(bind.path) if bind.unix? && @owner_pid == Process.pid
+      rescue Errno::ENOENT
+        nil # somebody tidied up before us
+      end
+
+      private
+
+      # The file is made with its final mode: between bind and chmod others could connect.
+      def open_unix
+        remove_stale
+        umask = File.umask(0o777 & ~MODE)
+        UNIXServer.new(bind.path)
+      ensure
+        File.umask(umask) if umask
+      end
+
+      # A socket file outlives its server; only one that nobody answers on is removed.
+      def remove_stale
+        UNIXSocket.new(bind.path).close
+        raise StartError, "another server answers on #{bind}: stop it, or choose another with --bind"
+      rescue Errno::ECONNREFUSED
+        File.unlink(bind.path)
+      rescue Errno::ENOENT
+        nil # the usual case
+      end
+
+      # Puma makes an object of its own from the descriptor; this one must then not close it.
+      def release_fd
+        @socket.autoclose = false
+        @socket.fileno
+      end
+
+      def no_delay(socket)
+        socket.setsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY, 1)
+        socket
+      end
+
+      def tls_context(log)
+        require "puma/minissl"
+        require "puma/minissl/context_builder"
+        no_delay(@socket)
+        ::Puma::MiniSSL::ContextBuilder.new(bind.tls.dup, log).context
+      end
+    end
+  end
+end

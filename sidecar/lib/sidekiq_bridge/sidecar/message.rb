@@ -1,0 +1,104 @@
+# frozen_string_literal: true
+
+require "openssl"
+require "sidekiq_bridge/sidecar/errors"
+
+module SidekiqBridge
+  module Sidecar
+    # One HTTP request in the words of the protocol.
+    class Message
+      TRACE_HEADERS = {"traceparent" => "HTTP_TRACEPARENT", "tracestate" => "HTTP_TRACESTATE", "baggage" => "HTTP_BAGGAGE"}.freeze
+      SIGNED_PREFIX = "HTTP_X_BRIDGE_"
+      SIGNATURE = "HTTP_X_BRIDGE_SIGNATURE"
+      MAX_WAIT_MS = 30_000
+      CHUNK_BYTES = 64 * 1024
+
+      def initialize(env, max_body:)
+        @env = env
+        @max_body = max_body
+      end
+
+      def protocol = @env["HTTP_X_BRIDGE_PROTOCOL"]
+
+      def boot = @env["HTTP_X_BRIDGE_BOOT"]
+
+      def delivery = @env["HTTP_X_BRIDGE_DELIVERY"]
+
+      def signature = @env[SIGNATURE]
+
+      def nonce = @env["HTTP_X_BRIDGE_NONCE"]
+
+      def timestamp = @env["HTTP_X_BRIDGE_TIMESTAMP"]
+
+      def correlation_id = @env["HTTP_X_BRIDGE_CORRELATION_ID"]
+
+      def recovered? = @env["HTTP_X_BRIDGE_RECOVERED"].to_i.positive?
+
+      def queue
+        value = @env["HTTP_X_BRIDGE_QUEUE"]
+        value && unescape(value)
+      end
+
+      def claimed_at_ms
+        Integer(@env["HTTP_X_BRIDGE_CLAIMED_AT"], 10)
+      rescue ArgumentError, TypeError
+        raise Refusals.protocol("X-Bridge-Claimed-At must be integer milliseconds")
+      end
+
+      def wait_seconds
+        wanted = @env["HTTP_X_BRIDGE_WAIT_MS"] || query["wait_ms"] || MAX_WAIT_MS
+        wanted.to_i.clamp(0, MAX_WAIT_MS) / 1000.0
+      end
+
+      def trace
+        found = TRACE_HEADERS.filter_map { |name, key| [name, @env[key]] if @env[key] }
+        found.to_h unless found.empty?
+      end
+
+      # Read in pieces, so that a body without a length cannot fill the memory.
+      def body
+        @body ||= read_body
+      end
+
+      def body_digest
+        @body_digest ||= OpenSSL::Digest::SHA256.hexdigest(body)
+      end
+
+      def signed_text
+        headers = @env.filter_map { |key, value| signed_line(key, value) if key.start_with?(SIGNED_PREFIX) && key != SIGNATURE }
+        ["bridge-v1", @env["REQUEST_METHOD"], target, *headers.sort, body_digest].join("\n")
+      end
+
+      private
+
+      def signed_line(key, value) = "#{key.delete_prefix("HTTP_").downcase.tr("_", "-")}:#{value}"
+
+      # As sent, where the server tells.
+      def target
+        return @env["REQUEST_URI"] if @env["REQUEST_URI"]
+        @env["QUERY_STRING"].to_s.empty? ? @env["PATH_INFO"] : "#{@env["PATH_INFO"]}?#{@env["QUERY_STRING"]}"
+      end
+
+      def read_body
+        raise Refusals.too_large(@max_body) if @env["CONTENT_LENGTH"].to_i > @max_body
+        input = @env["rack.input"]
+        input ? read_pieces(input) : +""
+      end
+
+      def read_pieces(input)
+        body = +"".b
+        while (piece = input.read(CHUNK_BYTES))
+          body << piece
+          raise Refusals.too_large(@max_body) if body.bytesize > @max_body
+        end
+        body
+      end
+
+      def query = URI.decode_www_form(@env["QUERY_STRING"].to_s).to_h
+
+      def unescape(value)
+        value.b.gsub(/%(\h\h)/) { $1.hex.chr }.force_encoding(Encoding::UTF_8).scrub
+      end
+    end
+  end
+end

@@ -1,0 +1,31 @@
+# frozen_string_literal: true
+
+module SidekiqBridge
+  module Sidecar
+    # The nonces of the last minutes. Kept by the minute of their timestamp, so that old ones go all at once; as
+    # integers of 60 bits, because at thousands of requests a second a text each would cost a hundred megabytes.
+    class Nonces
+      def initialize
+        @lock = Mutex.new
+        @minutes = {}
+      end
+
+      # False if this nonce was seen before.
+      def remember(nonce, timestamp, now)
+        minute = timestamp / 60
+        number = nonce[0, 15].to_i(16)
+        @lock.synchronize do
+          forget_before((now - Authenticator::WINDOW_SECONDS) / 60) unless @minutes.key?(minute)
+          seen = (@minutes[minute] ||= {})
+          !seen.key?(number) && (seen[number] = true)
+        end
+      end
+
+      private
+
+      def forget_before(minute)
+        @minutes.delete_if { |key, _| key < minute }
+      end
+    end
+  end
+end

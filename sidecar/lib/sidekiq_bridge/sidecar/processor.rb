@@ -1,0 +1,118 @@
+# frozen_string_literal: true
+
+require "sidekiq/processor"
+require "sidekiq_bridge/sidecar/outcome"
+
+module SidekiqBridge
+  module Sidecar
+    # Sidekiq's own Processor, one for each slot, with its ends replaced: the job comes from the worker instead of
+    # Redis, and what happens to it afterwards is told instead of written. All between is Sidekiq's code, and what
+    # gems patch into it.
+    class JobProcessor < ::Sidekiq::Processor
+      # What Sidekiq calls a unit of work: the payload as it stood in Redis.
+      Work = Struct.new(:job, :queue_name, :acknowledged) do
+        def queue = "queue:#{queue_name}"
+
+        def acknowledge
+          self.acknowledged = true
+        end
+
+        def requeue = nil
+      end
+
+      # Wraps the app's reloader: inside its unit of work, before Sidekiq makes the instance, the class is checked.
+      GuardedReloader = Struct.new(:reloader, :processor) do
+        def call
+          reloader.call do
+            processor.check_class
+            yield
+          end
+        end
+      end
+
+      def equip(retrier:, guard:, lookup:)
+        @retrier = retrier
+        @guard = guard
+        @lookup = lookup
+        @reloader = GuardedReloader.new(@reloader || proc { |&block| block.call }, self)
+        self
+      end
+
+      # Performs the run; never raises.
+      def call(run)
+        prepare(run)
+        catch(run) { process(@work) }
+        conclude
+      rescue Exception => e # the job's own, after Sidekiq has dealt with it # rubocop:disable Lint/RescueException
+        conclude(e)
+      ensure
+        @run = @work = nil
+      end
+
+      # The outcome of a run whose thread is gone: a failure by the same rules.
+      def call_killed(run)
+        prepare(run)
+        catch(run) { process(@work, killed: true) }
+        conclude
+      rescue Exception => e # rubocop:disable Lint/RescueException
+        conclude(e)
+      end
+
+      # -- what Sidekiq, its jobs and our middleware call
+
+      # For iterable jobs (`_context`).
+      def stopping? = @run&.stopping? || false
+
+      def interrupted(payload)
+        @requeue = payload
+      end
+
+      def check_class
+        @refusal = @guard.refusal(@run.job) { |name| @lookup.call(self, name) }
+        throw @run if @refusal
+      end
+
+      private
+
+      def prepare(run)
+        run.started
+        @run = run
+        @work = Work.new(run.job.payload, run.job.queue, false)
+        @refusal = @requeue = nil
+        @retrier.prepare(run)
+      end
+
+      def process(work, killed: false)
+        @killed = killed
+        super(work)
+      end
+
+      # 7 and 8 let Sidekiq::Shutdown in here; it must only hit the job's own code (Run#interruptible).
+      def dispatch(job_hash, queue, jobstr, &block)
+        @run.job.trace&.each { |name, value| job_hash[name] ||= value }
+        Interrupts.closed { super }
+      end
+
+      def execute_job(instance, args)
+        raise ThreadKilled, "the job ended its own thread" if @killed
+        super
+      end
+
+      # The worker counts.
+      def stats(_jobstr, _queue) = yield
+
+      def conclude(error = nil)
+        if @refusal then Outcome.refused(@refusal)
+        elsif error.nil? then @work.acknowledged ? Outcome.done : Outcome.shutdown
+        elsif @requeue && error.is_a?(::Sidekiq::JobRetry::Skip) then Outcome.interrupted(@requeue)
+        else failed(error)
+        end
+      end
+
+      def failed(error)
+        decision = @work.acknowledged ? @retrier.decision : @retrier.last_resort(error)
+        Outcome.failed(error.class.name, @retrier.message_of(error), decision)
+      end
+    end
+  end
+end

@@ -1,0 +1,138 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/interrupts"
+
+module SidekiqBridge
+  module Sidecar
+    # One execution of one payload. The slot's thread runs it, HTTP threads wait for its outcome or ask it to stop;
+    # several deliveries may share it (a join after a recovery).
+    class Run
+      attr_reader :job, :outcome, :duration_ms, :instance, :deliveries
+
+      def initialize(job)
+        @job = job
+        @deliveries = []
+        @lock = Mutex.new
+        @finished = ConditionVariable.new
+        @listeners = nil
+        @outcome = @thread = @pending = @duration_ms = nil
+        @checkpoint = @cancelled = false
+      end
+
+      # -- the slot's side
+
+      def started
+        @started_at = monotonic
+      end
+
+      # Sets the outcome and wakes who waits for it. The job itself is forgotten: a record must not keep its payload.
+      def settle(outcome)
+        @duration_ms = ((monotonic - (@started_at || monotonic)) * 1000).round(3)
+        @lock.synchronize do
+          @outcome = outcome
+          @job = @instance = nil
+          @finished.broadcast
+        end
+      end
+
+      # Calls the listeners. Apart from #settle, which runs under the executor's lock.
+      def notify
+        listeners = @lock.synchronize { @listeners.tap { @listeners = nil } }
+        listeners&.each { |listener| listener.call(@outcome) }
+      end
+
+      # Yields with the thread open to interrupts; called with the instance that is about to perform.
+      def interruptible(instance)
+        open_to_interrupts(instance)
+        Interrupts.open { yield }
+      ensure
+        close_to_interrupts
+      end
+
+      def stopping? = @checkpoint
+
+      def cancelled? = @cancelled
+
+      # -- the other threads' side
+
+      def finished? = !@outcome.nil?
+
+      # Calls the block with the outcome, at once if there is one: on the slot's thread otherwise, so it must be short.
+      def on_finish(&listener)
+        done = @lock.synchronize do
+          (@listeners ||= []) << listener unless @outcome
+          @outcome
+        end
+        listener.call(done) if done
+      end
+
+      # The outcome, or nil when `seconds` have passed or the block says that waiting is pointless.
+      def wait(seconds)
+        deadline = monotonic + seconds
+        @lock.synchronize do
+          until @outcome || (block_given? && yield)
+            left = deadline - monotonic
+            break if left <= 0
+            @finished.wait(@lock, left)
+          end
+          @outcome
+        end
+      end
+
+      def wake_waiters
+        @lock.synchronize { @finished.broadcast }
+      end
+
+      # Asks an iterable job to stop at its next checkpoint; others do not notice.
+      def request_checkpoint
+        @checkpoint = true
+      end
+
+      # Asks any job to stop: at a checkpoint if it has such, else at once.
+      def interrupt
+        @lock.synchronize do
+          @checkpoint = true
+          throw_in(::Sidekiq::Shutdown.new("interrupted by the worker")) unless iterable?
+        end
+      end
+
+      def terminate
+        @lock.synchronize { throw_in(::Sidekiq::Shutdown.new("the sidecar is going down")) }
+      end
+
+      def cancel(exception)
+        @lock.synchronize do
+          @cancelled = true if exception.is_a?(Cancelled)
+          throw_in(exception)
+        end
+      end
+
+      private
+
+      def throw_in(exception)
+        return if @outcome
+        @thread ? @thread.raise(exception) : @pending = exception
+      end
+
+      def open_to_interrupts(instance)
+        @lock.synchronize do
+          @instance = instance
+          @pending = nil if @pending.is_a?(::Sidekiq::Shutdown) && @checkpoint && iterable?
+          raise @pending if @pending
+          @thread = Thread.current
+        end
+      end
+
+      def close_to_interrupts
+        @lock.synchronize { @thread = nil }
+        Interrupts.discard_late
+      end
+
+      def iterable?
+        defined?(::Sidekiq::Job::Iterable) && @instance.is_a?(::Sidekiq::Job::Iterable)
+      end
+
+      def monotonic = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+  end
+end

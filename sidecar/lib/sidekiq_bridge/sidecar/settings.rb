@@ -1,0 +1,101 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/bind"
+require "sidekiq_bridge/sidecar/errors"
+
+module SidekiqBridge
+  module Sidecar
+    # Everything that can be set, from the command line or the environment; nothing else in the sidecar reads ENV.
+    class Settings
+      ENVIRONMENT = %w[APP_ENV RAILS_ENV RACK_ENV].freeze
+
+      DEFAULTS = {
+        app: nil,                           # Rails directory or Ruby file
+        bind: "tcp://127.0.0.1:9292",
+        workers: 1,                         # processes
+        threads: 5,                         # job slots of each
+        timeout: 25,                        # seconds running jobs get when the sidecar is stopped
+        max_body: 64 * 1024 * 1024,         # bytes
+        allow: nil,                         # class names, nil for any
+        config: nil,                        # a sidekiq.yml
+        environment: nil,
+        secret_file: nil,
+        tls_cert: nil, tls_key: nil, tls_ca: nil
+      }.freeze
+
+      DEFAULTS.each_key { |name| define_method(name) { @values[name] } }
+
+      def self.from(options, env = ENV)
+        new(from_env(env).merge(options.compact), env)
+      end
+
+      def self.from_env(env)
+        {
+          bind: env["BRIDGE_SIDECAR_BIND"], workers: env["BRIDGE_SIDECAR_WORKERS"]&.to_i,
+          threads: env["BRIDGE_SIDECAR_THREADS"]&.to_i, secret_file: env["BRIDGE_SIDECAR_SECRET_FILE"],
+          environment: env.values_at(*ENVIRONMENT).compact.first
+        }.compact
+      end
+      private_class_method :from_env
+
+      def initialize(values, env = {})
+        @values = DEFAULTS.merge(values)
+        @secret_text = env["BRIDGE_SIDECAR_SECRET"]
+        @values[:environment] ||= "development"
+      end
+
+      def address
+        @address ||= Bind.parse(bind, cert: tls_cert, key: tls_key, ca: tls_ca)
+      end
+
+      # One secret, or two while they are being changed.
+      def secrets
+        @secrets ||= secret_text.split(/[\n,]/).map(&:strip).reject(&:empty?).freeze
+      end
+
+      def cluster? = workers > 1
+
+      # Raises what keeps the sidecar from starting.
+      def check
+        check_usage
+        check_safety
+        self
+      end
+
+      private
+
+      def secret_text
+        return @secret_text.to_s unless secret_file
+        File.read(secret_file)
+      rescue SystemCallError => e
+        raise StartError, "cannot read the secret from #{secret_file} (#{e.class.name.split("::").last}): correct --secret-file"
+      end
+
+      def check_usage
+        raise UsageError, "say what to boot: --require PATH (a Rails directory or a Ruby file)" unless app
+        raise UsageError, "#{app} does not exist: correct --require" unless File.exist?(app)
+        {workers: workers, threads: threads, timeout: timeout, max_body: max_body}.each do |name, value|
+          least = (name == :timeout) ? 0 : 1
+          raise UsageError, "--#{name.to_s.tr("_", "-")} must be at least #{least}" if value < least
+        end
+        address
+      end
+
+      def check_safety
+        return if address.unix?
+        raise StartError, no_secret if secrets.empty?
+        raise StartError, no_tls unless address.tls? || address.loopback?
+      end
+
+      def no_secret
+        "a sidecar that listens on #{address} runs jobs for whoever can connect: " \
+          "set BRIDGE_SIDECAR_SECRET (or --secret-file), or bind to a Unix socket"
+      end
+
+      def no_tls
+        "#{address} is reachable from other machines, and jobs would travel in clear: " \
+          "bind to ssl://... with --tls-cert and --tls-key, to a loopback address, or to a Unix socket"
+      end
+    end
+  end
+end

@@ -1,0 +1,41 @@
+# frozen_string_literal: true
+
+require "erb"
+require "yaml"
+
+module SidekiqBridge
+  module Sidecar
+    # config/sidekiq.yml, as far as it says how jobs are treated (max_retries, dead_max_jobs, an app's own keys).
+    # What it says about processes and queues is the worker's business.
+    class SidekiqYaml
+      NOT_OURS = %i[concurrency queues capsules require timeout pidfile logfile daemon strict verbose labels tag environment].freeze
+
+      def initialize(settings)
+        @settings = settings
+      end
+
+      def apply(options)
+        job_options.each { |name, value| options[name] = value }
+      end
+
+      private
+
+      def job_options
+        return {} unless path
+        all = parse
+        all = all.merge(all.delete(@settings.environment.to_sym) || {})
+        all.except(*NOT_OURS)
+      end
+
+      def parse
+        text = ERB.new(File.read(path), trim_mode: "-").tap { |erb| erb.filename = path }.result
+        YAML.safe_load(text, permitted_classes: [Symbol], aliases: true, symbolize_names: true) || {}
+      end
+
+      def path
+        return @settings.config if @settings.config
+        %w[sidekiq.yml sidekiq.yml.erb].map { |name| File.join(@settings.app, "config", name) }.find { |file| File.file?(file) }
+      end
+    end
+  end
+end

@@ -1,0 +1,32 @@
+# frozen_string_literal: true
+
+module SidekiqBridge
+  module Sidecar
+    # The state of this Puma worker, for /health, /metrics and its siblings.
+    class Vitals
+      def initialize(index:, boot:, url:, executor:, counters:)
+        @index = index
+        @boot = boot
+        @url = url
+        @executor = executor
+        @counters = counters
+      end
+
+      def to_h
+        {
+          "index" => @index, "boot" => @boot, "pid" => Process.pid, "url" => @url,
+          "slots" => @executor.slot_count, "busy" => @executor.busy, "rss_bytes" => rss_bytes,
+          "draining" => @executor.draining?, **@counters.to_h
+        }
+      end
+
+      private
+
+      def rss_bytes
+        File.read("/proc/self/status")[/^VmRSS:\s+(\d+) kB/, 1].to_i * 1024
+      rescue SystemCallError
+        0
+      end
+    end
+  end
+end

@@ -1,0 +1,79 @@
+# frozen_string_literal: true
+
+require "securerandom"
+require "sidekiq_bridge/sidecar/app"
+require "sidekiq_bridge/sidecar/class_guard"
+require "sidekiq_bridge/sidecar/counters"
+require "sidekiq_bridge/sidecar/executor"
+require "sidekiq_bridge/sidecar/health"
+require "sidekiq_bridge/sidecar/http_server"
+require "sidekiq_bridge/sidecar/vitals"
+
+module SidekiqBridge
+  module Sidecar
+    # One process that serves jobs: the parts, put together, and their life from :startup to :shutdown.
+    class Worker
+      attr_reader :health, :app, :executor, :vitals
+
+      # `on_drain` is called when a client asks the whole sidecar to drain.
+      def initialize(settings, listeners:, index: 0, board: nil, on_drain: nil)
+        @settings = settings
+        @family = Family.current
+        @listeners = listeners
+        @boot = SecureRandom.hex(8)
+        @quiet_lock = Mutex.new
+        build_executor
+        build_health(index, board)
+        build_app(on_drain || method(:drain))
+      end
+
+      def start
+        @family.fire(:startup)
+        @executor.start
+        @server = HttpServer.new(@app, listeners: @listeners, slots: @settings.threads, max_body: @settings.max_body)
+        @server.start
+        @health.booted
+      end
+
+      # No new jobs; safe to be asked for more than once.
+      def drain
+        @executor.drain
+        @quiet_lock.synchronize do
+          @family.fire(:quiet) unless @quiet
+          @quiet = true
+        end
+      end
+
+      # In Sidekiq's order: quiet, :shutdown while the last jobs run, :exit when they have ended.
+      def stop
+        drain
+        stopping = Thread.new { @executor.stop(@settings.timeout) }
+        @family.fire(:shutdown)
+        stopping.join
+        @server&.stop
+        @family.fire(:exit)
+      end
+
+      def abandoned? = @executor.abandoned?
+
+      private
+
+      def build_executor
+        @guard = ClassGuard.new(allowed: @settings.allow)
+        @counters = Counters.new
+        @executor = Executor.new(slots: @settings.threads, new_runner: -> { @family.new_runner(@guard) }, counters: @counters)
+      end
+
+      def build_health(index, board)
+        @vitals = Vitals.new(index: index, boot: @boot, url: @listeners.last.bind.to_s, executor: @executor, counters: @counters)
+        @health = Health.new(vitals: @vitals, environment: @settings.environment, board: board)
+      end
+
+      def build_app(on_drain)
+        api = Api.new(executor: @executor, authenticator: Authenticator.new(@settings.secrets), guard: @guard,
+          health: @health, boot: @boot, max_body: @settings.max_body, on_drain: on_drain)
+        @app = App.new(api, Metrics.new(@health))
+      end
+    end
+  end
+end
