@@ -1,0 +1,34 @@
+# Thin lines only: the work is in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check conformance faults bench compose-test lock clean
+
+help:  ## this list
+	@sed -nE 's/^([a-z ,-]+):.*  ## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
+
+setup:  ## what demo and test need: system packages and .venv; asks for nothing
+	@scripts/setup
+
+demo: setup  ## Redis, Rails with Sidekiq's Web UI, sidecar, worker, Flower and a mix of jobs; Ctrl-C stops it
+	@exec .venv/bin/python -m scripts.demo
+
+test:  ## all tests: Python, sidecar, Rails app
+	@scripts/setup test
+	@scripts/test
+
+check: setup  ## format, lint, types, import directions, Ruby syntax
+	@scripts/check
+
+conformance:  ## the real Sidekiq versions
+faults:  ## fault injection
+bench:  ## benchmarks against peers
+compose-test:  ## the compose file on a real engine
+
+conformance faults bench compose-test: setup
+	@test -x scripts/$@ || { echo "make $@: scripts/$@ does not exist yet" >&2; exit 1; }
+	@scripts/$@
+
+lock: setup  ## write requirements/*.txt anew from pyproject.toml
+	@scripts/lock
+
+clean:  ## remove what builds, tests and demos left; .venv stays
+	@scripts/clean
