@@ -2,11 +2,12 @@
 
 require "sinatra/base"
 require "sidekiq_bridge/sidecar/api"
+require "sidekiq_bridge/sidecar/front"
 require "sidekiq_bridge/sidecar/metrics"
 
 module SidekiqBridge
   module Sidecar
-    # The routes. Everything they do is in Api.
+    # The routes, but for POST /jobs/execute (see Front). Everything they do is in Api.
     class App < Sinatra::Base
       configure do
         disable :static, :sessions, :logging, :method_override, :protection, :show_exceptions, :raise_errors, :dump_errors
@@ -26,7 +27,6 @@ module SidekiqBridge
         super
       end
 
-      post("/jobs/execute") { reply @api.execute(env) }
       get("/jobs/:identity/:token") { |identity, token| reply @api.outcome(env, "#{identity}/#{token}") }
       post("/jobs/:identity/:token/interrupt") { |identity, token| reply @api.interrupt(env, "#{identity}/#{token}") }
       post("/jobs/:identity/:token/cancel") { |identity, token| reply @api.cancel(env, "#{identity}/#{token}") }
@@ -42,9 +42,7 @@ module SidekiqBridge
 
       private
 
-      def reply(answer)
-        [answer.status, {"content-type" => "application/json", **answer.headers}, [answer.body]]
-      end
+      def reply(answer) = Front.rack(answer)
     end
   end
 end

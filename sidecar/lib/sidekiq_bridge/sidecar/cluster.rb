@@ -108,6 +108,7 @@ module SidekiqBridge
 
       def tidy_up
         @shared&.close
+        @settings.workers.times { |index| Listener.remove(@settings.address.private(index)) }
         FileUtils.remove_entry(@directory) if @directory
         exit!(Child::NO_START) if @failed
       end

@@ -2,6 +2,7 @@
 
 require "puma"
 require "puma/server"
+require "sidekiq_bridge/sidecar/puma_body_limit"
 
 module SidekiqBridge
   module Sidecar
@@ -10,9 +11,12 @@ module SidekiqBridge
       # Beyond the job slots: joins, cancels and probes are answered while every slot's client waits for its job.
       EXTRA_THREADS = 8
       STOP_SECONDS = 5
+      # Puma cuts off at a multiple of the limit: what is only a little too large gets a proper 413.
+      PUMA_LIMIT_FACTOR = 2
       ERROR_BODY = '{"code":"internal","message":"the request could not be answered: see the sidecar\'s log"}'
 
       def initialize(app, listeners:, slots:, max_body:)
+        PumaBodyLimit.install(max_body * PUMA_LIMIT_FACTOR)
         @server = build(app, options(slots + EXTRA_THREADS, max_body))
         listeners.each { |listener| listener.attach(@server, log) }
       end
@@ -42,7 +46,7 @@ module SidekiqBridge
       def options(threads, max_body)
         {
           min_threads: threads, max_threads: threads, environment: "production",
-          persistent_timeout: 75, force_shutdown_after: STOP_SECONDS, http_content_length_limit: max_body,
+          persistent_timeout: 75, force_shutdown_after: STOP_SECONDS, http_content_length_limit: max_body * PUMA_LIMIT_FACTOR,
           lowlevel_error_handler: ->(_error, _env, status = 500) { [status, {"content-type" => "application/json"}, [ERROR_BODY]] }
         }
       end

@@ -12,6 +12,13 @@ module SidekiqBridge
 
       attr_reader :bind
 
+      # A socket file that its process could not remove itself.
+      def self.remove(bind)
+        File.unlink(bind.path) if bind.unix?
+      rescue Errno::ENOENT
+        nil # it could
+      end
+
       def initialize(bind)
         @bind = bind
       end
@@ -34,10 +41,9 @@ module SidekiqBridge
         end
       end
 
+      # Puma closes the socket; the file is ours.
       def close
-        File.unlink(bind.path) if bind.unix? && @owner_pid == Process.pid
-      rescue Errno::ENOENT
-        nil # somebody tidied up before us
+        self.class.remove(bind) if @owner_pid == Process.pid
       end
 
       private

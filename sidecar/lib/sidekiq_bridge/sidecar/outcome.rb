@@ -1,6 +1,8 @@
 # frozen_string_literal: true
 
 require "json"
+require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/family"
 
 module SidekiqBridge
   module Sidecar
@@ -11,6 +13,13 @@ module SidekiqBridge
       def self.done = new("done")
 
       def self.shutdown = new("shutdown")
+
+      # When even the retry rules could not be asked.
+      def self.killed
+        message = "the job ended its own thread, twice"
+        fields = {"error_message" => message, "error_class" => ThreadKilled.name}
+        failed(ThreadKilled.name, message, {"place" => "dead", "fields" => fields, "dead_limits" => Family.current.dead_limits})
+      end
 
       def self.interrupted(payload) = new("interrupted", "payload" => payload)
 

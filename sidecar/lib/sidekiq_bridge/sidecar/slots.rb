@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/interrupts"
+require "sidekiq_bridge/sidecar/outcome"
 
 module SidekiqBridge
   module Sidecar
@@ -16,8 +17,6 @@ module SidekiqBridge
         @new_runner = new_runner
         @on_finish = on_finish
         @queue = Queue.new
-        @threads = {}
-        @lock = Mutex.new
       end
 
       def start
@@ -33,32 +32,31 @@ module SidekiqBridge
         @queue.close
       end
 
-      def join(seconds)
-        deadline = Process.clock_gettime(Process::CLOCK_MONOTONIC) + seconds
-        threads = @lock.synchronize { @threads.values }
-        threads.each { |thread| thread.join([deadline - Process.clock_gettime(Process::CLOCK_MONOTONIC), 0].max) }
-      end
-
       private
 
       def spawn(index, orphan = nil)
         thread = Thread.new { Interrupts.closed { work(index, orphan) } }
         thread.name = "bridge.slot-#{index}"
-        thread.report_on_exception = true
-        @lock.synchronize { @threads[index] = thread }
       end
 
+      # Leaves by the end of the queue, or because the thread was killed, mostly by the job it ran.
       def work(index, orphan)
-        current = nil
+        current = orphan
         runner = @new_runner.call
         @on_finish.call(orphan, runner.call_killed(orphan)) if orphan
         while (current = @queue.pop)
           @on_finish.call(current, runner.call(current))
-          current = nil
         end
+        closed = true
       ensure
-        # Reached with a run in hand only when the thread was killed under it.
-        spawn(index, current) if current
+        replace(index, current, orphan) unless closed
+      end
+
+      # A run that has killed two threads (the second in its own retry hooks) gets no third.
+      def replace(index, current, orphan)
+        return spawn(index, current) unless current && current.equal?(orphan)
+        @on_finish.call(current, Outcome.killed)
+        spawn(index)
       end
     end
   end

@@ -5,6 +5,7 @@ require "sidekiq_bridge/sidecar/app"
 require "sidekiq_bridge/sidecar/class_guard"
 require "sidekiq_bridge/sidecar/counters"
 require "sidekiq_bridge/sidecar/executor"
+require "sidekiq_bridge/sidecar/front"
 require "sidekiq_bridge/sidecar/health"
 require "sidekiq_bridge/sidecar/http_server"
 require "sidekiq_bridge/sidecar/vitals"
@@ -72,7 +73,7 @@ module SidekiqBridge
       def build_app(on_drain)
         api = Api.new(executor: @executor, authenticator: Authenticator.new(@settings.secrets), guard: @guard,
           health: @health, boot: @boot, max_body: @settings.max_body, on_drain: on_drain)
-        @app = App.new(api, Metrics.new(@health))
+        @app = Front.new(App.new(api, Metrics.new(@health)), api)
       end
     end
   end
