@@ -1,0 +1,72 @@
+"""What the demo says: a line of progress, and a summary of what to look at."""
+
+from typing import TextIO
+
+from scripts.demo.outcome import Job, table
+from scripts.demo.place import FLOWER_USER, Place
+
+
+class Progress:
+    """One line that changes in place on a terminal; elsewhere a new line for each change."""
+
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+        self._in_place = output.isatty()
+        self._last = ""
+
+    def show(self, line: str) -> None:
+        if line == self._last:
+            return
+        self._output.write(f"\r\033[K{line}" if self._in_place else f"{line}\n")
+        self._output.flush()
+        self._last = line
+
+    def end(self) -> None:
+        if self._in_place:
+            self._output.write("\n")
+
+
+def summary(place: Place, jobs: list[Job], *, stock_sidekiq: bool) -> str:
+    wrong = sum(not job.as_expected for job in jobs)
+    verdict = "every job ended as expected" if not wrong else f"{wrong} did NOT end as expected"
+    parts = [
+        f"\n{len(jobs)} jobs, {verdict}:\n",
+        table(jobs),
+        "",
+        _addresses(place, bridge=not stock_sidekiq),
+    ]
+    if not stock_sidekiq:
+        parts += ["", _what_to_look_at(place)]
+    return "\n".join(parts)
+
+
+def _addresses(place: Place, *, bridge: bool) -> str:
+    lines = [
+        f"  Demo app         {place.web_url}/          enqueues more, shows the ledger",
+        f"  Sidekiq Web UI   {place.web_url}/sidekiq",
+    ]
+    if bridge:
+        lines += [
+            f"  Flower           {place.flower_url}/",
+            f"                   user {FLOWER_USER}, password {place.flower_password}",
+            f"  Metrics          {place.metrics_url}",
+        ]
+    lines += [f"  Redis            {_without_password(place.redis_url)}", f"  Logs             {place.logs}/"]
+    return "\n".join(lines)
+
+
+def _what_to_look_at(place: Place) -> str:
+    return f"""What to look at:
+  Web UI, Busy        the bridge is there as a Sidekiq process; Quiet and Stop work
+  Web UI, Retries     enqueue again and watch FlakyJob fail, wait and succeed
+  Web UI, Dead        KillJob, BacktraceJob and others with their Ruby errors; press Retry
+  Web UI, Scheduled   a LedgerJob that waits for six hours; "Add to queue" runs it now
+  Flower, Tasks       the same jobs under their Ruby names; ReportJob ran in Python
+  by hand             .venv/bin/python -m celery -A bridge inspect active
+                      (with BRIDGE_REDIS_URL={_without_password(place.redis_url)})
+Ctrl-C stops all of it."""
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

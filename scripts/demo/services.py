@@ -1,0 +1,121 @@
+"""The demo's services: the commands a team would run, with the demo's addresses."""
+
+import sys
+
+import redis
+
+from scripts.demo import probes
+from scripts.demo.place import FLOWER_USER, RAILS_APP, ROOT, Place
+from scripts.demo.supervisor import Service
+
+CONCURRENCY = "20"
+QUEUES = "critical,default,mailers,low,reports"
+# Longer than the 25 s a worker gives its running jobs.
+WORKER_STOP_SECONDS = 40.0
+
+
+def redis_server(place: Place) -> Service:
+    arguments = {
+        "--port": str(place.redis_port),
+        "--bind": probes.LOOPBACK,
+        "--dir": str(place.directory / "redis"),
+        "--appendonly": "yes",
+        "--maxmemory-policy": "noeviction",
+    }
+    return Service(
+        name="redis",
+        command=["redis-server", *(word for pair in arguments.items() for word in pair)],
+        ready=lambda: probes.redis_answers(place.redis_url),
+        env=place.environment,
+    )
+
+
+def web(place: Place) -> Service:
+    return Service(
+        name="web",
+        command=["puma", "-C", "config/puma.rb", "config.ru"],
+        ready=lambda: probes.http_status(place.web_port, "/up") == 200,
+        cwd=RAILS_APP,
+        env={
+            **place.environment,
+            "FLOWER_URL": place.flower_url,
+            "PUMA_BIND": f"tcp://{probes.LOOPBACK}:{place.web_port}",
+        },
+    )
+
+
+def sidecar(place: Place) -> Service:
+    bind = f"unix://{place.sidecar_socket}"
+    return Service(
+        name="sidecar",
+        command=[
+            "sidecar/bin/sidecar",
+            "--require",
+            str(RAILS_APP),
+            "--bind",
+            bind,
+            "--threads",
+            CONCURRENCY,
+        ],
+        ready=lambda: probes.unix_http_status(place.sidecar_socket, "/health/ready") == 200,
+        cwd=ROOT,
+        env={**place.environment, "BRIDGE_SIDECAR_SECRET": place.sidecar_secret},
+        stop_seconds=WORKER_STOP_SECONDS,
+    )
+
+
+def worker(place: Place) -> Service:
+    return Service(
+        name="worker",
+        command=[*_celery(), "worker", "-c", CONCURRENCY],
+        ready=lambda: probes.http_status(place.health_port, "/health/ready") == 200,
+        cwd=ROOT,
+        env=_bridge_environment(place),
+        stop_seconds=WORKER_STOP_SECONDS,
+    )
+
+
+def flower(place: Place) -> Service:
+    return Service(
+        name="flower",
+        command=[*_celery(), "flower", f"--address={probes.LOOPBACK}", f"--port={place.flower_port}"],
+        ready=lambda: probes.http_status(place.flower_port, "/healthcheck") == 200,
+        cwd=ROOT,
+        # The password is not on the command line, where every user of the machine can read it.
+        env={**_bridge_environment(place), "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{place.flower_password}"},
+    )
+
+
+def stock_sidekiq(place: Place) -> Service:
+    """In the place of worker and sidecar: to compare, and to try the Rails app alone."""
+    return Service(
+        name="worker",
+        command=["sidekiq", "-r", str(RAILS_APP), "-C", "rails_app/config/sidekiq.yml", "-c", CONCURRENCY],
+        ready=lambda: sidekiq_processes(place.redis_url) > 0,
+        cwd=ROOT,
+        env=place.environment,
+        stop_seconds=WORKER_STOP_SECONDS,
+    )
+
+
+def sidekiq_processes(redis_url: str) -> int:
+    """How many Sidekiq processes, bridge or Ruby, work on this Redis now."""
+    with redis.Redis.from_url(redis_url, socket_timeout=probes.PROBE_SECONDS) as client:
+        # A process that died stays in the set; its own key has run out.
+        return sum(bool(client.exists(identity)) for identity in client.smembers("processes"))
+
+
+def _celery() -> list[str]:
+    return [sys.executable, "-m", "celery", "-A", "bridge"]
+
+
+def _bridge_environment(place: Place) -> dict[str, str]:
+    return {
+        **place.environment,
+        "BRIDGE_HEALTH_BIND": f"{probes.LOOPBACK}:{place.health_port}",
+        "BRIDGE_IMPORTS": "demo_tasks",
+        "BRIDGE_QUEUES": QUEUES,
+        "BRIDGE_SIDECAR_SECRET": place.sidecar_secret,
+        "BRIDGE_SIDECAR_URL": f"unix://{place.sidecar_socket}",
+        "PYTHONPATH": str(RAILS_APP / "python"),
+    }
