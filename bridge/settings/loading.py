@@ -1,0 +1,126 @@
+"""Gathers the settings from the environment and the file, and turns each mistake into a sentence.
+
+The order: the environment, else the file, else the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from bridge.errors import ConfigurationError
+from bridge.settings import files
+from bridge.settings.files import Found
+from bridge.settings.model import Settings
+from bridge.settings.redis_url import mask
+
+PREFIX = "BRIDGE_"
+
+#: Variables of the same prefix that the sidecar, the demo and the tests read.
+_OTHERS = frozenset(
+    f"BRIDGE_SIDECAR_{name}"
+    for name in ("BIND", "WORKERS", "THREADS", "REQUIRE", "MAX_BODY", "CERT", "KEY", "ALLOW")
+)
+_OTHER_PREFIXES = ("BRIDGE_DEMO_", "BRIDGE_TEST_", "BRIDGE_BENCH_")
+
+_SECRET = "(hidden)"
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The settings that this environment describes. Raises ConfigurationError."""
+    given = _from_environment(environ)
+    found = {**_from_fallbacks(environ), **_from_file(given, environ), **given}
+    _refuse_unknown(found)
+    found = _with_secret_from_file(found)
+    try:
+        return Settings(**{name: value for name, (_, value) in found.items()})
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_sentence(detail, found) for detail in error.errors())) from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> Found:
+    """An empty variable counts as unset: compose files pass them on like that."""
+    return {
+        name.removeprefix(PREFIX).lower(): (name, text)
+        for name, text in environ.items()
+        if name.startswith(PREFIX) and text.strip() and not _belongs_to_others(name)
+    }
+
+
+def _belongs_to_others(name: str) -> bool:
+    return name in _OTHERS or name.startswith(_OTHER_PREFIXES)
+
+
+def _from_fallbacks(environ: Mapping[str, str]) -> Found:
+    """Sidekiq's own two: REDIS_URL, or the variable that REDIS_PROVIDER names."""
+    provider = environ.get("REDIS_PROVIDER", "").strip()
+    if "://" in provider:
+        raise ConfigurationError(
+            f"REDIS_PROVIDER={mask(provider)} holds a URL: write the name of the variable that holds it, or use REDIS_URL"
+        )
+    name = provider or "REDIS_URL"
+    text = environ.get(name, "").strip()
+    if provider and not text:
+        raise ConfigurationError(f"REDIS_PROVIDER={provider} names a variable that is unset: set {provider}")
+    return {"redis_url": (name, text)} if text else {}
+
+
+def _from_file(given: Found, environ: Mapping[str, str]) -> Found:
+    if "config" not in given:
+        return {}
+    return files.read(Path(given["config"][1]), _environment_name(environ))
+
+
+def _environment_name(environ: Mapping[str, str]) -> str:
+    names = (environ.get(name) for name in ("APP_ENV", "RAILS_ENV", "RACK_ENV"))
+    return next((name for name in names if name), "development")
+
+
+def _refuse_unknown(found: Found) -> None:
+    known = list(Settings.model_fields)
+    for name, (place, _) in found.items():
+        if name not in known:
+            raise ConfigurationError(f"{place} is no setting{_suggestion(name, place, known)}")
+
+
+def _suggestion(name: str, place: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if not close:
+        return ": remove it (README.md lists them all)"
+    return f": did you mean {PREFIX + close[0].upper() if place.startswith(PREFIX) else close[0]}?"
+
+
+def _with_secret_from_file(found: Found) -> Found:
+    if "sidecar_secret_file" not in found:
+        return found
+    place, path = found["sidecar_secret_file"]
+    if "sidecar_secret" in found:
+        raise ConfigurationError(f"{found['sidecar_secret'][0]} and {place} are both set: set one of them")
+    return {**found, "sidecar_secret": (place, _secret_in(place, Path(str(path))))}
+
+
+def _secret_in(place: str, path: Path) -> str:
+    try:
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError(
+            f"{place}={path} cannot be read: name a text file that holds the secret"
+        ) from None
+    if not secret:
+        raise ConfigurationError(f"{place}={path} is empty: write the secret into it")
+    return secret
+
+
+def _sentence(detail: ErrorDetails, found: Found) -> str:
+    name = str(detail["loc"][0])
+    place, value = found.get(name, (PREFIX + name.upper(), detail["input"]))
+    problem = detail["msg"].removeprefix("Value error, ").rstrip(".")
+    examples = Settings.model_fields[name].examples or []
+    return f"{place}={_shown(name, value)}: {problem}; write for example {' or '.join(map(str, examples))}"
+
+
+def _shown(name: str, value: object) -> str:
+    return _SECRET if name == "sidecar_secret" else mask(str(value))

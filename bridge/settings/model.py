@@ -1,0 +1,252 @@
+"""Every setting: its type, unit, default and meaning. The README's table is generated from here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bridge.errors import ConfigurationError
+from bridge.settings import values
+from bridge.settings.redis_url import Address, RedisUrl
+from bridge.sidekiq.metrics import MetricsFamily
+from bridge.sidekiq.queue_set import QueueSet
+
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+
+
+def _redis_url(value: object) -> RedisUrl:
+    return value if isinstance(value, RedisUrl) else RedisUrl.parse(str(value))
+
+
+def _existing_file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError("there is no such file")
+    return path
+
+
+def _text(value: object) -> object:
+    """YAML reads 7 and 8.1 as numbers."""
+    return str(value) if isinstance(value, int | float) else value
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Url = Annotated[RedisUrl, PlainValidator(_redis_url)]
+Queues = Annotated[QueueSet, PlainValidator(values.queues)]
+Bind = Annotated[Address, PlainValidator(values.bind_address)]
+SidecarUrls = Annotated[tuple[str, ...], PlainValidator(values.sidecar_urls)]
+Names = Annotated[tuple[str, ...], PlainValidator(values.names)]
+Backoff = Annotated[bool | float | None, PlainValidator(values.retry_backoff)]
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+    BeforeValidator(lambda value: str(value).upper()),
+]
+
+
+class Settings(BaseSettings):
+    """The settings of one worker. Every field can be given as ``BRIDGE_<NAME>``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BRIDGE_", frozen=True, extra="forbid", arbitrary_types_allowed=True
+    )
+
+    redis_url: Url = Field(
+        RedisUrl.parse(DEFAULT_REDIS_URL),
+        description="Sidekiq's Redis; REDIS_PROVIDER and REDIS_URL serve when it is unset.",
+        examples=["redis://:password@host:6379/0", "sentinel://host1:26379,host2:26379/mymaster/0"],
+    )
+    redis_ca: Path | None = Field(
+        None,
+        description="File with the CA that signed the certificate of a rediss:// server.",
+        examples=["/etc/ssl/redis-ca.pem"],
+    )
+    redis_cert: Path | None = Field(
+        None, description="File with the client certificate for rediss://.", examples=["/etc/ssl/client.pem"]
+    )
+    redis_key: Path | None = Field(
+        None, description="File with the key of the client certificate.", examples=["/etc/ssl/client-key.pem"]
+    )
+    sidecar_url: SidecarUrls = Field(
+        ("http://127.0.0.1:9292",),
+        description="The sidecars, separated by commas: http://, https:// or unix:///path.",
+        examples=["http://127.0.0.1:9292", "unix:///run/sidecar.sock"],
+    )
+    sidecar_secret: SecretStr | None = Field(
+        None,
+        description="Secret shared with the sidecar; two during a rotation, separated by a comma.",
+        examples=["(a long random text)"],
+    )
+    sidecar_secret_file: Path | None = Field(
+        None,
+        description="File that holds the secret, instead of the secret.",
+        examples=["/run/secrets/sidecar"],
+    )
+    sidecar_ca: Path | None = Field(
+        None,
+        description="File with the CA that signed the certificate of an https:// sidecar.",
+        examples=["/etc/ssl/sidecar-ca.pem"],
+    )
+    sidecar_connect_timeout_seconds: float = Field(
+        2.0, gt=0, le=600, description="How long connecting to the sidecar may take.", examples=["2"]
+    )
+    sidecar_read_timeout_seconds: float = Field(
+        40.0,
+        gt=30,
+        le=3600,
+        description="How long one answer may take; more than the 30 s a long poll waits.",
+        examples=["40"],
+    )
+    pool: str = Field(
+        "threads",
+        min_length=1,
+        description="The pool when -P is absent from the command line.",
+        examples=["threads", "prefork"],
+    )
+    concurrency: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Jobs at once when -c is absent; Celery's default otherwise.",
+        examples=["20"],
+    )
+    queues: Queues = Field(
+        QueueSet(("default",), (0,)),
+        description="Queues when -Q is absent: in strict order, or with weights.",
+        examples=["critical,default", "critical:3,default:1"],
+    )
+    config: Path | None = Field(
+        None,
+        description="A YAML file with these names, or a Rails app's config/sidekiq.yml.",
+        examples=["config/sidekiq.yml"],
+    )
+    imports: Names = Field(
+        (),
+        description="Modules with native tasks, separated by commas.",
+        examples=["myapp.tasks,myapp.reports"],
+    )
+    health_bind: Bind = Field(
+        Address("127.0.0.1", 9394),
+        description="Where the worker serves /metrics and /health.",
+        examples=["127.0.0.1:9394"],
+    )
+    shutdown_timeout_seconds: float = Field(
+        25.0, ge=0, le=86_400, description="How long running jobs may go on after TERM.", examples=["25"]
+    )
+    lease_seconds: float = Field(
+        15.0,
+        ge=3,
+        le=600,
+        description="After so long without a sign of life a worker's jobs are given back.",
+        examples=["15"],
+    )
+    poll_interval_seconds: float = Field(
+        1.0, gt=0, le=60, description="Longest wait between two looks for due or new jobs.", examples=["1"]
+    )
+    retry_backoff: Backoff = Field(
+        None,
+        description="Unset: Sidekiq's delays. true, or seconds to start from: Celery's exponential backoff.",
+        examples=["true", "5"],
+    )
+    retry_backoff_max_seconds: int = Field(
+        600, ge=1, description="Longest delay of Celery's exponential backoff.", examples=["600"]
+    )
+    retry_jitter: bool = Field(
+        True, description="Whether Celery's exponential backoff is spread at random.", examples=["true"]
+    )
+    max_retries: int | None = Field(
+        None,
+        ge=0,
+        description="Retries of jobs that say only retry: true; the sidecar's, else 25.",
+        examples=["25"],
+    )
+    dead_max_jobs: int | None = Field(
+        None,
+        ge=1,
+        description="Size of the dead set (one less stays); the sidecar's, else 10000.",
+        examples=["10000"],
+    )
+    dead_timeout_seconds: int | None = Field(
+        None,
+        ge=1,
+        description="Age at which dead jobs go; the sidecar's, else 180 days.",
+        examples=["15552000"],
+    )
+    sidekiq_version: Text | None = Field(
+        None,
+        pattern=r"^\d+(\.\d+){1,2}$",
+        description="Sidekiq version to work like; else the sidecar's, else that of other processes.",
+        examples=["7.3.2"],
+    )
+    metrics_family: Annotated[MetricsFamily | None, BeforeValidator(_text)] = Field(
+        None, description="Whose Metrics page is written for: none, 7, 8 or both.", examples=["7"]
+    )
+    tag: Text = Field("", description="Shown beside this worker on the Busy page.", examples=["myapp"])
+    labels: Names = Field(
+        (),
+        description="Shown beside this worker on the Busy page, separated by commas.",
+        examples=["python,reliable"],
+    )
+    log_level: LogLevel = Field(
+        "INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL.", examples=["INFO"]
+    )
+    log_format: Literal["text", "json"] = Field("text", description="text or json.", examples=["json"])
+    show_args: bool = Field(
+        False, description="Whether Flower and events show the arguments of jobs.", examples=["false"]
+    )
+    remote_control: bool = Field(
+        True, description="Whether celery inspect and control reach this worker.", examples=["true"]
+    )
+    allow_purge: bool = Field(
+        False, description="Whether celery purge may empty Sidekiq's queues.", examples=["false"]
+    )
+
+    @field_validator("redis_ca", "redis_cert", "redis_key", "sidecar_secret_file", "sidecar_ca")
+    @classmethod
+    def _is_there(cls, path: Path | None) -> Path | None:
+        return path and _existing_file(path)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """The settings that an environment (this process's by default) and its BRIDGE_CONFIG describe.
+
+        Raises ConfigurationError, which names the variable or the file's key, its value, and what to write instead.
+        """
+        from bridge.settings import loading  # it makes objects of this class, so it cannot be imported first
+
+        return loading.load(os.environ if environ is None else environ)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what ``load`` gathered: it takes the environment as an argument and knows where each value stood."""
+        return (init_settings,)
+
+    def require_safe_sidecar(self) -> None:
+        """Refuse to send jobs in the clear or unsigned. Raises ConfigurationError.
+
+        Not part of loading: ``celery inspect``, Flower and beat need no sidecar.
+        """
+        for url in self.sidecar_url:
+            if not url.startswith("unix:"):
+                self._require_safe(url)
+
+    def _require_safe(self, url: str) -> None:
+        if self.sidecar_secret is None:
+            raise ConfigurationError(
+                f"BRIDGE_SIDECAR_SECRET is unset, but {url} is no Unix socket: set it, or BRIDGE_SIDECAR_SECRET_FILE, on both sides"
+            )
+        if urlsplit(url).scheme == "http" and not values.is_loopback(url):
+            raise ConfigurationError(
+                f"BRIDGE_SIDECAR_URL={url} leaves this machine without TLS: write https:// instead"
+            )

@@ -1,0 +1,118 @@
+"""Where Redis is: ``redis://``, ``rediss://`` and ``sentinel://``, with the password out of sight."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, unquote, urlsplit
+
+DEFAULT_PORT = 6379
+DEFAULT_SENTINEL_PORT = 26379
+
+_CREDENTIALS = re.compile(r"//.*@", re.DOTALL)
+
+
+def mask(text: str) -> str:
+    """Any text that may be a URL, without its user and password; works on malformed URLs too."""
+    return _CREDENTIALS.sub("//***@", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisUrl:
+    """A parsed URL. ``str()`` and ``repr()`` never show the password."""
+
+    scheme: str
+    addresses: tuple[Address, ...]
+    """One server; or the sentinels, in the order in which they are asked."""
+    db: int = 0
+    master: str | None = None
+    """Name of the master that the sentinels watch."""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> RedisUrl:
+        """Raises ValueError, with a sentence that does not repeat the URL."""
+        parts = _split(text)
+        if parts.scheme in ("redis", "rediss"):
+            return _server(parts)
+        if parts.scheme == "sentinel":
+            return _sentinel(parts)
+        raise ValueError("the URL starts with redis://, rediss:// (TLS) or sentinel://")
+
+    @property
+    def is_tls(self) -> bool:
+        return self.scheme == "rediss"
+
+    @property
+    def is_sentinel(self) -> bool:
+        return self.scheme == "sentinel"
+
+    def __str__(self) -> str:
+        credentials = "***@" if self.username or self.password else ""
+        hosts = ",".join(str(address) for address in self.addresses)
+        master = f"/{self.master}" if self.master else ""
+        return f"{self.scheme}://{credentials}{hosts}{master}/{self.db}"
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text.strip())
+    except ValueError:  # such as a bracket that is never closed; its text repeats the URL
+        raise ValueError("this is not a URL") from None
+    if parts.query or parts.fragment:
+        raise ValueError(
+            "options in the URL are not understood (a # or ? in a password is written %23 or %3F)"
+        )
+    return parts
+
+
+def _server(parts: SplitResult) -> RedisUrl:
+    address = _address(_hosts(parts), DEFAULT_PORT)
+    username, password = _credentials(parts)
+    return RedisUrl(parts.scheme, (address,), _db(parts.path.strip("/")), None, username, password)
+
+
+def _sentinel(parts: SplitResult) -> RedisUrl:
+    master, _, db = parts.path.strip("/").partition("/")
+    if not master:
+        raise ValueError("a sentinel URL names the master behind the hosts")
+    addresses = tuple(_address(host, DEFAULT_SENTINEL_PORT) for host in _hosts(parts).split(","))
+    username, password = _credentials(parts)
+    return RedisUrl("sentinel", addresses, _db(db), unquote(master), username, password)
+
+
+def _hosts(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]
+
+
+def _credentials(parts: SplitResult) -> tuple[str | None, str | None]:
+    username, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    return unquote(username) or None, unquote(password) or None
+
+
+def _address(text: str, default_port: int) -> Address:
+    match = re.fullmatch(r"(\[[^\]]+\]|[^:\[\]]*)(?::(\d{1,5}))?", text.strip())
+    if match is None:
+        raise ValueError("host and port are written host:port")
+    port = int(match[2] or default_port)
+    if not 0 < port < 65_536:
+        raise ValueError("a port is a number from 1 to 65535")
+    return Address(match[1].strip("[]") or "127.0.0.1", port)
+
+
+def _db(text: str) -> int:
+    if not text:
+        return 0
+    if not text.isascii() or not text.isdigit():
+        raise ValueError("the database at the end of the URL is a number")
+    return int(text)

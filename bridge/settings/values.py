@@ -1,0 +1,110 @@
+"""How the text of one setting becomes its value. Each function raises ValueError with a sentence for the reader."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from bridge.settings.redis_url import Address
+from bridge.sidekiq.queue_set import QueueSet
+
+#: What the Web UI accepts in the address of a queue's page.
+_QUEUE_NAME = re.compile(r"[A-Za-z0-9_:.\-]+")
+_QUEUE_SPELLING = (
+    "a queue is written name, name:weight or name,weight (letters, digits and _ : . -; weights from 0)"
+)
+
+
+def names(value: object) -> tuple[str, ...]:
+    """A list, or text with commas."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple | set | frozenset):
+        raise ValueError("this is a list, or names separated by commas")
+    return tuple(str(part).strip() for part in parts if str(part).strip())
+
+
+def queues(value: object) -> QueueSet:
+    """``"critical,default"``, ``"critical:3,default:1"``, or YAML's lists and mappings of the same."""
+    if isinstance(value, QueueSet):
+        return value
+    entries = [_queue_entry(entry) for entry in _queue_entries(value)]
+    if not entries:
+        raise ValueError("at least one queue is needed")
+    return QueueSet.of(entries)
+
+
+def _queue_entries(value: object) -> Iterable[object]:
+    if isinstance(value, str):
+        return [part for part in value.split(",") if part.strip()]
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, list | tuple):
+        return value
+    raise ValueError(_QUEUE_SPELLING)
+
+
+def _queue_entry(entry: object) -> tuple[str, int]:
+    if isinstance(entry, dict) and len(entry) == 1:
+        entry = next(iter(entry.items()))
+    if isinstance(entry, list | tuple) and len(entry) in (1, 2):
+        return _queue(str(entry[0]), str(entry[1]) if len(entry) == 2 else "0")
+    if not isinstance(entry, str):
+        raise ValueError(_QUEUE_SPELLING)
+    # A name may hold colons of its own, so only a number behind the last one is a weight.
+    match = re.fullmatch(r"\s*:?(.+?)(?:\s*[:,]\s*(-?\d+))?\s*", entry)
+    return _queue(match[1], match[2] or "0") if match else _queue(entry, "0")
+
+
+def _queue(name: str, weight: str) -> tuple[str, int]:
+    name = name.strip().removeprefix(":")
+    if not _QUEUE_NAME.fullmatch(name) or not re.fullmatch(r"\d{1,3}", weight.strip()):
+        raise ValueError(_QUEUE_SPELLING)
+    return name, int(weight)
+
+
+def bind_address(value: object) -> Address:
+    """``host:port``."""
+    if isinstance(value, Address):
+        return value
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^:\s]+):(\d{1,5})", str(value).strip())
+    if match is None or int(match[2]) > 65_535:
+        raise ValueError("an address is written host:port")
+    return Address(match[1].strip("[]"), int(match[2]))
+
+
+def sidecar_urls(value: object) -> tuple[str, ...]:
+    """One or more of ``http://``, ``https://`` and ``unix:///``."""
+    urls = names(value)
+    if not urls or not all(_is_sidecar_url(url) for url in urls):
+        raise ValueError("a sidecar's address is http://host:port, https://host:port or unix:///path")
+    return urls
+
+
+def is_loopback(url: str) -> bool:
+    """Whether what is sent to this sidecar stays on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return url.startswith("unix:") or host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a host name: may be anywhere
+        return False
+
+
+def _is_sidecar_url(url: str) -> bool:
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.netloc == "" and parts.path.startswith("/") and len(parts.path) > 1
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+
+
+def retry_backoff(value: object) -> bool | float | None:
+    """Unset, ``true`` (Celery's backoff from 1 s) or a number of seconds to start from."""
+    text = str(value).strip().lower()
+    if value is None or text in ("", "false", "no", "off"):
+        return None
+    if text in ("true", "yes", "on"):
+        return True
+    if re.fullmatch(r"\d+(\.\d+)?", text) and float(text) > 0:
+        return float(text)
+    raise ValueError("this is true, a number of seconds above 0, or nothing at all")
