@@ -24,6 +24,9 @@ MESSAGE_CHARS = 10_000
 #: Keeps count**4 a finite number of seconds whatever count a payload claims; 100 is three years away.
 _LONGEST_CURVE = 1_000
 
+#: More than any ``retry_for`` that Sidekiq accepts (10^9); larger integers may be beyond the range of floats.
+_ENDLESS_SECONDS = 10**10
+
 
 class Family(enum.Enum):
     """Sidekiq versions that decide alike."""
@@ -160,8 +163,9 @@ def _exhausted(job: SidekiqJob, option: Any, count: int, rules: RetryRules, now:
 def _retry_for(job: SidekiqJob, family: Family) -> float | None:
     """Seconds since the first failure, where this family knows the option and it is a number."""
     value = job.fields.get("retry_for")
-    known = family is not Family.SIX and isinstance(value, int | float) and not isinstance(value, bool)
-    return value if known else None
+    if family is Family.SIX or isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return max(-_ENDLESS_SECONDS, min(value, _ENDLESS_SECONDS))
 
 
 def _max_retries(option: Any, rules: RetryRules) -> int:
