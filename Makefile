@@ -9,7 +9,7 @@ setup:  ## what demo and test need: system packages and .venv; asks for nothing
 	@scripts/setup
 
 demo: setup  ## Redis, Rails with Sidekiq's Web UI, sidecar, worker, Flower and a mix of jobs; Ctrl-C stops it
-	@exec .venv/bin/python -m scripts.demo
+	@exec .venv/bin/python -m scripts.demo $(ARGS)
 
 test:  ## all tests: Python, sidecar, Rails app
 	@scripts/setup test

@@ -28,14 +28,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, interrupt)
     with places.socket_directory() as sockets:
         place = places.make(Path(sockets))
-        try:
-            with supervised(place) as supervisor:
+        with supervised(place) as supervisor:
+            try:
                 return run(place, supervisor, options)
-        except DemoError as error:
-            print(f"demo: {error}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            return 0
+            except DemoError as error:
+                print(f"\ndemo: {error}", file=sys.stderr)
+                return 1
+            except KeyboardInterrupt:
+                return 0
 
 
 def parse_options() -> argparse.Namespace:
