@@ -57,6 +57,8 @@ module SidekiqBridge
         return spawn(index, current) unless current && current.equal?(orphan)
         @on_finish.call(current, Outcome.killed)
         spawn(index)
+      rescue ThreadError
+        nil # no threads any more: the process is ending
       end
     end
   end

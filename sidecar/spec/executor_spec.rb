@@ -1,0 +1,214 @@
+# frozen_string_literal: true
+
+require_relative "spec_helper"
+
+RSpec.describe SidekiqBridge::Sidecar::Executor do
+  let(:executor) { new_executor(slots: 2) }
+
+  after { (@executors || []).each { |each| Trace.release && each.stop(5) } }
+
+  def refusal(code)
+    raise_error(SidekiqBridge::Sidecar::RequestError) { |error| expect(error.code).to eq(code) }
+  end
+
+  def waiting_job(**options)
+    count = Trace.entries.count(:started)
+    deliver(executor, "class" => "WaitingJob", **(options.delete(:payload) || {}), **options).tap do
+      wait_until("the job to start") { Trace.entries.count(:started) > count }
+    end
+  end
+
+  def status_of(delivery) = delivery.wait(5)&.status
+
+  it "tells the block of the outcome, once" do
+    told = Queue.new
+    deliver(executor) { |outcome| told << outcome.status }
+    expect(told.pop).to eq("done")
+    expect(told).to be_empty
+  end
+
+  it "refuses what it has no slot for, and takes it as soon as one is free" do
+    first = waiting_job(payload: {"jid" => "1"})
+    waiting_job(payload: {"jid" => "2"})
+    expect { deliver(executor, "jid" => "3") }.to refusal("no_slot")
+    Trace.release
+    status_of(first)
+    expect(status_of(deliver(executor, "jid" => "3"))).to eq("done")
+  end
+
+  it "has its slot free when it tells of the outcome" do
+    one = new_executor(slots: 1)
+    told = Queue.new
+    200.times do |index|
+      deliver(one, "jid" => index.to_s) { |outcome| told << outcome.status }
+      told.pop
+    end
+    expect(Trace.entries.size).to eq(200)
+  end
+
+  describe "a delivery that is known" do
+    it "is joined while it runs" do
+      first = waiting_job(id: "h:1:a/7")
+      expect(deliver(executor, "class" => "WaitingJob", id: "h:1:a/7")).to equal(first)
+      expect(Trace.entries).to eq([:started])
+    end
+
+    it "is answered from its record when it has finished" do
+      first = deliver(executor, id: "h:1:a/7")
+      first.wait(5)
+      again = deliver(executor, id: "h:1:a/7")
+      expect([again.outcome_json, Trace.entries.size]).to eq([first.outcome_json, 1])
+    end
+  end
+
+  describe "another delivery of the same job" do
+    it "is superseded by a newer one" do
+      status_of(deliver(executor, claimed_at_ms: 5))
+      expect { deliver(executor, claimed_at_ms: 4) }.to refusal("superseded")
+    end
+
+    it "must wait while an older one runs" do
+      waiting_job(claimed_at_ms: 1)
+      expect { deliver(executor, "class" => "WaitingJob", claimed_at_ms: 2) }.to refusal("running")
+      expect { deliver(executor, "class" => "WaitingJob", "x" => 1, claimed_at_ms: 2, recovered: true) }.to refusal("running")
+    end
+
+    it "takes over a running one after a recovery, and the older is told so while it waits" do
+      older = waiting_job(claimed_at_ms: 1)
+      waiter = Thread.new { older.wait(5) }
+      waiter.report_on_exception = false
+      newer = deliver(executor, "class" => "WaitingJob", claimed_at_ms: 2, recovered: true)
+      expect { waiter.value }.to refusal("superseded")
+      expect { executor.find(older.id) }.to refusal("superseded")
+      Trace.release
+      expect(status_of(newer)).to eq("done")
+      expect(JSON.parse(newer.outcome_json)["delivery"]).to eq(newer.id)
+      expect(Trace.entries.count(:started)).to eq(1)
+    end
+
+    it "is answered from the record of a finished one after a recovery" do
+      status_of(deliver(executor, claimed_at_ms: 1))
+      expect(status_of(deliver(executor, claimed_at_ms: 2, recovered: true))).to eq("done")
+      expect(Trace.entries.size).to eq(1)
+    end
+
+    it "runs when the older one has finished: it is a retry" do
+      first = deliver(executor, claimed_at_ms: 1)
+      status_of(first)
+      expect(status_of(deliver(executor, claimed_at_ms: 2))).to eq("done")
+      expect(Trace.entries.size).to eq(2)
+      expect { executor.find(first.id) }.to refusal("superseded")
+    end
+
+    it "does not know jobs without a jid from each other" do
+      waiting_job(payload: {"jid" => nil}, claimed_at_ms: 2)
+      expect(status_of(deliver(executor, "jid" => nil, claimed_at_ms: 1))).to eq("done")
+    end
+  end
+
+  describe "slots" do
+    it "survive jobs that kill their thread, which fail by the usual rules" do
+      20.times do |index|
+        delivery = deliver(executor, "class" => "ExitingJob", "args" => ["kill"], "jid" => index.to_s)
+        expect(status_of(delivery)).to eq("failed")
+        expect(JSON.parse(delivery.outcome_json)).to include("error" => include("class" => "Bridge::ThreadKilled"), "next" => include("place" => "retry"))
+      end
+      expect(status_of(deliver(executor))).to eq("done")
+      expect(executor.busy).to eq(0)
+    end
+
+    it "survive every other way out" do
+      %w[exit exception memory throw signal].each { |how| status_of(deliver(executor, "class" => "ExitingJob", "args" => [how], "jid" => how)) }
+      both = Array.new(2) { |index| waiting_job(payload: {"jid" => index.to_s}) }
+      Trace.release
+      expect(both.map { |delivery| status_of(delivery) }).to eq(%w[done done])
+    end
+  end
+
+  describe "cancelling" do
+    it "ends a job whose deadline has passed as a failure by the rules" do
+      delivery = waiting_job
+      executor.cancel(delivery.id, SidekiqBridge::DeadlineExceeded.new("60 s are over"))
+      expect(status_of(delivery)).to eq("failed")
+      expect(JSON.parse(delivery.outcome_json)).to include(
+        "error" => {"class" => "Bridge::DeadlineExceeded", "message" => "60 s are over"}, "next" => include("place" => "retry")
+      )
+    end
+
+    it "ends a revoked job for good" do
+      delivery = waiting_job
+      executor.cancel(delivery.id, SidekiqBridge::Cancelled.new("revoked"))
+      status_of(delivery)
+      expect(JSON.parse(delivery.outcome_json)).to include("status" => "failed", "error" => include("class" => "Bridge::Cancelled"), "next" => {"place" => "none"})
+    end
+
+    it "never hits the executor or the next job, however late it comes" do
+      one = new_executor(slots: 1)
+      300.times do |index|
+        delivery = deliver(one, "jid" => index.to_s)
+        one.cancel(delivery.id, SidekiqBridge::DeadlineExceeded.new("late"))
+        expect(status_of(delivery)).to eq("done").or eq("failed")
+        expect(status_of(deliver(one, "jid" => "next #{index}"))).to eq("done")
+      end
+    end
+
+    it "does not know what it has no record of" do
+      expect { executor.cancel("h:1:a/99", RuntimeError.new) }.to refusal("unknown")
+    end
+  end
+
+  it "ends a job that cannot stop at a checkpoint with Sidekiq::Shutdown when it is interrupted" do
+    delivery = waiting_job
+    executor.interrupt(delivery.id)
+    expect(status_of(delivery)).to eq("shutdown")
+    expect(Trace.entries).to eq([:started, "Sidekiq::Shutdown"])
+  end
+
+  describe "going down" do
+    it "starts nothing new, and lets what runs go on" do
+      delivery = waiting_job
+      executor.drain
+      expect { deliver(executor, "jid" => "new") }.to refusal("draining")
+      expect(executor.find(delivery.id)).to equal(delivery)
+      Trace.release
+      expect(status_of(delivery)).to eq("done")
+    end
+
+    it "ends with Sidekiq::Shutdown what is not done in time" do
+      delivery = waiting_job
+      executor.stop(0.05)
+      expect(status_of(delivery)).to eq("shutdown")
+      expect(executor).not_to be_abandoned
+    end
+
+    it "gives up what holds out even then, and says so" do
+      stub_const("SidekiqBridge::Sidecar::Executor::SHUTDOWN_GRACE_SECONDS", 0.05)
+      delivery = deliver(executor, "class" => "StubbornJob")
+      wait_until("the job to start") { Trace.include?(:started) }
+      executor.stop(0.05)
+      expect(status_of(delivery)).to eq("shutdown")
+      expect(executor).to be_abandoned
+    end
+  end
+
+  describe "records" do
+    it "are forgotten by count, the oldest first" do
+      few = new_executor(records: SidekiqBridge::Sidecar::Records.new(keep_count: 2))
+      deliveries = Array.new(3) { |index| deliver(few, "jid" => index.to_s).tap { |delivery| delivery.wait(5) } }
+      expect(deliveries.map { |delivery| few.find(delivery.id) }).to match([nil, deliveries[1], deliveries[2]])
+    end
+
+    it "are forgotten with time" do
+      brief = new_executor(records: SidekiqBridge::Sidecar::Records.new(keep_seconds: 0))
+      delivery = deliver(brief)
+      delivery.wait(5)
+      expect(brief.find(delivery.id)).to be_nil
+    end
+
+    it "keep no payload" do
+      delivery = deliver(executor)
+      delivery.wait(5)
+      expect(delivery.run.job).to be_nil
+    end
+  end
+end
