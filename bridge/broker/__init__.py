@@ -1,0 +1,1 @@
+"""kombu's world: the virtual transport on Sidekiq's lists. Knows nothing of Celery."""

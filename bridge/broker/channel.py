@@ -1,0 +1,131 @@
+"""The channel: what Celery calls on a broker, translated to the fetcher, the store and the broadcasts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+from kombu.transport import virtual
+from kombu.transport.virtual.base import Message as VirtualMessage
+
+from bridge import errors
+from bridge.broker import messages, replies
+from bridge.broker.context import OPTION, BrokerContext
+from bridge.broker.exchanges import EXCHANGE_TYPES
+from bridge.broker.fanout import topic
+from bridge.broker.qos import QoS
+from bridge.sidekiq.fetcher import UnitOfWork
+
+logger = logging.getLogger(__name__)
+
+
+class Channel(virtual.Channel):
+    """One channel of a :class:`bridge.broker.transport.Transport`."""
+
+    QoS = QoS
+    Message = VirtualMessage
+    do_restore = False
+    supports_fanout = True
+    exchange_types = EXCHANGE_TYPES
+
+    def __init__(self, connection: Any, **kwargs: Any) -> None:
+        self.context: BrokerContext = connection.client.transport_options[OPTION]
+        super().__init__(connection, **kwargs)
+        self._broadcasts: dict[str, tuple[str, str]] = {}
+        # Without this kombu believes that a dead broker is up.
+        connection.ping()
+
+    # -- consuming
+
+    def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any) -> None:
+        """Consume from a job queue, a broadcast or a reply queue."""
+        super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
+        if queue in self._broadcasts:
+            self.connection.listen(queue, *self._broadcasts[queue])
+        elif replies.is_reply_queue(queue):
+            self.connection.await_replies(queue)
+        else:
+            self.connection.consume_jobs(queue, self, callback)
+
+    def basic_cancel(self, consumer_tag: str) -> None:
+        """Stop consuming."""
+        queue = self._tag_to_queue.get(consumer_tag)
+        super().basic_cancel(consumer_tag)
+        if queue is not None:
+            self.connection.stop_listening(queue)
+
+    def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
+        """Set how many jobs may be held at once."""
+        super().basic_qos(prefetch_size, prefetch_count, apply_global)
+        fetcher = self.context.fetcher()
+        fetcher.slots = min(prefetch_count, fetcher.slot_limit or prefetch_count)
+        fetcher.wake()
+
+    def message_to_python(self, raw_message: Any) -> Any:
+        """A claimed job is a message already."""
+        if isinstance(raw_message, messages.JobMessage):
+            return raw_message
+        return super().message_to_python(raw_message)
+
+    def message_for(self, unit: UnitOfWork) -> messages.JobMessage:
+        """The message for a claimed job."""
+        task = self.context.route(unit.job)
+        return messages.from_unit(
+            unit, self, task, native=task != messages.RUBY_TASK, show_args=self.context.show_args
+        )
+
+    # -- publishing
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        if replies.is_reply_queue(queue):
+            replies.send(self.connection.redis, queue, message)
+            return
+        body = self.decode_body(message["body"], message["properties"].get("body_encoding"))
+        push = messages.to_push(queue, message, body, self.context.timestamps(), time.time())
+        store = self.context.store()
+        if push.at is None:
+            store.push(push.queue, push.payload)
+        else:
+            store.schedule(push.at, push.payload)
+
+    def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
+        name = topic(self.context.database, exchange, routing_key)
+        self.connection.publish(name, json.dumps(message).encode())
+
+    # -- queues and exchanges
+
+    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
+        # The process that asked has declared its reply queue on its own connection: its name follows from the key.
+        if exchange == replies.EXCHANGE:
+            return [replies.queue_name(routing_key)]
+        found: list[str] = super()._lookup(exchange, routing_key, default)
+        return found
+
+    def queue_declare(self, queue: str | None = None, passive: bool = False, **kwargs: Any) -> Any:
+        """Nothing to declare: a Sidekiq queue exists when it holds a job. Counting it is only worth it when asked to."""
+        if passive:
+            return super().queue_declare(queue, passive, **kwargs)
+        return virtual.base.queue_declare_ok_t(queue, 0, 0)
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        if self.typeof(exchange).type in ("fanout", "topic"):
+            self._broadcasts[queue] = (exchange, routing_key or "")
+
+    def _size(self, queue: str) -> int:
+        return self.context.store().size(queue)
+
+    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
+        return True
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        """Deleting a reply queue or a mailbox leaves nothing behind; a job queue is never deleted from here."""
+
+    def _purge(self, queue: str) -> int:
+        if not self.context.allow_purge:
+            raise errors.PushRefused(
+                f"refused to purge {queue}: it is a Sidekiq queue, and its jobs would be gone for Ruby as well. "
+                "Use the Web UI's queue page, or set BRIDGE_ALLOW_PURGE=1 and name the queue with -Q."
+            )
+        return self.context.store().clear(queue)

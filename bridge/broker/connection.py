@@ -1,0 +1,39 @@
+"""A kombu connection that speaks our transport while its URL stays Redis'.
+
+kombu finds a transport by the URL's scheme in one table for the whole process. Changing that table would hand our transport
+to every other Celery app in it, and Flower finds its broker page by the scheme; so the class is bound here instead, to
+this application's connections alone.
+"""
+
+from __future__ import annotations
+
+import kombu
+from kombu.connection import ConnectionPool, PooledConnection
+
+from bridge.broker.transport import Transport
+
+
+class Connection(kombu.Connection):
+    """Reports the scheme it was given and always uses :class:`bridge.broker.transport.Transport`."""
+
+    def get_transport_cls(self) -> type[Transport]:
+        """The transport, whatever the URL's scheme."""
+        return Transport
+
+    def Pool(self, limit: int | None = None, **kwargs: object) -> Pool:
+        """A pool of connections of this kind."""
+        return Pool(self, limit, **kwargs)
+
+
+class Pooled(PooledConnection):
+    """A connection in a pool. kombu's pool makes its own class, which would look the transport up by scheme."""
+
+    get_transport_cls = Connection.get_transport_cls
+
+
+class Pool(ConnectionPool):
+    """A pool whose connections use our transport."""
+
+    def new(self) -> Pooled:
+        """One more connection."""
+        return Pooled(self, **dict(self.connection._info(resolve=False)))

@@ -1,0 +1,40 @@
+"""What the transport is given by the application, instead of settings and globals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import redis
+
+from bridge.sidekiq.clock import Timestamps
+from bridge.sidekiq.fetcher import Fetcher
+from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.store import RedisStore
+
+#: Key of the context in Celery's ``broker_transport_options``.
+OPTION = "bridge"
+
+
+@dataclass(eq=False)
+class BrokerContext:
+    """The transport's collaborators.
+
+    ``client`` makes a new Redis client, ``route`` names the Celery task for a job, ``timestamps`` says in which unit new
+    payloads carry their times, ``fetcher`` is the process-wide holder of jobs (made when the first job queue is consumed).
+    """
+
+    name: str
+    database: int
+    client: Callable[[], redis.Redis]
+    store: Callable[[], RedisStore]
+    route: Callable[[SidekiqJob], str]
+    timestamps: Callable[[], Timestamps]
+    fetcher: Callable[[], Fetcher]
+    weights: Mapping[str, int] = field(default_factory=dict)
+    show_args: bool = False
+    allow_purge: bool = False
+
+    def __repr__(self) -> str:
+        # kombu hashes a connection by the repr of its options, and `inspect conf` prints them: no secret, no address.
+        return f"<BrokerContext {self.name}>"

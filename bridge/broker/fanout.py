@@ -1,0 +1,85 @@
+"""Broadcasts over PUBLISH and pattern subscriptions: Celery's events and remote control.
+
+Topics are those of kombu's own Redis transport, so that tools which use it (Flower from another installation, exporters of
+events) hear this worker too. Nothing is stored: no key is left in Sidekiq's Redis.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import redis
+
+from bridge.sidekiq.store import is_outage
+
+logger = logging.getLogger(__name__)
+
+
+def topic(database: int, exchange: str, routing_key: str = "") -> str:
+    """Channel name for an exchange and routing key; AMQP's ``#`` becomes a ``*``."""
+    suffix = "/" + routing_key.replace("#", "*") if routing_key else ""
+    return f"/{database}.{exchange}{suffix}"
+
+
+class Fanout:
+    """The subscriptions of one transport, on a connection of their own."""
+
+    def __init__(self, client: redis.Redis, database: int) -> None:
+        self._pubsub = client.pubsub(ignore_subscribe_messages=True)
+        self._database = database
+        self._queues: dict[str, list[str]] = {}
+
+    def subscribe(self, queue: str, exchange: str, routing_key: str) -> None:
+        """Deliver what is broadcast on the exchange under the key to ``queue``."""
+        name = topic(self._database, exchange, routing_key)
+        self._queues.setdefault(name, []).append(queue)
+        self._pubsub.psubscribe(name)
+
+    def carries(self, queue: str) -> bool:
+        """Whether a queue is one of broadcasts."""
+        return any(queue in queues for queues in self._queues.values())
+
+    def unsubscribe(self, queue: str) -> None:
+        """Deliver no more to ``queue``."""
+        for name, queues in list(self._queues.items()):
+            if queue in queues:
+                queues.remove(queue)
+            if not queues:
+                del self._queues[name]
+                self._pubsub.punsubscribe(name)
+
+    @property
+    def socket(self) -> Any:
+        """The socket to wait on, or None while nothing is subscribed or the link is down."""
+        connection = self._pubsub.connection
+        return connection._sock if connection is not None and self._queues else None
+
+    def receive(self) -> list[tuple[str, dict[str, Any]]]:
+        """What has arrived: (queue, message) pairs. A cut link is mended here and costs only what was sent meanwhile."""
+        received: list[tuple[str, dict[str, Any]]] = []
+        try:
+            while self._queues and (found := self._pubsub.get_message(timeout=0)) is not None:
+                received += self._deliveries(found)
+        except (redis.RedisError, OSError) as error:
+            if not is_outage(error):
+                raise
+            self._pubsub.connection and self._pubsub.connection.disconnect()
+            logger.debug("broadcasts: %s", error)
+        return received
+
+    def close(self) -> None:
+        """End all subscriptions."""
+        self._queues.clear()
+        self._pubsub.close()
+
+    def _deliveries(self, found: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        if found["type"] != "pmessage":
+            return []
+        try:
+            message = json.loads(found["data"])
+        except ValueError:
+            logger.warning("ignored a broadcast that is not JSON on %r", found["channel"])
+            return []
+        return [(queue, message) for queue in self._queues.get(found["pattern"].decode(), ())]

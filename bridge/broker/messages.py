@@ -1,0 +1,229 @@
+"""The only translator between Sidekiq's jobs and Celery's messages.
+
+A message is built from scratch: no key of a payload becomes a header, or a job could name callbacks, time limits or another
+task. The payload itself travels untouched beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import kombu.serialization
+from kombu.message import Message
+
+from bridge.errors import PushRefused
+from bridge.sidekiq import ruby_json
+from bridge.sidekiq.clock import Timestamps
+from bridge.sidekiq.fetcher import Delivery, UnitOfWork
+
+#: Content type of a job that was claimed: its body is a Python object that needs no decoding.
+JOB_CONTENT = "application/x-sidekiq-job"
+#: Content type of arguments on their way into a job: JSON, and nothing that JSON cannot hold.
+ARGS_CONTENT = "application/x-sidekiq-args"
+ARGS_SERIALIZER = "sidekiq"
+JOB_SERIALIZER = "sidekiq-job"
+
+#: Header under which the delivery travels to the pool side.
+DELIVERY_HEADER = "sidekiq"
+#: Header under which ``sidekiq_options`` travel to the producer.
+OPTIONS_HEADER = "sidekiq_options"
+
+_EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+_HIDDEN = "(...)"
+
+#: The task behind every class that has no native task.
+RUBY_TASK = "bridge.perform"
+
+
+class JobMessage(Message):
+    """A claimed job on its way to Celery's worker."""
+
+    unit: UnitOfWork
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Positional and keyword arguments of the task; read directly, never encoded within a process."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        # kombu prints the length of a body in its reprs.
+        return len(self.args)
+
+    def __bool__(self) -> bool:
+        # kombu does not decode a body that is false; one without arguments must be decoded like any other.
+        return True
+
+
+def register() -> None:
+    """Make both content types known to kombu. They have names of their own, so other apps are not touched."""
+    kombu.serialization.register(JOB_SERIALIZER, _refuse_encode, _decode_body, JOB_CONTENT, "binary")
+    kombu.serialization.register(ARGS_SERIALIZER, encode_args, json.loads, ARGS_CONTENT, "utf-8")
+
+
+def from_unit(unit: UnitOfWork, channel: Any, task: str, *, native: bool, show_args: bool) -> JobMessage:
+    """The Celery message for a claimed job. ``native`` tasks get the job's arguments, others read the payload."""
+    job, delivery = unit.job, unit.delivery
+    args, kwargs = native_arguments(unit) if native else ((), {})
+    message = JobMessage(
+        body=Body(tuple(args), kwargs),
+        delivery_tag=delivery.token,
+        content_type=JOB_CONTENT,
+        content_encoding="binary",
+        delivery_info={"exchange": "", "routing_key": delivery.queue, "redelivered": False},
+        properties={"priority": None, "correlation_id": job.jid},
+        headers=_headers(delivery, unit, task, repr(job.args) if show_args else _HIDDEN),
+        channel=channel,
+    )
+    message.unit = unit
+    return message
+
+
+def native_arguments(unit: UnitOfWork) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments for a Python task: those of the ActiveJob inside its wrapper, else the job's own."""
+    if unit.job.is_active_job:
+        return unit.job.active_job_arguments()
+    return unit.job.args, {}
+
+
+def _headers(delivery: Delivery, unit: UnitOfWork, task: str, shown: str) -> dict[str, Any]:
+    job = unit.job
+    count = job.retry_count
+    jid = job.jid or f"{delivery.identity}/{delivery.token}"
+    return {
+        "lang": "py",
+        "task": task,
+        "id": jid,
+        "shadow": job.display_class or "(no class)",
+        "root_id": jid,
+        "parent_id": None,
+        "group": None,
+        "retries": 0 if count is None else max(0, count + 1),
+        "argsrepr": shown,
+        "kwargsrepr": "{}",
+        "ignore_result": True,
+        DELIVERY_HEADER: delivery,
+    }
+
+
+def encode_args(body: Any) -> bytes:
+    """Encode ``[args, kwargs, embed]`` for a push.
+
+    Raises:
+        PushRefused: a value that JSON (and so Ruby) cannot hold.
+    """
+    check_args(body[0] if isinstance(body, list | tuple) and body else body)
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, default=str).encode("utf-8", "surrogatepass")
+
+
+def check_args(args: Any) -> None:
+    """Raise PushRefused where a value could not be held by JSON, and so not by Ruby."""
+    _check(args, "args")
+
+
+def _check(value: Any, where: str) -> None:
+    if value is None or isinstance(value, str | bool | int):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise PushRefused(f"{where} is {value}: JSON has no such number. Send null or a string instead.")
+        return
+    if isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _check(item, f"{where}[{i}]")
+        return
+    if isinstance(value, dict):
+        _check_object(value, where)
+        return
+    raise PushRefused(
+        f"{where} is a {type(value).__name__}: a Sidekiq job carries only what JSON holds (strings, numbers, booleans, "
+        "null, lists, objects with string keys). Convert it first, e.g. value.isoformat() or str(value)."
+    )
+
+
+def _check_object(value: dict[Any, Any], where: str) -> None:
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise PushRefused(f"{where} has the key {key!r}: JSON objects have string keys only. Use str(key).")
+        _check(item, f"{where}[{key!r}]")
+
+
+def _refuse_encode(body: Any) -> bytes:
+    raise PushRefused(f"a {type(body).__name__} cannot be sent as a claimed job")
+
+
+def _decode_body(body: Body) -> tuple[tuple[Any, ...], Mapping[str, Any], dict[str, None]]:
+    return body.args, body.kwargs, _EMBED
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A message as a Sidekiq payload: for ``queue`` now, or for ``schedule`` where ``at`` (epoch seconds) is set."""
+
+    queue: str
+    payload: bytes
+    at: float | None
+
+
+def to_push(
+    queue: str, message: Mapping[str, Any], body: str | bytes, timestamps: Timestamps, now: float
+) -> Push:
+    """Translate what Celery publishes into the payload Sidekiq's client would push.
+
+    Raises:
+        PushRefused: the message uses something that Sidekiq has no place for.
+    """
+    headers = message["headers"]
+    args, kwargs, embed = json.loads(body)
+    refuse_foreign(headers["task"], kwargs, {**message["properties"], **headers, **embed})
+    at = _eta(headers.get("eta"))
+    at = at if at is not None and at > now else None
+    stamp = timestamps.stamp(now)
+    fields: dict[str, Any] = {"retry": True, "queue": queue}
+    fields |= headers.get(OPTIONS_HEADER) or {}
+    fields |= {"queue": queue, "class": headers["task"], "args": args, "jid": headers["id"], "created_at": stamp}
+    if at is None:
+        fields["enqueued_at"] = stamp
+    return Push(queue, ruby_json.encode(fields), at)
+
+
+#: What Celery can say of a message and Sidekiq's payload has no place for, with what to do instead.
+_FOREIGN: dict[str, str] = {
+    "callbacks": "link: let the job push the next one itself",
+    "link": "link: let the job push the next one itself",
+    "errbacks": "link_error: use retries and the dead set, or rescue in the job",
+    "link_error": "link_error: use retries and the dead set, or rescue in the job",
+    "chain": "chain: let the job push the next one itself",
+    "chord": "chord: count in your own database, or use Sidekiq Pro's batches from Ruby",
+    "group": "group: push the jobs one by one",
+    "group_id": "group: push the jobs one by one",
+    "expires": "expires: check the age in the job",
+    "priority": "priority: use a queue of its own and the order of -Q",
+}
+
+
+def refuse_foreign(task: str, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
+    """Raise PushRefused where a push uses what Sidekiq has no place for."""
+    if kwargs:
+        raise PushRefused(
+            f"{task}: keyword arguments ({', '.join(sorted(map(str, kwargs)))}) have no place in a Sidekiq job. "
+            "Send them as positional arguments, or as one object."
+        )
+    for option, advice in _FOREIGN.items():
+        if options.get(option):
+            raise PushRefused(f"{task}: a Sidekiq job cannot carry {advice}.")
+
+
+def _eta(value: Any) -> float | None:
+    if value is None:
+        return None
+    when = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return when.timestamp()
+

@@ -1,0 +1,187 @@
+"""The pump: turns waiting, claiming and settling into deliveries for one consumer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import redis
+
+from bridge import errors
+from bridge.broker.waiter import Waiter
+from bridge.sidekiq.fetcher import Fetched, Fetcher, UnitOfWork
+from bridge.sidekiq.peek import Peek
+
+logger = logging.getLogger(__name__)
+
+#: Queues beyond the first few are looked at once a second; each peek costs a connection.
+PEEKED_QUEUES = 4
+POLL_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 1.0
+#: So many wake-ups within this time that found nothing: somebody else is quicker, so back off.
+VAIN_WAKES = 3
+VAIN_SECONDS = 0.1
+
+
+class Pump:
+    """Runs on the consumer's thread: ``turn`` again and again, with waits between."""
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        waiter: Waiter,
+        client: redis.Redis,
+        deliver: Callable[[UnitOfWork], None],
+    ) -> None:
+        self._fetcher = fetcher
+        self._waiter = waiter
+        self._client = client
+        self._deliver = deliver
+        self._peeks: dict[str, Peek] = {}
+        self._hungry = True
+        self._poll_at = 0.0
+        self._pause = 0.0
+        self._vain: list[float] = []
+        self._rearm_at = 0.0
+
+    def attend(self) -> None:
+        """From now on this thread settles what others decide."""
+        self._fetcher.wake = self._waiter.wake
+        self._fetcher.attended = True
+
+    def turn(self) -> int:
+        """Settle, claim and deliver once. Returns how many jobs were delivered."""
+        claim = self._wants_claim()
+        if not claim and not self._fetcher.unsettled:
+            self._fetcher.progress += 1
+            return 0
+        try:
+            fetched = self._fetcher.turn(claim=claim)
+        except errors.StoreUnavailable as error:
+            self._suffer(error)
+            return 0
+        except errors.StoreError as error:
+            self._suffer(error, fault=True)
+            return 0
+        self._recovered()
+        if claim:
+            self._digest(fetched)
+        for unit in fetched.units:
+            self._hand_over(unit)
+        return len(fetched.units)
+
+    def next_event_seconds(self) -> float:
+        """How long to wait at most before the next turn."""
+        now = time.monotonic()
+        if self._pause:
+            return max(0.0, self._poll_at - now)
+        if self._hungry and self._fetcher.free_slots:
+            return 0.0
+        return max(0.0, self._poll_at - now) if self._fetcher.free_slots else POLL_SECONDS
+
+    def detach(self) -> None:
+        """Stop waiting for work. What is still held settles itself from now on."""
+        self._fetcher.attended = False
+        for peek in list(self._peeks.values()):
+            self._drop(peek)
+        self._fetcher.flush()
+
+    close = detach
+
+    def _wants_claim(self) -> bool:
+        if not self._fetcher.free_slots or not self._fetcher.order.names:
+            self._disarm()
+            return False
+        return (self._hungry and not self._pause) or time.monotonic() >= self._poll_at
+
+    def _digest(self, fetched: Fetched) -> None:
+        now = time.monotonic()
+        self._poll_at = now + POLL_SECONDS
+        self._hungry = not fetched.drained
+        if fetched.units:
+            self._vain.clear()
+        if fetched.drained and now >= self._rearm_at:
+            self._arm(fetched.paused)
+
+    def _hand_over(self, unit: UnitOfWork) -> None:
+        try:
+            self._deliver(unit)
+        except Exception:
+            # A fault between claim and pool must not lose the job, nor those claimed with it.
+            logger.exception("could not hand over jid=%s; it is given back", unit.job.jid)
+            self._fetcher.give_back_all([unit])
+            self._hungry, self._poll_at = False, time.monotonic() + POLL_SECONDS
+
+    # -- peeks
+
+    def _arm(self, paused: frozenset[str]) -> None:
+        watched = [name for name in self._fetcher.order.names if name not in paused][:PEEKED_QUEUES]
+        for name in list(self._peeks):
+            if name not in watched:
+                self._drop(self._peeks[name])
+        for name in watched:
+            self._arm_one(name)
+
+    def _arm_one(self, name: str) -> None:
+        peek = self._peeks.get(name)
+        if peek is not None and peek.overdue:
+            self._drop(peek)
+            peek = None
+        if peek is not None and peek.armed:
+            return
+        peek = peek or self._peeks.setdefault(name, Peek(self._client, name))
+        try:
+            self._waiter.unwatch(peek.socket)
+            peek.arm()
+            self._waiter.watch(peek.socket, lambda: self._answered(peek))
+        except (redis.RedisError, OSError) as error:
+            logger.debug("cannot watch queue %s: %s", name, error)
+            self._drop(peek)
+
+    def _answered(self, peek: Peek) -> None:
+        try:
+            found = peek.answered()
+        except (redis.RedisError, OSError) as error:
+            logger.debug("the watch on queue %s was cut: %s", peek.queue, error)
+            self._drop(peek)
+            found = True
+        self._hungry = self._hungry or found
+        if not found:
+            self._poll_at = 0.0
+        self._note_wake()
+
+    def _note_wake(self) -> None:
+        now = time.monotonic()
+        self._vain = [at for at in self._vain if now - at < VAIN_SECONDS] + [now]
+        if len(self._vain) >= VAIN_WAKES:
+            self._rearm_at = now + VAIN_SECONDS / 2
+
+    def _disarm(self) -> None:
+        if self._fetcher.quiet:
+            for peek in list(self._peeks.values()):
+                self._drop(peek)
+
+    def _drop(self, peek: Peek) -> None:
+        self._waiter.unwatch(peek.socket)
+        peek.close()
+        self._peeks.pop(peek.queue, None)
+
+    # -- outages
+
+    def _suffer(self, error: errors.StoreError, *, fault: bool = False) -> None:
+        if not self._pause:
+            level = logging.ERROR if fault else logging.WARNING
+            logger.log(level, "fetching stops: %s; running jobs go on, trying again until it works", error)
+        self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
+        self._poll_at = time.monotonic() + self._pause
+        self._hungry = True
+        for peek in list(self._peeks.values()):
+            self._drop(peek)
+        self._fetcher.reconnect()
+
+    def _recovered(self) -> None:
+        if self._pause:
+            logger.warning("fetching goes on: Redis is back")
+        self._pause = 0.0

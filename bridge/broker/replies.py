@@ -1,0 +1,63 @@
+"""Replies to remote control commands: short-lived lists under ``bridge:reply:``, one for each asking process."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import redis
+
+from bridge.sidekiq import keys
+from bridge.sidekiq.store import outages
+
+#: kombu's name for the exchange that carries replies.
+EXCHANGE = "reply.celery.pidbox"
+#: A reply nobody collects goes away by itself.
+TTL_SECONDS = 60
+
+
+def queue_name(routing_key: str) -> str:
+    """The reply queue kombu's mailbox makes for an asking process."""
+    return f"{routing_key}.{EXCHANGE}"
+
+
+def is_reply_queue(queue: str) -> bool:
+    """Whether a queue carries replies (and so is no job queue)."""
+    return queue.endswith("." + EXCHANGE)
+
+
+def send(client: redis.Redis, queue: str, message: dict[str, Any]) -> None:
+    """Leave a reply for the process that asked."""
+    with outages():
+        pipeline = client.pipeline(transaction=True)
+        pipeline.rpush(keys.reply(queue), json.dumps(message))
+        pipeline.expire(keys.reply(queue), TTL_SECONDS)
+        pipeline.execute()
+
+
+class ReplyBox:
+    """Waits for the replies to this process, on a connection of its own."""
+
+    def __init__(self, client: redis.Redis, queue: str) -> None:
+        self.queue = queue
+        self._connection = client.connection_pool.make_connection()
+        self._connection.connect()
+        self._arm()
+
+    @property
+    def socket(self) -> Any:
+        """The socket to wait on."""
+        return self._connection._sock
+
+    def receive(self) -> dict[str, Any] | None:
+        """Read what came, and wait for the next."""
+        answer = self._connection.read_response()
+        self._arm()
+        return json.loads(answer[1]) if answer else None
+
+    def close(self) -> None:
+        """Stop waiting."""
+        self._connection.disconnect()
+
+    def _arm(self) -> None:
+        self._connection.send_command("BLPOP", keys.reply(self.queue), 30)

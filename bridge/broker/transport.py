@@ -1,0 +1,186 @@
+"""The transport: waits for jobs, broadcasts and replies, and hands them to Celery's callbacks."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from kombu.transport import virtual
+
+from bridge import errors
+from bridge.broker.channel import Channel
+from bridge.broker.context import OPTION, BrokerContext
+from bridge.broker.fanout import Fanout
+from bridge.broker.pump import Pump
+from bridge.broker.replies import ReplyBox
+from bridge.broker.waiter import Waiter
+from bridge.sidekiq.fetcher import UnitOfWork
+from bridge.sidekiq.store import outages
+
+#: How long a wait lasts at most: Celery's loop looks for a shutdown between waits.
+LONGEST_WAIT_SECONDS = 1.0
+
+
+class Transport(virtual.Transport):
+    """kombu's virtual transport on Sidekiq's Redis.
+
+    ``driver_type`` is not "redis": mingle and gossip, which Sidekiq's Redis has no use for, start for that name by themselves.
+    """
+
+    Channel = Channel
+    driver_type = "sidekiq"
+    driver_name = "sidekiq-bridge"
+    default_port = 6379
+    implements = virtual.Transport.implements.extend(
+        asynchronous=False, exchange_type=frozenset(["direct", "topic", "fanout"]), heartbeats=False
+    )
+    connection_errors = (*virtual.Transport.connection_errors, errors.StoreUnavailable)
+    recoverable_connection_errors = (errors.StoreUnavailable,)
+    recoverable_channel_errors = ()
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        self.context: BrokerContext = client.transport_options[OPTION]
+        self._redis: redis.Redis | None = None
+        self._waiter: Waiter | None = None
+        self._fanout: Fanout | None = None
+        self._replies: dict[str, ReplyBox] = {}
+        self._pump: Pump | None = None
+        self._inbox: list[tuple[str, dict[str, Any]]] = []
+        self._watched: Any = None
+
+    # -- the connection
+
+    @property
+    def redis(self) -> redis.Redis:
+        """The client of this connection, made at first use."""
+        if self._redis is None:
+            self._redis = self.context.client()
+        return self._redis
+
+    @property
+    def waiter(self) -> Waiter:
+        """The waiter of this connection, made at first use: a connection that only publishes needs none."""
+        if self._waiter is None:
+            self._waiter = Waiter()
+        return self._waiter
+
+    def ping(self) -> None:
+        """Raise StoreUnavailable when Redis does not answer."""
+        with outages():
+            self.redis.ping()
+
+    def close_connection(self, connection: Any) -> None:
+        """Close everything but the fetcher, which lives as long as the process."""
+        super().close_connection(connection)
+        for part in (self._pump, self._fanout, *self._replies.values(), self._waiter, self._redis):
+            if part is not None:
+                part.close()
+        self._pump = self._fanout = self._waiter = self._redis = None
+        self._replies.clear()
+
+    def publish(self, topic: str, message: bytes) -> None:
+        """Broadcast. Nobody may be listening."""
+        with outages():
+            self.redis.publish(topic, message)
+
+    # -- what is consumed
+
+    def consume_jobs(self, queue: str, channel: Channel, callback: Callable[[Any], None]) -> None:
+        """Take jobs from this queue too."""
+        fetcher = self.context.fetcher()
+        fetcher.order.add(queue, self.context.weights.get(queue, 0))
+        if self._pump is None:
+            self._pump = Pump(fetcher, self.waiter, self.redis, self._delivery_to(channel, callback))
+        self._pump.attend()
+        self.waiter.wake()
+
+    def listen(self, queue: str, exchange: str, routing_key: str) -> None:
+        """Receive the broadcasts of an exchange."""
+        if self._fanout is None:
+            self._fanout = Fanout(self.redis, self.context.database)
+        with outages():
+            self._unwatch_fanout()
+            self._fanout.subscribe(queue, exchange, routing_key)
+        self._watch_fanout()
+
+    def await_replies(self, queue: str) -> None:
+        """Receive replies to this process's commands."""
+        if queue not in self._replies:
+            with outages():
+                box = self._replies[queue] = ReplyBox(self.redis, queue)
+            self.waiter.watch(box.socket, lambda: self._collect_reply(box))
+
+    def stop_listening(self, queue: str) -> None:
+        """Consume no more from this queue, whatever its kind."""
+        box = self._replies.pop(queue, None)
+        if box is not None:
+            self.waiter.unwatch(box.socket)
+            box.close()
+        elif self._fanout is not None and self._fanout.carries(queue):
+            self._fanout.unsubscribe(queue)
+        elif self._pump is not None:
+            self.context.fetcher().order.remove(queue)
+            if not self.context.fetcher().order.names:
+                # Nobody may call drain_events from now on: what ends settles itself.
+                self._pump.detach()
+
+    # -- the loop
+
+    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
+        """Deliver what has come, or wait for it. Raises socket.timeout when nothing came in ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout if timeout is not None else None
+        while not self._deliver_inbox() and not self._turn():
+            wait = LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
+            if wait <= 0:
+                raise socket.timeout()
+            self._wait(min(wait, LONGEST_WAIT_SECONDS))
+
+    def _turn(self) -> bool:
+        return self._pump is not None and self._pump.turn() > 0
+
+    def _wait(self, seconds: float) -> None:
+        if self._pump is not None:
+            seconds = min(seconds, self._pump.next_event_seconds())
+        self._watch_fanout()
+        self.waiter.wait(seconds)
+
+    def _deliver_inbox(self) -> bool:
+        inbox, self._inbox = self._inbox, []
+        for queue, message in inbox:
+            if queue in self._callbacks:
+                self._deliver(message, queue)
+        return bool(inbox)
+
+    def _delivery_to(self, channel: Channel, callback: Callable[[Any], None]) -> Callable[[UnitOfWork], None]:
+        def deliver(unit: UnitOfWork) -> None:
+            callback(channel.message_for(unit))
+
+        return deliver
+
+    def _watch_fanout(self) -> None:
+        # The socket changes when the link was cut and mended.
+        sock = self._fanout.socket if self._fanout is not None else None
+        if sock is not self._watched:
+            self._unwatch_fanout()
+            if sock is not None:
+                self.waiter.watch(sock, self._collect_broadcasts)
+            self._watched = sock
+
+    def _unwatch_fanout(self) -> None:
+        if self._watched is not None:
+            self.waiter.unwatch(self._watched)
+        self._watched = None
+
+    def _collect_broadcasts(self) -> None:
+        if self._fanout is not None:
+            self._inbox += self._fanout.receive()
+
+    def _collect_reply(self, box: ReplyBox) -> None:
+        with outages():
+            message = box.receive()
+        if message is not None:
+            self._inbox.append((box.queue, message))

@@ -1,0 +1,69 @@
+"""Waits for whichever comes first: a readable socket, or a wake-up from another thread."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from collections.abc import Callable
+from typing import Any
+
+
+class Waiter:
+    """One selector with a socket pair to wake it. ``wake`` may be called by any thread and in a signal handler."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._woken = False
+        self._selector.register(self._reader, selectors.EVENT_READ, self._drain)
+
+    def watch(self, sock: Any, ready: Callable[[], None]) -> None:
+        """Call ``ready`` when the socket is readable."""
+        self._selector.register(sock, selectors.EVENT_READ, ready)
+
+    def unwatch(self, sock: Any) -> None:
+        """Stop watching; a socket that is already closed or unknown is fine."""
+        try:
+            self._selector.unregister(sock)
+        except (KeyError, ValueError):
+            self._forget_closed()
+
+    def wake(self) -> None:
+        """End the current or the next wait."""
+        if self._woken:
+            return
+        self._woken = True
+        try:
+            self._writer.send(b"\0")
+        except (BlockingIOError, OSError):
+            pass  # the pipe is full, or closed at shutdown: the wait ends all the same
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait and call what became ready. Returns whether anything did."""
+        events = self._selector.select(max(0.0, timeout_seconds))
+        for key, _ in events:
+            key.data()
+        return bool(events)
+
+    def close(self) -> None:
+        """Close the selector and its own sockets."""
+        self._selector.close()
+        self._reader.close()
+        self._writer.close()
+
+    def _drain(self) -> None:
+        # Flag first: a wake-up between the two lines must write again, or it would be lost.
+        self._woken = False
+        try:
+            while self._reader.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _forget_closed(self) -> None:
+        mapping = self._selector.get_map()
+        for key in list(mapping.values() if mapping else ()):
+            if getattr(key.fileobj, "fileno", lambda: 0)() == -1:
+                self._selector.unregister(key.fileobj)

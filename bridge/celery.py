@@ -1,0 +1,134 @@
+"""Makes the Celery application.
+
+Not named ``app.py``: then ``from bridge import app`` would give the module.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+from celery import Celery
+from celery.app.amqp import AMQP
+from kombu import Queue
+
+from bridge import steps
+from bridge.broker import messages
+from bridge.broker.connection import Connection
+from bridge.broker.context import OPTION
+from bridge.errors import ConfigurationError
+from bridge.retries import SidekiqTask
+from bridge.runtime import Runtime
+from bridge.settings import Settings
+from bridge.sidekiq.job import new_jid
+from bridge.sidekiq.keys import QUEUE_PREFIX
+
+
+class BridgeAMQP(AMQP):
+    """Celery's message layer, on connections of this application alone."""
+
+    Connection = Connection
+    BrokerConnection = Connection
+
+
+class Bridge(Celery):
+    """A Celery application whose broker is Sidekiq's Redis."""
+
+    bridge: Runtime
+
+    def __init__(self, settings: Settings, **kwargs: Any) -> None:
+        super().__init__("bridge", amqp=BridgeAMQP, task_cls=SidekiqTask, set_as_current=False, **kwargs)
+        self.bridge = Runtime(self, settings)
+
+    def send_task(
+        self,
+        name: str,
+        args: Any = None,
+        kwargs: Any = None,
+        countdown: float | None = None,
+        eta: Any = None,
+        task_id: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Push a Sidekiq job. ``sidekiq_options`` (retry, dead, tags, ...) go into its payload.
+
+        Raises:
+            PushRefused: keyword arguments, links, chains, priorities, expiry, values that JSON cannot hold: a Sidekiq job
+                has no place for them.
+        """
+        messages.refuse_foreign(name, kwargs, options)
+        messages.check_args(args)
+        fields = self._push_fields(name, options.pop(messages.OPTIONS_HEADER, None))
+        if fields:
+            options["headers"] = {**(options.get("headers") or {}), messages.OPTIONS_HEADER: fields}
+        if options.get("queue") is None and isinstance(fields.get("queue"), str):
+            options["queue"] = fields["queue"]
+        jid = task_id or new_jid(os.urandom(12))
+        return super().send_task(name, args, None, countdown, eta, jid, **options)
+
+    def _push_fields(self, name: str, given: Any) -> dict[str, Any]:
+        task = self.tasks.get(name)
+        own = task.push_options() if isinstance(task, SidekiqTask) else {}
+        return {**own, **(given or {})}
+
+
+def make_app(settings: Settings) -> Bridge:
+    """The application for these settings."""
+    messages.register()
+    app = Bridge(settings)
+    app.config_from_object("bridge.policy")
+    app.conf.update(
+        broker_url=_broker_url(app.bridge),
+        broker_transport_options={
+            OPTION: app.bridge.context,
+            # Flower reads depths as LLEN <prefix><queue>, summed over these priorities.
+            "global_keyprefix": QUEUE_PREFIX,
+            "priority_steps": [0],
+        },
+        worker_pool=_pool(settings, sys.argv),
+        worker_enable_remote_control=settings.remote_control,
+        task_queues=[Queue(name, routing_key=name) for name in settings.queues.names],
+        include=["bridge.tasks", *settings.imports],
+    )
+    if settings.concurrency is not None:
+        app.conf.worker_concurrency = settings.concurrency
+    _set_backoff(settings)
+    steps.install(app)
+    return app
+
+
+def _broker_url(runtime: Runtime) -> str:
+    """The URL as Celery and Flower show it. The transport itself connects by the settings, where every form is understood."""
+    address = runtime.redis_address
+    scheme = "rediss" if address.tls else "redis"
+    host, port = address.sentinels[0] if address.sentinels else (address.host, address.port)
+    credentials = f"{address.username or ''}:{address.password}@" if address.password else ""
+    return f"{scheme}://{credentials}{host}:{port}/{address.database}"
+
+
+def _pool(settings: Settings, argv: list[str]) -> str:
+    """The configured pool beats the command line in Celery, even an explicit ``-P prefork``: so it gives way to one."""
+    explicit = any(word == "-P" or word.startswith(("-P", "--pool")) for word in argv[1:])
+    return "prefork" if explicit else settings.pool
+
+
+def _set_backoff(settings: Settings) -> None:
+    if settings.retry_backoff is not None:
+        SidekiqTask.retry_backoff = settings.retry_backoff
+        SidekiqTask.retry_backoff_max = settings.retry_backoff_max_seconds
+        SidekiqTask.retry_jitter = settings.retry_jitter
+
+
+def _load_settings() -> Settings:
+    try:
+        return Settings.load(os.environ)
+    except ConfigurationError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        # Under the celery command a person reads this: one sentence, no traceback.
+        sys.exit(f"bridge: {error}")
+
+
+app = make_app(_load_settings())

@@ -1,0 +1,88 @@
+"""Every error this project raises, as one tree.
+
+::
+
+    BridgeError
+    ├── ConfigurationError      a setting is wrong; the message says which, its value, and what to write instead
+    ├── StoreError
+    │   ├── StoreUnavailable    Redis cannot be reached, is loading, read-only or out of memory: try again later
+    │   └── Fenced              this worker's lease is gone: it may claim and settle nothing
+    ├── PayloadError
+    │   ├── MalformedPayload    not JSON, to Ruby's parser: Sidekiq buries the bytes as they are
+    │   └── InvalidPayload      JSON, but not a job (not an object): buried inside an object that stays readable
+    ├── PushRefused             a message that Sidekiq has no place for (kwargs, chain, priority, ...)
+    └── SidecarError
+        ├── SidecarUnavailable  not reached, draining, booting or full: an outage, never a spent attempt
+        ├── SidecarRejected     wrong secret, wrong protocol: stop fetching and say so
+        ├── OutcomeUnknown      the reply is missing, cut or garbage: the job may have run
+        ├── JobSuperseded       a newer delivery of this job exists: drop this one silently
+        └── JobRefused          the sidecar will not run this class or this body: bury it with the reason
+"""
+
+
+class BridgeError(Exception):
+    """Base of all errors of Sidekiq Bridge."""
+
+
+class ConfigurationError(BridgeError):
+    """A setting is wrong. The message names it, its value, and what to write instead."""
+
+
+class StoreError(BridgeError):
+    """Base of what the job store (Redis) reports."""
+
+
+class StoreUnavailable(StoreError):
+    """Redis cannot answer at the moment; nothing was lost, the caller tries again."""
+
+
+class Fenced(StoreError):
+    """This worker's lease is gone, so another worker may own its jobs."""
+
+
+class PayloadError(BridgeError):
+    """Base of what can be wrong with bytes found in a queue or a set."""
+
+
+class MalformedPayload(PayloadError):
+    """The bytes are not JSON as Ruby's parser understands it."""
+
+
+class InvalidPayload(PayloadError):
+    """The bytes are JSON but no job: Sidekiq itself would lose them or break its own pages."""
+
+
+class PushRefused(BridgeError, ValueError):
+    """A message that cannot be written as a Sidekiq job; the text says what to use instead."""
+
+
+class SidecarError(BridgeError):
+    """Base of what can go wrong between the worker and the sidecar."""
+
+
+class SidecarUnavailable(SidecarError):
+    """The sidecar could not take the job: the job was not started and no attempt is spent."""
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class SidecarRejected(SidecarError):
+    """The sidecar refuses this worker (secret, protocol): fetching must stop until it is put right."""
+
+
+class OutcomeUnknown(SidecarError):
+    """The job may or may not have run: it is given back and counted as recovered."""
+
+
+class JobSuperseded(SidecarError):
+    """A newer delivery owns this job; whatever this one does is fenced."""
+
+
+class JobRefused(SidecarError):
+    """The sidecar will never run this job (class not allowed, too large, malformed)."""
+
+    def __init__(self, message: str, *, malformed: bool = False) -> None:
+        super().__init__(message)
+        self.malformed = malformed

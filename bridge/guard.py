@@ -1,0 +1,82 @@
+"""What a worker refuses to start with, and how it looks after its processes."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from bridge.broker.transport import Transport
+from bridge.errors import ConfigurationError
+
+#: Celery settings that an invariant rests on, with what would break.
+REQUIRED: dict[str, tuple[Any, str]] = {
+    "task_acks_late": (True, "a job would be settled before it has run, and lost in a crash"),
+    "task_acks_on_failure_or_timeout": (True, "a failed job would be rejected instead of retried"),
+    "task_reject_on_worker_lost": (False, "a job that kills its process would run for ever"),
+    "worker_prefetch_multiplier": (1, "jobs would leave their queue before a slot is free"),
+    "task_serializer": ("sidekiq", "Ruby could not read what Python pushes"),
+}
+
+_parent_pipe: tuple[int, int] | None = None
+
+
+def check(app: Any, worker: Any) -> None:
+    """Refuse settings that break an invariant.
+
+    Raises:
+        ConfigurationError: the sentence names the setting, its value, and what to write instead.
+    """
+    for name, (value, harm) in REQUIRED.items():
+        if app.conf[name] != value:
+            raise ConfigurationError(f"{name} = {app.conf[name]!r}: {harm}. Remove it, or set it to {value!r}.")
+    if {"pickle", "application/x-python-serialize", "yaml"} & set(app.conf.accept_content):
+        raise ConfigurationError("accept_content names pickle or yaml: whoever writes to Redis could run code. Remove it.")
+    transport = app.connection_for_read().transport
+    if not isinstance(transport, Transport):
+        raise ConfigurationError(
+            f"the broker's transport is {type(transport).__name__}: it would read Sidekiq's lists as its own. "
+            "Leave broker_transport unset and use `from bridge import app`."
+        )
+    _check_sidecar(app.bridge)
+
+
+def prepare(app: Any, worker: Any) -> None:
+    """Set up what must exist before the pool's processes do."""
+    global _parent_pipe
+    _parent_pipe = os.pipe()
+    if worker.pool_cls.__module__.endswith(".solo"):
+        # The prefetch count follows -c, but this pool runs one job at a time.
+        app.bridge.fetcher.slot_limit = 1
+
+
+def watch_parent(**_: Any) -> None:
+    """In a pool process: die with the parent, whose jobs another worker takes over.
+
+    Not PR_SET_PDEATHSIG: that fires when the *thread* that forked ends, in the middle of a warm shutdown.
+    """
+    if _parent_pipe is None:
+        return
+    reader, writer = _parent_pipe
+    os.close(writer)
+    threading.Thread(target=_die_at_eof, args=(reader,), name="bridge-parent", daemon=True).start()
+
+
+def dump_threads() -> None:
+    """Write every thread's stack to stderr, as Sidekiq does for TTIN."""
+    faulthandler.dump_traceback(sys.stderr, all_threads=True)
+
+
+def _die_at_eof(reader: int) -> None:
+    while os.read(reader, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _check_sidecar(runtime: Any) -> None:
+    settings = runtime.settings
+    if "sidecar_url" in settings.model_fields_set or settings.sidecar_secret is not None:
+        settings.require_safe_sidecar()

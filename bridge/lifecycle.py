@@ -1,0 +1,121 @@
+"""How a worker ends: quiet, wait, interrupt, give back, go. Celery alone waits for ever for the threads of its pool."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery import signals
+
+from bridge import guard
+from bridge.errors import StoreError
+from bridge.sidekiq.fetcher import Fetcher
+from bridge.sidekiq.heartbeat import Heartbeat
+
+logger = logging.getLogger(__name__)
+
+#: How long interrupted jobs may take to end before they are given back all the same; Sidekiq's own number.
+GRACE_SECONDS = 3.0
+LOOK_SECONDS = 0.05
+
+
+class Lifecycle:
+    """Ends one worker process, within a bounded time under every pool."""
+
+    def __init__(self, fetcher: Fetcher, timeout_seconds: float, interrupt: Callable[[], None]) -> None:
+        self._fetcher = fetcher
+        self._timeout = timeout_seconds
+        self._interrupt = interrupt
+        self._heartbeat: Heartbeat | None = None
+        self._ending = False
+        self._cold = False
+        self._finished = threading.Event()
+        signals.worker_shutting_down.connect(self._on_shutting_down, weak=False)
+
+    def attach(self, heartbeat: Heartbeat) -> None:
+        """The heartbeat to tell of a change."""
+        self._heartbeat = heartbeat
+
+    def on_signal(self, name: str) -> None:
+        """A signal from the Web UI: the same as one from the system."""
+        logger.info("got %s from the Web UI", name)
+        if name == "TSTP":
+            self.quiet()
+        elif name == "TERM":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif name == "TTIN":
+            guard.dump_threads()
+
+    def quiet(self) -> None:
+        """Take no more jobs; running ones go on."""
+        self._fetcher.hush()
+        if self._heartbeat is not None:
+            self._heartbeat.hurry()
+
+    def _on_shutting_down(self, how: str = "Warm", **_: Any) -> None:
+        """Celery got TERM, INT or QUIT. Runs inside its signal handler: only flags and a thread."""
+        self._cold = self._cold or how == "Cold"
+        self.quiet()
+        if not self._ending:
+            self._ending = True
+            threading.Thread(target=self._end, name="bridge-shutdown", daemon=True).start()
+
+    def finish(self) -> None:
+        """Celery's own shutdown came to its end: leave no key behind."""
+        if self._finished.is_set():
+            return
+        self._finished.set()
+        self._leave()
+
+    # -- in the shutdown's thread
+
+    def _end(self) -> None:
+        if self._await_idle(self._timeout):
+            return  # Celery's own shutdown does the rest
+        self._interrupt_running()
+        self._await_idle(0.0 if self._cold else GRACE_SECONDS, heed_cold=False)
+        self._give_back()
+        # The pool may wait for a thread that will never end; what it ran is given back, so nothing is lost by going.
+        if not self._finished.wait(GRACE_SECONDS / 3):
+            self.finish()
+            logging.shutdown()
+            os._exit(0)
+
+    def _await_idle(self, seconds: float, *, heed_cold: bool = True) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self._fetcher.idle:
+            if time.monotonic() >= deadline or (heed_cold and self._cold):
+                return False
+            time.sleep(LOOK_SECONDS)
+        return True
+
+    def _interrupt_running(self) -> None:
+        try:
+            self._interrupt()
+        except Exception:
+            # Whatever keeps the sidecar from hearing us, the jobs must still be given back.
+            logger.exception("could not interrupt the running jobs")
+
+    def _give_back(self) -> None:
+        left = list(self._fetcher.held.values())
+        if left:
+            logger.warning("giving back %d jobs that did not end in time", len(left))
+            self._fetcher.give_back_all(left)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while not self._fetcher.flush() and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+
+    def _leave(self) -> None:
+        self._fetcher.flush()
+        try:
+            if self._heartbeat is not None:
+                self._heartbeat.beat(time.time())
+                self._heartbeat.clear()
+            self._fetcher.lease.leave()
+        except StoreError as error:
+            logger.warning("could not sign off: %s; what this worker holds is given back by others", error)

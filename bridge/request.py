@@ -1,0 +1,84 @@
+"""What the worker's parent records about a run, before Celery acknowledges it and the ack settles it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import WorkerLostError
+from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded
+from celery.worker.request import Request
+
+from bridge import retries
+from bridge.broker.messages import DELIVERY_HEADER
+from bridge.sidekiq import retry as rules
+from bridge.sidekiq.decision import Decision, Discard, GiveBack
+from bridge.sidekiq.fetcher import Delivery, Fetcher
+from bridge.sidekiq.job import SidekiqJob
+
+
+class SidekiqRequest(Request):
+    """Celery's request, for a claimed job. Only documented methods are overridden; each calls its base."""
+
+    @property
+    def fetcher(self) -> Fetcher:
+        """The holder of this process's jobs."""
+        fetcher: Fetcher = self.app.bridge.fetcher
+        return fetcher
+
+    @property
+    def delivery(self) -> Delivery:
+        """The delivery this request was made for."""
+        delivery: Delivery = self.request_dict[DELIVERY_HEADER]
+        return delivery
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """A pool slot has begun to run the job."""
+        self.fetcher.started(self.delivery.token, time.time())
+        super().on_accepted(pid, time_accepted)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """The run ended with an exception: a retry, a failure, a decision of another kind, or a lost process."""
+        error = _original(exc_info.exception)
+        decision = self._decision_for(error, exc_info.traceback)
+        if decision is not None:
+            self.fetcher.decide(self.delivery.token, decision)
+        if isinstance(error, retries.Settle) and error.outage is not None:
+            self.app.bridge.note_outage(error.outage, rejected=error.rejected)
+        return super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """The hard time limit ended the run: a failure, and it spends an attempt."""
+        if not soft:
+            self._record_failure(TimeLimitExceeded(timeout), None)
+        super().on_timeout(soft, timeout)
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """A person ended this run: the job is discarded."""
+        self.fetcher.decide(self.delivery.token, Discard())
+        super().terminate(pool, signal)
+
+    def _decision_for(self, error: BaseException, traceback: str | None) -> Decision | None:
+        carried = retries.decision_of(error)
+        if carried is not None:
+            return carried
+        if isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt)):
+            # The pool process died under the job: nobody knows how far it got.
+            return GiveBack(unknown_outcome=True)
+        if isinstance(error, (Reject, Ignore, Terminated, Retry)):
+            return None
+        return self._native_decision(error, traceback)
+
+    def _record_failure(self, error: BaseException, traceback: str | None) -> None:
+        self.fetcher.decide(self.delivery.token, self._native_decision(error, traceback))
+
+    def _native_decision(self, error: BaseException, traceback: str | None) -> Decision:
+        """The rules applied here, where the pool side could not (a time limit, an exception that lost its decision)."""
+        delivery = self.delivery
+        failure = rules.Failure.of(error, traceback)
+        return retries.decide_native(self.task, SidekiqJob.parse(delivery.payload), delivery.queue, failure)
+
+
+def _original(error: BaseException) -> BaseException:
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error

@@ -1,0 +1,183 @@
+"""Celery's autoretry, with the job's own policy and Sidekiq's sets.
+
+A run ends in a decision. Celery's machinery carries it from the pool side, which decides, to the worker's parent, which settles:
+inside :class:`RetryAt` for a retry, on the exception itself where the job is out of retries. Nothing is published.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NoReturn
+
+from celery import Task
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, WorkerShutdown, WorkerTerminate
+
+from bridge.broker.messages import DELIVERY_HEADER
+from bridge.sidecar.result import JobResult
+from bridge.sidekiq import decision as decisions
+from bridge.sidekiq import retry as rules
+from bridge.sidekiq.decision import Decision
+from bridge.sidekiq.fetcher import Delivery
+from bridge.sidekiq.job import SidekiqJob
+
+_ATTRIBUTE = "sidekiq_decision"
+_RNG = random.SystemRandom()
+
+
+class RetryAt(Retry):
+    """A retry that carries its decision. Retry's own pickling would lose it on the way out of a pool process."""
+
+    def __init__(
+        self, message: str | None = None, exc: BaseException | None = None, when: Any = None, decision: Decision | None = None
+    ) -> None:
+        super().__init__(message, exc, when)
+        self.sidekiq_decision = decision
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.message, self.exc, self.when, self.sidekiq_decision)
+
+
+class Settle(Ignore):
+    """Ends a run with a decision that is neither success nor failure to Celery (given back, interrupted, refused).
+
+    ``outage`` says why where the sidecar was at fault, ``rejected`` whether it refuses this worker altogether.
+    """
+
+    def __init__(self, decision: Decision, outage: str | None = None, rejected: bool = False) -> None:
+        super().__init__(f"{type(decision).__name__}: {outage}" if outage else type(decision).__name__)
+        self.sidekiq_decision = decision
+        self.outage = outage
+        self.rejected = rejected
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.sidekiq_decision, self.outage, self.rejected)
+
+
+class JobDied(Exception):
+    """Stands for what cannot travel or would end the worker: ``sys.exit()``, MemoryError, KeyboardInterrupt in a task."""
+
+
+class RubyError(Exception):
+    """A job failed in Ruby. Reads as the Ruby exception does; ``result`` says what Ruby decided."""
+
+    def __init__(self, result: JobResult) -> None:
+        super().__init__(result)
+        self.result = result
+
+    def __str__(self) -> str:
+        return self.result.error_message
+
+    def __repr__(self) -> str:
+        return f"{self.result.error_class}({self.result.error_message!r})"
+
+
+def decision_of(error: BaseException | None) -> Decision | None:
+    """The decision an exception carries, if any."""
+    return getattr(error, _ATTRIBUTE, None)
+
+
+class SidekiqTask(Task):
+    """Base of every task of the application: retried, buried and pushed by Sidekiq's rules.
+
+    ``sidekiq_options`` are what ``sidekiq_options`` are in Ruby: ``retry``, ``queue``, ``dead``, ``backtrace``, ``tags``,
+    ``retry_for``, ``retry_queue``; they go into the payload when Python pushes the job. ``retry_backoff`` unset is Sidekiq's
+    curve; True or a number is Celery's exponential backoff.
+    """
+
+    abstract = True
+    Request = "bridge.request:SidekiqRequest"
+    acks_late = True
+    ignore_result = True
+    max_retries = None
+    sidekiq_options: Mapping[str, Any] = {}
+
+    #: Everything, because a ``sys.exit()`` in a task must not cost its slot; but not what ends the worker or the message.
+    autoretry_for = (BaseException,)
+    dont_autoretry_for = (Reject, WorkerShutdown, WorkerTerminate)
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """The delivery this task runs for; None when it was called as a function."""
+        found = getattr(self.request, DELIVERY_HEADER, None)
+        return found if isinstance(found, Delivery) else None
+
+    def push_options(self) -> dict[str, Any]:
+        """Fields that this class puts into its payloads."""
+        options = dict(self.sidekiq_options)
+        if self.max_retries is not None:
+            options.setdefault("retry", self.max_retries)
+        return options
+
+    def retry(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """End this run as a failure; whether and when it runs again is the job's own policy.
+
+        ``countdown`` (seconds) or ``eta`` replace the delay. ``args``, ``kwargs`` and ``max_retries`` are ignored: a retry is
+        the same job, and its limit stands in its payload.
+        """
+        delivery = self.delivery
+        if delivery is None or self.request.called_directly or self.request.is_eager:
+            return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+        delay = (eta.timestamp() - time.time()) if eta is not None else countdown
+        decision = self._decide(delivery, exc, delay)
+        if not isinstance(decision, decisions.Retry):
+            _raise_final(exc, decision, self.name)
+        retry = RetryAt(exc=_portable(exc), when=max(0.0, decision.at - time.time()), decision=decision)
+        if throw:
+            raise retry from exc
+        return retry
+
+    def _decide(self, delivery: Delivery, exc: BaseException | None, delay: float | None) -> Decision:
+        job = SidekiqJob.parse(delivery.payload)
+        if isinstance(exc, RubyError) and exc.result.next is not None:
+            return exc.result.next.decision(job, time.time(), delay)
+        failure = rules.Failure.of(exc if exc is not None else MaxRetriesExceededError("retried by the task itself"))
+        return decide_native(self, job, delivery.queue, failure, delay)
+
+
+def decide_native(
+    task: Task, job: SidekiqJob, queue: str, failure: rules.Failure, delay: float | None = None
+) -> Decision:
+    """What becomes of a native job that failed, by Sidekiq's rules. ``delay`` (seconds) replaces the curve."""
+    class_retry = task.push_options().get("retry", True) if isinstance(task, SidekiqTask) else True
+    return rules.decide(
+        job,
+        failure,
+        queue=queue,
+        rules=task.app.bridge.dialect.rules,
+        now=time.time(),
+        rng=_RNG,
+        class_retry=class_retry,
+        delay=(lambda count: delay) if delay is not None else None,
+        delay_is_final=True,
+    )
+
+
+def _raise_final(exc: BaseException | None, decision: Decision, name: str) -> NoReturn:
+    """Out of retries: the task fails with its own exception, so that signals, logs and Flower show what happened."""
+    final = exc if isinstance(exc, Exception) and not isinstance(exc, MemoryError) else None
+    if final is None:
+        final = JobDied(repr(exc)) if exc is not None else MaxRetriesExceededError(f"{name} is out of retries")
+    try:
+        setattr(final, _ATTRIBUTE, decision)
+    except AttributeError:
+        final = JobDied(repr(exc))
+        setattr(final, _ATTRIBUTE, decision)
+    raise final from exc
+
+
+def _portable(exc: BaseException | None) -> BaseException | None:
+    """What may stand inside a Retry: Celery pickles it, and reads a SystemExit as the end of the pool process."""
+    return exc if exc is None or (isinstance(exc, Exception) and not isinstance(exc, MemoryError)) else JobDied(repr(exc))

@@ -1,0 +1,208 @@
+"""The composition root: makes each part of a worker once, from the settings, when it is first asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from bridge.broker import messages
+from bridge.broker.context import BrokerContext
+from bridge.retries import SidekiqTask
+from bridge.settings import Settings
+from bridge.sidecar.address import Address
+from bridge.sidecar.breaker import Breaker, State
+from bridge.sidecar.client import Sidecar, SidecarClient, Timeouts
+from bridge.sidecar.fleet import Fleet
+from bridge.sidecar.gate import SidecarGate
+from bridge.sidecar.health import Health, HealthProbe
+from bridge.sidecar.signature import Signer
+from bridge.sidekiq.connection import RedisAddress, connect
+from bridge.sidekiq.decision import DeadLimits, Decision, Done, GiveBack, Interrupt
+from bridge.sidekiq.dialect import Dialect, Overrides
+from bridge.sidekiq.fetcher import Fetcher, UnitOfWork
+from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.lease import Lease
+from bridge.sidekiq.metrics import JobMetrics
+from bridge.sidekiq.settlement import Settled
+from bridge.sidekiq.store import RedisStore
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+_CONSTANT_PATH = re.compile(r"(?:[A-Z]\w*)(?:::[A-Z]\w*)*", re.ASCII)
+
+
+class Runtime:
+    """All parts of one process; ``app.bridge``. ``sidecar`` and ``store`` may be replaced before the worker starts."""
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self.started_at = time.time()
+        self.metrics = JobMetrics()
+        self.dialect = Dialect(_overrides(settings))
+
+    # -- Redis
+
+    @cached_property
+    def redis_address(self) -> RedisAddress:
+        """Where Sidekiq's Redis is."""
+        return _redis_address(self.settings)
+
+    def redis_client(self) -> redis.Redis:
+        """A new client with a pool of its own."""
+        return connect(self.redis_address)
+
+    @cached_property
+    def store(self) -> RedisStore:
+        """The job store."""
+        return RedisStore(self.redis_client())
+
+    # -- the sidecar
+
+    @cached_property
+    def signer(self) -> Signer:
+        """Signs requests, with the first of two secrets during a rotation."""
+        secret = self.settings.sidecar_secret
+        if secret is None:
+            return Signer(None)
+        return Signer(re.split(r"[,\n]", secret.get_secret_value().strip())[0].strip().encode())
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """All Puma workers of all sidecars."""
+        said = self.settings
+        verify: str | bool = str(said.sidecar_ca) if said.sidecar_ca else True
+        probe = HealthProbe(self.signer, said.sidecar_connect_timeout_seconds, verify)
+        return Fleet([Address.parse(url) for url in said.sidecar_url], probe)
+
+    @cached_property
+    def sidecar(self) -> Sidecar:
+        """The client of the sidecars."""
+        said = self.settings
+        tls = None
+        if any(url.startswith("https:") for url in said.sidecar_url):
+            tls = ssl.create_default_context(cafile=str(said.sidecar_ca) if said.sidecar_ca else None)
+        return SidecarClient(self.fleet, self.signer, Timeouts(connect=said.sidecar_connect_timeout_seconds), tls)
+
+    @cached_property
+    def breaker(self) -> Breaker:
+        """Keeps Ruby jobs in their queues while no sidecar can run them."""
+        return Breaker(self.fleet, self._learn, lambda: self.fetcher.wake())
+
+    def note_outage(self, reason: str, *, rejected: bool = False) -> None:
+        """A job met an outage of the sidecar."""
+        if rejected:
+            self.breaker.reject(reason)
+        else:
+            self.breaker.trip(reason)
+
+    def _learn(self, health: Health) -> None:
+        limits = DeadLimits(health.dead_max_jobs, health.dead_timeout_seconds)
+        self.dialect.learn(health.sidekiq_version, health.max_retries, limits)
+
+    # -- jobs
+
+    @cached_property
+    def lease(self) -> Lease:
+        """This worker's right to hold jobs."""
+        return Lease(self.store, _new_identity, self.settings.lease_seconds)
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        """The holder of this process's jobs."""
+        return Fetcher(
+            self.store,
+            self.lease,
+            SidecarGate(self.breaker, self.is_native),
+            on_settled=self._settled,
+            timestamps=lambda: self.dialect.timestamps,
+        )
+
+    def route(self, job: SidekiqJob) -> str:
+        """Name of the task that runs a job: the native one for its class, else the one behind every Ruby class."""
+        name = job.native_class
+        return name if name is not None and self._is_native_class(name) else messages.RUBY_TASK
+
+    def is_native(self, job: SidekiqJob) -> bool:
+        """Whether a job runs in Python."""
+        return self.route(job) != messages.RUBY_TASK
+
+    def _is_native_class(self, name: str) -> bool:
+        # Celery's own tasks, and whatever else is registered, must not be reachable by pushing their name.
+        return isinstance(self.app.tasks.get(name), SidekiqTask) and _CONSTANT_PATH.fullmatch(name) is not None
+
+    def _settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
+        if isinstance(decision, GiveBack) or unit.started_at is None:
+            return
+        if self.breaker.state is State.HALF_OPEN and not self.is_native(unit.job):
+            self.breaker.passed()
+        if outcome is Settled.OK:
+            elapsed_ms = int((time.time() - unit.started_at) * 1000)
+            failed = not isinstance(decision, Done | Interrupt)
+            self.metrics.record(unit.job.native_class or "", max(0, elapsed_ms), failed)
+
+    # -- the transport
+
+    @cached_property
+    def context(self) -> BrokerContext:
+        """What the transport is given."""
+        return BrokerContext(
+            name=self.app.main or "bridge",
+            database=self.redis_address.database,
+            client=self.redis_client,
+            store=lambda: self.store,
+            route=self.route,
+            timestamps=lambda: self.dialect.timestamps,
+            fetcher=lambda: self.fetcher,
+            weights=self.settings.queues.weight_by_name,
+            show_args=self.settings.show_args,
+            allow_purge=self.settings.allow_purge,
+        )
+
+
+def _new_identity() -> str:
+    hostname = os.environ.get("DYNO") or socket.gethostname()
+    return f"{hostname}:{os.getpid()}:{os.urandom(6).hex()}"
+
+
+def _overrides(settings: Settings) -> Overrides:
+    return Overrides(
+        settings.sidekiq_version,
+        settings.max_retries,
+        settings.dead_max_jobs,
+        settings.dead_timeout_seconds,
+        settings.metrics_family,
+    )
+
+
+def _redis_address(settings: Settings) -> RedisAddress:
+    url = settings.redis_url
+    first = url.addresses[0]
+    sentinels = [(address.host, address.port) for address in url.addresses] if url.is_sentinel else []
+    return RedisAddress(
+        host=first.host,
+        port=first.port,
+        database=url.db,
+        username=url.username,
+        password=url.password,
+        tls=url.is_tls,
+        ca=_text(settings.redis_ca),
+        cert=_text(settings.redis_cert),
+        key=_text(settings.redis_key),
+        sentinels=sentinels,
+        master=url.master or "",
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+

@@ -1,0 +1,1 @@
+"""The worker's side of the sidecar's protocol (``docs/protocol.md``)."""

@@ -1,0 +1,78 @@
+"""Where a sidecar listens, and how a socket to it is opened."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from bridge import errors
+
+DEFAULT_PORT = 9292
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """``http://host:port``, ``https://host:port`` or ``unix:///path``."""
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read a URL of the settings or of ``/health`` (there ``tcp`` and ``ssl`` stand for http and https).
+
+        Raises:
+            ConfigurationError: no such URL.
+        """
+        parts = urlsplit(url)
+        scheme = {"tcp": "http", "ssl": "https"}.get(parts.scheme, parts.scheme)
+        if scheme == "unix" and parts.path:
+            return cls("unix", path=parts.path)
+        if scheme in ("http", "https") and parts.hostname:
+            return cls(scheme, parts.hostname, parts.port or DEFAULT_PORT)
+        raise errors.ConfigurationError(
+            f"the sidecar's address {url!r} is none: write http://host:9292, https://host:9292 or unix:///path"
+        )
+
+    def peer(self, url: str) -> Address:
+        """The private address of one of its Puma workers: the port is theirs, the host stays the one that was configured."""
+        other = Address.parse(url)
+        return other if other.scheme == "unix" else replace(self, port=other.port)
+
+    @property
+    def authority(self) -> str:
+        """Value of the Host header."""
+        return "localhost" if self.scheme == "unix" else f"{self.host}:{self.port}"
+
+    @property
+    def trusted(self) -> bool:
+        """Whether file permissions already say who may connect."""
+        return self.scheme == "unix"
+
+    def connect(self, timeout_seconds: float, tls: ssl.SSLContext | None) -> socket.socket:
+        """Open a socket. Raises OSError."""
+        if self.scheme == "unix":
+            return self._connect_unix(timeout_seconds)
+        sock = socket.create_connection((self.host, self.port), timeout_seconds)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.scheme == "https":
+            assert tls is not None
+            sock = tls.wrap_socket(sock, server_hostname=self.host)
+        return sock
+
+    def _connect_unix(self, timeout_seconds: float) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout_seconds)
+            sock.connect(self.path)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def __str__(self) -> str:
+        return f"unix://{self.path}" if self.scheme == "unix" else f"{self.scheme}://{self.authority}"

@@ -1,0 +1,119 @@
+"""The circuit breaker: no Ruby job leaves its queue while no sidecar can run it.
+
+Own code, because the libraries let every waiting caller through at once when half open; here one probe decides, and one
+job goes first.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum
+
+from bridge import errors
+from bridge.sidecar.fleet import Fleet
+from bridge.sidecar.health import Health
+
+logger = logging.getLogger(__name__)
+
+PROBE_SECONDS = 5.0
+FIRST_PROBE_SECONDS = 0.1
+LONGEST_PROBE_SECONDS = 1.0
+
+
+class State(Enum):
+    """Of the circuit."""
+
+    CLOSED = "closed"
+    HALF_OPEN = "half_open"
+    OPEN = "open"
+
+
+class Breaker:
+    """Opens at the first outage a job meets, or a probe; a good probe half-opens it, a job that got through closes it.
+
+    ``round`` is called again and again by a thread and probes; the rest may be called by any thread.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        on_health: Callable[[Health], None] = lambda health: None,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._fleet = fleet
+        self._on_health = on_health
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._pause = FIRST_PROBE_SECONDS
+        self.state = State.OPEN
+        self.rejected: str | None = None
+        """Why the sidecar refuses this worker, while it does: a wrong secret makes the worker unhealthy."""
+        self.reason = "the sidecar was not asked yet"
+        self.opened_at = time.monotonic()
+        self.probe_soon: Callable[[], None] = lambda: None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether Ruby jobs must stay in their queues."""
+        return self.state is State.OPEN
+
+    def round(self) -> float:
+        """Probe once. Returns seconds until the next probe."""
+        try:
+            healths = self._fleet.refresh()
+        except errors.SidecarRejected as error:
+            self.reject(str(error))
+        except errors.SidecarUnavailable as error:
+            self.trip(str(error))
+        else:
+            self._take(healths)
+        return self._next_probe_seconds()
+
+    def trip(self, reason: str) -> None:
+        """A job or a probe met an outage."""
+        with self._lock:
+            was = self.state
+            self.state, self.reason = State.OPEN, reason
+        if was is not State.OPEN:
+            self.opened_at = time.monotonic()
+            self._pause = FIRST_PROBE_SECONDS
+            logger.warning("Ruby jobs wait in their queues: %s", reason)
+            self._on_change()
+            self.probe_soon()
+
+    def reject(self, reason: str) -> None:
+        """The sidecar refuses this worker: no retry helps until a person has put it right."""
+        if self.rejected != reason:
+            logger.critical("Ruby jobs wait in their queues until this is put right: %s", reason)
+        self.rejected = reason
+        self.trip(reason)
+
+    def passed(self) -> None:
+        """A job got through."""
+        if self.state is State.HALF_OPEN:
+            self._set(State.CLOSED)
+            logger.info("the sidecar runs jobs")
+
+    def _take(self, healths: list[Health]) -> None:
+        for health in healths:
+            self._on_health(health)
+        if not any(health.ready for health in healths):
+            self.trip(f"the sidecar is {healths[0].status}")
+            return
+        self.rejected = None
+        if self.state is State.OPEN:
+            self._set(State.HALF_OPEN)
+
+    def _set(self, state: State) -> None:
+        with self._lock:
+            self.state = state
+        self._on_change()
+
+    def _next_probe_seconds(self) -> float:
+        if self.state is not State.OPEN:
+            return PROBE_SECONDS
+        pause, self._pause = self._pause, min(LONGEST_PROBE_SECONDS, self._pause * 2)
+        return pause

@@ -1,0 +1,246 @@
+"""The sidecar's client: hands a job over and comes back with its outcome, whatever happens to the connection meanwhile."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import quote
+
+from bridge import errors
+from bridge.sidecar.fleet import Fleet, Member
+from bridge.sidecar.health import PROTOCOL
+from bridge.sidecar.http import BadReply, HttpConnection, Reply, request_bytes
+from bridge.sidecar.result import JobResult
+from bridge.sidecar.signature import Signer
+from bridge.sidekiq.fetcher import Delivery
+from bridge.sidekiq.job import SidekiqJob
+
+EXECUTE = "/jobs/execute"
+#: How long a job may hold one connection before it is asked for again on a fresh request.
+WAIT_MS = 25_000
+#: The reply to a request that waits must come within this on top.
+GRACE_SECONDS = 5.0
+
+
+class Sidecar(Protocol):
+    """What ``bridge.perform`` needs of a sidecar; replace it in tests."""
+
+    def execute(self, delivery: Delivery) -> JobResult:
+        """Run a job and return its outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. ``full`` is how long to wait for a slot while the sidecar is merely full."""
+
+    connect: float = 2.0
+    full: float = 20.0
+    repeat: float = 10.0
+    """How long to ask again for the outcome of a job whose reply was lost."""
+
+
+class SidecarClient:
+    """Talks to all Puma workers of all sidecars over pooled keep-alive connections. Safe for threads and greenlets."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        signer: Signer,
+        timeouts: Timeouts = Timeouts(),
+        tls: ssl.SSLContext | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.fleet = fleet
+        self._signer = signer
+        self._timeouts = timeouts
+        self._tls = tls
+        self._sleep = sleep
+
+    def execute(self, delivery: Delivery) -> JobResult:
+        """Run a job and return its outcome, however long it takes.
+
+        Raises:
+            SidecarUnavailable: the job was not started.
+            SidecarRejected: the sidecar refuses this worker.
+            JobRefused: the sidecar will never run this job.
+            JobSuperseded: a newer delivery owns it.
+            OutcomeUnknown: it may have run.
+        """
+        deadline = time.monotonic() + self._timeouts.full
+        while True:
+            try:
+                return self._execute_once(delivery)
+            except errors.SidecarUnavailable as error:
+                if error.retry_after_seconds is None or time.monotonic() >= deadline:
+                    raise
+                self._sleep(error.retry_after_seconds)
+
+    def interrupt(self, delivery: Delivery) -> None:
+        """Ask every Puma worker to stop this job; the one that runs it does."""
+        self._tell_all(f"{_path(delivery)}/interrupt", b"")
+
+    def cancel(self, delivery: Delivery, reason: str, message: str) -> None:
+        """End this job for good; ``reason`` is ``deadline`` or ``revoked``."""
+        self._tell_all(f"{_path(delivery)}/cancel", json.dumps({"reason": reason, "message": message}).encode())
+
+    # -- one job
+
+    def _execute_once(self, delivery: Delivery) -> JobResult:
+        member = self.fleet.acquire()
+        try:
+            return self._execute_at(member, delivery)
+        finally:
+            self.fleet.release(member)
+
+    def _execute_at(self, member: Member, delivery: Delivery) -> JobResult:
+        headers = _execute_headers(delivery)
+        try:
+            connection = self._connection(member)
+        except OSError as error:
+            # Nothing was sent, so nothing was started.
+            self.fleet.forget(member)
+            raise errors.SidecarUnavailable(f"{member.worker.address} cannot be reached: {error}") from error
+        try:
+            reply = self._send(connection, member, "POST", EXECUTE, headers, delivery.payload)
+        except (OSError, BadReply) as error:
+            return self._ask_again(member, delivery, error)
+        return self._outcome(member, delivery, reply, started=False)
+
+    def _outcome(self, member: Member, delivery: Delivery, reply: Reply, *, started: bool) -> JobResult:
+        while reply.status == 202:
+            started = True
+            try:
+                connection = self._connection(member)
+                path = f"{_path(delivery)}?wait_ms={WAIT_MS}"
+                reply = self._send(connection, member, "GET", path, [], b"")
+            except (OSError, BadReply) as error:
+                return self._ask_again(member, delivery, error)
+        if reply.status == 200:
+            return JobResult.parse(reply.body)
+        raise self._refusal(member, reply, started=started)
+
+    def _ask_again(self, member: Member, delivery: Delivery, cause: BaseException) -> JobResult:
+        """The reply was lost. The same delivery is asked for again at the same process: it is joined, never run twice."""
+        deadline = time.monotonic() + self._timeouts.repeat
+        pause = 0.05
+        while time.monotonic() < deadline:
+            try:
+                connection = HttpConnection(member.worker.address, self._timeouts.connect, self._tls)
+                headers = _execute_headers(delivery)
+                reply = self._send(connection, member, "POST", EXECUTE, headers, delivery.payload)
+            except (ConnectionRefusedError, FileNotFoundError):
+                break  # the process is gone, and what it knew with it
+            except (OSError, BadReply):
+                self._sleep(pause)
+                pause = min(1.0, pause * 2)
+                continue
+            if reply.status == 503:
+                self._sleep(pause)
+                continue
+            return self._outcome(member, delivery, reply, started=True)
+        self.fleet.forget(member)
+        raise errors.OutcomeUnknown(f"the reply of {member.worker.address} was lost: {cause!r}") from cause
+
+    def _refusal(self, member: Member, reply: Reply, *, started: bool) -> errors.SidecarError:
+        code, message = _error(reply)
+        text = f"{member.worker.address} answered {reply.status} {code}: {message}"
+        match reply.status:
+            case 503 if not started:
+                return self._overloaded(member, code, text)
+            case 401 | 403:
+                return errors.SidecarRejected(text)
+            case 400 if code == "malformed":
+                return errors.JobRefused(message, malformed=True)
+            case 400 if code == "protocol":
+                return errors.SidecarRejected(text)
+            case 413 | 422:
+                return errors.JobRefused(message)
+            case 409 if code == "superseded":
+                return errors.JobSuperseded(text)
+            case 409 if code == "running":
+                return errors.SidecarUnavailable(text, retry_after_seconds=1.0)
+            case 421 if not started:
+                self.fleet.forget(member)
+                return errors.SidecarUnavailable(text)
+        return errors.OutcomeUnknown(text)
+
+    def _overloaded(self, member: Member, code: str, text: str) -> errors.SidecarUnavailable:
+        if code == "no_slot":
+            member.full_until = time.monotonic() + 0.1
+            return errors.SidecarUnavailable(text, retry_after_seconds=0.1)
+        self.fleet.forget(member)
+        return errors.SidecarUnavailable(text)
+
+    # -- requests
+
+    def _connection(self, member: Member) -> HttpConnection:
+        try:
+            return member.idle.pop()
+        except IndexError:
+            return HttpConnection(member.worker.address, self._timeouts.connect, self._tls)
+
+    def _send(
+        self,
+        connection: HttpConnection,
+        member: Member,
+        method: str,
+        path: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+    ) -> Reply:
+        base = [("X-Bridge-Protocol", str(PROTOCOL)), ("X-Bridge-Boot", member.worker.boot)]
+        signed = self._signer.sign(method, path, base + headers, body)
+        request = request_bytes(method, path, member.worker.address.authority, signed, body)
+        try:
+            reply = connection.exchange(request, WAIT_MS / 1000 + GRACE_SECONDS)
+        except BaseException:
+            # Also when a time limit or a shutdown ends this job's thread: a half-read connection serves nobody else.
+            connection.close()
+            raise
+        if reply.keep_alive:
+            member.idle.append(connection)
+        else:
+            connection.close()
+        return reply
+
+    def _tell_all(self, path: str, body: bytes) -> None:
+        for member in self.fleet.members:
+            try:
+                self._send(self._connection(member), member, "POST", path, [], body)
+            except (OSError, BadReply):
+                continue  # it is gone or going: nothing is left there to stop
+
+
+def _execute_headers(delivery: Delivery) -> list[tuple[str, str]]:
+    job = SidekiqJob.parse(delivery.payload)
+    count = job.retry_count
+    return [
+        ("X-Bridge-Queue", quote(delivery.queue, safe="")),
+        ("X-Bridge-Attempt", str(1 if count is None else count + 2)),
+        ("X-Bridge-Delivery", delivery.name),
+        ("X-Bridge-Claimed-At", str(delivery.claimed_at_ms)),
+        ("X-Bridge-Recovered", str(delivery.recovered)),
+        ("X-Bridge-Wait-Ms", str(WAIT_MS)),
+        ("X-Bridge-Correlation-Id", _header_text(job.jid or delivery.name)),
+    ]
+
+
+def _header_text(value: str) -> str:
+    """A value that cannot break out of its header line."""
+    return quote(value, safe="!#$&'()*+,/:;=?@[]~ ")
+
+
+def _path(delivery: Delivery) -> str:
+    return f"/jobs/{quote(delivery.identity, safe=':')}/{delivery.token}"
+
+
+def _error(reply: Reply) -> tuple[str, str]:
+    try:
+        body = json.loads(reply.body)
+        return str(body["code"]), str(body["message"])
+    except (ValueError, KeyError, TypeError):
+        return "unknown", reply.body[:200].decode("utf-8", "replace")

@@ -1,0 +1,122 @@
+"""All Puma workers of all sidecars, and which of them gets the next job."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bridge import errors
+from bridge.sidecar.address import Address
+from bridge.sidecar.health import Health, HealthProbe, PumaWorker
+from bridge.sidecar.http import HttpConnection
+
+
+@dataclass(eq=False)
+class Member:
+    """One Puma worker with the idle connections to it. ``running`` counts the jobs this process has there."""
+
+    worker: PumaWorker
+    idle: list[HttpConnection] = field(default_factory=list)
+    running: int = 0
+    full_until: float = 0.0
+    """Monotonic time until which it is passed over, because it said that it has no free slot."""
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self.idle:
+            self.idle.pop().close()
+
+
+class Fleet:
+    """Discovers Puma workers through ``/health`` and picks the least busy one. Safe for threads."""
+
+    def __init__(self, addresses: Sequence[Address], probe: HealthProbe) -> None:
+        self._addresses = tuple(addresses)
+        self._probe = probe
+        self._members: dict[str, Member] = {}
+        self._lock = threading.Lock()
+        self._refreshed_at = float("-inf")
+
+    @property
+    def slots(self) -> int:
+        """Jobs that all known Puma workers run at once."""
+        return sum(member.worker.slots for member in list(self._members.values()))
+
+    def refresh(self) -> list[Health]:
+        """Ask all sidecars anew. Returns what those said that answered.
+
+        Raises:
+            SidecarUnavailable: none answered.
+            SidecarRejected: one refuses us.
+        """
+        healths, failures = self._ask_all()
+        with self._lock:
+            self._replace([worker for health in healths if health.ready for worker in health.workers])
+            self._refreshed_at = time.monotonic()
+        if not healths:
+            raise failures[0]
+        return healths
+
+    def acquire(self) -> Member:
+        """The Puma worker with the fewest of our jobs for its slots.
+
+        Raises:
+            SidecarUnavailable: none is ready (``retry_after_seconds`` where all are merely full).
+        """
+        if not self._members:
+            self.refresh()
+        now = time.monotonic()
+        with self._lock:
+            if not self._members:
+                raise errors.SidecarUnavailable("no sidecar is ready to take jobs")
+            free = [m for m in self._members.values() if m.full_until <= now and m.running < m.worker.slots]
+            if not free:
+                raise errors.SidecarUnavailable("all slots of the sidecar are busy", retry_after_seconds=0.05)
+            member = min(free, key=lambda m: m.running / m.worker.slots)
+            member.running += 1
+            return member
+
+    def release(self, member: Member) -> None:
+        """A job has ended there."""
+        with self._lock:
+            member.running -= 1
+
+    @property
+    def members(self) -> list[Member]:
+        """All Puma workers that are known at the moment."""
+        return list(self._members.values())
+
+    def forget(self, member: Member) -> None:
+        """It cannot be reached: give it no more jobs until ``refresh`` finds it again."""
+        with self._lock:
+            self._members.pop(member.worker.boot, None)
+        member.close()
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for member in list(self._members.values()):
+            member.close()
+
+    def _ask_all(self) -> tuple[list[Health], list[errors.SidecarUnavailable]]:
+        healths: list[Health] = []
+        failures: list[errors.SidecarUnavailable] = []
+        for address in self._addresses:
+            try:
+                healths.append(self._probe.ask(address))
+            except errors.SidecarUnavailable as error:
+                failures.append(error)
+        return healths, failures
+
+    def _replace(self, workers: Sequence[PumaWorker]) -> None:
+        found: dict[str, Member] = {}
+        for worker in workers:
+            known = self._members.get(worker.boot)
+            if known is not None:
+                known.worker = worker
+            found[worker.boot] = known or Member(worker)
+        for boot, member in self._members.items():
+            if boot not in found:
+                member.close()
+        self._members = found

@@ -1,0 +1,100 @@
+"""The sidecar's answer to a job, as a typed value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from bridge import errors
+from bridge.sidekiq.decision import Bury, DeadLimits, Decision, Discard, Retry
+from bridge.sidekiq.job import SidekiqJob
+
+
+class Status(Enum):
+    """How a run ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What Ruby decided for a failed job; ``delay_seconds`` and ``custom_delay`` for a retry only."""
+
+    place: str
+    fields: Mapping[str, Any]
+    delay_seconds: float = 0.0
+    custom_delay: bool = False
+    dead_limits: DeadLimits = DeadLimits()
+
+    def decision(self, job: SidekiqJob, now: float, default_delay_seconds: float | None = None) -> Decision:
+        """The decision, with the fields spliced into the job's own bytes.
+
+        ``default_delay_seconds`` replaces Sidekiq's curve (Celery's backoff), never a delay of the job's own.
+        """
+        if self.place == "none":
+            return Discard()
+        payload = job.with_fields(self.fields)
+        if self.place == "dead":
+            return Bury(payload, self.dead_limits)
+        delay = self.delay_seconds
+        if default_delay_seconds is not None and not self.custom_delay:
+            delay = default_delay_seconds
+        return Retry(now + delay, payload)
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """One outcome. ``next`` is there for failures, ``payload`` for interruptions."""
+
+    status: Status
+    duration_ms: float
+    error_class: str = ""
+    error_message: str = ""
+    next: Next | None = None
+    payload: bytes = b""
+
+    @classmethod
+    def parse(cls, body: bytes) -> JobResult:
+        """Read a reply's body.
+
+        Raises:
+            OutcomeUnknown: it is not what the protocol says.
+        """
+        try:
+            return cls._from_reply(json.loads(body))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise errors.OutcomeUnknown(f"the sidecar's reply makes no sense ({error!r})") from error
+
+    @classmethod
+    def _from_reply(cls, reply: Mapping[str, Any]) -> JobResult:
+        status = Status(reply["status"])
+        duration = float(reply["duration_ms"])
+        if status is Status.FAILED:
+            error = reply["error"]
+            return cls(status, duration, str(error["class"]), str(error["message"]), _next(reply["next"]))
+        if status is Status.INTERRUPTED:
+            return cls(status, duration, payload=reply["payload"].encode("utf-8", "surrogatepass"))
+        return cls(status, duration)
+
+
+def _next(reply: Mapping[str, Any]) -> Next:
+    place = reply["place"]
+    if place not in ("retry", "dead", "none"):
+        raise ValueError(f"place {place!r}")
+    if place == "none":
+        return Next(place, {})
+    fields = dict(reply["fields"])
+    limits = reply.get("dead_limits") or {}
+    return Next(
+        place,
+        fields,
+        float(reply["delay"]) if place == "retry" else 0.0,
+        reply.get("delay_source") == "sidekiq_retry_in",
+        DeadLimits(int(limits.get("max_jobs", 10_000)), int(limits.get("timeout_seconds", 15_552_000))),
+    )

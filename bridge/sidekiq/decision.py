@@ -1,0 +1,62 @@
+"""What becomes of a job after a run: the vocabulary between the pool side, which decides, and the store, which settles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLimits:
+    """Trims of the dead set, as Sidekiq applies them at each burial.
+
+    Sidekiq's trim is off by one: at most ``max_jobs - 1`` entries stay.
+    """
+
+    max_jobs: int = 10_000
+    timeout_seconds: int = 15_552_000
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Performed. Counts as processed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Failed; goes to the ``retry`` set. Counts as processed and failed."""
+
+    at: float
+    """Epoch seconds of the next attempt."""
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Goes to the ``dead`` set. Counts as processed and failed, unless nothing was run (``ran=False``)."""
+
+    payload: bytes
+    limits: DeadLimits = DeadLimits()
+    ran: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Failed (or cancelled) and goes nowhere. Counts as processed and failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """An iterable job stopped at a checkpoint: pushed again behind its queue. Counts as processed and failed."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Not run, or stopped by a shutdown: back to the end of its queue that runs next. Counts as nothing."""
+
+    unknown_outcome: bool = False
+    """The job may have run: counted in ``bridge:recovered:<jid>``, which buries it at the third time."""
+
+
+Decision = Done | Retry | Bury | Discard | Interrupt | GiveBack

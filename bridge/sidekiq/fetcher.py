@@ -1,0 +1,320 @@
+"""The fetcher: takes jobs for free slots, remembers what this process holds, and settles what has been decided.
+
+It lives as long as the process: connections, channels and consumers of Celery come and go above it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bridge import errors
+from bridge.sidekiq import poison
+from bridge.sidekiq.clock import Timestamps
+from bridge.sidekiq.decision import Bury, Decision, GiveBack
+from bridge.sidekiq.job import SidekiqJob, invalid_entry
+from bridge.sidekiq.lease import Lease
+from bridge.sidekiq.queues import QueueOrder
+from bridge.sidekiq.settlement import Settled, Settlement
+from bridge.sidekiq.store import Claim, Claimed, ClaimRequest, LeaseState, Store
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One handing-over of one job: what the pool side needs to know of it. Crosses process borders."""
+
+    identity: str
+    token: int
+    queue: str
+    payload: bytes
+    claimed_at_ms: int
+    recovered: int = 0
+
+    @property
+    def name(self) -> str:
+        """``<identity>/<token>``, as the sidecar's protocol writes it."""
+        return f"{self.identity}/{self.token}"
+
+
+@dataclass(slots=True)
+class UnitOfWork:
+    """A job in this process's hands, from claim to settlement."""
+
+    delivery: Delivery
+    job: SidekiqJob
+    started_at: float | None = None
+    """Epoch seconds, set when a pool slot has begun to run it."""
+    decision: Decision | None = None
+
+
+class Gate(Protocol):
+    """Says which jobs may leave their queues at the moment."""
+
+    def everything(self) -> bool:
+        """Whether any job may be taken."""
+
+    def admits(self, job: SidekiqJob) -> bool:
+        """Whether this job may be taken although not everything may (a native job while the sidecar is away)."""
+
+    def limit(self) -> int | None:
+        """At most so many jobs at once (a sidecar that has just come back), or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Result of one turn: new jobs, and whether the queues are known to be empty now."""
+
+    units: tuple[UnitOfWork, ...] = ()
+    drained: bool = False
+    paused: frozenset[str] = frozenset()
+
+
+@dataclass
+class Fetcher:
+    """Claims and settles for one worker process.
+
+    ``turn`` is called by the consumer's thread; ``settle`` by any thread. ``on_settled`` is told of each settlement that took
+    effect, ``wake`` is called when there is something to do for the consumer's thread.
+    """
+
+    store: Store
+    lease: Lease
+    gate: Gate
+    order: QueueOrder = field(default_factory=QueueOrder)
+    rng: random.Random = field(default_factory=random.Random)
+    wake: Callable[[], None] = lambda: None
+    on_settled: Callable[[UnitOfWork, Decision, Settled], None] = lambda unit, decision, settled: None
+    slots: int = 0
+    slot_limit: int | None = None
+    """What the pool can really run at once, where that is less than Celery's prefetch count says (solo)."""
+    timestamps: Callable[[], Timestamps] = lambda: Timestamps.SECONDS
+
+    def __post_init__(self) -> None:
+        self.held: dict[int, UnitOfWork] = {}
+        self.quiet = False
+        self.attended = False
+        self.progress = 0
+        self.fenced = 0
+        self._next_token = 1
+        self._settlements: deque[tuple[UnitOfWork, Decision]] = deque()
+        self._exchange_lock = threading.Lock()
+        self._adopt = False
+
+    # -- the consumer's side
+
+    def turn(self, *, claim: bool = True) -> Fetched:
+        """Settle what is decided and take jobs for the free slots, in one round trip.
+
+        Raises:
+            StoreUnavailable: Redis cannot answer now; nothing is forgotten, call again later.
+        """
+        self.progress += 1
+        with self._exchange_lock:
+            if claim:
+                self.lease.ensure()
+            if self._adopt:
+                return Fetched(self._adopt_unknown())
+            if claim and self.free_slots and not self.gate.everything():
+                self._exchange(None)
+                return self._take_admitted()
+            request = self._request() if claim else None
+            answer = self._exchange(request)
+            if request is None or answer is None:
+                return Fetched()
+            return self._taken(request, answer)
+
+    @property
+    def free_slots(self) -> int:
+        """How many jobs may still be taken."""
+        if self.quiet:
+            return 0
+        return max(0, self.slots - len(self.held))
+
+    @property
+    def running(self) -> list[UnitOfWork]:
+        """Units that a pool slot has begun to run."""
+        return [unit for unit in list(self.held.values()) if unit.started_at is not None]
+
+    @property
+    def unsettled(self) -> int:
+        """How many decided jobs wait to be written."""
+        return len(self._settlements)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held and nothing waits to be settled."""
+        return not self.held and not self._settlements
+
+    # -- the pool's side
+
+    def started(self, token: int, now: float) -> None:
+        """A pool slot has begun to run this delivery."""
+        unit = self.held.get(token)
+        if unit is not None:
+            unit.started_at = now
+
+    def decide(self, token: int, decision: Decision) -> None:
+        """Record what shall become of a delivery; takes effect with ``settle``."""
+        unit = self.held.get(token)
+        if unit is not None:
+            unit.decision = decision
+
+    def settle(self, token: int, otherwise: Decision) -> None:
+        """Let go of a delivery: by its recorded decision, or ``otherwise`` where nothing was recorded. Frees its slot."""
+        unit = self.held.pop(token, None)
+        if unit is None:
+            return
+        self._settlements.append((unit, unit.decision or otherwise))
+        if self.attended:
+            self.wake()
+        else:
+            self.flush()
+
+    def flush(self) -> bool:
+        """Write the settlements that wait. Returns whether all are written; never raises."""
+        try:
+            with self._exchange_lock:
+                self._exchange(None)
+        except errors.StoreUnavailable as error:
+            logger.debug("settlements wait for Redis: %s", error)
+        return not self._settlements
+
+    def give_back_all(self, units: Iterable[UnitOfWork]) -> None:
+        """Give jobs back to the end that runs next, the first claimed to run first."""
+        for unit in sorted(units, key=lambda unit: unit.delivery.token, reverse=True):
+            if self.held.pop(unit.delivery.token, None) is not None:
+                self._settlements.append((unit, GiveBack()))
+
+    def hush(self) -> None:
+        """Quiet: take no more jobs. Safe in a signal handler."""
+        self.quiet = True
+        self.wake()
+
+    def reconnect(self) -> None:
+        """The connection was cut: what Redis holds for this worker must be compared with what it remembers."""
+        self._adopt = True
+
+    # -- one round trip
+
+    def _exchange(self, request: ClaimRequest | None) -> Claim | None:
+        batch = self._take_batch()
+        if not batch and request is None:
+            return None
+        if request is not None:
+            self._next_token += request.want
+        try:
+            result = self.store.exchange([_settlement(unit, decision) for unit, decision in batch], request)
+        except errors.StoreError:
+            self._settlements.extendleft(reversed(batch))
+            self._adopt = self._adopt or request is not None
+            raise
+        self._record(batch, result.settled)
+        return result.claim
+
+    def _take_batch(self) -> list[tuple[UnitOfWork, Decision]]:
+        batch: list[tuple[UnitOfWork, Decision]] = []
+        while self._settlements and len(batch) < 1000:
+            batch.append(self._settlements.popleft())
+        return batch
+
+    def _record(self, batch: list[tuple[UnitOfWork, Decision]], outcomes: list[Settled]) -> None:
+        for (unit, decision), outcome in zip(batch, outcomes, strict=True):
+            if outcome is Settled.FAILED:
+                self._settlements.append((unit, decision))
+                continue
+            if outcome is Settled.FENCED:
+                self.fenced += 1
+                logger.warning("FENCED: jid=%s was no longer held by this worker; nothing written", unit.job.jid)
+            self.on_settled(unit, decision, outcome)
+
+    def _request(self) -> ClaimRequest | None:
+        names = self.order.names
+        free = self.free_slots
+        limit = self.gate.limit()
+        want = free if limit is None else min(free, limit - len(self.held))
+        if not names or want <= 0:
+            return None
+        return ClaimRequest(
+            self.lease.identity, names, want, self._next_token, self.order.draw(want, self.rng)
+        )
+
+    def _taken(self, request: ClaimRequest, answer: Claim) -> Fetched:
+        self._note_lease(answer.lease)
+        units = tuple(
+            unit for job in answer.jobs if (unit := self._admit(request.identity, job, answer.claimed_at_ms))
+        )
+        drained = answer.lease is LeaseState.HELD and len(answer.jobs) < request.want
+        return Fetched(units, drained, answer.paused)
+
+    def _note_lease(self, state: LeaseState) -> None:
+        if state is not LeaseState.HELD:
+            self.lease.lost(state)
+
+    def _admit(self, identity: str, claimed: Claimed, claimed_at_ms: int) -> UnitOfWork | None:
+        delivery = Delivery(identity, claimed.token, claimed.queue, claimed.payload, claimed_at_ms)
+        try:
+            unit = UnitOfWork(delivery, SidekiqJob.parse(claimed.payload))
+        except errors.PayloadError as error:
+            self._bury_unreadable(delivery, error)
+            return None
+        self.held[claimed.token] = unit
+        return unit
+
+    def _bury_unreadable(self, delivery: Delivery, error: errors.PayloadError) -> None:
+        logger.error("buried what is no job, from queue %s: %s", delivery.queue, error)
+        payload = delivery.payload
+        if isinstance(error, errors.InvalidPayload):
+            payload = invalid_entry(payload, delivery.queue, str(error), time.time(), self.timestamps())
+        unit = UnitOfWork(delivery, SidekiqJob(delivery.payload, {}))
+        self._settlements.append((unit, Bury(payload, ran=False)))
+        self.wake()
+
+    # -- while not everything may be taken
+
+    def _take_admitted(self) -> Fetched:
+        names = self.order.names
+        units: list[UnitOfWork] = []
+        for name, payload in zip(names, self.store.tails(names), strict=True):
+            if payload is None or len(units) >= self.free_slots or not self._is_admitted(payload):
+                continue
+            self._next_token += 1
+            claim = self.store.claim_exact(self.lease.identity, self._next_token - 1, name, payload)
+            self._note_lease(claim.lease)
+            units += [u for job in claim.jobs if (u := self._admit(self.lease.identity, job, claim.claimed_at_ms))]
+        return Fetched(tuple(units), drained=not units)
+
+    def _is_admitted(self, payload: bytes) -> bool:
+        try:
+            return self.gate.admits(SidekiqJob.parse(payload))
+        except errors.PayloadError:
+            return True
+
+    # -- after a cut connection
+
+    def _adopt_unknown(self) -> tuple[UnitOfWork, ...]:
+        identity = self.lease.identity
+        waiting = {unit.delivery.token for unit, _ in self._settlements}
+        now_ms = int(time.time() * 1000)
+        found = self.store.inflight(identity)
+        unknown = [job for job in found if job.token not in self.held and job.token not in waiting]
+        self._adopt = False
+        if unknown:
+            logger.warning("adopted %d jobs whose claim was answered into a cut connection", len(unknown))
+        return tuple(unit for job in unknown if (unit := self._admit(identity, job, now_ms)))
+
+
+def _settlement(unit: UnitOfWork, decision: Decision) -> Settlement:
+    delivery = unit.delivery
+    jid = unit.job.jid or ""
+    buried = poison.payload(unit.job) if isinstance(decision, GiveBack) and decision.unknown_outcome else b""
+    return Settlement(
+        delivery.identity, delivery.token, delivery.queue, delivery.payload, decision, jid, buried
+    )

@@ -1,0 +1,95 @@
+"""Every Redis key, in one place.
+
+Sidekiq's own keys follow the gem (6.4 to 8.1); keys of the bridge start with ``bridge:`` and match neither ``queue:*``
+(Sidekiq Pro scans such lists) nor anything that Sidekiq's Web UI lists.
+"""
+
+from datetime import datetime
+
+QUEUES = "queues"
+SCHEDULE = "schedule"
+RETRY = "retry"
+DEAD = "dead"
+PROCESSES = "processes"
+PAUSED = "paused"
+PROCESSED = "stat:processed"
+FAILED = "stat:failed"
+
+LEASE = "bridge:lease"
+
+QUEUE_PREFIX = "queue:"
+RECOVERED_PREFIX = "bridge:recovered:"
+REPLY_PREFIX = "bridge:reply:"
+
+#: Sidekiq keeps the daily counters for five years.
+STAT_TTL_SECONDS = 157_680_000
+
+
+def queue(name: str) -> str:
+    """The list that holds a queue's jobs, newest at the head."""
+    return QUEUE_PREFIX + name
+
+
+def processed_on(date: str) -> str:
+    """Counter of one UTC day; ``date`` is ``YYYY-MM-DD``."""
+    return f"{PROCESSED}:{date}"
+
+
+def failed_on(date: str) -> str:
+    """Counter of one UTC day; ``date`` is ``YYYY-MM-DD``."""
+    return f"{FAILED}:{date}"
+
+
+def work(identity: str) -> str:
+    """Running jobs of a process, as Sidekiq 6.4.2 and later read them."""
+    return f"{identity}:work"
+
+
+def workers(identity: str) -> str:
+    """Running jobs of a process, as Sidekiq 6.4.0 and 6.4.1 read them."""
+    return f"{identity}:workers"
+
+
+def signals(identity: str) -> str:
+    """List of signals (``TSTP``, ``TERM``, ``TTIN``) that the Web UI sends to a process."""
+    return f"{identity}-signals"
+
+
+def inflight(identity: str) -> str:
+    """Hash of what one worker holds: delivery token to version, queue and payload."""
+    return f"bridge:inflight:{identity}"
+
+
+def recovered(jid: str) -> str:
+    """Counter of how often a job was found in a dead worker's hands (72 h)."""
+    return RECOVERED_PREFIX + jid
+
+
+def reply(queue_name: str) -> str:
+    """List that carries the replies to one remote control command."""
+    return REPLY_PREFIX + queue_name
+
+
+def metrics_minute_7(time: datetime) -> str:
+    """Counts of one UTC minute for Sidekiq 7: ``j|20250204|8:3``."""
+    return f"j|{time:%Y%m%d}|{time.hour}:{time.minute}"
+
+
+def metrics_minute_8(time: datetime) -> str:
+    """Counts of one UTC minute for Sidekiq 8: ``j|250204|8:03``."""
+    return f"j|{time:%y%m%d}|{time.hour}:{time:%M}"
+
+
+def metrics_ten_minutes_8(time: datetime) -> str:
+    """Counts of ten UTC minutes for Sidekiq 8: ``j|250204|8:0``."""
+    return metrics_minute_8(time)[:-1]
+
+
+def histogram_7(job_class: str, time: datetime) -> str:
+    """Histogram of one UTC minute for Sidekiq 7: ``HardJob-04-08:3``."""
+    return f"{job_class}-{time:%d-%H}:{time.minute}"
+
+
+def histogram_8(job_class: str, time: datetime) -> str:
+    """Histogram of one UTC minute for Sidekiq 8: ``h|HardJob-4-8:3``."""
+    return f"h|{job_class}-{time.day}-{time.hour}:{time.minute}"

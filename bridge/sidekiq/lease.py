@@ -1,0 +1,99 @@
+"""The lease: this worker's right to hold jobs, renewed while it lives and makes progress."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bridge import errors
+from bridge.sidekiq.store import LeaseState, Store
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Lease:
+    """A lease on ``identity``.
+
+    A worker that is declared dead loses its identity for ever: it goes on under a new one, and what it still runs under the
+    old one is fenced.
+    """
+
+    store: Store
+    new_identity: Callable[[], str]
+    length_seconds: float = 15.0
+    clock: Callable[[], float] = time.monotonic
+
+    identity: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.identity = self.new_identity()
+        self._lock = threading.Lock()
+        self._held_since: float | None = None
+        self._renewed_at = 0.0
+
+    def register(self) -> None:
+        """Take the lease. Raises StoreUnavailable when Redis cannot answer."""
+        self.store.lease(self.identity, self._length_ms, register=True)
+        self._held_since = self._renewed_at = self.clock()
+
+    def ensure(self) -> None:
+        """Take the lease, if it never was."""
+        if self._held_since is None:
+            self.register()
+
+    def renew(self) -> None:
+        """Renew the lease, or start anew under another identity when it is gone."""
+        state = self.store.lease(self.identity, self._length_ms)
+        if state is LeaseState.FENCED:
+            self.lost(state)
+            return
+        now = self.clock()
+        if now - self._renewed_at > self.length_seconds:
+            self._held_since = now
+        self._renewed_at = now
+
+    def lost(self, state: LeaseState) -> None:
+        """A claim was refused: renew a lease that ran out, replace one that is gone."""
+        if state is LeaseState.EXPIRED:
+            self.renew()
+            return
+        with self._lock:
+            logger.warning(
+                "FENCED: the lease of %s is gone (frozen too long, or Redis lost it); going on under a new identity",
+                self.identity,
+            )
+            self.identity = self.new_identity()
+            self.register()
+
+    @property
+    def settled_in(self) -> bool:
+        """Whether the lease was held without a gap for one full term.
+
+        Only then may this worker declare others dead: after an outage of Redis every lease has run out, and the first
+        worker back would otherwise take the jobs of all that live.
+        """
+        held_since = self._held_since
+        return held_since is not None and self.clock() - held_since >= self.length_seconds
+
+    @property
+    def age_seconds(self) -> float:
+        """Seconds since the lease was last renewed."""
+        return self.clock() - self._renewed_at
+
+    def leave(self) -> None:
+        """End the lease at a clean stop."""
+        try:
+            left = self.store.leave(self.identity)
+        except errors.StoreError as error:
+            logger.warning("could not end the lease of %s: %s; it ends by itself", self.identity, error)
+            return
+        if left:
+            logger.warning("%d jobs stay in flight under %s; any worker gives them back", left, self.identity)
+
+    @property
+    def _length_ms(self) -> int:
+        return int(self.length_seconds * 1000)

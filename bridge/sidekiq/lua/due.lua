@@ -1,0 +1,15 @@
+-- Names the due entries of one sorted set, earliest first, without removing them.
+-- KEYS  1 retry  2 schedule
+-- ARGV  1 at most so many of each
+-- Result {now in s, score of the earliest entry that is not due or "", {retry members}, {schedule members}}
+local time = redis.call('TIME')
+local now = string.format('%d.%06d', time[1], time[2])
+local reply, next_due = {now, '', {}, {}}, nil
+for i = 1, 2 do
+  reply[2 + i] = redis.call('ZRANGEBYSCORE', KEYS[i], '-inf', now, 'LIMIT', 0, ARGV[1])
+  local later = redis.call('ZRANGEBYSCORE', KEYS[i], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if later[2] and (not next_due or tonumber(later[2]) < next_due) then
+    next_due = tonumber(later[2]); reply[2] = later[2]
+  end
+end
+return reply

@@ -1,0 +1,56 @@
+"""The self-peek: wakes when a queue gets a job, without taking it.
+
+``BLMOVE queue:x queue:x RIGHT RIGHT t`` pops the tail and puts it back in one command, so the list is as it was, Ruby's BRPOP
+beside it still gets the job, and a worker that vanishes while it waits takes nothing with it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import redis
+
+from bridge.sidekiq import keys
+
+
+class Peek:
+    """Watches one queue on a connection of its own. Every method raises redis.RedisError or OSError when the link is cut."""
+
+    def __init__(self, client: redis.Redis, queue: str, timeout_seconds: float = 20.0) -> None:
+        self.queue = queue
+        self._connection = client.connection_pool.make_connection()
+        self._timeout = timeout_seconds
+        self._armed_at: float | None = None
+
+    @property
+    def armed(self) -> bool:
+        """Whether a BLMOVE is under way."""
+        return self._armed_at is not None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the answer should have come long ago: the link is dead though nobody said so."""
+        return self._armed_at is not None and time.monotonic() - self._armed_at > self._timeout + 3
+
+    def arm(self) -> None:
+        """Begin to wait. Only for a queue that a claim has just found empty, or this spins."""
+        name = keys.queue(self.queue)
+        self._connection.connect()
+        self._connection.send_command("BLMOVE", name, name, "RIGHT", "RIGHT", self._timeout)
+        self._armed_at = time.monotonic()
+
+    @property
+    def socket(self) -> Any:
+        """The socket to wait on."""
+        return self._connection._sock
+
+    def answered(self) -> bool:
+        """Read the answer. Returns whether the queue has a job (False: the wait timed out)."""
+        self._armed_at = None
+        return self._connection.read_response() is not None
+
+    def close(self) -> None:
+        """Give up waiting."""
+        self._armed_at = None
+        self._connection.disconnect()

@@ -1,0 +1,68 @@
+"""The reaper: gives back what dead workers held."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bridge import errors
+from bridge.sidekiq import poison
+from bridge.sidekiq.decision import DeadLimits, GiveBack
+from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.lease import Lease
+from bridge.sidekiq.settlement import Settlement
+from bridge.sidekiq.store import Claimed, RedisStore
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Recovery:
+    """Looks for leases that have run out, and takes their holders' jobs out of their hands, each exactly once."""
+
+    store: RedisStore
+    lease: Lease
+    dead_limits: Callable[[], DeadLimits] = DeadLimits
+    interval_seconds: float = 1.0
+
+    recovered: int = 0
+    poisoned: int = 0
+
+    def round(self) -> float:
+        """Keep the own lease, then look once. Returns seconds until the next look."""
+        self.lease.ensure()
+        if self.lease.age_seconds >= self.lease.length_seconds / 3:
+            self.lease.renew()
+        for identity in self.store.expired_leases(self.lease.identity, ended_only=not self.lease.settled_in):
+            self.reap(identity)
+        return self.interval_seconds
+
+    def reap(self, identity: str) -> int:
+        """Give back all that one dead worker held, the first claimed to run first. Returns how many."""
+        jobs = self.store.inflight(identity)
+        for claimed in reversed(jobs):
+            self._recover(identity, claimed)
+        self.store.leave(identity)
+        if jobs:
+            logger.warning("recovered %d jobs from %s, which died", len(jobs), identity)
+        return len(jobs)
+
+    def _recover(self, identity: str, claimed: Claimed) -> None:
+        settlement = _settlement(identity, claimed)
+        outcome = self.store.recover(settlement, self.dead_limits(), time.time())
+        self.recovered += outcome > 0
+        if outcome == 2:
+            self.poisoned += 1
+            logger.error("buried jid=%s: found in dead hands for the third time", settlement.jid)
+
+
+def _settlement(identity: str, claimed: Claimed) -> Settlement:
+    jid, buried = "", b""
+    try:
+        job = SidekiqJob.parse(claimed.payload)
+        jid, buried = job.jid or "", poison.payload(job)
+    except errors.PayloadError:
+        pass  # unreadable bytes go back to their queue, where the next claim buries them
+    return Settlement(identity, claimed.token, claimed.queue, claimed.payload, GiveBack(), jid, buried)

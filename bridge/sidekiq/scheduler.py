@@ -1,0 +1,84 @@
+"""The scheduler: moves due entries of ``retry`` and ``schedule`` to their queues.
+
+Follows ``scheduled.rb``: ``retry`` before ``schedule``; ``enqueued_at`` is now; a missing ``retry`` becomes true, a missing
+``queue`` becomes "default". Unlike there, an entry leaves its set in the same step in which it enters its queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bridge import errors
+from bridge.sidekiq import clock, keys
+from bridge.sidekiq.decision import DeadLimits
+from bridge.sidekiq.job import SidekiqJob, invalid_entry
+from bridge.sidekiq.store import RedisStore
+
+logger = logging.getLogger(__name__)
+
+BATCH = 100
+#: Never sleep longer: another process may add an entry that is due sooner than what was seen.
+LONGEST_SLEEP_SECONDS = 1.0
+
+
+@dataclass
+class Scheduler:
+    """Promotes due entries, each exactly once however many processes compete (Ruby's own pollers too)."""
+
+    store: RedisStore
+    timestamps: Callable[[], clock.Timestamps]
+    dead_limits: Callable[[], DeadLimits] = DeadLimits
+    rng: random.Random = field(default_factory=random.Random)
+
+    promoted: int = 0
+    lag_seconds: float = 0.0
+
+    def round(self) -> float:
+        """Promote what is due. Returns seconds to sleep."""
+        due = self.store.due(BATCH)
+        self.promoted += self._promote(keys.RETRY, due.retry, due.now)
+        if len(due.retry) < BATCH:
+            self.promoted += self._promote(keys.SCHEDULE, due.schedule, due.now)
+        if BATCH in (len(due.retry), len(due.schedule)):
+            return 0.0
+        return self._sleep(due.next_in_seconds)
+
+    def _sleep(self, next_in_seconds: float | None) -> float:
+        if next_in_seconds is not None and next_in_seconds < LONGEST_SLEEP_SECONDS:
+            # A little jitter, so that many workers do not all wake for the same entry.
+            return next_in_seconds + self.rng.uniform(0.001, 0.05)
+        return LONGEST_SLEEP_SECONDS * self.rng.uniform(0.8, 1.0)
+
+    def _promote(self, source: str, members: Sequence[bytes], now: float) -> int:
+        entries = [entry for member in members if (entry := self._entry(source, member, now))]
+        return self.store.promote(source, entries) if entries else 0
+
+    def _entry(self, source: str, member: bytes, now: float) -> tuple[bytes, str, bytes] | None:
+        try:
+            job = SidekiqJob.parse(member)
+        except errors.PayloadError as error:
+            self._bury(source, member, error, now)
+            return None
+        queue = job.queue or "default"
+        return member, queue, job.with_fields(self._fields(job, queue, now))
+
+    def _fields(self, job: SidekiqJob, queue: str, now: float) -> dict[str, object]:
+        stamp = self.timestamps().stamp(now)
+        fields: dict[str, object] = {}
+        if job.fields.get("retry") is None:
+            fields["retry"] = True
+        if job.fields.get("queue") != queue:
+            fields["queue"] = queue
+        if "created_at" not in job.fields:
+            fields["created_at"] = stamp
+        return fields | {"enqueued_at": stamp}
+
+    def _bury(self, source: str, member: bytes, error: errors.PayloadError, now: float) -> None:
+        logger.error("buried a due entry of %s that is no job: %s", source, error)
+        payload = member
+        if isinstance(error, errors.InvalidPayload):
+            payload = invalid_entry(member, "default", str(error), now, self.timestamps())
+        self.store.bury_entry(source, member, payload, self.dead_limits(), now)

@@ -1,0 +1,79 @@
+"""Runs the Lua files beside this module: many calls in one round trip, reloaded when Redis has forgotten them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import redis
+
+INCLUDE = "--@include "
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One Lua file, with its includes written in."""
+
+    name: str
+    text: bytes
+    sha: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a script; keys and arguments are strings, bytes or numbers."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[str | bytes | int | float]
+
+
+@functools.cache
+def load(name: str) -> Script:
+    """The script in ``lua/<name>.lua``."""
+    text = "\n".join(_with_includes(_read(name))).encode()
+    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+    """Run the calls in order, in one round trip.
+
+    Returns one result for each call: what the script returned, or the :class:`redis.ResponseError` it ended with.
+
+    Raises:
+        redis.RedisError: the connection failed; any of the calls may or may not have been carried out.
+    """
+    results = _pipeline(client, calls)
+    missing = [i for i, result in enumerate(results) if isinstance(result, redis.exceptions.NoScriptError)]
+    if missing:
+        _teach(client, [calls[i].script for i in missing])
+        for i, result in zip(missing, _pipeline(client, [calls[i] for i in missing]), strict=True):
+            results[i] = result
+    return results
+
+
+def _pipeline(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+    pipeline = client.pipeline(transaction=False)
+    for call in calls:
+        pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+    return list(pipeline.execute(raise_on_error=False))
+
+
+def _teach(client: redis.Redis, scripts: Sequence[Script]) -> None:
+    for script in dict.fromkeys(scripts):
+        client.execute_command("SCRIPT LOAD", script.text)
+
+
+def _read(name: str) -> str:
+    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _with_includes(text: str) -> list[str]:
+    lines: list[str] = []
+    for line in text.splitlines():
+        lines.extend(_read(line.removeprefix(INCLUDE)).splitlines() if line.startswith(INCLUDE) else [line])
+    return lines

@@ -1,0 +1,150 @@
+"""Settlements: what becomes of a delivery, as calls of the settlement scripts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from bridge.sidekiq import keys, scripts
+from bridge.sidekiq.decision import Bury, DeadLimits, Decision, Discard, Done, GiveBack, Interrupt, Retry
+
+RECOVERED_TTL_SECONDS = 72 * 3600
+#: A job that is found in dead hands this often within 72 h is buried (poison pill).
+RECOVERY_LIMIT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What shall become of one delivery; ``payload`` is the job's exact bytes, ``jid`` its id for the recovery counter."""
+
+    identity: str
+    token: int
+    queue: str
+    payload: bytes
+    decision: Decision
+    jid: str = ""
+    poison: bytes = b""
+
+
+class Settled(Enum):
+    """How a settlement ended."""
+
+    OK = "ok"
+    FENCED = "fenced"
+    FAILED = "failed"
+    """Redis refused it (outage, a key of a wrong type): the job is still in flight, try again."""
+
+
+class SettlementBatch:
+    """Turns settlements into script calls and the calls' results back into outcomes."""
+
+    def __init__(self, settlements: Sequence[Settlement]) -> None:
+        self._settlements = settlements
+        self._single = [i for i, s in enumerate(settlements) if not isinstance(s.decision, Done)]
+        self._finished: dict[str, list[int]] = {}
+        for i, settlement in enumerate(settlements):
+            if isinstance(settlement.decision, Done):
+                self._finished.setdefault(settlement.identity, []).append(i)
+        now = time.time()
+        day = time.strftime("%Y-%m-%d", time.gmtime(now))
+        self.calls = [self._finish_call(identity, members, day) for identity, members in self._finished.items()]
+        self.calls += [_single_call(settlements[i], now, day) for i in self._single]
+
+    def outcomes(self, results: Sequence[Any]) -> list[Settled]:
+        """One outcome for each settlement, in their order."""
+        outcomes = [Settled.FAILED] * len(self._settlements)
+        batches = len(self._finished)
+        for members, fenced in zip(self._finished.values(), results[:batches], strict=True):
+            if isinstance(fenced, list):
+                gone = {int(token) for token in fenced}
+                for i in members:
+                    outcomes[i] = Settled.FENCED if self._settlements[i].token in gone else Settled.OK
+        for i, result in zip(self._single, results[batches:], strict=True):
+            if isinstance(result, int):
+                outcomes[i] = Settled.OK if result else Settled.FENCED
+        return outcomes
+
+    def _finish_call(self, identity: str, members: Sequence[int], day: str) -> scripts.Call:
+        tokens = (self._settlements[i].token for i in members)
+        return scripts.Call(
+            scripts.load("finish"), _settling_keys(identity, day), (keys.STAT_TTL_SECONDS, *tokens)
+        )
+
+
+def _settling_keys(identity: str, day: str) -> tuple[str, ...]:
+    return (
+        keys.inflight(identity),
+        keys.work(identity),
+        keys.workers(identity),
+        keys.PROCESSED,
+        keys.processed_on(day),
+        keys.FAILED,
+        keys.failed_on(day),
+    )
+
+
+def _single_call(settlement: Settlement, now: float, day: str) -> scripts.Call:
+    shared = _settling_keys(settlement.identity, day)
+    match settlement.decision:
+        case Retry(at=at, payload=payload):
+            return _set_call(shared, settlement.token, (1, 1), keys.RETRY, (at, payload, "", ""))
+        case Bury(payload=payload, limits=limits, ran=ran):
+            trims = (now - limits.timeout_seconds, -limits.max_jobs)
+            counts = (1, 1) if ran else (0, 0)
+            return _set_call(shared, settlement.token, counts, keys.DEAD, (now, payload, *trims))
+        case Discard():
+            return _set_call(shared, settlement.token, (1, 1), keys.DEAD, ("", b"", "", ""))
+        case Interrupt(payload=payload):
+            return _queue_call(shared, settlement, (1, 1), "LPUSH", payload)
+        case GiveBack(unknown_outcome=True):
+            return recover_call(settlement, DeadLimits(), now)
+        case _:
+            return _queue_call(shared, settlement, (0, 0), "RPUSH", settlement.payload)
+
+
+def _set_call(
+    shared: tuple[str, ...],
+    token: int,
+    counts: tuple[int, int],
+    target: str,
+    rest: tuple[float | str | bytes, ...],
+) -> scripts.Call:
+    return scripts.Call(
+        scripts.load("to_set"), (*shared, target), (token, keys.STAT_TTL_SECONDS, *counts, *rest)
+    )
+
+
+def _queue_call(
+    shared: tuple[str, ...], settlement: Settlement, counts: tuple[int, int], command: str, payload: bytes
+) -> scripts.Call:
+    return scripts.Call(
+        scripts.load("to_queue"),
+        (*shared, keys.queue(settlement.queue), keys.QUEUES),
+        (settlement.token, keys.STAT_TTL_SECONDS, *counts, command, payload),
+    )
+
+
+def recover_call(settlement: Settlement, limits: DeadLimits, now: float) -> scripts.Call:
+    return scripts.Call(
+        scripts.load("recover"),
+        (
+            keys.inflight(settlement.identity),
+            keys.queue(settlement.queue),
+            keys.recovered(settlement.jid or f"token:{settlement.identity}:{settlement.token}"),
+            keys.DEAD,
+            keys.QUEUES,
+        ),
+        (
+            settlement.token,
+            settlement.payload,
+            RECOVERED_TTL_SECONDS,
+            RECOVERY_LIMIT,
+            settlement.poison,
+            now,
+            now - limits.timeout_seconds,
+            -limits.max_jobs,
+        ),
+    )

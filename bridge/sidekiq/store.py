@@ -1,0 +1,296 @@
+"""The job store: every write the bridge makes to Sidekiq's queues and sets, as one small set of verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+import redis
+
+from bridge import errors
+from bridge.sidekiq import keys, scripts
+from bridge.sidekiq.decision import DeadLimits
+from bridge.sidekiq.settlement import Settled, Settlement, SettlementBatch, recover_call
+
+#: Format version of an in-flight entry: ``<version>\n<queue>\n<payload>``.
+ENTRY_VERSION = b"1"
+#: What Redis says while it cannot serve: not a fault of the request, so the request is repeated later.
+OUTAGE_PREFIXES = ("LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "OOM", "CLUSTERDOWN", "BUSY", "UNBLOCKED")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One job taken from a queue."""
+
+    queue: str
+    payload: bytes
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """Wish for up to ``want`` jobs from ``queues``.
+
+    ``orders`` is empty for strict order, or holds one visiting order (indexes into ``queues``) for each slot.
+    """
+
+    identity: str
+    queues: tuple[str, ...]
+    want: int
+    first_token: int
+    orders: tuple[tuple[int, ...], ...] = ()
+
+
+class LeaseState(Enum):
+    """What Redis says of this worker's lease."""
+
+    HELD = "OK"
+    EXPIRED = "EXPIRED"
+    FENCED = "FENCED"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Answer to a :class:`ClaimRequest`. ``claimed_at_ms`` is Redis TIME."""
+
+    lease: LeaseState
+    jobs: tuple[Claimed, ...] = ()
+    claimed_at_ms: int = 0
+    paused: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Entries whose time has come: (member, name of the set). ``next_in_seconds`` is None when nothing else waits."""
+
+    now: float
+    retry: tuple[bytes, ...]
+    schedule: tuple[bytes, ...]
+    next_in_seconds: float | None
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Result of one round trip: settlements in the order given, and the claim if one was asked for."""
+
+    settled: list[Settled] = field(default_factory=list)
+    claim: Claim | None = None
+
+
+class Store(Protocol):
+    """What the worker needs of Redis; replace it in tests, or to put another server behind it.
+
+    Every method raises :class:`bridge.errors.StoreUnavailable` when Redis cannot answer now.
+    """
+
+    def exchange(self, settlements: Sequence[Settlement], claim: ClaimRequest | None) -> Exchange:
+        """Settle and claim in one round trip."""
+
+    def claim_exact(self, identity: str, token: int, queue: str, payload: bytes) -> Claim:
+        """Claim the job at the end of one queue if it is still these bytes."""
+
+    def tails(self, queues: Sequence[str]) -> list[bytes | None]:
+        """The job that would be taken next from each queue, without taking it."""
+
+    def inflight(self, identity: str) -> list[Claimed]:
+        """All a worker holds, oldest first."""
+
+    def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
+        """Take (``register``) or renew a lease."""
+
+
+class RedisStore:
+    """The store on a Redis (or Valkey) server of at least 6.2."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+
+    def exchange(self, settlements: Sequence[Settlement], claim: ClaimRequest | None) -> Exchange:
+        """Settle and claim in one round trip; finished jobs of one worker share one script call."""
+        batch = SettlementBatch(settlements)
+        calls = batch.calls
+        if claim is not None:
+            calls = [*calls, _claim_call(claim)]
+        if not calls:
+            return Exchange()
+        with outages():
+            results = scripts.run(self.client, calls)
+        answer = _claim_answer(claim, results.pop()) if claim is not None else None
+        return Exchange(batch.outcomes(results), answer)
+
+    def claim_exact(self, identity: str, token: int, queue: str, payload: bytes) -> Claim:
+        """Claim the job at the end of one queue if it is still these bytes."""
+        call = scripts.Call(
+            scripts.load("claim_exact"),
+            (keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.queue(queue)),
+            (identity, token, ENTRY_VERSION + b"\n", payload),
+        )
+        status, *rest = self._one(call)
+        if status == b"GONE":
+            return Claim(LeaseState.HELD)
+        jobs = (Claimed(queue, payload, token),) if status == b"OK" else ()
+        return Claim(LeaseState(status.decode()), jobs, rest[0] if rest else 0)
+
+    def tails(self, queues: Sequence[str]) -> list[bytes | None]:
+        """The job that would be taken next from each queue, without taking it."""
+        with outages():
+            pipeline = self.client.pipeline(transaction=False)
+            for name in queues:
+                pipeline.lindex(keys.queue(name), -1)
+            found = pipeline.execute(raise_on_error=False)
+        return [payload if isinstance(payload, bytes) else None for payload in found]
+
+    def inflight(self, identity: str) -> list[Claimed]:
+        """All a worker holds, oldest first."""
+        with outages():
+            entries = self.client.hgetall(keys.inflight(identity))
+        return [entry(int(token), value) for token, value in sorted(entries.items(), key=lambda item: int(item[0]))]
+
+    def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
+        """Take (``register``) or renew a lease of ``length_ms``."""
+        args = (identity, length_ms, "register" if register else "renew")
+        till = self._one(scripts.Call(scripts.load("renew"), (keys.LEASE,), args))
+        return LeaseState.HELD if till else LeaseState.FENCED
+
+    def expired_leases(self, identity: str, *, ended_only: bool) -> list[str]:
+        """Identities of workers whose lease has run out; from now on they can claim and renew nothing.
+
+        ``ended_only`` leaves out those that merely were not renewed in time.
+        """
+        args = (identity, "ended" if ended_only else "all")
+        found = self._one(scripts.Call(scripts.load("expired"), (keys.LEASE,), args))
+        return [name.decode() for name in found]
+
+    def recover(self, settlement: Settlement, limits: DeadLimits, now: float) -> int:
+        """Take one job out of a dead worker's hands. Returns 0 (gone), 1 (given back) or 2 (buried)."""
+        return int(self._one(recover_call(settlement, limits, now)))
+
+    def leave(self, identity: str) -> int:
+        """End a lease. Returns how many jobs its holder still had; those are for a reaper."""
+        call = scripts.Call(scripts.load("leave"), (keys.LEASE, keys.inflight(identity)), (identity,))
+        return int(self._one(call))
+
+    def due(self, limit: int) -> Due:
+        """Entries of ``retry`` and ``schedule`` whose time has come by Redis' clock, at most ``limit`` of each."""
+        now, later, retry, schedule = self._one(
+            scripts.Call(scripts.load("due"), (keys.RETRY, keys.SCHEDULE), (limit,))
+        )
+        wait = max(0.0, float(later) - float(now)) if later else None
+        return Due(float(now), tuple(retry), tuple(schedule), wait)
+
+    def promote(self, source: str, entries: Sequence[tuple[bytes, str, bytes]]) -> int:
+        """Move (member, queue, payload) entries from a sorted set to their queues. Returns how many were still there."""
+        script = scripts.load("promote")
+        calls = [
+            scripts.Call(script, (source, keys.queue(queue), keys.QUEUES), (member, payload))
+            for member, queue, payload in entries
+        ]
+        with outages():
+            results = scripts.run(self.client, calls)
+        _raise_first_error(results)
+        return sum(results)
+
+    def bury_entry(self, source: str, member: bytes, payload: bytes, limits: DeadLimits, now: float) -> bool:
+        """Move an entry that is no job from a sorted set to ``dead``. False when somebody else took it."""
+        args = (member, payload, now, now - limits.timeout_seconds, -limits.max_jobs)
+        return bool(self._one(scripts.Call(scripts.load("bury"), (source, keys.DEAD), args)))
+
+    def push(self, queue: str, payload: bytes) -> None:
+        """Push a job as Sidekiq's client does: SADD ``queues``, LPUSH."""
+        with outages():
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.sadd(keys.QUEUES, queue)
+            pipeline.lpush(keys.queue(queue), payload)
+            pipeline.execute()
+
+    def schedule(self, at: float, payload: bytes) -> None:
+        """Put a job into ``schedule`` for ``at`` (epoch seconds)."""
+        with outages():
+            self.client.zadd(keys.SCHEDULE, {payload: at})
+
+    def clear(self, queue: str) -> int:
+        """Remove a queue and all its jobs, as the Web UI's "Clear queue" does. Returns how many there were."""
+        with outages():
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.llen(keys.queue(queue))
+            pipeline.unlink(keys.queue(queue))
+            pipeline.srem(keys.QUEUES, queue)
+            return int(pipeline.execute()[0])
+
+    def size(self, queue: str) -> int:
+        """Number of waiting jobs."""
+        with outages():
+            return int(self.client.llen(keys.queue(queue)))
+
+    def _one(self, call: scripts.Call) -> Any:
+        with outages():
+            results = scripts.run(self.client, [call])
+        _raise_first_error(results)
+        return results[0]
+
+
+def entry(token: int, value: bytes) -> Claimed:
+    """Read one in-flight entry back."""
+    version, queue, payload = value.split(b"\n", 2)
+    if version != ENTRY_VERSION:
+        raise errors.StoreError(
+            f"in-flight entry {token} has format {version.decode(errors='replace')!r}; this release reads "
+            f"{ENTRY_VERSION.decode()!r}. Run the newer release until it has settled its jobs."
+        )
+    return Claimed(queue.decode(errors="surrogateescape"), payload, token)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether Redis (or the way to it) is down, rather than the request wrong."""
+    if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
+        return not isinstance(error, redis.AuthenticationError)
+    return isinstance(error, redis.ResponseError) and str(error).startswith(OUTAGE_PREFIXES)
+
+
+@contextmanager
+def outages() -> Iterator[None]:
+    """Turn the client library's errors into :class:`StoreUnavailable` and :class:`StoreError`."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise _translated(error) from error
+    except OSError as error:
+        raise errors.StoreUnavailable(str(error)) from error
+
+
+def _translated(error: redis.RedisError) -> errors.StoreError:
+    return errors.StoreUnavailable(str(error)) if is_outage(error) else errors.StoreError(str(error))
+
+
+def _raise_first_error(results: Sequence[Any]) -> None:
+    for result in results:
+        if isinstance(result, redis.RedisError):
+            raise _translated(result) from result
+
+
+def _claim_call(request: ClaimRequest) -> scripts.Call:
+    names = (keys.queue(name) for name in request.queues)
+    orders = (" ".join(str(i + 1) for i in order) for order in request.orders)
+    return scripts.Call(
+        scripts.load("claim"),
+        (keys.LEASE, keys.inflight(request.identity), keys.PAUSED, *names),
+        (request.identity, request.want, request.first_token, ENTRY_VERSION + b"\n", *orders),
+    )
+
+
+def _claim_answer(request: ClaimRequest, result: Any) -> Claim:
+    if isinstance(result, redis.RedisError):
+        raise _translated(result) from result
+    state = LeaseState(result[0].decode())
+    if state is not LeaseState.HELD:
+        return Claim(state)
+    pairs = zip(result[3::2], result[4::2], strict=True)
+    jobs = tuple(
+        Claimed(request.queues[number - 1], payload, request.first_token + i)
+        for i, (number, payload) in enumerate(pairs)
+    )
+    paused = frozenset(request.queues[int(number) - 1] for number in result[2].split())
+    return Claim(state, jobs, result[1], paused)

@@ -1,0 +1,173 @@
+"""Bootsteps: when the worker's parts begin and end. The work itself is in plain objects."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps, signals
+from celery.worker.consumer.connection import Connection
+from celery.worker.consumer.tasks import Tasks
+
+from bridge import guard
+from bridge.errors import ConfigurationError
+from bridge.lifecycle import Lifecycle
+from bridge.sidekiq.heartbeat import Heartbeat as HeartbeatWork
+from bridge.sidekiq.periodic import Periodic
+from bridge.sidekiq.process import ProcessInfo
+from bridge.sidekiq.queue_set import QueueSet
+from bridge.sidekiq.recovery import Recovery as RecoveryWork
+from bridge.sidekiq.scheduler import Scheduler as SchedulerWork
+
+if TYPE_CHECKING:
+    from bridge.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+
+class BridgeStep(bootsteps.StartStopStep):
+    """A part that runs in a thread of its own, from the first start of the consumer to the end of the worker.
+
+    Nothing ends in ``stop``: the consumer stops before the pool has finished, and a worker that still runs jobs must not look
+    dead.
+    """
+
+    requires = (Connection,)
+    thread: Periodic | None = None
+
+    def runtime(self, c: Any) -> Runtime:
+        """The parts of this process."""
+        runtime: Runtime = c.app.bridge
+        return runtime
+
+    def start(self, c: Any) -> None:
+        """Begin, once: the consumer starts anew after each lost connection."""
+        if self.thread is None:
+            self.thread = self.make(c)
+            self.thread.start()
+
+    def stop(self, c: Any) -> None:
+        """Not yet: see ``shutdown``."""
+
+    def shutdown(self, c: Any) -> None:
+        """The pool has finished: end."""
+        if self.thread is not None:
+            self.thread.stop()
+
+    def make(self, c: Any) -> Periodic:
+        """The thread and its work."""
+        raise NotImplementedError
+
+
+class Heartbeat(BridgeStep):
+    """The Busy page, the signals of the Web UI, and this worker's own end."""
+
+    requires = (Connection, Tasks)
+
+    def make(self, c: Any) -> Periodic:
+        """Make the heartbeat, and the lifecycle that it reports to."""
+        runtime = self.runtime(c)
+        self.lifecycle = Lifecycle(runtime.fetcher, runtime.settings.shutdown_timeout_seconds, _interrupter(runtime))
+        self.work = HeartbeatWork(
+            runtime.redis_client(),
+            runtime.fetcher,
+            lambda: process_info(runtime, c),
+            runtime.metrics,
+            lambda: runtime.dialect.metrics,
+            self.lifecycle.on_signal,
+        )
+        self.lifecycle.attach(self.work)
+        return Periodic("heartbeat", self.work.round, pause_after_error_seconds=0.5)
+
+    def shutdown(self, c: Any) -> None:
+        """Leave the Busy page and end the lease."""
+        super().shutdown(c)
+        if self.thread is not None:
+            self.lifecycle.finish()
+
+
+class Sidecar(BridgeStep):
+    """Asks the sidecar how it is, and opens and closes the breaker."""
+
+    def make(self, c: Any) -> Periodic:
+        """Probe once before the first job is taken: its answer says which Sidekiq we work beside."""
+        breaker = self.runtime(c).breaker
+        breaker.round()
+        thread = Periodic("sidecar", breaker.round)
+        breaker.probe_soon = thread.nudge
+        return thread
+
+
+class Scheduler(BridgeStep):
+    """Moves due jobs to their queues."""
+
+    def make(self, c: Any) -> Periodic:
+        """Make the scheduler."""
+        runtime = self.runtime(c)
+        dialect = runtime.dialect
+        work = SchedulerWork(runtime.store, lambda: dialect.timestamps, lambda: dialect.dead_limits)
+        return Periodic("scheduler", work.round)
+
+    def stop(self, c: Any) -> None:
+        """A worker that goes promotes nothing more; Sidekiq's poller ends with quiet as well."""
+        if self.thread is not None:
+            self.thread.stop()
+
+
+class Recovery(BridgeStep):
+    """Keeps the lease, and gives back what dead workers held."""
+
+    def make(self, c: Any) -> Periodic:
+        """Make the reaper."""
+        runtime = self.runtime(c)
+        work = RecoveryWork(runtime.store, runtime.lease, lambda: runtime.dialect.dead_limits)
+        return Periodic("recovery", work.round)
+
+
+def install(app: Any) -> None:
+    """Add the steps to an application, and listen to its workers' signals."""
+    app.steps["consumer"].update([Heartbeat, Sidecar, Scheduler, Recovery])
+    signals.worker_init.connect(_check_worker, weak=False)
+    signals.worker_process_init.connect(guard.watch_parent, weak=False)
+
+
+def process_info(runtime: Runtime, c: Any) -> ProcessInfo:
+    """What the Busy page shows of this worker."""
+    hostname, _, nonce = runtime.lease.identity.rsplit(":", 2)
+    return ProcessInfo(
+        hostname=hostname,
+        pid=os.getpid(),
+        nonce=nonce,
+        started_at=runtime.started_at,
+        queues=QueueSet.of(runtime.fetcher.order.weights.items()),
+        concurrency=runtime.fetcher.slots,
+        version=runtime.dialect.version,
+        tag=runtime.settings.tag,
+        labels=runtime.settings.labels,
+    )
+
+
+def _check_worker(sender: Any, **_: Any) -> None:
+    """Refuse a configuration that breaks a promise, before anything is taken from a queue."""
+    app = sender.app
+    if not hasattr(app, "bridge"):
+        return  # another Celery application in this process
+    try:
+        guard.check(app, sender)
+    except ConfigurationError as error:
+        sys.exit(f"bridge: {error}")
+    guard.prepare(app, sender)
+    signal.signal(signal.SIGTSTP, lambda *_: app.bridge.fetcher.hush())
+    signal.signal(signal.SIGTTIN, lambda *_: guard.dump_threads())
+
+
+def _interrupter(runtime: Runtime) -> Any:
+    def interrupt() -> None:
+        for unit in runtime.fetcher.running:
+            if not runtime.is_native(unit.job):
+                runtime.sidecar.interrupt(unit.delivery)
+
+    return interrupt

@@ -1,0 +1,63 @@
+"""The task behind every Ruby class. Native tasks go here too, or into any module that imports ``bridge.app``::
+
+    @app.task(name="ReportJob")
+    def report(user_id): ...
+"""
+
+from __future__ import annotations
+
+from bridge import errors
+from bridge.broker.messages import RUBY_TASK
+from bridge.celery import app
+from bridge.retries import RubyError, Settle, SidekiqTask
+from bridge.sidecar.result import JobResult, Status
+from bridge.sidekiq.decision import Bury, GiveBack, Interrupt
+from bridge.sidekiq.fetcher import Delivery
+from bridge.sidekiq.job import SidekiqJob
+
+
+@app.task(name=RUBY_TASK, bind=True)
+def perform(self: SidekiqTask) -> None:
+    """Run the job in Rails, through the sidecar.
+
+    Raises:
+        RubyError: the job failed; Celery's autoretry carries out what Ruby decided.
+        Settle: the job was not run to its end, and no attempt is spent.
+    """
+    delivery = self.delivery
+    assert delivery is not None, f"{RUBY_TASK} runs Sidekiq's jobs; push one with app.send_task('HardJob', args=[...])"
+    conclude(hand_over(delivery))
+
+
+def hand_over(delivery: Delivery) -> JobResult:
+    """Ask the sidecar, and say in a decision what an outage means for the job: nothing but a delay."""
+    try:
+        return app.bridge.sidecar.execute(delivery)
+    except errors.SidecarRejected as error:
+        raise Settle(GiveBack(), outage=str(error), rejected=True) from error
+    except errors.SidecarUnavailable as error:
+        # A sidecar that is merely full is no outage: the other slots go on.
+        raise Settle(GiveBack(), outage=None if error.retry_after_seconds else str(error)) from error
+    except errors.OutcomeUnknown as error:
+        raise Settle(GiveBack(unknown_outcome=True), outage=str(error)) from error
+    except errors.JobSuperseded as error:
+        raise Settle(GiveBack()) from error
+    except errors.JobRefused as error:
+        raise Settle(_buried(delivery, error)) from error
+
+
+def conclude(result: JobResult) -> None:
+    """Turn the sidecar's outcome into the end of this run."""
+    if result.status is Status.FAILED:
+        raise RubyError(result)
+    if result.status is Status.INTERRUPTED:
+        raise Settle(Interrupt(result.payload))
+    if result.status is Status.SHUTDOWN:
+        raise Settle(GiveBack())
+
+
+def _buried(delivery: Delivery, error: errors.JobRefused) -> Bury:
+    if error.malformed:
+        return Bury(delivery.payload, ran=False)
+    fields = {"error_class": "Bridge::JobRefused", "error_message": str(error)}
+    return Bury(SidekiqJob.parse(delivery.payload).with_fields(fields), ran=False)
