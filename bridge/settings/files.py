@@ -13,7 +13,8 @@ from bridge.errors import ConfigurationError
 Found = dict[str, tuple[str, Any]]
 """Setting to (place in the file, value)."""
 
-#: Sidekiq's options that mean the same here, and our names for them. All others (of Sidekiq, of cron gems) are Ruby's.
+#: Sidekiq's options that mean the same here, and our names for them. All others (of Sidekiq, of cron gems)
+#: are Ruby's.
 _SIDEKIQ_NAMES = {
     "concurrency": "concurrency",
     "timeout": "shutdown_timeout_seconds",
@@ -43,7 +44,8 @@ def _document(path: Path) -> dict[Any, Any]:
     text = _text(path)
     if "<%" in text:
         raise ConfigurationError(
-            f"{path} contains ERB (<%), which only Ruby can run: write the values out, or set the BRIDGE_... variables instead"
+            f"{path} contains ERB (<%), which only Ruby can run: "
+            "write the values out, or set the BRIDGE_... variables instead"
         )
     try:
         document = yaml.safe_load(text)
@@ -60,7 +62,7 @@ def _text(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(
-            f"BRIDGE_CONFIG={path} cannot be read ({reason}): name an existing YAML file, or unset the variable"
+            f"BRIDGE_CONFIG={path} cannot be read ({reason}): name an existing YAML file, or unset it"
         ) from None
 
 

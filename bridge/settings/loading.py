@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
+
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -59,7 +60,8 @@ def _from_fallbacks(environ: Mapping[str, str]) -> Found:
     provider = environ.get("REDIS_PROVIDER", "").strip()
     if "://" in provider:
         raise ConfigurationError(
-            f"REDIS_PROVIDER={mask(provider)} holds a URL: write the name of the variable that holds it, or use REDIS_URL"
+            f"REDIS_PROVIDER={mask(provider)} holds a URL: "
+            "write the name of the variable that holds it, or use REDIS_URL"
         )
     name = provider or "REDIS_URL"
     text = environ.get(name, "").strip()

@@ -24,12 +24,6 @@ def _redis_url(value: object) -> RedisUrl:
     return value if isinstance(value, RedisUrl) else RedisUrl.parse(str(value))
 
 
-def _existing_file(path: Path) -> Path:
-    if not path.is_file():
-        raise ValueError("there is no such file")
-    return path
-
-
 def _text(value: object) -> object:
     """YAML reads 7 and 8.1 as numbers."""
     return str(value) if isinstance(value, int | float) else value
@@ -208,13 +202,16 @@ class Settings(BaseSettings):
     @field_validator("redis_ca", "redis_cert", "redis_key", "sidecar_secret_file", "sidecar_ca")
     @classmethod
     def _is_there(cls, path: Path | None) -> Path | None:
-        return path and _existing_file(path)
+        if path is not None and not path.is_file():
+            raise ValueError("there is no such file")
+        return path
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """The settings that an environment (this process's by default) and its BRIDGE_CONFIG describe.
 
-        Raises ConfigurationError, which names the variable or the file's key, its value, and what to write instead.
+        Raises ConfigurationError, which names the variable or the file's key, its value, and what to write
+        instead.
         """
         from bridge.settings import loading  # it makes objects of this class, so it cannot be imported first
 
@@ -229,7 +226,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what ``load`` gathered: it takes the environment as an argument and knows where each value stood."""
+        """Only what ``load`` gathered, which knows where each value stood; never the process's own."""
         return (init_settings,)
 
     def require_safe_sidecar(self) -> None:
@@ -244,7 +241,8 @@ class Settings(BaseSettings):
     def _require_safe(self, url: str) -> None:
         if self.sidecar_secret is None:
             raise ConfigurationError(
-                f"BRIDGE_SIDECAR_SECRET is unset, but {url} is no Unix socket: set it, or BRIDGE_SIDECAR_SECRET_FILE, on both sides"
+                f"BRIDGE_SIDECAR_SECRET is unset, but {url} is no Unix socket: "
+                "set it, or BRIDGE_SIDECAR_SECRET_FILE, on both sides"
             )
         if urlsplit(url).scheme == "http" and not values.is_loopback(url):
             raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""How the text of one setting becomes its value. Each function raises ValueError with a sentence for the reader."""
+"""How the text of one setting becomes its value. Each function raises ValueError with a sentence."""
 
 from __future__ import annotations
 

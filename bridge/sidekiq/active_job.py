@@ -10,6 +10,8 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from bridge.sidekiq.ruby_json import Json
+
 #: Rails' own adapter (and Sidekiq up to 7.3), and Sidekiq 8's.
 WRAPPERS = frozenset({"ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper", "Sidekiq::ActiveJob::Wrapper"})
 MAILERS = frozenset({"ActionMailer::DeliveryJob", "ActionMailer::MailDeliveryJob"})
@@ -21,11 +23,12 @@ _KEYWORDS = "_aj_ruby2_keywords"
 _KEY_MARKS = frozenset({"_aj_symbol_keys", "_aj_hash_with_indifferent_access", _KEYWORDS})
 
 
-def arguments(serialized: Any) -> tuple[list[Any], dict[str, Any]]:
+def arguments(serialized: object) -> tuple[list[Any], dict[str, Any]]:
     """Positional and keyword arguments as Python values.
 
-    Symbols become strings, times ``datetime``, dates ``date``, durations ``timedelta``, models their GlobalID URI. What
-    no serializer here can read stays the dict it is. Only a last argument that Ruby marked as keywords becomes keywords.
+    Symbols become strings, times ``datetime``, dates ``date``, durations ``timedelta``, models their GlobalID
+    URI. What no serializer here can read stays the dict it is. Only a last argument that Ruby marked as
+    keywords becomes keywords.
     """
     if not isinstance(serialized, list):
         return [], {}
@@ -35,14 +38,14 @@ def arguments(serialized: Any) -> tuple[list[Any], dict[str, Any]]:
     return [deserialize(argument) for argument in serialized], {}
 
 
-def deserialize(argument: Any) -> Any:
+def deserialize(argument: Json) -> Json:
     """One argument, at any depth."""
     if isinstance(argument, list):
         return [deserialize(element) for element in argument]
     return _hash(argument) if isinstance(argument, dict) else argument
 
 
-def _hash(argument: dict[str, Any]) -> Any:
+def _hash(argument: dict[str, Json]) -> Json:
     if len(argument) == 1 and _GLOBAL_ID in argument:
         return argument[_GLOBAL_ID]
     if _SERIALIZED in argument:
@@ -50,7 +53,7 @@ def _hash(argument: dict[str, Any]) -> Any:
     return {key: deserialize(value) for key, value in argument.items() if key not in _KEY_MARKS}
 
 
-def _object(argument: Mapping[str, Any]) -> Any:
+def _object(argument: Mapping[str, Json]) -> Json:
     name = argument[_SERIALIZED]
     reader = _READERS.get(name) if isinstance(name, str) else None
     try:
@@ -59,7 +62,7 @@ def _object(argument: Mapping[str, Any]) -> Any:
         return argument  # a value that does not fit its serializer: the task sees what was sent
 
 
-def _seconds(value: Any) -> timedelta:
+def _seconds(value: float) -> timedelta:
     return timedelta(seconds=value)
 
 

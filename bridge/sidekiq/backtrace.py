@@ -23,8 +23,8 @@ def encode(lines: Iterable[str]) -> str:
 def python_lines(error: BaseException | str) -> list[str]:
     """The frames of an exception, or of a traceback's text, innermost first as in Ruby.
 
-    HTML-escaped: no version of the Web UI escapes a backtrace, so ``<module>`` would vanish as a tag. Text without frames
-    comes line by line.
+    HTML-escaped: no version of the Web UI escapes a backtrace, so ``<module>`` would vanish as a tag. Text
+    without frames comes line by line.
     """
     lines = _text_lines(error) if isinstance(error, str) else _exception_lines(error)
     return [html.escape(line, quote=False) for line in lines]

@@ -1,17 +1,16 @@
 """The two units of a payload's timestamps.
 
-Sidekiq 6 and 7 write float seconds, 8 writes integer milliseconds and tells the two apart by their JSON type. Scores of
-sets, ``beat`` and ``started_at`` are float seconds in every version and need nothing from here.
+Sidekiq 6 and 7 write float seconds, 8 writes integer milliseconds and tells the two apart by their JSON type.
+Scores of sets, ``beat`` and ``started_at`` are float seconds in every version and need nothing from here.
 """
 
 from __future__ import annotations
 
 import enum
 import math
-from typing import Any
 
-#: An integer above this is milliseconds (as seconds it would be the year 5138). Sidekiq 8 takes any integer as
-#: milliseconds, 6 and 7 as seconds; both are right for what they wrote themselves.
+#: An integer above this is milliseconds (as seconds it would be the year 5138). Sidekiq 8 takes any integer
+#: as milliseconds, 6 and 7 as seconds; both are right for what they wrote themselves.
 _MILLISECONDS_ABOVE = 10**11
 
 
@@ -28,7 +27,7 @@ class Timestamps(enum.Enum):
         return float(now_seconds)
 
 
-def seconds(value: Any) -> float | None:
+def seconds(value: object) -> float | None:
     """Epoch seconds of a timestamp that any Sidekiq version wrote; None for what is no timestamp."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

@@ -1,7 +1,7 @@
 """A Sidekiq job as it stands in Redis: its exact bytes, and what they say.
 
-Nothing about a payload is certain but that it is a JSON object: any client can push anything. So no property raises, and
-each says what it makes of a value of the wrong type.
+Nothing about a payload is certain but that it is a JSON object: any client can push anything. So no property
+raises, and each says what it makes of a value of the wrong type.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from bridge.errors import InvalidPayload
 from bridge.sidekiq import active_job, clock, ruby_json
 from bridge.sidekiq import splice as splicing
 from bridge.sidekiq.clock import Timestamps
+from bridge.sidekiq.ruby_json import Json
 
 _JID_BYTES = 12
 
@@ -40,12 +41,12 @@ class SidekiqJob:
 
     @classmethod
     def unreadable(cls, raw: bytes) -> SidekiqJob:
-        """What stands in for bytes that ``parse`` refused, so that they too can be settled: a job without fields."""
+        """A job without fields, for bytes that ``parse`` refused: they too must be settled."""
         return cls(raw, {})
 
     @property
     def jid(self) -> str | None:
-        """Sidekiq hands on whatever stands there; a number is used as its digits, anything else counts as none."""
+        """Sidekiq hands on whatever stands there; here a number is its digits, and anything else is none."""
         value = self.fields.get("jid")
         return str(value) if type(value) is int else _text(value)
 
@@ -98,7 +99,7 @@ class SidekiqJob:
         return [] if value is None else [value]
 
     def active_job_arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """Positional and keyword arguments of an ActiveJob for a native task; see ``active_job.arguments``."""
+        """Positional and keyword arguments of an ActiveJob as Python values: ``active_job.arguments``."""
         return active_job.arguments(self._inner_arguments)
 
     @property
@@ -106,13 +107,13 @@ class SidekiqJob:
         return _text(self.fields.get("queue"))
 
     @property
-    def retry(self) -> Any:
+    def retry(self) -> Json:
         """As it stands: true, false, a number, or None when absent."""
         return self.fields.get("retry")
 
     @property
     def retry_count(self) -> int | None:
-        """Failures so far minus one; None before the first. -1 occurs: the Web UI's "Retry now" counts down."""
+        """Failures so far minus one; None before the first. The Web UI's "Retry now" can make it -1."""
         value = self.fields.get("retry_count")
         if isinstance(value, float) and math.isfinite(value):
             return int(value)
@@ -154,7 +155,7 @@ class SidekiqJob:
         return splicing.splice(self.raw, fields)
 
     @property
-    def _first_arg(self) -> Any:
+    def _first_arg(self) -> Json:
         args = self.fields.get("args")
         return args[0] if isinstance(args, list) and args else None
 
@@ -176,9 +177,10 @@ def new_jid(random_bytes: bytes) -> str:
 def invalid_entry(
     raw: bytes, queue: str, reason: str, now: float, timestamps: Timestamps = Timestamps.SECONDS
 ) -> bytes:
-    """What is buried in place of JSON that is not an object: a whole job entry, which Sidekiq's pages can show.
+    """What is buried in place of JSON that is not an object: a job that Sidekiq's pages can show.
 
-    The original is kept whole in ``args``. The jid is made of the bytes and the time, so that the entry can be opened.
+    The original is kept whole in ``args``. The jid is made of the bytes and the time, so that the entry can
+    be opened.
     """
     stamp = timestamps.stamp(now)
     return ruby_json.encode(
@@ -208,7 +210,7 @@ def _jid_of(raw: bytes, now: float) -> str:
     return new_jid(hashlib.sha256(raw + repr(now).encode()).digest()[:_JID_BYTES])
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     """A string that can be encoded, or None for any other type.
 
     Lone surrogates (``\\ud800``, invalid bytes) would raise wherever the name of a job is logged or sent.
@@ -218,7 +220,7 @@ def _text(value: Any) -> str | None:
     return value.encode("utf-8", "replace").decode()
 
 
-def _json_type(value: Any) -> str:
+def _json_type(value: object) -> str:
     if isinstance(value, list):
         return "an array"
     return "null" if value is None else f"a {type(value).__name__}"

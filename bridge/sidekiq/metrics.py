@@ -1,7 +1,7 @@
 """Sidekiq's Metrics page: counts, run time and a histogram for each job class.
 
-Follows ``metrics/tracking.rb`` and ``metrics/shared.rb``, 7.0 to 8.1. Sidekiq 7 and 8 name their keys differently and
-neither reads the other's. The time of a key is that of the flush, not of the job.
+Follows ``metrics/tracking.rb`` and ``metrics/shared.rb``, 7.0 to 8.1. Sidekiq 7 and 8 name their keys
+differently and neither reads the other's. The time of a key is that of the flush, not of the job.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from bridge.sidekiq import keys
 #: Upper limits (exclusive, ms) of the first 25 of 26 buckets; the last one is open.
 # fmt: off
 BUCKET_LIMITS_MS = (
-    20, 30, 45, 65, 100, 150, 225, 335, 500, 750, 1_100, 1_700, 2_500, 3_800, 5_750, 8_500, 13_000, 20_000, 30_000,
-    45_000, 65_000, 100_000, 150_000, 225_000, 335_000,
+    20, 30, 45, 65, 100, 150, 225, 335, 500, 750, 1_100, 1_700, 2_500, 3_800, 5_750, 8_500, 13_000,
+    20_000, 30_000, 45_000, 65_000, 100_000, 150_000, 225_000, 335_000,
 )
 # fmt: on
 
@@ -71,7 +71,7 @@ class JobMetrics:
         self._tallies: dict[str, _Tally] = {}
 
     def record(self, job_class: str, elapsed_ms: int, failed: bool) -> None:
-        """Count one run. ``job_class`` is ``wrapped`` or else ``class``; a failure adds neither time nor histogram."""
+        """Count one run of ``wrapped`` or else ``class``; a failure adds neither time nor histogram."""
         with self._lock:
             tally = self._tallies.get(job_class)
             if tally is None:

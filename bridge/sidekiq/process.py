@@ -1,7 +1,8 @@
 """What a worker tells Sidekiq's Busy page about itself: the registration, the beat, the running jobs.
 
-Follows ``launcher.rb``: a superset of what 6.4 to 8.1 write, because 7.2 to 8.1.1 raise on a process without ``concurrency``
-in its info, 8.0.9 and 8.1.1 on one without ``capsules``, and 8.1.2 reads ``concurrency`` from the hash only.
+Follows ``launcher.rb``: a superset of what 6.4 to 8.1 write, because 7.2 to 8.1.1 raise on a process without
+``concurrency`` in its info, 8.0.9 and 8.1.1 on one without ``capsules``, and 8.1.2 reads ``concurrency`` from
+the hash only.
 """
 
 from __future__ import annotations

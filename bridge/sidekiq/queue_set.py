@@ -28,7 +28,7 @@ class QueueSet:
 
     @classmethod
     def of(cls, entries: Iterable[tuple[str, int]]) -> QueueSet:
-        """From (name, weight) pairs. A name that occurs again adds to its weight, as one spelled out n times does.
+        """From (name, weight) pairs. A name given n times has at least the weight n.
 
         Once any queue has a weight, one without counts as 1.
         """

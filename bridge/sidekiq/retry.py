@@ -1,6 +1,7 @@
 """What becomes of a native (Python) job that failed, by the rules of Sidekiq's ``job_retry.rb``, 6.4 to 8.1.
 
-Ruby jobs are decided in Ruby, by the sidecar; both must come to the same end, because a job may fail in turn in either.
+Ruby jobs are decided in Ruby, by the sidecar; both must come to the same end, because a job may fail in turn
+in either.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import math
 import random
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.sidekiq import backtrace
 from bridge.sidekiq.clock import Timestamps
 from bridge.sidekiq.decision import Bury, DeadLimits, Discard, Retry
 from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.ruby_json import Json
 
 DEFAULT_MAX_RETRIES = 25
 MESSAGE_CHARS = 10_000
@@ -58,7 +60,7 @@ class RetryRules:
     family: Family = Family.SEVEN
     timestamps: Timestamps = Timestamps.SECONDS
     max_retries: int = DEFAULT_MAX_RETRIES
-    dead_limits: DeadLimits = DeadLimits()
+    dead_limits: DeadLimits = field(default_factory=DeadLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, traceback_text: str | None = None) -> Failure:
-        """From an exception; the text serves where the exception lost its frames on the way (pickled by a pool)."""
+        """From an exception; the text serves where a pool's pickling has cost the exception its frames."""
         return cls(
             _class_name(error), _message(error), tuple(backtrace.python_lines(traceback_text or error))
         )
@@ -92,9 +94,10 @@ def decide(
 ) -> Retry | Bury | Discard:
     """The next place of a failed job, with the payload to store there.
 
-    ``queue`` is the one it was taken from, ``now`` epoch seconds. ``class_retry`` stands in for an absent ``retry``.
-    ``delay`` gives seconds for the failure count (0 at first) and replaces the curve, as ``sidekiq_retry_in`` does: None,
-    0 and less mean the curve, and jitter is added; ``delay_is_final`` takes it as it is (Celery's own jitter is in it).
+    ``queue`` is the one it was taken from, ``now`` epoch seconds. ``class_retry`` stands in for an absent
+    ``retry``. ``delay`` gives seconds for the failure count (0 at first) and replaces the curve, as
+    ``sidekiq_retry_in`` does: None, 0 and less mean the curve, and jitter is added; ``delay_is_final`` takes
+    it as it is (Celery's own jitter is in it).
     """
     option = class_retry if job.retry is None else job.retry
     if option is None or option is False:
@@ -112,7 +115,7 @@ def _bury(job: SidekiqJob, payload: bytes, rules: RetryRules) -> Bury | Discard:
 
 
 def _fields(
-    job: SidekiqJob, failure: Failure, option: Any, count: int, queue: str, stamp: float | int
+    job: SidekiqJob, failure: Failure, option: Json, count: int, queue: str, stamp: float | int
 ) -> dict[str, Any]:
     """The fields of one failure, in the order in which Sidekiq sets them."""
     stored_option = {"retry": option} if job.retry is None else {}
@@ -137,7 +140,8 @@ def _retry_queue(job: SidekiqJob) -> str | None:
 def _time_fields(job: SidekiqJob, stamp: float | int) -> dict[str, float | int]:
     """``failed_at`` for the first failure, ``retried_at`` for each later one.
 
-    One that lost its ``failed_at`` gets a new one: the Web UI raises without it, and ``retry_for`` would never end.
+    One that lost its ``failed_at`` gets a new one: the Web UI raises without it, and ``retry_for`` would
+    never end.
     """
     first = {"failed_at": stamp} if job.retry_count is None or job.failed_at is None else {}
     return first if job.retry_count is None else {**first, "retried_at": stamp}
@@ -151,7 +155,7 @@ def _backtrace_field(job: SidekiqJob, failure: Failure) -> Mapping[str, str]:
     return {"error_backtrace": backtrace.encode(lines)}
 
 
-def _exhausted(job: SidekiqJob, option: Any, count: int, rules: RetryRules, now: float) -> bool:
+def _exhausted(job: SidekiqJob, option: Json, count: int, rules: RetryRules, now: float) -> bool:
     retry_for = _retry_for(job, rules.family)
     if retry_for is None:
         return count >= _max_retries(option, rules)
@@ -168,7 +172,7 @@ def _retry_for(job: SidekiqJob, family: Family) -> float | None:
     return max(-_ENDLESS_SECONDS, min(value, _ENDLESS_SECONDS))
 
 
-def _max_retries(option: Any, rules: RetryRules) -> int:
+def _max_retries(option: Json, rules: RetryRules) -> int:
     """``true``, ``"5"`` and ``2.0`` all mean the default; 0 is a number, not false."""
     return option if type(option) is int else rules.max_retries
 
@@ -208,7 +212,7 @@ def _scrub(message: str) -> str:
     return message[:MESSAGE_CHARS].encode("utf-8", "replace").decode()
 
 
-def _to_i(value: Any) -> int:
+def _to_i(value: object) -> int:
     """Ruby's ``to_i`` for what a payload may hold."""
     if isinstance(value, str):
         number = re.match(r"\s*[+-]?\d{1,9}", value)

@@ -1,9 +1,9 @@
-"""JSON as Ruby's ``JSON.parse`` reads it (json 2.6, and what later versions also take) and ``JSON.generate`` writes it.
+"""JSON as Ruby's ``JSON.parse`` reads it, 2.6 and later, and ``JSON.generate`` writes it.
 
-The fast path is Python's own C decoder. Only what that refuses is looked at again with Ruby's eyes: comments, invalid
-UTF-8 inside strings, needless escapes and integers of any length. Where Ruby versions differ (a lone high surrogate)
-the lenient one is followed: a payload that the sidecar's Ruby then refuses is buried there, while one refused here would
-never reach it.
+The fast path is Python's own C decoder. Only what that refuses is looked at again with Ruby's eyes: comments,
+invalid UTF-8 inside strings, needless escapes and integers of any length. Where Ruby versions differ (a lone
+high surrogate) the lenient one is followed: a payload that the sidecar's Ruby then refuses is buried there,
+while one refused here would never reach it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any, NoReturn
 
 from bridge.errors import MalformedPayload
 
+Json = Any
+"""Whatever ``JSON.parse`` returns."""
+
 #: Ruby's ``max_nesting``: arrays and objects together, the outermost one counted.
 MAX_NESTING = 100
 
@@ -24,7 +27,7 @@ COMMENT = rb"/\*(?s:.*?)\*/|//[^\n]*+\n"
 
 _STRING_OR_COMMENT = re.compile(f'({STRING.decode()})|({COMMENT.decode()})|(["/])')
 _BRACKET = re.compile(STRING + rb"|" + COMMENT + rb'|([\[{])|([\]}])|(["/])')
-_ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrtu])|\\(.)', re.DOTALL)
+_ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt])|\\(.)', re.DOTALL)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -35,8 +38,8 @@ def _integer(digits: str) -> int | str:
     try:
         return int(digits)
     except ValueError:
-        # More digits than Python converts (a guard against quadratic time). Ruby has no limit, so the job is a job; the
-        # digits stay readable, and the exact bytes stay in the payload.
+        # More digits than Python converts (a guard against quadratic time). Ruby has no limit, so the job is
+        # a job; the digits stay readable, and the exact bytes stay in the payload.
         return digits
 
 
@@ -44,11 +47,11 @@ _strict = json.JSONDecoder(parse_constant=_refuse_constant)
 _lenient = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
 
 
-def parse(raw: bytes) -> tuple[Any, bool]:
+def parse(raw: bytes) -> tuple[Json, bool]:
     """The value, and whether only Ruby's parser (not Python's) accepts these bytes.
 
-    Strings of a Ruby-only value carry invalid bytes as lone surrogates (``surrogateescape``), and integers beyond
-    Python's digit limit as text. Raises MalformedPayload.
+    Strings of a Ruby-only value carry invalid bytes as lone surrogates (``surrogateescape``), and integers
+    beyond Python's digit limit as text. Raises MalformedPayload.
     """
     _refuse_deep_nesting(raw)
     try:
@@ -58,12 +61,12 @@ def parse(raw: bytes) -> tuple[Any, bool]:
 
 
 def encode(fields: Mapping[str, Any]) -> bytes:
-    """A new payload, as ``JSON.generate`` writes it: one compact line. Raises ValueError for NaN and Infinity."""
+    """A new payload, on one line as ``JSON.generate`` writes it. Raises ValueError for NaN and Infinity."""
     return encode_value(dict(fields))
 
 
-def encode_value(value: Any) -> bytes:
-    """One JSON value; the only place where payload JSON is written. Raises ValueError for NaN and Infinity."""
+def encode_value(value: object) -> bytes:
+    """One JSON value; the only place where payloads are written. Raises ValueError for NaN and Infinity."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     # Only lone surrogates cannot be UTF-8; Python's backslash form of them is JSON's own escape.
     return text.encode("utf-8", "backslashreplace")
@@ -75,7 +78,7 @@ def decode_string(literal: bytes) -> str:
     return text
 
 
-def _parse_leniently(raw: bytes) -> Any:
+def _parse_leniently(raw: bytes) -> Json:
     text = raw.decode("utf-8", "surrogateescape")
     try:
         return _lenient.decode(_STRING_OR_COMMENT.sub(_readable, text))
@@ -96,11 +99,14 @@ def _readable_string(literal: str) -> str:
 
 def _standard_escape(match: re.Match[str]) -> str:
     """Ruby reads an escaped character that needs no escape as itself."""
-    return match[2] if match[2] is not None else match[0]
+    if match[2] == "u":
+        raise ValueError("a \\u without four hexadecimal digits")
+    return match[2] or match[0]
 
 
 def _refuse_deep_nesting(raw: bytes) -> None:
-    # Counting brackets costs 0.1 us and clears nearly every payload; strings may hold brackets too, so more need a look.
+    # Counting brackets costs 0.1 us and clears nearly every payload; strings may hold brackets too, so more
+    # need a look.
     if raw.count(b"[") + raw.count(b"{") > MAX_NESTING and _nesting(raw) > MAX_NESTING:
         raise MalformedPayload(f"nested deeper than {MAX_NESTING} levels")
 

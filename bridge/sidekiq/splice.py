@@ -1,7 +1,8 @@
 """Edits of single top-level fields in a payload's exact bytes; nothing else is read to be written again.
 
-So ``1`` stays ``1`` and not ``1.0``, and big integers, escapes, invalid UTF-8, white space and comments survive a retry.
-Speed matters little here: payloads are edited when they are retried, promoted or buried, not when they succeed.
+So ``1`` stays ``1`` and not ``1.0``, and big integers, escapes, invalid UTF-8, white space and comments
+survive a retry. Speed matters little here: payloads are edited when they are retried, promoted or buried, not
+when they succeed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def splice(raw: bytes, fields: Mapping[str, Any]) -> bytes:
     """``raw`` with these top-level fields set: an existing one keeps its place, a new one goes to the end.
 
     Of a field that occurs twice the last is set, because that is the one every reader sees.
-    Raises MalformedPayload, InvalidPayload (not an object), ValueError (NaN or Infinity among the new values).
+    Raises MalformedPayload, InvalidPayload (not an object), ValueError (a new value is NaN or Infinity).
     """
     members = _members(raw)
     places = {member.name: member for member in members}
@@ -48,7 +49,7 @@ def splice(raw: bytes, fields: Mapping[str, Any]) -> bytes:
 
 
 def remove(raw: bytes, names: Collection[str]) -> bytes:
-    """``raw`` without these top-level fields, every occurrence of them. Raises MalformedPayload, InvalidPayload."""
+    """``raw`` without any occurrence of these top-level fields. Raises MalformedPayload, InvalidPayload."""
     members = _members(raw)
     kept = [member for member in members if member.name not in names]
     if len(kept) == len(members):

@@ -37,7 +37,8 @@ def test_check_34_lines_are_strict_base64_of_deflated_json(lines: list[str]) -> 
 
 def test_the_innermost_frame_comes_first_as_in_ruby() -> None:
     lines = backtrace.python_lines(failure())
-    assert lines[0].startswith(__file__) and lines[0].endswith("in `inner'")
+    assert lines[0].startswith(__file__)
+    assert lines[0].endswith("in `inner'")
     assert lines[1].endswith("in `failure'")
 
 

@@ -47,7 +47,8 @@ def test_a_plain_job_says_what_its_payload_says() -> None:
         5,
         [1, 1.0],
     )
-    assert not parsed.is_active_job and not parsed.ruby_only
+    assert not parsed.is_active_job
+    assert not parsed.ruby_only
 
 
 @pytest.mark.parametrize("raw", [b"", b'{"class":', b"NaN", b"\xef\xbb\xbf{}", b"{} x"])

@@ -81,8 +81,12 @@ def test_new_fields_stand_in_sidekiqs_order_behind_the_old_ones() -> None:
 
 @pytest.mark.parametrize(
     ("rules", "expected"),
-    [(SIX, {16 + 2 * n for n in range(10)}), (SEVEN, {16 + 2 * n for n in range(10)})]
-    + [(EIGHT_0, {16 + n for n in range(20)}), (EIGHT_1, {16 + n for n in range(20)})],
+    [
+        (SIX, {16 + 2 * n for n in range(10)}),
+        (SEVEN, {16 + 2 * n for n in range(10)}),
+        (EIGHT_0, {16 + n for n in range(20)}),
+        (EIGHT_1, {16 + n for n in range(20)}),
+    ],
 )
 def test_check_16_second_failure_waits_with_the_jitter_of_its_family(
     rules: RetryRules, expected: set[float]
@@ -214,7 +218,7 @@ def test_check_34_without_backtrace_none_is_stored(option: Any) -> None:
 
 
 def test_check_6_all_other_bytes_survive() -> None:
-    raw = b'{"class":"A","args":[1.0, 12345678901234567890123, "\xc3\xa9\\u00e9"],"foo":{"retry_count":7}, "bid":"b"}'
+    raw = b'{"class":"A","args":[1.0, 12345678901234567890, "\xc3\xa9\\u00e9"],"foo":{"dead":7}, "bid":"b"}'
     decision = after(SidekiqJob.parse(raw))
     assert isinstance(decision, Retry)
     assert decision.payload.startswith(raw[:-1])
@@ -268,8 +272,11 @@ def test_whatever_the_options_hold_a_failure_is_decided(fields: dict[str, Any], 
 
 @pytest.mark.parametrize(
     ("version", "family"),
-    [("6.4.1", Family.SIX), ("7.1.2", Family.SIX), ("7.1.3", Family.SEVEN), ("7.3.10", Family.SEVEN)]
-    + [
+    [
+        ("6.4.1", Family.SIX),
+        ("7.1.2", Family.SIX),
+        ("7.1.3", Family.SEVEN),
+        ("7.3.10", Family.SEVEN),
         ("8.0.0", Family.EIGHT_0),
         ("8.0.10", Family.EIGHT_0),
         ("8.1.0", Family.EIGHT_1),

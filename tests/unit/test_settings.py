@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_without_any_variable_the_defaults_hold() -> None:
 
 def test_every_setting_has_a_description_and_an_example() -> None:
     for name, field in Settings.model_fields.items():
-        assert field.description and field.description.endswith("."), name
+        assert (field.description or "").endswith("."), name
         assert field.examples, name
 
 
@@ -106,8 +107,6 @@ def test_a_password_is_never_shown(text: str) -> None:
         "redis://u:hunter2@h/x",
         "sentinel://u:hunter2@h",
         "u:hunter2",
-    ]
-    + [
         "redis://u:hunter2@h:99999",
         "redis://u:hunter2@h?ssl_cert_reqs=none",
         "redis://[u:hunter2@h",
@@ -123,10 +122,8 @@ def test_a_wrong_url_is_explained_without_its_password(url: str) -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_url_or_a_plain_mistake(text: str) -> None:
-    try:
+    with contextlib.suppress(ValueError):  # a mistake; any other kind of error fails the test
         RedisUrl.parse("redis://" + text)
-    except ValueError as error:
-        assert str(error)  # a sentence, and no other kind of error
 
 
 # -- queues
@@ -181,14 +178,15 @@ def test_variables_of_the_other_parts_are_left_alone(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("LEASE_SECONDS", "soon"), ("LEASE_SECONDS", "1"), ("HEALTH_BIND", "9394"), ("HEALTH_BIND", "h:70000")]
-    + [
+    [
+        ("LEASE_SECONDS", "soon"),
+        ("LEASE_SECONDS", "1"),
+        ("HEALTH_BIND", "9394"),
+        ("HEALTH_BIND", "h:70000"),
         ("SIDECAR_URL", "ftp://x"),
         ("SIDECAR_URL", "unix://relative"),
         ("RETRY_BACKOFF", "often"),
         ("LOG_LEVEL", "loud"),
-    ]
-    + [
         ("METRICS_FAMILY", "9"),
         ("SHOW_ARGS", "perhaps"),
         ("SIDEKIQ_VERSION", "latest"),
@@ -223,7 +221,8 @@ def test_the_secret_comes_from_a_file_and_is_never_shown(tmp_path: Path) -> None
     file = tmp_path / "secret"
     file.write_text("hunter2\n")
     settings = Settings.load({"BRIDGE_SIDECAR_SECRET_FILE": str(file)})
-    assert settings.sidecar_secret and settings.sidecar_secret.get_secret_value() == "hunter2"
+    assert settings.sidecar_secret
+    assert settings.sidecar_secret.get_secret_value() == "hunter2"
     assert "hunter2" not in repr(settings)
 
 
@@ -343,7 +342,9 @@ def test_the_section_of_the_environment_wins(tmp_path: Path, variable: str) -> N
 
 
 def test_the_capsules_of_sidekiq_7_become_one_worker(tmp_path: Path) -> None:
-    text = "concurrency: 10\nqueues: [default]\ncapsules:\n  single:\n    concurrency: 1\n    queues: [one, [two, 1]]\n"
+    text = (
+        "concurrency: 10\nqueues: [default]\ncapsules:\n  single: {concurrency: 1, queues: [one, [two, 1]]}\n"
+    )
     settings = Settings.load(config(tmp_path, text, "sidekiq.yml"))
     assert (settings.concurrency, settings.queues.names) == (11, ("default", "one", "two"))
 
