@@ -44,6 +44,7 @@ def _integer(digits: str) -> int | str:
 
 
 _strict = json.JSONDecoder(parse_constant=_refuse_constant)
+_writer = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _lenient = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
 
 
@@ -67,7 +68,7 @@ def encode(fields: Mapping[str, Any]) -> bytes:
 
 def encode_value(value: object) -> bytes:
     """One JSON value; the only place where payloads are written. Raises ValueError for NaN and Infinity."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = _writer.encode(value)
     # Only lone surrogates cannot be UTF-8; Python's backslash form of them is JSON's own escape.
     return text.encode("utf-8", "backslashreplace")
 

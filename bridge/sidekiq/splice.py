@@ -8,7 +8,7 @@ when they succeed.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ __all__ = ["encode", "remove", "splice"]
 _BLANK = re.compile(rb"(?:[ \t\r\n]++|" + COMMENT + rb")*+")
 _STRING = re.compile(STRING)
 _SCALAR = re.compile(rb'[^ \t\r\n"/{}\[\],:]++')
-_NESTED = re.compile(STRING + rb"|" + COMMENT + rb"|([\[{])|([\]}])")
+_NESTED = re.compile(rb'[^"/\[\]{}]*+(?:' + STRING + rb"|" + COMMENT + rb"|([\[{])|([\]}]))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,12 @@ def splice(raw: bytes, fields: Mapping[str, Any]) -> bytes:
     """
     members = _members(raw)
     places = {member.name: member for member in members}
-    result = raw
+    # From the end to the start, so that the offsets of what is still to be set stay true.
+    result = _append(raw, members, {name: value for name, value in fields.items() if name not in places})
     for name, place in sorted(places.items(), key=lambda item: item[1].start, reverse=True):
         if name in fields:
             result = result[: place.value_start] + encode_value(fields[name]) + result[place.end :]
-    return _append(result, {name: value for name, value in fields.items() if name not in places})
+    return result
 
 
 def remove(raw: bytes, names: Collection[str]) -> bytes:
@@ -58,10 +59,9 @@ def remove(raw: bytes, names: Collection[str]) -> bytes:
     return raw[: members[0].start] + body + raw[members[-1].end :]
 
 
-def _append(raw: bytes, fields: Mapping[str, Any]) -> bytes:
+def _append(raw: bytes, members: Sequence[_Member], fields: Mapping[str, Any]) -> bytes:
     if not fields:
         return raw
-    members = _members(raw)
     end = members[-1].end if members else _object_start(raw)
     text = encode(fields)[1:-1]
     return raw[:end] + (b"," if members else b"") + text + raw[end:]
