@@ -1,0 +1,86 @@
+# frozen_string_literal: true
+
+require_relative "spec_helper"
+
+RSpec.describe "A sidecar with a Rails app" do
+  app = File.join(FIXTURES, "rails_app")
+
+  before(:context) do
+    @directory = Dir.mktmpdir("sidecar-trace-")
+    @sidecar = SidecarProcess.new(app, "--environment", "test", env: {"TRACE_FILE" => File.join(@directory, "trace")})
+    @sidecar.start
+  end
+
+  after(:context) do
+    @sidecar&.kill
+    FileUtils.remove_entry(@directory)
+  end
+
+  attr_reader :sidecar
+
+  def trace = File.readlines(File.join(@directory, "trace")).map { |line| JSON.parse(line) }
+
+  def wrapper_class
+    (SIDEKIQ >= Gem::Version.new("7.3.3")) ? "Sidekiq::ActiveJob::Wrapper" : old_wrapper_class
+  end
+
+  def old_wrapper_class = "ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper"
+
+  def active_job(name, *args, label: name, wrapper: wrapper_class, **more)
+    data = {"job_class" => name, "job_id" => "1-2-3", "provider_job_id" => nil, "queue_name" => "default", "priority" => nil,
+            "arguments" => args, "executions" => 0, "exception_executions" => {}, "locale" => "en", "timezone" => "UTC", "enqueued_at" => "2026-01-01T00:00:00Z"}
+    payload({"class" => wrapper, "wrapped" => label, "args" => [data]}.merge(more))
+  end
+
+  it "boots it as Sidekiq would: configure_server blocks run" do
+    expect(trace).to include("configure_server")
+    expect(trace).not_to include("configure_client")
+    expect(sidecar.health).to include("environment" => "test", "rails" => match(/\A\d/))
+  end
+
+  it "takes from config/sidekiq.yml what concerns jobs" do
+    expect(sidecar.health).to include("max_retries" => 7, "dead" => include("max_jobs" => 77))
+    expect(sidecar.health["workers"].first["slots"]).to eq(5)
+  end
+
+  it "runs jobs inside the app's executor, each with its own CurrentAttributes" do
+    cattr = (SIDEKIQ >= Gem::Version.new("8")) ? [["tenant", "acme"]] : {"tenant" => "acme"}
+    2.times { |index| expect(sidecar.execute(payload("class" => "TenantJob", "jid" => "t#{index}", "cattr" => cattr))).to match([200, include("status" => "done")]) }
+    expect(sidecar.execute(payload("class" => "TenantJob", "jid" => "t3"))).to match([200, include("status" => "done")])
+    expect(trace.select { |entry| entry.is_a?(Array) && entry.last == true }.map(&:first)).to eq(["acme", "acme", nil])
+  end
+
+  it "runs ActiveJobs, by every wrapper its Sidekiq knows" do
+    expect(sidecar.execute(active_job("GreetingJob", "Ada", "jid" => "a1"))).to match([200, include("status" => "done")])
+    expect(sidecar.execute(active_job("GreetingJob", "Bob", "jid" => "a2", wrapper: old_wrapper_class))).to match([200, include("status" => "done")])
+    expect(trace).to include(%w[a1 Ada], %w[a2 Bob])
+  end
+
+  it "deserialises the arguments as ActiveJob does" do
+    arguments = {"_aj_serialized" => "ActiveJob::Serializers::SymbolSerializer", "value" => "symbol"}
+    sidecar.execute(active_job("GreetingJob", arguments, "jid" => "a3"))
+    expect(trace).to include(%w[a3 symbol])
+  end
+
+  it "asks the wrapped class about retries where its Sidekiq does" do
+    _, outcome = sidecar.execute(active_job("GreetingJob", nil, "jid" => "a4"))
+    own = SIDEKIQ >= Gem::Version.new("7.1.3")
+    expect(outcome["next"]).to include("place" => "retry", "delay_source" => own ? "sidekiq_retry_in" : "default")
+    expect(outcome["error"]).to eq("class" => "ArgumentError", "message" => "no name")
+  end
+
+  it "refuses a wrapper around a class that is no ActiveJob, whatever its label says" do
+    expect(sidecar.execute(active_job("Impostor", label: "GreetingJob", "jid" => "a5"))).to match([422, include("message" => "Impostor is not an ActiveJob class")])
+    expect(sidecar.execute(active_job("Kernel", "jid" => "a6")).first).to eq(422)
+    expect(sidecar.execute(payload("class" => wrapper_class, "args" => ["x"], "jid" => "a7")).first).to eq(422)
+    expect(trace).not_to include("instantiated")
+  end
+
+  it "fails a wrapper around a class that does not exist" do
+    expect(sidecar.execute(active_job("NoSuchJob", "jid" => "a8"))).to match([200, include("status" => "failed", "next" => include("place" => "retry"))])
+  end
+
+  it "fails the new wrapper where its Sidekiq does not know it", sidekiq: "< 7.3.3" do
+    expect(sidecar.execute(active_job("GreetingJob", "Eve", "jid" => "a9", wrapper: "Sidekiq::ActiveJob::Wrapper"))).to match([200, include("status" => "failed")])
+  end
+end

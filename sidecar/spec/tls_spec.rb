@@ -1,0 +1,84 @@
+# frozen_string_literal: true
+
+require_relative "spec_helper"
+require "openssl"
+
+RSpec.describe "A sidecar on ssl://" do
+  around do |example|
+    Dir.mktmpdir("sidecar-tls-") do |directory|
+      @directory = directory
+      @ca = issue("ca", nil)
+      issue("server", @ca)
+      issue("client", @ca)
+      example.run
+    end
+  end
+
+  def file(name) = File.join(@directory, name)
+
+  def issue(name, issuer)
+    key = OpenSSL::PKey::EC.generate("prime256v1")
+    cert = certificate(name, key, issuer)
+    File.write(file("#{name}.crt"), cert.to_pem)
+    File.write(file("#{name}.key"), key.to_pem)
+    [cert, key]
+  end
+
+  def certificate(name, key, issuer)
+    OpenSSL::X509::Certificate.new.tap do |cert|
+      cert.version = 2
+      cert.serial = rand(1 << 64)
+      cert.subject = OpenSSL::X509::Name.parse("/CN=#{name}")
+      cert.issuer = issuer ? issuer[0].subject : cert.subject
+      cert.public_key = key
+      cert.not_before = Time.now - 3600
+      cert.not_after = Time.now + 3600
+      extend_certificate(cert, issuer)
+      cert.sign(issuer ? issuer[1] : key, OpenSSL::Digest.new("SHA256"))
+    end
+  end
+
+  def extend_certificate(cert, issuer)
+    factory = OpenSSL::X509::ExtensionFactory.new(issuer ? issuer[0] : cert, cert)
+    cert.add_extension(factory.create_extension("basicConstraints", issuer ? "CA:FALSE" : "CA:TRUE", true))
+    cert.add_extension(factory.create_extension("subjectAltName", "IP:127.0.0.1"))
+  end
+
+  def with_sidecar(*options)
+    port = TCPServer.open("127.0.0.1", 0) { |server| server.addr[1] }
+    sidecar = SidecarProcess.new(SETTINGS.app, *options, bind: "ssl://127.0.0.1:#{port}", env: {"BRIDGE_SIDECAR_SECRET" => "s3cret"})
+    sidecar.start(ready: false)
+    wait_until("TLS: #{sidecar.log}") { raise sidecar.log if sidecar.exited?; sidecar.log.include?("Sidecar ready") }
+    yield port
+  ensure
+    sidecar.kill
+  end
+
+  def client(port, name = nil)
+    Net::HTTP.new("127.0.0.1", port).tap do |http|
+      http.use_ssl = true
+      http.ca_file = file("ca.crt")
+      next unless name
+      http.cert = OpenSSL::X509::Certificate.new(File.read(file("#{name}.crt")))
+      http.key = OpenSSL::PKey.read(File.read(file("#{name}.key")))
+    end
+  end
+
+  def certificate_options = ["--tls-cert", file("server.crt"), "--tls-key", file("server.key")]
+
+  it "serves over TLS, still wanting the signature" do
+    with_sidecar(*certificate_options) do |port|
+      expect(client(port).get("/health/live").code).to eq("200")
+      expect(client(port).get("/health", Requests.headers).code).to eq("401")
+      signed = Requests.signed(Requests.headers, "s3cret", "GET", "/health", "")
+      expect(JSON.parse(client(port).get("/health", signed).body)).to include("status" => "ready")
+    end
+  end
+
+  it "turns away clients without a certificate when it was given a CA" do
+    with_sidecar(*certificate_options, "--tls-ca", file("ca.crt")) do |port|
+      expect { client(port).get("/health/live") }.to raise_error { |error| expect([OpenSSL::SSL::SSLError, SystemCallError, EOFError]).to include(be === error) }
+      expect(client(port, "client").get("/health/live").code).to eq("200")
+    end
+  end
+end
