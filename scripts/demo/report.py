@@ -62,7 +62,7 @@ def _what_to_look_at(place: Place) -> str:
   Web UI, Dead        KillJob, BacktraceJob and others with their Ruby errors; press Retry
   Web UI, Scheduled   a LedgerJob that waits for six hours; "Add to queue" runs it now
   Flower, Tasks       the same jobs under their Ruby names; ReportJob ran in Python
-  by hand             .venv/bin/python -m celery -A bridge inspect active
+  by hand             .venv/bin/celery -A bridge inspect active
                       (with BRIDGE_REDIS_URL={_without_password(place.redis_url)})
 Ctrl-C stops all of it."""
 

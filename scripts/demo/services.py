@@ -1,6 +1,9 @@
 """The demo's services: the commands a team would run, with the demo's addresses."""
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -68,7 +71,7 @@ def worker(place: Place) -> Service:
     return Service(
         name="worker",
         command=[*_celery(), "worker", "-c", CONCURRENCY],
-        ready=lambda: probes.http_status(place.health_port, "/health/ready") == 200,
+        ready=_new_process(place.redis_url),
         cwd=ROOT,
         env=_bridge_environment(place),
         stop_seconds=WORKER_STOP_SECONDS,
@@ -91,22 +94,29 @@ def stock_sidekiq(place: Place) -> Service:
     return Service(
         name="worker",
         command=["sidekiq", "-r", str(RAILS_APP), "-C", "rails_app/config/sidekiq.yml", "-c", CONCURRENCY],
-        ready=lambda: sidekiq_processes(place.redis_url) > 0,
+        ready=_new_process(place.redis_url),
         cwd=ROOT,
         env=place.environment,
         stop_seconds=WORKER_STOP_SECONDS,
     )
 
 
-def sidekiq_processes(redis_url: str) -> int:
-    """How many Sidekiq processes, bridge or Ruby, work on this Redis now."""
-    with redis.Redis.from_url(redis_url, socket_timeout=probes.PROBE_SECONDS) as client:
+def sidekiq_processes(redis_url: str) -> set[str]:
+    """The Sidekiq processes, bridge or Ruby, that work on this Redis now."""
+    with redis.Redis.from_url(redis_url, socket_timeout=probes.PROBE_SECONDS) as connection:
+        client: Any = connection
         # A process that died stays in the set; its own key has run out.
-        return sum(bool(client.exists(identity)) for identity in client.smembers("processes"))
+        return {identity for identity in client.smembers("processes") if client.exists(identity)}
+
+
+def _new_process(redis_url: str) -> Callable[[], bool]:
+    """True once a process shows up that was not there before: one that crashed leaves its row for a minute."""
+    before = sidekiq_processes(redis_url)
+    return lambda: bool(sidekiq_processes(redis_url) - before)
 
 
 def _celery() -> list[str]:
-    return [sys.executable, "-m", "celery", "-A", "bridge"]
+    return [str(Path(sys.executable).with_name("celery")), "-A", "bridge"]
 
 
 def _bridge_environment(place: Place) -> dict[str, str]:
