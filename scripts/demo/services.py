@@ -110,7 +110,7 @@ def sidekiq_processes(redis_url: str) -> set[str]:
 
 
 def _new_process(redis_url: str) -> Callable[[], bool]:
-    """True once a process shows up that was not there before: one that crashed leaves its row for a minute."""
+    """True once a process shows up that was not there before; one that crashed leaves its row for a while."""
     before = sidekiq_processes(redis_url)
     return lambda: bool(sidekiq_processes(redis_url) - before)
 
