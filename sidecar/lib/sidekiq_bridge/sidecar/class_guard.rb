@@ -31,7 +31,7 @@ module SidekiqBridge
       # A name that Ruby would not take either; refused here so that a clever one gets nowhere near const_get.
       def constant_path(name)
         return name if Job::CONSTANT_PATH.match?(name)
-        raise NameError, "wrong constant name #{name.inspect[0, 200]}"
+        raise NameError, "wrong constant name #{name}"
       end
 
       def sidekiq_job?(klass)

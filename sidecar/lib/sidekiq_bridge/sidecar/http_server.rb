@@ -8,7 +8,7 @@ module SidekiqBridge
   module Sidecar
     # A Puma server for a Rack app on sockets that are already open; the same for Puma 5 to 8.
     class HttpServer
-      # Beyond the job slots: joins, cancels and probes are answered while every slot's client waits for its job.
+      # Beyond a thread for each slot's client: probes and commands must be answered while all of them wait.
       EXTRA_THREADS = 8
       STOP_SECONDS = 5
       # Puma cuts off at a multiple of the limit: what is only a little too large gets a proper 413.
@@ -17,7 +17,7 @@ module SidekiqBridge
 
       def initialize(app, listeners:, slots:, max_body:)
         PumaBodyLimit.install(max_body * PUMA_LIMIT_FACTOR)
-        @server = build(app, options(slots + EXTRA_THREADS, max_body))
+        @server = build(app, options(slots, max_body))
         listeners.each { |listener| listener.attach(@server, log) }
       end
 
@@ -43,9 +43,10 @@ module SidekiqBridge
         @log ||= writer.new(::Puma::NullIO.new, $stderr)
       end
 
-      def options(threads, max_body)
+      # Twice the slots, because a client that lost its connection asks again while the old request still waits.
+      def options(slots, max_body)
         {
-          min_threads: threads, max_threads: threads, environment: "production",
+          min_threads: slots + EXTRA_THREADS, max_threads: (2 * slots) + EXTRA_THREADS, environment: "production",
           persistent_timeout: 75, force_shutdown_after: STOP_SECONDS, http_content_length_limit: max_body * PUMA_LIMIT_FACTOR,
           lowlevel_error_handler: ->(_error, _env, status = 500) { [status, {"content-type" => "application/json"}, [ERROR_BODY]] }
         }

@@ -40,9 +40,10 @@ module SidekiqBridge
       def call(instance, hash, _queue)
         yield
       rescue ::Sidekiq::Job::Interrupted
+        processor = instance._context
         client = Client.new
-        client.push(hash)
-        instance._context.interrupted(client.payload)
+        client.push(hash.except(*processor.lent_keys))
+        processor.interrupted(client.payload)
         raise ::Sidekiq::JobRetry::Skip
       end
     end

@@ -22,7 +22,7 @@ module SidekiqBridge
 
       def boot = @env["HTTP_X_BRIDGE_BOOT"]
 
-      def delivery = @env["HTTP_X_BRIDGE_DELIVERY"]
+      def delivery = text("HTTP_X_BRIDGE_DELIVERY")
 
       def signature = @env[SIGNATURE]
 
@@ -30,7 +30,7 @@ module SidekiqBridge
 
       def timestamp = @env["HTTP_X_BRIDGE_TIMESTAMP"]
 
-      def correlation_id = @env["HTTP_X_BRIDGE_CORRELATION_ID"]
+      def correlation_id = text("HTTP_X_BRIDGE_CORRELATION_ID")
 
       def recovered? = @env["HTTP_X_BRIDGE_RECOVERED"].to_i.positive?
 
@@ -51,7 +51,7 @@ module SidekiqBridge
       end
 
       def trace
-        found = TRACE_HEADERS.filter_map { |name, key| [name, @env[key]] if @env[key] }
+        found = TRACE_HEADERS.filter_map { |name, key| [name, text(key)] if @env[key] }
         found.to_h unless found.empty?
       end
 
@@ -70,6 +70,9 @@ module SidekiqBridge
       end
 
       private
+
+      # Headers are bytes; what goes into logs and JSON must be valid text.
+      def text(key) = @env[key]&.dup&.force_encoding(Encoding::UTF_8)&.scrub
 
       def signed_line(key, value) = "#{key.delete_prefix("HTTP_").downcase.tr("_", "-")}:#{value}"
 

@@ -67,6 +67,9 @@ module SidekiqBridge
         @requeue = payload
       end
 
+      # What #dispatch has put into the job's hash for middleware: it is not the job's and must not go back with it.
+      def lent_keys = @lent
+
       def check_class
         @refusal = @guard.refusal(@run.job) { |name| @lookup.call(self, name) }
         throw @run if @refusal
@@ -79,6 +82,7 @@ module SidekiqBridge
         @run = run
         @work = Work.new(run.job.payload, run.job.queue, false)
         @refusal = @requeue = nil
+        @lent = [].freeze
         @retrier.prepare(run)
       end
 
@@ -89,8 +93,13 @@ module SidekiqBridge
 
       # 7 and 8 let Sidekiq::Shutdown in here; it must only hit the job's own code (Run#interruptible).
       def dispatch(job_hash, queue, jobstr, &block)
-        @run.job.trace&.each { |name, value| job_hash[name] ||= value }
+        lend(job_hash, @run.job.trace) if @run.job.trace
         Interrupts.closed { super }
+      end
+
+      def lend(job_hash, trace)
+        @lent = trace.keys - job_hash.keys
+        job_hash.update(trace.slice(*@lent))
       end
 
       def execute_job(instance, args)
@@ -111,7 +120,7 @@ module SidekiqBridge
 
       def failed(error)
         decision = @work.acknowledged ? @retrier.decision : @retrier.last_resort(error)
-        Outcome.failed(error.class.name, @retrier.message_of(error), decision)
+        Outcome.failed(error.class.name || error.class.to_s, @retrier.message_of(error), decision)
       end
     end
   end

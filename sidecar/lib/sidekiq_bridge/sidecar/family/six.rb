@@ -24,7 +24,7 @@ module SidekiqBridge
           end
 
           def retry_in(worker, count, exception)
-            super.tap { |seconds| @own_delay = seconds.to_i.positive? }
+            super.tap { |seconds| @own_delay = seconds.respond_to?(:to_i) && seconds.to_i.positive? }
           end
         end
 
