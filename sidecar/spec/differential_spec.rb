@@ -10,7 +10,8 @@ RSpec.describe "Compared with Sidekiq's own Processor" do
   let(:work_class) { Struct.new(:job, :queue_name) { def acknowledge = nil } }
 
   def stock_processor
-    return Sidekiq::Processor.new(nil, Sidekiq.options) if SIDEKIQ < Gem::Version.new("7")
+    return Sidekiq::Processor.new(nil, Sidekiq.options) if SIDEKIQ < Gem::Version.new("6.5")
+    return Sidekiq::Processor.new(Sidekiq) if SIDEKIQ < Gem::Version.new("7")
     Sidekiq::Processor.new(Sidekiq.default_configuration.default_capsule) {}
   end
 

@@ -27,7 +27,7 @@ module SidekiqBridge
         require "sidekiq"
         require "sidekiq/cli"
         require "sidekiq_bridge/sidecar/family"
-        return if Gem::Version.new(::Sidekiq::VERSION) >= Gem::Version.new(OLDEST_SIDEKIQ)
+        return if Family.since?(OLDEST_SIDEKIQ)
         raise StartError, "Sidekiq #{::Sidekiq::VERSION} is too old: update to #{OLDEST_SIDEKIQ} or later"
       rescue LoadError => e
         raise StartError, "Sidekiq cannot be loaded (#{e.message}): install it, or start the sidecar in the app's bundle"

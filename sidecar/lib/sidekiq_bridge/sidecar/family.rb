@@ -10,10 +10,13 @@ module SidekiqBridge
         @current ||= load_for(::Sidekiq::VERSION.to_i)
       end
 
+      # Whether the Sidekiq in use is of that version or later.
+      def self.since?(version) = Gem::Version.new(::Sidekiq::VERSION) >= Gem::Version.new(version)
+
       def self.load_for(major)
-        case major
-        when ..6 then require("sidekiq_bridge/sidecar/family/six") && Six.new
-        when 7 then require("sidekiq_bridge/sidecar/family/seven") && Seven.new
+        if !since?("6.5") then require("sidekiq_bridge/sidecar/family/six") && Six.new
+        elsif major == 6 then require("sidekiq_bridge/sidecar/family/six_five") && SixFive.new
+        elsif major == 7 then require("sidekiq_bridge/sidecar/family/seven") && Seven.new
         else require("sidekiq_bridge/sidecar/family/eight") && Eight.new
         end
       end
@@ -39,7 +42,7 @@ module SidekiqBridge
 
       # Sidekiq's lifecycle events; an error in :startup ends the start, as in Sidekiq.
       def fire(event)
-        return unless options[:lifecycle_events].key?(event)
+        return unless options[:lifecycle_events].key?(event) # :exit is there from 8.0.2 on
         make_processor.fire_event(event, reverse: event != :startup, reraise: event == :startup)
       end
 

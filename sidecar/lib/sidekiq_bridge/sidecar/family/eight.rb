@@ -7,7 +7,7 @@ module SidekiqBridge
     class Family
       # Sidekiq 8: integer milliseconds, another jitter, threads of lower priority.
       class Eight < Seven
-        class Retrier < Seven::Retrier
+        class Retrier < AskingRetrier
           private
 
           def jitter(count) = rand(10 * (count + 1))

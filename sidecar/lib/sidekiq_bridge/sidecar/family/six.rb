@@ -7,23 +7,23 @@ require "sidekiq_bridge/sidecar/retrier"
 module SidekiqBridge
   module Sidecar
     class Family
-      # Sidekiq 6.4 to 6.5: one global configuration, the Sidekiq module itself.
+      # Sidekiq 6.4: one global configuration, the Sidekiq module itself, with a hash of options.
       class Six < Family
-        # The last thing 6.4 does before it writes is to ask for the delay.
+        # Up to 6.5.1 the last thing Sidekiq does before it writes is to ask for the delay.
         class Retrier < Sidecar::Retrier
           private
 
-          def attempt_retry(worker, message, queue, exception)
+          def attempt_retry(instance, message, queue, exception)
             deciding(message) { super }
           end
 
-          def delay_for(worker, count, exception)
+          def delay_for(instance, count, exception)
             @own_delay = false
             delay = super
             retry_in_seconds(delay, @own_delay ? "sidekiq_retry_in" : "default")
           end
 
-          def retry_in(worker, count, exception)
+          def retry_in(instance, count, exception)
             super.tap { |seconds| @own_delay = seconds.respond_to?(:to_i) && seconds.to_i.positive? }
           end
         end
