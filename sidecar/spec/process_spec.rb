@@ -108,6 +108,25 @@ RSpec.describe "A sidecar process" do
     end
   end
 
+  # An error, or an end of the connection before the body was sent.
+  def cut_off?
+    yield.code.start_with?("4")
+  rescue SystemCallError, IOError
+    true
+  end
+
+  it "takes no body that is larger than its limit, with a length or without" do
+    SidecarProcess.run(app, "--max-body", "1000", env: env) do |sidecar|
+      headers = Requests.headers(boot: sidecar.boot, delivery: "h:1:a/1")
+      expect(sidecar.json(:post, "/jobs/execute", "x" * 1500, headers)).to match([413, include("code" => "too_large")])
+      expect(cut_off? { sidecar.request(:post, "/jobs/execute", "x" * 500_000, headers) }).to be(true)
+      chunked = headers.merge("Transfer-Encoding" => "chunked")
+      expect(sidecar.stream("/jobs/execute", "x" * 1500, chunked).code).to eq("413")
+      expect(cut_off? { sidecar.stream("/jobs/execute", "x" * 500_000, chunked) }).to be(true)
+      expect(sidecar.execute(payload)).to match([200, include("status" => "done")])
+    end
+  end
+
   it "wants the shared secret on TCP" do
     port = TCPServer.open("127.0.0.1", 0) { |server| server.addr[1] }
     sidecar = SidecarProcess.new(app, bind: "tcp://127.0.0.1:#{port}", env: env.merge("BRIDGE_SIDECAR_SECRET" => "s3cret"))

@@ -2,6 +2,7 @@
 
 require "net/http"
 require "socket"
+require "stringio"
 require "tmpdir"
 require "support/requests"
 
@@ -76,6 +77,13 @@ class SidecarProcess
     http = UnixHttp.to(socket)
     request = Net::HTTP.const_get(method.capitalize).new(path, headers)
     http.start { http.request(request, body) }
+  end
+
+  # A body of unknown length.
+  def stream(path, body, headers)
+    request = Net::HTTP::Post.new(path, headers)
+    request.body_stream = StringIO.new(body)
+    UnixHttp.to(@path).start { |http| http.request(request) }
   end
 
   def json(...)

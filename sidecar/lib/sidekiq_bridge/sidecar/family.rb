@@ -43,7 +43,7 @@ module SidekiqBridge
       # Sidekiq's lifecycle events; an error in :startup ends the start, as in Sidekiq.
       def fire(event)
         return unless options[:lifecycle_events].key?(event) # :exit is there from 8.0.2 on
-        make_processor.fire_event(event, reverse: event != :startup, reraise: event == :startup)
+        component.fire_event(event, reverse: event != :startup, reraise: event == :startup)
       end
 
       def max_retries = options[:max_retries] || ::Sidekiq::JobRetry::DEFAULT_MAX_RETRY_ATTEMPTS

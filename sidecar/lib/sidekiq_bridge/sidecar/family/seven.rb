@@ -9,6 +9,15 @@ module SidekiqBridge
     class Family
       # Sidekiq 7: a configuration object and capsules.
       class Seven < Family
+        # Lifecycle events are the configuration's; a processor before 7.3 knows its capsule only.
+        class Component
+          include ::Sidekiq::Component
+
+          def initialize(config)
+            @config = config
+          end
+        end
+
         def options = ::Sidekiq.default_configuration
 
         # A capsule has a copy; 7 and 8.0 use that, 8.1.7 the original.
@@ -29,6 +38,8 @@ module SidekiqBridge
         end
 
         private
+
+        def component = Component.new(options)
 
         def make_processor = JobProcessor.new(options.default_capsule) {}
 

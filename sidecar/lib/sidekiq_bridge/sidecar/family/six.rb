@@ -44,6 +44,8 @@ module SidekiqBridge
 
         private
 
+        def component = make_processor
+
         def make_processor = JobProcessor.new(nil, options)
 
         def make_retrier = Retrier.new
