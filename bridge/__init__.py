@@ -1,7 +1,7 @@
 """Sidekiq Bridge: a Celery worker on Sidekiq's own Redis queues.
 
-``from bridge import app`` gives the Celery application. It is made at that moment: importing this package reads no setting and
-opens no connection.
+``from bridge import app`` gives the Celery application. It is made at that moment: importing this package
+reads no setting and opens no connection.
 """
 
 from __future__ import annotations

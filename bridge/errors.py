@@ -3,13 +3,13 @@
 ::
 
     BridgeError
-    ├── ConfigurationError      a setting is wrong; the message says which, its value, and what to write instead
+    ├── ConfigurationError      a setting is wrong; the message says which, and what to write instead
     ├── StoreError
-    │   ├── StoreUnavailable    Redis cannot be reached, is loading, read-only or out of memory: try again later
+    │   ├── StoreUnavailable    Redis cannot be reached, is loading, read-only or full: try again later
     │   └── Fenced              this worker's lease is gone: it may claim and settle nothing
     ├── PayloadError
     │   ├── MalformedPayload    not JSON, to Ruby's parser: Sidekiq buries the bytes as they are
-    │   └── InvalidPayload      JSON, but not a job (not an object): buried inside an object that stays readable
+    │   └── InvalidPayload      JSON, but not an object: buried inside an object that stays readable
     ├── PushRefused             a message that Sidekiq has no place for (kwargs, chain, priority, ...)
     └── SidecarError
         ├── SidecarUnavailable  not reached, draining, booting or full: an outage, never a spent attempt

@@ -32,14 +32,18 @@ def check(app: Any, worker: Any) -> None:
     """
     for name, (value, harm) in REQUIRED.items():
         if app.conf[name] != value:
-            raise ConfigurationError(f"{name} = {app.conf[name]!r}: {harm}. Remove it, or set it to {value!r}.")
+            raise ConfigurationError(
+                f"{name} = {app.conf[name]!r}: {harm}. Remove it, or set it to {value!r}."
+            )
     if {"pickle", "application/x-python-serialize", "yaml"} & set(app.conf.accept_content):
-        raise ConfigurationError("accept_content names pickle or yaml: whoever writes to Redis could run code. Remove it.")
+        raise ConfigurationError(
+            "accept_content names pickle or yaml: whoever writes to Redis could run code. Remove it."
+        )
     transport = app.connection_for_read().transport
     if not isinstance(transport, Transport):
         raise ConfigurationError(
-            f"the broker's transport is {type(transport).__name__}: it would read Sidekiq's lists as its own. "
-            "Leave broker_transport unset and use `from bridge import app`."
+            f"the broker's transport is {type(transport).__name__}: it would read Sidekiq's lists as its "
+            "own. Leave broker_transport unset and use `from bridge import app`."
         )
     _check_sidecar(app.bridge)
 

@@ -1,4 +1,4 @@
-"""How a worker ends: quiet, wait, interrupt, give back, go. Celery alone waits for ever for the threads of its pool."""
+"""How a worker ends: quiet, wait, interrupt, give back, go. Celery alone waits for its threads for ever."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ class Lifecycle:
         self._interrupt_running()
         self._await_idle(0.0 if self._cold else GRACE_SECONDS, heed_cold=False)
         self._give_back()
-        # The pool may wait for a thread that will never end; what it ran is given back, so nothing is lost by going.
+        # The pool may wait for a thread that will never end; what it ran is given back, so nothing is lost by
+        # going.
         if not self._finished.wait(GRACE_SECONDS / 3):
             self.finish()
             logging.shutdown()

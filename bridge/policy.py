@@ -1,4 +1,4 @@
-"""Celery's settings, each with its reason. ``bridge.celery`` adds what the environment says (URL, queues, pool)."""
+"""Celery's settings, each with its reason. ``bridge.celery`` adds what the environment says."""
 
 #: A job is settled when its run has ended, never when it begins: a crash must leave it in flight.
 task_acks_late = True
@@ -17,7 +17,8 @@ worker_send_task_events = True
 task_create_missing_queues = True
 task_default_queue = "default"
 
-#: A claimed job's body is an object, a pushed job's body holds only what JSON (and Ruby) can. Pickle is never read.
+#: A claimed job's body is an object, a pushed job's body holds only what JSON (and Ruby) can. Pickle is never
+#: read.
 task_serializer = "sidekiq"
 accept_content = ["application/x-sidekiq-job", "application/x-sidekiq-args", "application/json"]
 result_accept_content = ["application/json"]

@@ -39,7 +39,7 @@ class SidekiqRequest(Request):
         super().on_accepted(pid, time_accepted)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """The run ended with an exception: a retry, a failure, a decision of another kind, or a lost process."""
+        """The run ended with an exception: a retry, a failure, another decision, or a lost process."""
         error = _original(exc_info.exception)
         decision = self._decision_for(error, exc_info.traceback)
         if decision is not None:
@@ -74,7 +74,7 @@ class SidekiqRequest(Request):
         self.fetcher.decide(self.delivery.token, self._native_decision(error, traceback))
 
     def _native_decision(self, error: BaseException, traceback: str | None) -> Decision:
-        """The rules applied here, where the pool side could not (a time limit, an exception that lost its decision)."""
+        """The rules applied here, where the pool side could not (a time limit, a lost decision)."""
         delivery = self.delivery
         failure = rules.Failure.of(error, traceback)
         return retries.decide_native(self.task, SidekiqJob.parse(delivery.payload), delivery.queue, failure)

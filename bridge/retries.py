@@ -1,7 +1,8 @@
 """Celery's autoretry, with the job's own policy and Sidekiq's sets.
 
-A run ends in a decision. Celery's machinery carries it from the pool side, which decides, to the worker's parent, which settles:
-inside :class:`RetryAt` for a retry, on the exception itself where the job is out of retries. Nothing is published.
+A run ends in a decision. Celery's machinery carries it from the pool side, which decides, to the worker's
+parent, which settles: inside :class:`RetryAt` for a retry, on the exception itself where the job is out of
+retries. Nothing is published.
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ _RNG = random.SystemRandom()
 
 
 class RetryAt(Retry):
-    """A retry that carries its decision. Retry's own pickling would lose it on the way out of a pool process."""
+    """A retry that carries its decision. Retry's own pickling would lose it between processes."""
 
     def __init__(
-        self, message: str | None = None, exc: BaseException | None = None, when: Any = None, decision: Decision | None = None
+        self,
+        message: str | None = None,
+        exc: BaseException | None = None,
+        when: Any = None,
+        decision: Decision | None = None,
     ) -> None:
         super().__init__(message, exc, when)
         self.sidekiq_decision = decision
@@ -41,9 +46,10 @@ class RetryAt(Retry):
 
 
 class Settle(Ignore):
-    """Ends a run with a decision that is neither success nor failure to Celery (given back, interrupted, refused).
+    """Ends a run with a decision that is neither success nor failure to Celery (given back, refused).
 
-    ``outage`` says why where the sidecar was at fault, ``rejected`` whether it refuses this worker altogether.
+    ``outage`` says why where the sidecar was at fault, ``rejected`` whether it refuses this worker
+    altogether.
     """
 
     def __init__(self, decision: Decision, outage: str | None = None, rejected: bool = False) -> None:
@@ -57,7 +63,7 @@ class Settle(Ignore):
 
 
 class JobDied(Exception):
-    """Stands for what cannot travel or would end the worker: ``sys.exit()``, MemoryError, KeyboardInterrupt in a task."""
+    """Stands for what cannot travel or would end the worker: SystemExit, MemoryError, KeyboardInterrupt."""
 
 
 class RubyError(Exception):
@@ -82,9 +88,9 @@ def decision_of(error: BaseException | None) -> Decision | None:
 class SidekiqTask(Task):
     """Base of every task of the application: retried, buried and pushed by Sidekiq's rules.
 
-    ``sidekiq_options`` are what ``sidekiq_options`` are in Ruby: ``retry``, ``queue``, ``dead``, ``backtrace``, ``tags``,
-    ``retry_for``, ``retry_queue``; they go into the payload when Python pushes the job. ``retry_backoff`` unset is Sidekiq's
-    curve; True or a number is Celery's exponential backoff.
+    ``sidekiq_options`` are what ``sidekiq_options`` are in Ruby: ``retry``, ``queue``, ``dead``,
+    ``backtrace``, ``tags``, ``retry_for``, ``retry_queue``; they go into the payload when Python pushes the
+    job. ``retry_backoff`` unset is Sidekiq's curve; True or a number is Celery's exponential backoff.
     """
 
     abstract = True
@@ -94,7 +100,8 @@ class SidekiqTask(Task):
     max_retries = None
     sidekiq_options: Mapping[str, Any] = {}
 
-    #: Everything, because a ``sys.exit()`` in a task must not cost its slot; but not what ends the worker or the message.
+    #: Everything, because a ``sys.exit()`` in a task must not cost its slot; but not what ends the worker or
+    #: the message.
     autoretry_for = (BaseException,)
     dont_autoretry_for = (Reject, WorkerShutdown, WorkerTerminate)
 
@@ -124,8 +131,8 @@ class SidekiqTask(Task):
     ) -> Any:
         """End this run as a failure; whether and when it runs again is the job's own policy.
 
-        ``countdown`` (seconds) or ``eta`` replace the delay. ``args``, ``kwargs`` and ``max_retries`` are ignored: a retry is
-        the same job, and its limit stands in its payload.
+        ``countdown`` (seconds) or ``eta`` replace the delay. ``args``, ``kwargs`` and ``max_retries`` are
+        ignored: a retry is the same job, and its limit stands in its payload.
         """
         delivery = self.delivery
         if delivery is None or self.request.called_directly or self.request.is_eager:
@@ -143,14 +150,16 @@ class SidekiqTask(Task):
         job = SidekiqJob.parse(delivery.payload)
         if isinstance(exc, RubyError) and exc.result.next is not None:
             return exc.result.next.decision(job, time.time(), delay)
-        failure = rules.Failure.of(exc if exc is not None else MaxRetriesExceededError("retried by the task itself"))
+        failure = rules.Failure.of(
+            exc if exc is not None else MaxRetriesExceededError("retried by the task itself")
+        )
         return decide_native(self, job, delivery.queue, failure, delay)
 
 
 def decide_native(
     task: Task, job: SidekiqJob, queue: str, failure: rules.Failure, delay: float | None = None
 ) -> Decision:
-    """What becomes of a native job that failed, by Sidekiq's rules. ``delay`` (seconds) replaces the curve."""
+    """What becomes of a native job that failed, by Sidekiq's rules. ``delay`` (s) replaces the curve."""
     class_retry = task.push_options().get("retry", True) if isinstance(task, SidekiqTask) else True
     return rules.decide(
         job,
@@ -166,10 +175,12 @@ def decide_native(
 
 
 def _raise_final(exc: BaseException | None, decision: Decision, name: str) -> NoReturn:
-    """Out of retries: the task fails with its own exception, so that signals, logs and Flower show what happened."""
+    """Out of retries: the task fails with its own exception, for signals, logs and Flower to show."""
     final = exc if isinstance(exc, Exception) and not isinstance(exc, MemoryError) else None
     if final is None:
-        final = JobDied(repr(exc)) if exc is not None else MaxRetriesExceededError(f"{name} is out of retries")
+        final = (
+            JobDied(repr(exc)) if exc is not None else MaxRetriesExceededError(f"{name} is out of retries")
+        )
     try:
         setattr(final, _ATTRIBUTE, decision)
     except AttributeError:
@@ -179,5 +190,9 @@ def _raise_final(exc: BaseException | None, decision: Decision, name: str) -> No
 
 
 def _portable(exc: BaseException | None) -> BaseException | None:
-    """What may stand inside a Retry: Celery pickles it, and reads a SystemExit as the end of the pool process."""
-    return exc if exc is None or (isinstance(exc, Exception) and not isinstance(exc, MemoryError)) else JobDied(repr(exc))
+    """What may stand inside a Retry: Celery pickles it, and takes a SystemExit for the process's end."""
+    return (
+        exc
+        if exc is None or (isinstance(exc, Exception) and not isinstance(exc, MemoryError))
+        else JobDied(repr(exc))
+    )

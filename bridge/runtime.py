@@ -40,7 +40,7 @@ _CONSTANT_PATH = re.compile(r"(?:[A-Z]\w*)(?:::[A-Z]\w*)*", re.ASCII)
 
 
 class Runtime:
-    """All parts of one process; ``app.bridge``. ``sidecar`` and ``store`` may be replaced before the worker starts."""
+    """All parts of one process; ``app.bridge``. They may be replaced before the worker starts."""
 
     def __init__(self, app: Celery, settings: Settings) -> None:
         self.app = app
@@ -90,7 +90,9 @@ class Runtime:
         tls = None
         if any(url.startswith("https:") for url in said.sidecar_url):
             tls = ssl.create_default_context(cafile=str(said.sidecar_ca) if said.sidecar_ca else None)
-        return SidecarClient(self.fleet, self.signer, Timeouts(connect=said.sidecar_connect_timeout_seconds), tls)
+        return SidecarClient(
+            self.fleet, self.signer, Timeouts(connect=said.sidecar_connect_timeout_seconds), tls
+        )
 
     @cached_property
     def breaker(self) -> Breaker:
@@ -127,7 +129,7 @@ class Runtime:
         )
 
     def route(self, job: SidekiqJob) -> str:
-        """Name of the task that runs a job: the native one for its class, else the one behind every Ruby class."""
+        """Name of the task that runs a job: the native one for its class, else that of all Ruby jobs."""
         name = job.native_class
         return name if name is not None and self._is_native_class(name) else messages.RUBY_TASK
 
@@ -137,7 +139,9 @@ class Runtime:
 
     def _is_native_class(self, name: str) -> bool:
         # Celery's own tasks, and whatever else is registered, must not be reachable by pushing their name.
-        return isinstance(self.app.tasks.get(name), SidekiqTask) and _CONSTANT_PATH.fullmatch(name) is not None
+        return (
+            isinstance(self.app.tasks.get(name), SidekiqTask) and _CONSTANT_PATH.fullmatch(name) is not None
+        )
 
     def _settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
         if isinstance(decision, GiveBack) or unit.started_at is None:
@@ -204,5 +208,3 @@ def _redis_address(settings: Settings) -> RedisAddress:
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
-
-

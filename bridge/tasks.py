@@ -1,4 +1,6 @@
-"""The task behind every Ruby class. Native tasks go here too, or into any module that imports ``bridge.app``::
+"""The task behind every Ruby class.
+
+Native tasks go here too, or into any module that imports ``bridge.app``::
 
     @app.task(name="ReportJob")
     def report(user_id): ...
@@ -25,7 +27,7 @@ def perform(self: SidekiqTask) -> None:
         Settle: the job was not run to its end, and no attempt is spent.
     """
     delivery = self.delivery
-    assert delivery is not None, f"{RUBY_TASK} runs Sidekiq's jobs; push one with app.send_task('HardJob', args=[...])"
+    assert delivery is not None, "push a job with app.send_task('HardJob', args=[...])"
     conclude(hand_over(delivery))
 
 

@@ -1,8 +1,8 @@
 """A kombu connection that speaks our transport while its URL stays Redis'.
 
-kombu finds a transport by the URL's scheme in one table for the whole process. Changing that table would hand our transport
-to every other Celery app in it, and Flower finds its broker page by the scheme; so the class is bound here instead, to
-this application's connections alone.
+kombu finds a transport by the URL's scheme in one table for the whole process. Changing that table would hand
+our transport to every other Celery app in it, and Flower finds its broker page by the scheme; so the class is
+bound here instead, to this application's connections alone.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class Connection(kombu.Connection):
         """The transport, whatever the URL's scheme."""
         return Transport
 
-    def Pool(self, limit: int | None = None, **kwargs: object) -> Pool:
+    def Pool(self, limit: int | None = None, **kwargs: object) -> Pool:  # noqa: N802 - kombu's name
         """A pool of connections of this kind."""
         return Pool(self, limit, **kwargs)
 
 
 class Pooled(PooledConnection):
-    """A connection in a pool. kombu's pool makes its own class, which would look the transport up by scheme."""
+    """A connection in a pool. kombu's own class would look the transport up by the URL's scheme."""
 
     get_transport_cls = Connection.get_transport_cls
 

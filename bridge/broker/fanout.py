@@ -1,7 +1,7 @@
 """Broadcasts over PUBLISH and pattern subscriptions: Celery's events and remote control.
 
-Topics are those of kombu's own Redis transport, so that tools which use it (Flower from another installation, exporters of
-events) hear this worker too. Nothing is stored: no key is left in Sidekiq's Redis.
+Topics are those of kombu's own Redis transport, so that tools which use it (Flower from another installation,
+exporters of events) hear this worker too. Nothing is stored: no key is left in Sidekiq's Redis.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Fanout:
         return connection._sock if connection is not None and self._queues else None
 
     def receive(self) -> list[tuple[str, dict[str, Any]]]:
-        """What has arrived: (queue, message) pairs. A cut link is mended here and costs only what was sent meanwhile."""
+        """What has arrived: (queue, message) pairs. A cut link is mended at the cost of what was sent."""
         received: list[tuple[str, dict[str, Any]]] = []
         try:
             while self._queues and (found := self._pubsub.get_message(timeout=0)) is not None:

@@ -1,7 +1,7 @@
 """The only translator between Sidekiq's jobs and Celery's messages.
 
-A message is built from scratch: no key of a payload becomes a header, or a job could name callbacks, time limits or another
-task. The payload itself travels untouched beside it.
+A message is built from scratch: no key of a payload becomes a header, or a job could name callbacks, time
+limits or another task. The payload itself travels untouched beside it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def register() -> None:
 
 
 def from_unit(unit: UnitOfWork, channel: Any, task: str, *, native: bool, show_args: bool) -> JobMessage:
-    """The Celery message for a claimed job. ``native`` tasks get the job's arguments, others read the payload."""
+    """The Celery message for a claimed job. ``native`` tasks get its arguments, others read the payload."""
     job, delivery = unit.job, unit.delivery
     args, kwargs = native_arguments(unit) if native else ((), {})
     message = JobMessage(
@@ -143,15 +143,17 @@ def _check(value: Any, where: str) -> None:
         _check_object(value, where)
         return
     raise PushRefused(
-        f"{where} is a {type(value).__name__}: a Sidekiq job carries only what JSON holds (strings, numbers, booleans, "
-        "null, lists, objects with string keys). Convert it first, e.g. value.isoformat() or str(value)."
+        f"{where} is a {type(value).__name__}: a Sidekiq job carries only what JSON holds (strings, numbers, "
+        "booleans, null, lists, objects with string keys). Convert it first: value.isoformat(), str(value)."
     )
 
 
 def _check_object(value: dict[Any, Any], where: str) -> None:
     for key, item in value.items():
         if not isinstance(key, str):
-            raise PushRefused(f"{where} has the key {key!r}: JSON objects have string keys only. Use str(key).")
+            raise PushRefused(
+                f"{where} has the key {key!r}: JSON objects have string keys only. Use str(key)."
+            )
         _check(item, f"{where}[{key!r}]")
 
 
@@ -165,7 +167,7 @@ def _decode_body(body: Body) -> tuple[tuple[Any, ...], Mapping[str, Any], dict[s
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A message as a Sidekiq payload: for ``queue`` now, or for ``schedule`` where ``at`` (epoch seconds) is set."""
+    """A message as a Sidekiq payload: for ``queue`` now, or for ``schedule`` at ``at`` (epoch seconds)."""
 
     queue: str
     payload: bytes
@@ -188,7 +190,13 @@ def to_push(
     stamp = timestamps.stamp(now)
     fields: dict[str, Any] = {"retry": True, "queue": queue}
     fields |= headers.get(OPTIONS_HEADER) or {}
-    fields |= {"queue": queue, "class": headers["task"], "args": args, "jid": headers["id"], "created_at": stamp}
+    fields |= {
+        "queue": queue,
+        "class": headers["task"],
+        "args": args,
+        "jid": headers["id"],
+        "created_at": stamp,
+    }
     if at is None:
         fields["enqueued_at"] = stamp
     return Push(queue, ruby_json.encode(fields), at)
@@ -213,8 +221,8 @@ def refuse_foreign(task: str, kwargs: Mapping[str, Any] | None, options: Mapping
     """Raise PushRefused where a push uses what Sidekiq has no place for."""
     if kwargs:
         raise PushRefused(
-            f"{task}: keyword arguments ({', '.join(sorted(map(str, kwargs)))}) have no place in a Sidekiq job. "
-            "Send them as positional arguments, or as one object."
+            f"{task}: keyword arguments ({', '.join(sorted(map(str, kwargs)))}) have no place in a "
+            "Sidekiq job. Send them as positional arguments, or as one object."
         )
     for option, advice in _FOREIGN.items():
         if options.get(option):
@@ -226,4 +234,3 @@ def _eta(value: Any) -> float | None:
         return None
     when = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     return when.timestamp()
-

@@ -13,8 +13,9 @@ from bridge.sidekiq.fetcher import Fetcher, UnitOfWork
 class QoS(virtual.QoS):
     """Delegates to the process-wide fetcher, which outlives channels and connections.
 
-    Celery acknowledges on success, retry, revoke, expiry and failure alike, so an ack alone says nothing: what was recorded for
-    the delivery counts, and only where nothing was is a job that had started taken as done.
+    Celery acknowledges on success, retry, revoke, expiry and failure alike, so an ack alone says nothing:
+    what was recorded for the delivery counts, and only where nothing was is a job that had started taken as
+    done.
     """
 
     #: Unacknowledged jobs are in Redis, in the in-flight hash: nothing to restore from memory.
@@ -45,7 +46,7 @@ class QoS(virtual.QoS):
         self.fetcher.settle(delivery_tag, self._after_ack(delivery_tag))
 
     def reject(self, delivery_tag: int, requeue: bool = False) -> None:
-        """Settle by the recorded decision; else give back (``requeue``) or bury, since nothing is ever dropped."""
+        """Settle by the recorded decision; else give back (``requeue``) or bury: nothing is ever dropped."""
         self.fetcher.settle(delivery_tag, GiveBack() if requeue else self._buried(delivery_tag))
 
     def _after_ack(self, delivery_tag: int) -> Decision:

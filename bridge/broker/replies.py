@@ -1,4 +1,4 @@
-"""Replies to remote control commands: short-lived lists under ``bridge:reply:``, one for each asking process."""
+"""Replies to remote control: short-lived lists under ``bridge:reply:``, one for each asking process."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 
 class Waiter:
-    """One selector with a socket pair to wake it. ``wake`` may be called by any thread and in a signal handler."""
+    """One selector with a socket pair to wake it. ``wake`` is safe in any thread and in a signal handler."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -35,10 +36,9 @@ class Waiter:
         if self._woken:
             return
         self._woken = True
-        try:
+        # A full pipe, or one closed at shutdown: the wait ends all the same.
+        with contextlib.suppress(OSError):
             self._writer.send(b"\0")
-        except (BlockingIOError, OSError):
-            pass  # the pipe is full, or closed at shutdown: the wait ends all the same
 
     def wait(self, timeout_seconds: float) -> bool:
         """Wait and call what became ready. Returns whether anything did."""

@@ -39,7 +39,7 @@ class Address:
         )
 
     def peer(self, url: str) -> Address:
-        """The private address of one of its Puma workers: the port is theirs, the host stays the one that was configured."""
+        """The private address of one of its Puma workers: the port is theirs, the host the configured one."""
         other = Address.parse(url)
         return other if other.scheme == "unix" else replace(self, port=other.port)
 

@@ -1,4 +1,4 @@
-"""The sidecar's client: hands a job over and comes back with its outcome, whatever happens to the connection meanwhile."""
+"""The sidecar's client: hands a job over, and comes back with its outcome whatever the connection does."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Timeouts:
 
 
 class SidecarClient:
-    """Talks to all Puma workers of all sidecars over pooled keep-alive connections. Safe for threads and greenlets."""
+    """Talks to all Puma workers over pooled keep-alive connections. Safe for threads and greenlets."""
 
     def __init__(
         self,
@@ -85,7 +85,9 @@ class SidecarClient:
 
     def cancel(self, delivery: Delivery, reason: str, message: str) -> None:
         """End this job for good; ``reason`` is ``deadline`` or ``revoked``."""
-        self._tell_all(f"{_path(delivery)}/cancel", json.dumps({"reason": reason, "message": message}).encode())
+        self._tell_all(
+            f"{_path(delivery)}/cancel", json.dumps({"reason": reason, "message": message}).encode()
+        )
 
     # -- one job
 
@@ -124,7 +126,7 @@ class SidecarClient:
         raise self._refusal(member, reply, started=started)
 
     def _ask_again(self, member: Member, delivery: Delivery, cause: BaseException) -> JobResult:
-        """The reply was lost. The same delivery is asked for again at the same process: it is joined, never run twice."""
+        """The reply was lost: the same delivery at the same process is joined, never run twice."""
         deadline = time.monotonic() + self._timeouts.repeat
         pause = 0.05
         while time.monotonic() < deadline:
@@ -198,7 +200,8 @@ class SidecarClient:
         try:
             reply = connection.exchange(request, WAIT_MS / 1000 + GRACE_SECONDS)
         except BaseException:
-            # Also when a time limit or a shutdown ends this job's thread: a half-read connection serves nobody else.
+            # Also when a time limit or a shutdown ends this job's thread: a half-read connection serves
+            # nobody else.
             connection.close()
             raise
         if reply.keep_alive:

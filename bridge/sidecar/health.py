@@ -90,7 +90,9 @@ class HealthProbe:
         try:
             return _parse(address, reply.json())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise errors.SidecarUnavailable(f"{address} is no sidecar: its {PATH} makes no sense ({error!r})") from error
+            raise errors.SidecarUnavailable(
+                f"{address} is no sidecar: its {PATH} makes no sense ({error!r})"
+            ) from error
 
     def _get(self, address: Address) -> requests.Response:
         signed = self._signer.sign("GET", PATH, [("X-Bridge-Protocol", str(PROTOCOL))], b"")
@@ -103,7 +105,8 @@ class HealthProbe:
 def _parse(address: Address, reply: Mapping[str, Any]) -> Health:
     if reply["protocol"] != PROTOCOL:
         raise errors.SidecarRejected(
-            f"{address} speaks protocol {reply['protocol']}, this worker {PROTOCOL}: install matching releases of both"
+            f"{address} speaks protocol {reply['protocol']}, this worker {PROTOCOL}: "
+            "install matching releases of both"
         )
     return Health(
         status=reply["status"],
@@ -167,7 +170,13 @@ class _UnixAdapter(HTTPAdapter):
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
     ) -> _UnixPool:
         """The pool for the socket that the URL's host names."""
-        path = str(request.url).removeprefix("http+unix://").split("/", 1)[0].replace("%2F", "/").replace("%2f", "/")
+        path = (
+            str(request.url)
+            .removeprefix("http+unix://")
+            .split("/", 1)[0]
+            .replace("%2F", "/")
+            .replace("%2f", "/")
+        )
         return self._pools.setdefault(path, _UnixPool(path))
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:

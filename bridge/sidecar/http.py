@@ -1,7 +1,7 @@
 """One keep-alive HTTP/1.1 connection: send a request, read the reply, with a deadline and a limit.
 
-Not ``requests``: that costs about 1.4 ms of CPU for each job. The parsing is httptools'; sockets are plain ones, so gevent's
-patched sockets work as well.
+Not ``requests``: that costs about 1.4 ms of CPU for each job. The parsing is httptools'; sockets are plain
+ones, so gevent's patched sockets work as well.
 """
 
 from __future__ import annotations

@@ -22,6 +22,10 @@ class Status(Enum):
     SHUTDOWN = "shutdown"
 
 
+#: What Sidekiq's own defaults say.
+_DEFAULT_LIMITS = DeadLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class Next:
     """What Ruby decided for a failed job; ``delay_seconds`` and ``custom_delay`` for a retry only."""
@@ -30,7 +34,7 @@ class Next:
     fields: Mapping[str, Any]
     delay_seconds: float = 0.0
     custom_delay: bool = False
-    dead_limits: DeadLimits = DeadLimits()
+    dead_limits: DeadLimits = _DEFAULT_LIMITS
 
     def decision(self, job: SidekiqJob, now: float, default_delay_seconds: float | None = None) -> Decision:
         """The decision, with the fields spliced into the job's own bytes.

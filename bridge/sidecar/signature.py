@@ -15,8 +15,10 @@ class Signer:
     def __init__(self, secret: bytes | None) -> None:
         self._secret = secret
 
-    def sign(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> list[tuple[str, str]]:
-        """The ``X-Bridge-*`` headers with timestamp, nonce and signature added. ``headers`` are X-Bridge headers only."""
+    def sign(
+        self, method: str, path: str, headers: list[tuple[str, str]], body: bytes
+    ) -> list[tuple[str, str]]:
+        """``headers`` (X-Bridge headers only) with timestamp, nonce and signature added."""
         if self._secret is None:
             return headers
         signed = [

@@ -30,7 +30,9 @@ class RedisAddress:
     timeout_seconds: float = 5.0
 
     def __repr__(self) -> str:
-        where = f"{self.master} behind {list(self.sentinels)}" if self.sentinels else f"{self.host}:{self.port}"
+        where = (
+            f"{self.master} behind {list(self.sentinels)}" if self.sentinels else f"{self.host}:{self.port}"
+        )
         return f"<Redis {where}/{self.database}>"
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a job after a run: the vocabulary between the pool side, which decides, and the store, which settles."""
+"""What becomes of a job after a run: the words between the pool side, which decides, and the store."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Discard:
 
 @dataclass(frozen=True, slots=True)
 class Interrupt:
-    """An iterable job stopped at a checkpoint: pushed again behind its queue. Counts as processed and failed."""
+    """An iterable job stopped at a checkpoint: pushed behind its queue. Counts as processed and failed."""
 
     payload: bytes
 

@@ -1,6 +1,7 @@
 """Which Sidekiq this worker works beside: the units, rules and limits that differ between 6, 7 and 8.
 
-Known from the sidecar's ``/health``, else from other processes' rows, else assumed: float seconds, which every version reads.
+Known from the sidecar's ``/health``, else from other processes' rows, else assumed: float seconds, which
+every version reads.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from bridge.sidekiq.retry import DEFAULT_MAX_RETRIES, Family, RetryRules
 
 #: Reported on the Busy page while no version is known.
 UNKNOWN_VERSION = ""
+_DEFAULT_LIMITS = DeadLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,9 @@ class Dialect:
         self.version = self.overrides.version or UNKNOWN_VERSION
         self.rules = self._rules(DEFAULT_MAX_RETRIES, DeadLimits())
 
-    def learn(self, version: str, max_retries: int = DEFAULT_MAX_RETRIES, limits: DeadLimits = DeadLimits()) -> None:
+    def learn(
+        self, version: str, max_retries: int = DEFAULT_MAX_RETRIES, limits: DeadLimits = _DEFAULT_LIMITS
+    ) -> None:
         """A Sidekiq of this version works on this Redis."""
         self.version = self.overrides.version or version
         self.rules = self._rules(max_retries, limits)

@@ -1,4 +1,4 @@
-"""The fetcher: takes jobs for free slots, remembers what this process holds, and settles what has been decided.
+"""The fetcher: takes jobs for free slots, remembers what this process holds, settles what is decided.
 
 It lives as long as the process: connections, channels and consumers of Celery come and go above it.
 """
@@ -62,7 +62,7 @@ class Gate(Protocol):
         """Whether any job may be taken."""
 
     def admits(self, job: SidekiqJob) -> bool:
-        """Whether this job may be taken although not everything may (a native job while the sidecar is away)."""
+        """Whether this job may be taken though not all may (a native one while the sidecar is away)."""
 
     def limit(self) -> int | None:
         """At most so many jobs at once (a sidecar that has just come back), or None."""
@@ -81,8 +81,8 @@ class Fetched:
 class Fetcher:
     """Claims and settles for one worker process.
 
-    ``turn`` is called by the consumer's thread; ``settle`` by any thread. ``on_settled`` is told of each settlement that took
-    effect, ``wake`` is called when there is something to do for the consumer's thread.
+    ``turn`` is called by the consumer's thread; ``settle`` by any thread. ``on_settled`` is told of each
+    settlement that took effect, ``wake`` is called when there is something to do for the consumer's thread.
     """
 
     store: Store
@@ -168,7 +168,7 @@ class Fetcher:
             unit.decision = decision
 
     def settle(self, token: int, otherwise: Decision) -> None:
-        """Let go of a delivery: by its recorded decision, or ``otherwise`` where nothing was recorded. Frees its slot."""
+        """Let go of a delivery: by its recorded decision, or else ``otherwise``. Frees its slot."""
         unit = self.held.pop(token, None)
         if unit is None:
             return
@@ -199,7 +199,7 @@ class Fetcher:
         self.wake()
 
     def reconnect(self) -> None:
-        """The connection was cut: what Redis holds for this worker must be compared with what it remembers."""
+        """The connection was cut: what Redis holds for this worker is compared with what it remembers."""
         self._adopt = True
 
     # -- one round trip
@@ -232,7 +232,9 @@ class Fetcher:
                 continue
             if outcome is Settled.FENCED:
                 self.fenced += 1
-                logger.warning("FENCED: jid=%s was no longer held by this worker; nothing written", unit.job.jid)
+                logger.warning(
+                    "FENCED: jid=%s was no longer held by this worker; nothing written", unit.job.jid
+                )
             self.on_settled(unit, decision, outcome)
 
     def _request(self) -> ClaimRequest | None:
@@ -288,7 +290,9 @@ class Fetcher:
             self._next_token += 1
             claim = self.store.claim_exact(self.lease.identity, self._next_token - 1, name, payload)
             self._note_lease(claim.lease)
-            units += [u for job in claim.jobs if (u := self._admit(self.lease.identity, job, claim.claimed_at_ms))]
+            units += [
+                u for job in claim.jobs if (u := self._admit(self.lease.identity, job, claim.claimed_at_ms))
+            ]
         return Fetched(tuple(units), drained=not units)
 
     def _is_admitted(self, payload: bytes) -> bool:

@@ -1,7 +1,8 @@
 """The heartbeat: keeps this process and its running jobs on Sidekiq's Busy page, and takes its signals.
 
-Follows ``launcher.rb``. Two rhythms: every half second the rows of jobs that have run for half a second or more are brought up to
-date (one write for all of them, none when nothing changed), every five seconds the process itself is.
+Follows ``launcher.rb``. Two rhythms: every half second the rows of jobs that have run for half a second or
+more are brought up to date (one write for all of them, none when nothing changed), every five seconds the
+process itself is.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TTL_SECONDS = 60
 
 @dataclass
 class Heartbeat:
-    """Writes what the Busy and Metrics pages show of this process. ``on_signal`` is told TSTP, TERM or TTIN."""
+    """Writes what the Busy and Metrics pages show of this process. ``on_signal`` gets TSTP, TERM or TTIN."""
 
     client: redis.Redis
     fetcher: Fetcher
@@ -112,11 +113,14 @@ class Heartbeat:
         return signal.decode() if signal else None
 
     def _update_rows(self, now: float) -> None:
-        shown = {u.delivery.token: u for u in self.fetcher.running if now - (u.started_at or now) >= TICK_SECONDS}
+        shown = {
+            u.delivery.token: u for u in self.fetcher.running if now - (u.started_at or now) >= TICK_SECONDS
+        }
         new, stale = shown.keys() - self.rows, self.rows - shown.keys()
         if new or stale:
             self._write_rows([shown[token] for token in new], stale)
-        # Only now: a settlement between reading and writing leaves a stale row, which the next tick must still see.
+        # Only now: a settlement between reading and writing leaves a stale row, which the next tick must
+        # still see.
         self.rows = set(shown)
 
     def _write_rows(self, new: list[UnitOfWork], stale: set[int]) -> None:

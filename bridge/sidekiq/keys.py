@@ -1,7 +1,7 @@
 """Every Redis key, in one place.
 
-Sidekiq's own keys follow the gem (6.4 to 8.1); keys of the bridge start with ``bridge:`` and match neither ``queue:*``
-(Sidekiq Pro scans such lists) nor anything that Sidekiq's Web UI lists.
+Sidekiq's own keys follow the gem (6.4 to 8.1); keys of the bridge start with ``bridge:`` and match neither
+``queue:*`` (Sidekiq Pro scans such lists) nor anything that Sidekiq's Web UI lists.
 """
 
 from datetime import datetime

@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 class Lease:
     """A lease on ``identity``.
 
-    A worker that is declared dead loses its identity for ever: it goes on under a new one, and what it still runs under the
-    old one is fenced.
+    A worker that is declared dead loses its identity for ever: it goes on under a new one, and what it still
+    runs under the old one is fenced.
     """
 
     store: Store
@@ -63,7 +63,7 @@ class Lease:
             return
         with self._lock:
             logger.warning(
-                "FENCED: the lease of %s is gone (frozen too long, or Redis lost it); going on under a new identity",
+                "FENCED: the lease of %s is gone (frozen too long, or Redis lost it); going on as a new one",
                 self.identity,
             )
             self.identity = self.new_identity()
@@ -73,8 +73,8 @@ class Lease:
     def settled_in(self) -> bool:
         """Whether the lease was held without a gap for one full term.
 
-        Only then may this worker declare others dead: after an outage of Redis every lease has run out, and the first
-        worker back would otherwise take the jobs of all that live.
+        Only then may this worker declare others dead: after an outage of Redis every lease has run out, and
+        the first worker back would otherwise take the jobs of all that live.
         """
         held_since = self._held_since
         return held_since is not None and self.clock() - held_since >= self.length_seconds

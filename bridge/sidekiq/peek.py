@@ -1,7 +1,8 @@
 """The self-peek: wakes when a queue gets a job, without taking it.
 
-``BLMOVE queue:x queue:x RIGHT RIGHT t`` pops the tail and puts it back in one command, so the list is as it was, Ruby's BRPOP
-beside it still gets the job, and a worker that vanishes while it waits takes nothing with it.
+``BLMOVE queue:x queue:x RIGHT RIGHT t`` pops the tail and puts it back in one command, so the list is as it
+was, Ruby's BRPOP beside it still gets the job, and a worker that vanishes while it waits takes nothing with
+it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from bridge.sidekiq import keys
 
 
 class Peek:
-    """Watches one queue on a connection of its own. Every method raises redis.RedisError or OSError when the link is cut."""
+    """Watches one queue on a connection of its own. Raises redis.RedisError or OSError when that is cut."""
 
     def __init__(self, client: redis.Redis, queue: str, timeout_seconds: float = 20.0) -> None:
         self.queue = queue

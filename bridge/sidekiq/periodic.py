@@ -17,7 +17,9 @@ class Periodic:
     An outage of Redis is reported once when it begins and once when it ends, and never ends the thread.
     """
 
-    def __init__(self, name: str, work: Callable[[], float], *, pause_after_error_seconds: float = 1.0) -> None:
+    def __init__(
+        self, name: str, work: Callable[[], float], *, pause_after_error_seconds: float = 1.0
+    ) -> None:
         self.name = name
         self._work = work
         self._pause = pause_after_error_seconds
@@ -54,7 +56,8 @@ class Periodic:
         except errors.StoreUnavailable as error:
             return self._note_outage(error)
         except Exception:
-            # A fault in one round (a payload nobody foresaw) must not end the heartbeat or the scheduler for good.
+            # A fault in one round (a payload nobody foresaw) must not end the heartbeat or the scheduler for
+            # good.
             logger.exception("%s: this round failed, the next one comes in %.1f s", self.name, self._pause)
             return self._pause
         if self._down:
@@ -65,5 +68,7 @@ class Periodic:
     def _note_outage(self, error: errors.StoreUnavailable) -> float:
         if not self._down:
             self._down = True
-            logger.warning("%s: Redis cannot answer (%s); trying again every %.1f s", self.name, error, self._pause)
+            logger.warning(
+                "%s: Redis cannot answer (%s); trying again every %.1f s", self.name, error, self._pause
+            )
         return self._pause

@@ -11,7 +11,7 @@ ERROR_CLASS = "Bridge::PoisonPill"
 
 
 def payload(job: SidekiqJob) -> bytes:
-    """The job as it is buried, with the reason in its error fields; empty when ``dead: false`` forbids to bury it."""
+    """The job as it is buried, with the reason in its error fields; empty when ``dead: false`` forbids it."""
     if job.fields.get("dead") is False:
         return b""
     reason = (

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 class QueueOrder:
     """The queues that are consumed now, in the order given, and their weights (0: none given).
 
-    Without any weight the order is strict. With one, each slot draws its own order, a weight of 3 being three tickets
-    (``fetch.rb``: the expanded list is shuffled and de-duplicated for every job).
+    Without any weight the order is strict. With one, each slot draws its own order, a weight of 3 being three
+    tickets (``fetch.rb``: the expanded list is shuffled and de-duplicated for every job).
     """
 
     _weights: dict[str, int] = field(default_factory=dict)

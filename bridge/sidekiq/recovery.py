@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Recovery:
-    """Looks for leases that have run out, and takes their holders' jobs out of their hands, each exactly once."""
+    """Looks for leases that have run out, and gives their holders' jobs back, each exactly once."""
 
     store: RedisStore
     lease: Lease

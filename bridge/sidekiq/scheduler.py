@@ -1,7 +1,8 @@
 """The scheduler: moves due entries of ``retry`` and ``schedule`` to their queues.
 
-Follows ``scheduled.rb``: ``retry`` before ``schedule``; ``enqueued_at`` is now; a missing ``retry`` becomes true, a missing
-``queue`` becomes "default". Unlike there, an entry leaves its set in the same step in which it enters its queue.
+Follows ``scheduled.rb``: ``retry`` before ``schedule``; ``enqueued_at`` is now; a missing ``retry`` becomes
+true, a missing ``queue`` becomes "default". Unlike there, an entry leaves its set in the same step in which
+it enters its queue.
 """
 
 from __future__ import annotations

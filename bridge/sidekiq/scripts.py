@@ -1,4 +1,4 @@
-"""Runs the Lua files beside this module: many calls in one round trip, reloaded when Redis has forgotten them."""
+"""Runs the Lua files beside this module: many calls in one round trip, reloaded where Redis forgot them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def load(name: str) -> Script:
 def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
     """Run the calls in order, in one round trip.
 
-    Returns one result for each call: what the script returned, or the :class:`redis.ResponseError` it ended with.
+    Returns one result for each call: what the script returned, or the :class:`redis.ResponseError` it ended
+    with.
 
     Raises:
         redis.RedisError: the connection failed; any of the calls may or may not have been carried out.

@@ -18,7 +18,7 @@ RECOVERY_LIMIT = 3
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What shall become of one delivery; ``payload`` is the job's exact bytes, ``jid`` its id for the recovery counter."""
+    """What shall become of one delivery; ``payload`` is the job's exact bytes, ``jid`` names its counter."""
 
     identity: str
     token: int
@@ -50,7 +50,9 @@ class SettlementBatch:
                 self._finished.setdefault(settlement.identity, []).append(i)
         now = time.time()
         day = time.strftime("%Y-%m-%d", time.gmtime(now))
-        self.calls = [self._finish_call(identity, members, day) for identity, members in self._finished.items()]
+        self.calls = [
+            self._finish_call(identity, members, day) for identity, members in self._finished.items()
+        ]
         self.calls += [_single_call(settlements[i], now, day) for i in self._single]
 
     def outcomes(self, results: Sequence[Any]) -> list[Settled]:

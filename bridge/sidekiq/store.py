@@ -18,7 +18,17 @@ from bridge.sidekiq.settlement import Settled, Settlement, SettlementBatch, reco
 #: Format version of an in-flight entry: ``<version>\n<queue>\n<payload>``.
 ENTRY_VERSION = b"1"
 #: What Redis says while it cannot serve: not a fault of the request, so the request is repeated later.
-OUTAGE_PREFIXES = ("LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "OOM", "CLUSTERDOWN", "BUSY", "UNBLOCKED")
+OUTAGE_PREFIXES = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "MISCONF",
+    "OOM",
+    "CLUSTERDOWN",
+    "BUSY",
+    "UNBLOCKED",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Entries whose time has come: (member, name of the set). ``next_in_seconds`` is None when nothing else waits."""
+    """Entries whose time has come. ``next_in_seconds`` is None when nothing else waits."""
 
     now: float
     retry: tuple[bytes, ...]
@@ -147,7 +157,10 @@ class RedisStore:
         """All a worker holds, oldest first."""
         with outages():
             entries = self.client.hgetall(keys.inflight(identity))
-        return [entry(int(token), value) for token, value in sorted(entries.items(), key=lambda item: int(item[0]))]
+        return [
+            entry(int(token), value)
+            for token, value in sorted(entries.items(), key=lambda item: int(item[0]))
+        ]
 
     def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
         """Take (``register``) or renew a lease of ``length_ms``."""
@@ -174,7 +187,7 @@ class RedisStore:
         return int(self._one(call))
 
     def due(self, limit: int) -> Due:
-        """Entries of ``retry`` and ``schedule`` whose time has come by Redis' clock, at most ``limit`` of each."""
+        """What is due in ``retry`` and ``schedule`` by Redis' clock, at most ``limit`` entries of each."""
         now, later, retry, schedule = self._one(
             scripts.Call(scripts.load("due"), (keys.RETRY, keys.SCHEDULE), (limit,))
         )
@@ -182,7 +195,7 @@ class RedisStore:
         return Due(float(now), tuple(retry), tuple(schedule), wait)
 
     def promote(self, source: str, entries: Sequence[tuple[bytes, str, bytes]]) -> int:
-        """Move (member, queue, payload) entries from a sorted set to their queues. Returns how many were still there."""
+        """Move (member, queue, payload) entries from a sorted set to queues. Returns how many were there."""
         script = scripts.load("promote")
         calls = [
             scripts.Call(script, (source, keys.queue(queue), keys.QUEUES), (member, payload))
@@ -212,7 +225,7 @@ class RedisStore:
             self.client.zadd(keys.SCHEDULE, {payload: at})
 
     def clear(self, queue: str) -> int:
-        """Remove a queue and all its jobs, as the Web UI's "Clear queue" does. Returns how many there were."""
+        """Remove a queue and all its jobs, as the Web UI's "Clear queue" does. Returns their number."""
         with outages():
             pipeline = self.client.pipeline(transaction=True)
             pipeline.llen(keys.queue(queue))
