@@ -45,13 +45,14 @@ RSpec.describe SidekiqBridge::Sidecar::Authenticator do
     expect { check(message(signed, path: "/jobs/execute?a=2")) }.to refusal("signature", 401)
     expect { check(message(signed.merge("X-Bridge-Queue" => "other"))) }.to refusal("signature", 401)
     expect { check(message(signed.merge("X-Bridge-Recovered" => "1"))) }.to refusal("signature", 401)
-    expect { check(message(signed.merge("X-Bridge-Signature" => "v1="))) }.to refusal("signature", 401)
+    expect { check(message(signed.merge("X-Bridge-Signature" => "v1=#{"0" * 64}"))) }.to refusal("signature", 401)
   end
 
   it "refuses what is not signed at all" do
     expect { check(message(Requests.headers)) }.to refusal("unsigned", 401)
     expect { check(message(signed.reject { |name, _| name == "X-Bridge-Nonce" })) }.to refusal("unsigned", 401)
     expect { check(message(signed.merge("X-Bridge-Nonce" => "short"))) }.to refusal("unsigned", 401)
+    expect { check(message(signed.merge("X-Bridge-Signature" => "v1="))) }.to refusal("unsigned", 401)
   end
 
   it "refuses timestamps that are more than a minute off, either way" do

@@ -10,6 +10,7 @@ module SidekiqBridge
     class Authenticator
       WINDOW_SECONDS = 60
       NONCE = /\A[0-9a-f]{32}\z/
+      SIGNATURE = /\Av1=[0-9a-f]{64}\z/
       TIMESTAMP = /\A\d{1,12}\z/
 
       def initialize(secrets, now: -> { Process.clock_gettime(Process::CLOCK_REALTIME, :second) })
@@ -21,7 +22,7 @@ module SidekiqBridge
       # Cheap, and before the body is read.
       def check_presence(message)
         return if @secrets.empty?
-        signed = message.signature && NONCE.match?(message.nonce.to_s) && TIMESTAMP.match?(message.timestamp.to_s)
+        signed = SIGNATURE.match?(message.signature.to_s) && NONCE.match?(message.nonce.to_s) && TIMESTAMP.match?(message.timestamp.to_s)
         raise Refusals.unsigned unless signed
       end
 
@@ -35,9 +36,12 @@ module SidekiqBridge
 
       def check_signature(message)
         text = message.signed_text
-        valid = @secrets.map { |secret| OpenSSL.secure_compare("v1=#{OpenSSL::HMAC.hexdigest("SHA256", secret, text)}", message.signature) }
+        valid = @secrets.map { |secret| matches?(message.signature, OpenSSL::HMAC.hexdigest("SHA256", secret, text)) }
         raise Refusals.signature unless valid.any?
       end
+
+      # In constant time; the lengths are equal, #check_presence has seen to that.
+      def matches?(signature, digest) = OpenSSL.fixed_length_secure_compare(signature, "v1=#{digest}")
 
       def check_freshness(timestamp, nonce)
         now = @now.call

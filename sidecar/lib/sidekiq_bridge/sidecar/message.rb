@@ -10,6 +10,9 @@ module SidekiqBridge
       TRACE_HEADERS = {"traceparent" => "HTTP_TRACEPARENT", "tracestate" => "HTTP_TRACESTATE", "baggage" => "HTTP_BAGGAGE"}.freeze
       SIGNED_PREFIX = "HTTP_X_BRIDGE_"
       SIGNATURE = "HTTP_X_BRIDGE_SIGNATURE"
+      # Made once: turning Rack's names back into headers would cost more than the HMAC itself.
+      SIGNED_NAMES = %w[attempt boot claimed-at correlation-id delivery nonce protocol queue recovered timestamp wait-ms]
+        .to_h { |name| ["#{SIGNED_PREFIX}#{name.upcase.tr("-", "_")}", "x-bridge-#{name}"] }.freeze
       MAX_WAIT_MS = 30_000
       CHUNK_BYTES = 64 * 1024
 
@@ -65,8 +68,7 @@ module SidekiqBridge
       end
 
       def signed_text
-        headers = @env.filter_map { |key, value| signed_line(key, value) if key.start_with?(SIGNED_PREFIX) && key != SIGNATURE }
-        ["bridge-v1", @env["REQUEST_METHOD"], target, *headers.sort, body_digest].join("\n")
+        ["bridge-v1", @env["REQUEST_METHOD"], target, *signed_lines, body_digest].join("\n")
       end
 
       private
@@ -74,7 +76,14 @@ module SidekiqBridge
       # Headers are bytes; what goes into logs and JSON must be valid text.
       def text(key) = @env[key]&.dup&.force_encoding(Encoding::UTF_8)&.scrub
 
-      def signed_line(key, value) = "#{key.delete_prefix("HTTP_").downcase.tr("_", "-")}:#{value}"
+      # By name, not by line: a colon sorts after a hyphen.
+      def signed_lines
+        headers = {}
+        @env.each { |key, value| headers[signed_name(key)] = value if key.start_with?(SIGNED_PREFIX) && key != SIGNATURE }
+        headers.keys.sort.map { |name| "#{name}:#{headers[name]}" }
+      end
+
+      def signed_name(key) = SIGNED_NAMES[key] || key.delete_prefix("HTTP_").downcase.tr("_", "-")
 
       # As sent, where the server tells.
       def target
