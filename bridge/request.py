@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from billiard.einfo import ExceptionWithTraceback
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]
 from billiard.exceptions import WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded
 from celery.worker.request import Request
@@ -20,6 +20,8 @@ from bridge.sidekiq.job import SidekiqJob
 
 class SidekiqRequest(Request):
     """Celery's request, for a claimed job. Only documented methods are overridden; each calls its base."""
+
+    app: Any
 
     @property
     def fetcher(self) -> Fetcher:
@@ -36,7 +38,7 @@ class SidekiqRequest(Request):
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """A pool slot has begun to run the job."""
         self.fetcher.started(self.delivery.token, time.time())
-        super().on_accepted(pid, time_accepted)
+        super().on_accepted(pid, time_accepted)  # type: ignore[arg-type]
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """The run ended with an exception: a retry, a failure, another decision, or a lost process."""

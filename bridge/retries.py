@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, WorkerShutdown, WorkerTerminate
@@ -38,7 +38,7 @@ class RetryAt(Retry):
         when: Any = None,
         decision: Decision | None = None,
     ) -> None:
-        super().__init__(message, exc, when)
+        super().__init__(message, exc, when)  # type: ignore[arg-type]
         self.sidekiq_decision = decision
 
     def __reduce__(self) -> Any:
@@ -85,7 +85,7 @@ def decision_of(error: BaseException | None) -> Decision | None:
     return getattr(error, _ATTRIBUTE, None)
 
 
-class SidekiqTask(Task):
+class SidekiqTask(Task[Any, Any]):
     """Base of every task of the application: retried, buried and pushed by Sidekiq's rules.
 
     ``sidekiq_options`` are what ``sidekiq_options`` are in Ruby: ``retry``, ``queue``, ``dead``,
@@ -97,8 +97,13 @@ class SidekiqTask(Task):
     Request = "bridge.request:SidekiqRequest"
     acks_late = True
     ignore_result = True
-    max_retries = None
+    max_retries: int | None = None
     sidekiq_options: Mapping[str, Any] = {}
+
+    #: Celery's own, unset: Sidekiq's curve.
+    retry_backoff: bool | float
+    retry_backoff_max: int
+    retry_jitter: bool
 
     #: Everything, because a ``sys.exit()`` in a task must not cost its slot; but not what ends the worker or
     #: the message.
@@ -136,7 +141,8 @@ class SidekiqTask(Task):
         """
         delivery = self.delivery
         if delivery is None or self.request.called_directly or self.request.is_eager:
-            return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+            given = cast(Exception | None, exc)
+            return super().retry(args, kwargs, given, throw, eta, countdown, max_retries, **options)
         delay = (eta.timestamp() - time.time()) if eta is not None else countdown
         decision = self._decide(delivery, exc, delay)
         if not isinstance(decision, decisions.Retry):
@@ -157,7 +163,7 @@ class SidekiqTask(Task):
 
 
 def decide_native(
-    task: Task, job: SidekiqJob, queue: str, failure: rules.Failure, delay: float | None = None
+    task: Task[Any, Any], job: SidekiqJob, queue: str, failure: rules.Failure, delay: float | None = None
 ) -> Decision:
     """What becomes of a native job that failed, by Sidekiq's rules. ``delay`` (s) replaces the curve."""
     class_retry = task.push_options().get("retry", True) if isinstance(task, SidekiqTask) else True
@@ -165,7 +171,7 @@ def decide_native(
         job,
         failure,
         queue=queue,
-        rules=task.app.bridge.dialect.rules,
+        rules=cast(Any, task.app).bridge.dialect.rules,
         now=time.time(),
         rng=_RNG,
         class_retry=class_retry,

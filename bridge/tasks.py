@@ -18,7 +18,7 @@ from bridge.sidekiq.fetcher import Delivery
 from bridge.sidekiq.job import SidekiqJob
 
 
-@app.task(name=RUBY_TASK, bind=True)
+@app.task(name=RUBY_TASK, bind=True)  # type: ignore[arg-type]
 def perform(self: SidekiqTask) -> None:
     """Run the job in Rails, through the sidecar.
 

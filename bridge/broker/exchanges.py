@@ -10,6 +10,8 @@ from kombu.transport.virtual import exchange as virtual
 class BroadcastExchange(virtual.FanoutExchange):
     """Fan-out and topic exchanges (remote control, events): published, never stored."""
 
+    channel: Any
+
     def deliver(self, message: dict[str, Any], exchange: str, routing_key: str, **kwargs: Any) -> None:
         """Publish to whoever listens at this moment."""
         self.channel._put_fanout(exchange, message, routing_key, **kwargs)

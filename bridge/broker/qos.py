@@ -21,6 +21,8 @@ class QoS(virtual.QoS):
     #: Unacknowledged jobs are in Redis, in the in-flight hash: nothing to restore from memory.
     restore_at_shutdown = False
 
+    channel: Any
+
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
 

@@ -40,7 +40,7 @@ class ReplyBox:
 
     def __init__(self, client: redis.Redis, queue: str) -> None:
         self.queue = queue
-        self._connection = client.connection_pool.make_connection()
+        self._connection: Any = client.connection_pool.make_connection()
         self._connection.connect()
         self._arm()
 

@@ -32,6 +32,9 @@ class Sidecar(Protocol):
     def execute(self, delivery: Delivery) -> JobResult:
         """Run a job and return its outcome."""
 
+    def interrupt(self, delivery: Delivery) -> None:
+        """Ask for this job to stop at its next checkpoint."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -38,7 +39,7 @@ class RedisAddress:
 
 def connect(address: RedisAddress) -> redis.Redis:
     """A client with a pool of its own; connections are made at first use."""
-    options = {
+    options: dict[str, Any] = {
         "db": address.database,
         "username": address.username,
         "password": address.password,
@@ -57,7 +58,7 @@ def connect(address: RedisAddress) -> redis.Redis:
     return redis.Redis(address.host, address.port, **options, **_tls(address))
 
 
-def _tls(address: RedisAddress) -> dict[str, object]:
+def _tls(address: RedisAddress) -> dict[str, Any]:
     if not address.tls:
         return {}
     return {

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import redis
 
@@ -88,7 +89,8 @@ class Heartbeat:
     def _write_beat(self, info: ProcessInfo, now: float, extra: list[tuple[str | int, ...]]) -> str | None:
         identity = info.identity
         running = self.fetcher.running
-        fields = process.beat_fields(
+        fields: dict[Any, Any] = {"info": info.info_json()}
+        fields |= process.beat_fields(
             busy=len(running),
             quiet=self.fetcher.quiet,
             rss_kb=process.rss_kb(),
@@ -101,7 +103,7 @@ class Heartbeat:
             pipeline = self.client.pipeline(transaction=True)
             pipeline.rpop(keys.signals(identity))
             pipeline.sadd(keys.PROCESSES, identity)
-            pipeline.hset(identity, mapping={"info": info.info_json(), **fields})
+            pipeline.hset(identity, mapping=fields)
             pipeline.expire(identity, TTL_SECONDS)
             if self.rows:
                 pipeline.expire(keys.work(identity), TTL_SECONDS)

@@ -20,7 +20,7 @@ class Peek:
 
     def __init__(self, client: redis.Redis, queue: str, timeout_seconds: float = 20.0) -> None:
         self.queue = queue
-        self._connection = client.connection_pool.make_connection()
+        self._connection: Any = client.connection_pool.make_connection()
         self._timeout = timeout_seconds
         self._armed_at: float | None = None
 

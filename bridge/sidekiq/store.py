@@ -111,6 +111,9 @@ class Store(Protocol):
     def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
         """Take (``register``) or renew a lease."""
 
+    def leave(self, identity: str) -> int:
+        """End a lease. Returns how many jobs its holder still had."""
+
 
 class RedisStore:
     """The store on a Redis (or Valkey) server of at least 6.2."""
@@ -156,7 +159,7 @@ class RedisStore:
     def inflight(self, identity: str) -> list[Claimed]:
         """All a worker holds, oldest first."""
         with outages():
-            entries = self.client.hgetall(keys.inflight(identity))
+            entries: Any = self.client.hgetall(keys.inflight(identity))
         return [
             entry(int(token), value)
             for token, value in sorted(entries.items(), key=lambda item: int(item[0]))
