@@ -1,0 +1,69 @@
+"""Where every job is, and whose key each key is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+import redis
+
+#: Keys that open-source Sidekiq owns (wire format, 1.1), and ours.
+KNOWN_KEYS = re.compile(
+    rb"""^(queues|queue:[\w:.\-]+|schedule|retry|dead|processes|process_cleanup|
+    stat:(processed|failed)(:\d{4}-\d\d-\d\d)?|
+    [^:]+:\d+:[0-9a-f]{12}(:work|:workers|-signals)?|
+    j\|.*|h\|.*|.+-\d\d-\d\d:\d+|it-[0-9a-f]+|\d{8}-marks|deploylock-.*|bridge:.+)$""",
+    re.VERBOSE,
+)
+
+
+def places(client: redis.Redis) -> Counter[str]:
+    """``jid in place`` for every job in Redis; a job in two places is an error whatever the test."""
+    found: Counter[str] = Counter()
+    for place, payload in _payloads(client):
+        found[f"{_jid(payload)} in {place}"] += 1
+    return found
+
+
+def assert_each_in_one_place(client: redis.Redis) -> dict[str, str]:
+    """jid to place; fails when a job is in two, or twice in one."""
+    found: dict[str, str] = {}
+    for place, payload in _payloads(client):
+        jid = _jid(payload)
+        assert jid not in found, f"job {jid} is in {found[jid]} and in {place}"
+        found[jid] = place
+    return found
+
+
+def assert_keys_clean(client: redis.Redis) -> None:
+    """Only Sidekiq's keys and ``bridge:*``."""
+    foreign = [key for key in client.scan_iter(count=1000) if not KNOWN_KEYS.match(key)]
+    assert not foreign, f"keys that are neither Sidekiq's nor ours: {foreign}"
+
+
+def inflight(client: redis.Redis) -> dict[bytes, dict[bytes, bytes]]:
+    """What the workers hold: key to (token to entry)."""
+    found: dict[bytes, Any] = {
+        key: client.hgetall(key) for key in client.scan_iter("bridge:inflight:*", count=1000)
+    }
+    return {key: entries for key, entries in found.items() if entries}
+
+
+def _payloads(client: redis.Redis) -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    for key in client.scan_iter("queue:*", count=1000):
+        found += [(key.decode(), payload) for payload in client.lrange(key, 0, -1)]
+    for name in ("schedule", "retry", "dead"):
+        found += [(name, payload) for payload in client.zrange(name, 0, -1)]
+    for key, entries in inflight(client).items():
+        found += [(key.decode(), entry.split(b"\n", 2)[2]) for entry in entries.values()]
+    return found
+
+
+def _jid(payload: bytes) -> str:
+    try:
+        return str(json.loads(payload)["jid"])
+    except (ValueError, TypeError, KeyError):
+        return repr(payload[:60])

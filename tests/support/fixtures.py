@@ -1,0 +1,85 @@
+"""Fixtures for every suite; tests/conftest.py loads them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.support.processes import RUNNING
+from tests.support.redis_server import RedisServer
+from tests.support.ruby_root import RubyRoot
+from tests.support.stage import Stage
+
+LOG_CHARACTERS = 6000
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: Any, call: Any) -> Iterator[None]:
+    """Show what the processes wrote during a test that failed."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.when == "teardown":
+        return
+    for process in list(RUNNING):
+        text = process.unseen_log()[-LOG_CHARACTERS:]
+        if report.failed and text:
+            report.sections.append((f"log of {process.name} (pid {process.pid})", text))
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Redis for the whole session."""
+    with tempfile.TemporaryDirectory(prefix="sb-redis-") as directory:
+        server = RedisServer(Path(directory))
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def empty_redis(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of the session's Redis, database 15 emptied: the shared stages live in others."""
+    with redis_server.client(15) as client:
+        client.flushdb()
+        yield client
+
+
+@pytest.fixture(scope="session")
+def ruby_root() -> RubyRoot:
+    """The Ruby under test."""
+    return RubyRoot.from_environment()
+
+
+@pytest.fixture(scope="session")
+def shared_stage(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
+    """A worker and its sidecar for all tests that leave them alive: starting a pair costs seconds."""
+    stage = Stage(redis_server, ruby_root)
+    try:
+        stage.start_sidecar()
+        stage.start_worker()
+        yield stage
+    finally:
+        stage.stop()
+
+
+@pytest.fixture
+def stage(shared_stage: Stage) -> Stage:
+    """The shared worker and sidecar, with nothing left from the test before."""
+    shared_stage.reset()
+    return shared_stage
+
+
+@pytest.fixture
+def bare_stage(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
+    """Redis (database 1, empty) and the gem; the test starts sidecar and worker as it needs them."""
+    with redis_server.client(1) as client:
+        client.flushdb()
+    made = Stage(redis_server, ruby_root, database=1)
+    try:
+        yield made
+    finally:
+        made.stop()

@@ -1,0 +1,55 @@
+"""A user's module: imports the application and adds tasks that run in Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from bridge import app
+from bridge.retries import SidekiqTask
+
+
+def note(task: SidekiqTask, event: str, *args: Any) -> None:
+    """One line in the ledger that the Ruby jobs write to as well."""
+    line = {
+        "event": event,
+        "jid": task.request.id,
+        "class": task.name,
+        "args": args,
+        "at": time.time(),
+        "pid": os.getpid(),
+    }
+    handle = os.open(os.environ["TEST_LEDGER_HOST"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, json.dumps(line).encode() + b"\n")
+    finally:
+        os.close(handle)
+
+
+@app.task(name="NativeEchoJob", bind=True)
+def echo(self: SidekiqTask, *args: Any, **kwargs: Any) -> None:
+    note(self, "done", *args, *([kwargs] if kwargs else []))
+
+
+@app.task(name="NativeFailJob", bind=True)
+def fail(self: SidekiqTask, message: str = "failed on purpose") -> None:
+    note(self, "failed", message)
+    raise ValueError(message)
+
+
+@app.task(name="NativeGateJob", bind=True)
+def gate(self: SidekiqTask, name: str) -> None:
+    note(self, "started", name)
+    path = os.path.join(os.path.dirname(os.environ["TEST_LEDGER_HOST"]), f"gate-{name}")
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    note(self, "done", name)
+
+
+@app.task(name="NativeSleepJob", bind=True)
+def sleep(self: SidekiqTask, seconds: float) -> None:
+    note(self, "started", seconds)
+    time.sleep(seconds)
+    note(self, "done", seconds)

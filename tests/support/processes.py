@@ -1,0 +1,153 @@
+"""Processes that the tests start: each with its log in a file, each ended by its own pid, come what may."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.support.waiting import NeverHappened, wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+#: Every process that is running now; the report of a failed test shows their logs.
+RUNNING: list[Process] = []
+
+
+class Process:
+    """One child process, in a process group of its own."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        directory: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+        stdin: int | None = subprocess.DEVNULL,
+        stdout: int | None = None,
+    ) -> None:
+        self.name = name
+        self.log_path = directory / f"{name}.log"
+        self._shown = self.log_path.stat().st_size if self.log_path.exists() else 0
+        with self.log_path.open("ab") as log:
+            self.popen = subprocess.Popen(
+                [str(word) for word in command],
+                cwd=cwd,
+                env=clean_environment() | dict(env or {}),
+                stdin=stdin,
+                stdout=log if stdout is None else stdout,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        RUNNING.append(self)
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self.popen.poll() is None
+
+    @property
+    def log(self) -> str:
+        """All it has written so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def unseen_log(self) -> str:
+        """What it has written since this was last asked."""
+        text = self.log_path.read_bytes()[self._shown :]
+        self._shown += len(text)
+        return text.decode(errors="replace")
+
+    def wait_ready(self, condition: object, seconds: float = 30.0) -> None:
+        """Wait for ``condition()``; fail at once, with the log, when the process ends instead."""
+        assert callable(condition)
+
+        def ready_or_gone() -> object:
+            if not self.is_alive:
+                raise NeverHappened(f"{self.name} ended with {self.popen.returncode}:\n{self.log[-4000:]}")
+            return condition()
+
+        try:
+            wait_for(ready_or_gone, f"{self.name} to be ready", seconds)
+        except NeverHappened as error:
+            raise NeverHappened(f"{error}\n{self.log[-4000:]}") from None
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, seconds: float = 30.0) -> int:
+        """Its exit status, once it has ended by itself."""
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise NeverHappened(f"{self.name} still runs after {seconds:g} s:\n{self.log[-4000:]}") from None
+
+    def kill(self) -> None:
+        """End it and what it started, now: SIGKILL to its own group."""
+        with contextlib.suppress(ProcessLookupError):  # the whole group may be gone already
+            os.killpg(self.pid, signal.SIGKILL)
+        self.popen.wait(10)
+        self._forget()
+
+    def stop(self, seconds: float = 15.0) -> None:
+        """End it in order where it can, by force where it cannot."""
+        if self.is_alive:
+            self.signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # the kill below ends it
+                self.popen.wait(seconds)
+        self.kill()
+
+    def _forget(self) -> None:
+        if self in RUNNING:
+            RUNNING.remove(self)
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what would reach the project's settings or a Rails app."""
+    gone = (
+        "BRIDGE_",
+        "REDIS_",
+        "CELERY",
+        "RAILS_",
+        "RACK_",
+        "APP_ENV",
+        "SIDEKIQ",
+        "RUBY",
+        "BUNDLE",
+        "PYTEST",
+        "DYNO",
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(gone)}
+    return kept | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _kill_all() -> None:
+    for process in list(RUNNING):
+        process.kill()
+
+
+atexit.register(_kill_all)
