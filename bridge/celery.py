@@ -18,6 +18,7 @@ from bridge import steps
 from bridge.broker import messages
 from bridge.broker.connection import Connection
 from bridge.broker.context import OPTION
+from bridge.events import BridgeEvents
 from bridge.errors import ConfigurationError
 from bridge.retries import SidekiqTask
 from bridge.runtime import Runtime
@@ -39,7 +40,14 @@ class Bridge(Celery):
     bridge: Runtime
 
     def __init__(self, settings: Settings, **kwargs: Any) -> None:
-        super().__init__("bridge", amqp=BridgeAMQP, task_cls=SidekiqTask, set_as_current=False, **kwargs)
+        super().__init__(
+            "bridge",
+            amqp=BridgeAMQP,
+            events=BridgeEvents,
+            task_cls=SidekiqTask,
+            set_as_current=False,
+            **kwargs,
+        )
         self.bridge = Runtime(self, settings)
 
     def send_task(
@@ -55,8 +63,8 @@ class Bridge(Celery):
         """Push a Sidekiq job. ``sidekiq_options`` (retry, dead, tags, ...) go into its payload.
 
         Raises:
-            PushRefused: keyword arguments, links, chains, priorities, expiry, values that JSON cannot hold: a Sidekiq job
-                has no place for them.
+            PushRefused: keyword arguments, links, chains, priorities, expiry, values that JSON cannot hold: a
+                Sidekiq job has no place for them.
         """
         messages.refuse_foreign(name, kwargs, options)
         messages.check_args(args)
@@ -100,7 +108,7 @@ def make_app(settings: Settings) -> Bridge:
 
 
 def _broker_url(runtime: Runtime) -> str:
-    """The URL as Celery and Flower show it. The transport itself connects by the settings, where every form is understood."""
+    """The URL as Celery and Flower show it. The transport connects by the settings, in whatever form."""
     address = runtime.redis_address
     scheme = "rediss" if address.tls else "redis"
     host, port = address.sentinels[0] if address.sentinels else (address.host, address.port)
@@ -109,7 +117,7 @@ def _broker_url(runtime: Runtime) -> str:
 
 
 def _pool(settings: Settings, argv: list[str]) -> str:
-    """The configured pool beats the command line in Celery, even an explicit ``-P prefork``: so it gives way to one."""
+    """The configured pool beats even an explicit ``-P prefork`` in Celery: so it gives way to one."""
     explicit = any(word == "-P" or word.startswith(("-P", "--pool")) for word in argv[1:])
     return "prefork" if explicit else settings.pool
 

@@ -31,11 +31,11 @@ logger = logging.getLogger(__name__)
 class BridgeStep(bootsteps.StartStopStep):
     """A part that runs in a thread of its own, from the first start of the consumer to the end of the worker.
 
-    Nothing ends in ``stop``: the consumer stops before the pool has finished, and a worker that still runs jobs must not look
-    dead.
+    Nothing ends in ``stop``: the consumer stops before the pool has finished, and a worker that still runs
+    jobs must not look dead.
     """
 
-    requires = (Connection,)
+    requires: tuple[Any, ...] = (Connection,)
     thread: Periodic | None = None
 
     def runtime(self, c: Any) -> Runtime:
@@ -70,7 +70,9 @@ class Heartbeat(BridgeStep):
     def make(self, c: Any) -> Periodic:
         """Make the heartbeat, and the lifecycle that it reports to."""
         runtime = self.runtime(c)
-        self.lifecycle = Lifecycle(runtime.fetcher, runtime.settings.shutdown_timeout_seconds, _interrupter(runtime))
+        self.lifecycle = Lifecycle(
+            runtime.fetcher, runtime.settings.shutdown_timeout_seconds, _interrupter(runtime)
+        )
         self.work = HeartbeatWork(
             runtime.redis_client(),
             runtime.fetcher,
@@ -80,7 +82,12 @@ class Heartbeat(BridgeStep):
             self.lifecycle.on_signal,
         )
         self.lifecycle.attach(self.work)
-        return Periodic("heartbeat", self.work.round, pause_after_error_seconds=0.5)
+        return Periodic("heartbeat", lambda: self._round(c), pause_after_error_seconds=0.5)
+
+    def _round(self, c: Any) -> float:
+        if c.event_dispatcher is not None:
+            c.event_dispatcher.flush()
+        return self.work.round()
 
     def shutdown(self, c: Any) -> None:
         """Leave the Busy page and end the lease."""

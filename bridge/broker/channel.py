@@ -7,6 +7,7 @@ import logging
 import time
 from typing import Any
 
+from amqp.protocol import queue_declare_ok_t
 from kombu.transport import virtual
 from kombu.transport.virtual.base import Message as VirtualMessage
 
@@ -20,6 +21,9 @@ from bridge.sidekiq.fetcher import UnitOfWork
 
 logger = logging.getLogger(__name__)
 
+#: Celery's event exchange (setting ``event_exchange``).
+EVENTS = "celeryev"
+
 
 class Channel(virtual.Channel):
     """One channel of a :class:`bridge.broker.transport.Transport`."""
@@ -30,6 +34,9 @@ class Channel(virtual.Channel):
     supports_fanout = True
     exchange_types = EXCHANGE_TYPES
 
+    connection: Any
+    """The :class:`bridge.broker.transport.Transport`."""
+
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         self.context: BrokerContext = connection.client.transport_options[OPTION]
         super().__init__(connection, **kwargs)
@@ -39,7 +46,9 @@ class Channel(virtual.Channel):
 
     # -- consuming
 
-    def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any) -> None:
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any
+    ) -> None:
         """Consume from a job queue, a broadcast or a reply queue."""
         super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
         if queue in self._broadcasts:
@@ -92,22 +101,24 @@ class Channel(virtual.Channel):
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
         name = topic(self.context.database, exchange, routing_key)
-        self.connection.publish(name, json.dumps(message).encode())
+        receivers = self.connection.publish(name, json.dumps(message).encode())
+        if exchange == EVENTS:
+            self.context.listeners = receivers
 
     # -- queues and exchanges
 
     def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
-        # The process that asked has declared its reply queue on its own connection: its name follows from the key.
+        # The process that asked has declared its reply queue on its own connection: its name follows from the
+        # key.
         if exchange == replies.EXCHANGE:
             return [replies.queue_name(routing_key)]
-        found: list[str] = super()._lookup(exchange, routing_key, default)
-        return found
+        return list(super()._lookup(exchange, routing_key, default))
 
     def queue_declare(self, queue: str | None = None, passive: bool = False, **kwargs: Any) -> Any:
-        """Nothing to declare: a Sidekiq queue exists when it holds a job. Counting it is only worth it when asked to."""
+        """Nothing to declare: a Sidekiq queue exists when it holds a job. It is counted where asked to."""
         if passive:
             return super().queue_declare(queue, passive, **kwargs)
-        return virtual.base.queue_declare_ok_t(queue, 0, 0)
+        return queue_declare_ok_t(queue or "", 0, 0)
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         if self.typeof(exchange).type in ("fanout", "topic"):
@@ -120,12 +131,12 @@ class Channel(virtual.Channel):
         return True
 
     def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
-        """Deleting a reply queue or a mailbox leaves nothing behind; a job queue is never deleted from here."""
+        """A reply queue or a mailbox leaves nothing behind; a job queue is never deleted from here."""
 
     def _purge(self, queue: str) -> int:
         if not self.context.allow_purge:
             raise errors.PushRefused(
-                f"refused to purge {queue}: it is a Sidekiq queue, and its jobs would be gone for Ruby as well. "
+                f"refused to purge {queue}: it is a Sidekiq queue, its jobs would be gone for Ruby as well. "
                 "Use the Web UI's queue page, or set BRIDGE_ALLOW_PURGE=1 and name the queue with -Q."
             )
         return self.context.store().clear(queue)

@@ -20,8 +20,9 @@ OPTION = "bridge"
 class BrokerContext:
     """The transport's collaborators.
 
-    ``client`` makes a new Redis client, ``route`` names the Celery task for a job, ``timestamps`` says in which unit new
-    payloads carry their times, ``fetcher`` is the process-wide holder of jobs (made when the first job queue is consumed).
+    ``client`` makes a new Redis client, ``route`` names the Celery task for a job, ``timestamps`` says in
+    which unit new payloads carry their times, ``fetcher`` is the process-wide holder of jobs (made when the
+    first job queue is consumed).
     """
 
     name: str
@@ -35,6 +36,11 @@ class BrokerContext:
     show_args: bool = False
     allow_purge: bool = False
 
+    def __post_init__(self) -> None:
+        self.listeners = 1
+        """How many received the last event that was broadcast. One until it is known."""
+
     def __repr__(self) -> str:
-        # kombu hashes a connection by the repr of its options, and `inspect conf` prints them: no secret, no address.
+        # kombu hashes a connection by the repr of its options, and `inspect conf` prints them: no secret, no
+        # address.
         return f"<BrokerContext {self.name}>"

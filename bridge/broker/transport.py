@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ import redis
 from kombu.transport import virtual
 
 from bridge import errors
-from bridge.broker.channel import Channel
+from bridge.broker.channel import Channel as JobChannel
 from bridge.broker.context import OPTION, BrokerContext
 from bridge.broker.fanout import Fanout
 from bridge.broker.pump import Pump
@@ -27,10 +26,11 @@ LONGEST_WAIT_SECONDS = 1.0
 class Transport(virtual.Transport):
     """kombu's virtual transport on Sidekiq's Redis.
 
-    ``driver_type`` is not "redis": mingle and gossip, which Sidekiq's Redis has no use for, start for that name by themselves.
+    ``driver_type`` is not "redis": mingle and gossip, which Sidekiq's Redis has no use for, start for that
+    name by themselves.
     """
 
-    Channel = Channel
+    Channel = JobChannel
     driver_type = "sidekiq"
     driver_name = "sidekiq-bridge"
     default_port = 6379
@@ -82,14 +82,14 @@ class Transport(virtual.Transport):
         self._pump = self._fanout = self._waiter = self._redis = None
         self._replies.clear()
 
-    def publish(self, topic: str, message: bytes) -> None:
-        """Broadcast. Nobody may be listening."""
+    def publish(self, topic: str, message: bytes) -> int:
+        """Broadcast. Returns how many received it."""
         with outages():
-            self.redis.publish(topic, message)
+            return int(self.redis.publish(topic, message))
 
     # -- what is consumed
 
-    def consume_jobs(self, queue: str, channel: Channel, callback: Callable[[Any], None]) -> None:
+    def consume_jobs(self, queue: str, channel: JobChannel, callback: Callable[[Any], None]) -> None:
         """Take jobs from this queue too."""
         fetcher = self.context.fetcher()
         fetcher.order.add(queue, self.context.weights.get(queue, 0))
@@ -131,12 +131,12 @@ class Transport(virtual.Transport):
     # -- the loop
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:
-        """Deliver what has come, or wait for it. Raises socket.timeout when nothing came in ``timeout`` seconds."""
+        """Deliver what has come, or wait for it. Raises TimeoutError where nothing came in ``timeout`` s."""
         deadline = time.monotonic() + timeout if timeout is not None else None
         while not self._deliver_inbox() and not self._turn():
             wait = LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
             if wait <= 0:
-                raise socket.timeout()
+                raise TimeoutError
             self._wait(min(wait, LONGEST_WAIT_SECONDS))
 
     def _turn(self) -> bool:
@@ -151,11 +151,13 @@ class Transport(virtual.Transport):
     def _deliver_inbox(self) -> bool:
         inbox, self._inbox = self._inbox, []
         for queue, message in inbox:
-            if queue in self._callbacks:
+            if self._callbacks and queue in self._callbacks:
                 self._deliver(message, queue)
         return bool(inbox)
 
-    def _delivery_to(self, channel: Channel, callback: Callable[[Any], None]) -> Callable[[UnitOfWork], None]:
+    def _delivery_to(
+        self, channel: JobChannel, callback: Callable[[Any], None]
+    ) -> Callable[[UnitOfWork], None]:
         def deliver(unit: UnitOfWork) -> None:
             callback(channel.message_for(unit))
 

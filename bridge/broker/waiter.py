@@ -54,13 +54,14 @@ class Waiter:
         self._writer.close()
 
     def _drain(self) -> None:
-        # Flag first: a wake-up between the two lines must write again, or it would be lost.
-        self._woken = False
         try:
             while self._reader.recv(4096):
                 pass
         except BlockingIOError:
             pass
+        # Flag last: a wake-up that falls between is not written, but what it stands for is seen by the turn that
+        # follows every wait. The other way round its byte would be eaten while the flag says that one is under way.
+        self._woken = False
 
     def _forget_closed(self) -> None:
         mapping = self._selector.get_map()

@@ -1,7 +1,7 @@
 """The circuit breaker: no Ruby job leaves its queue while no sidecar can run it.
 
-Own code, because the libraries let every waiting caller through at once when half open; here one probe decides, and one
-job goes first.
+Own code, because the libraries let every waiting caller through at once when half open; here one probe
+decides, and one job goes first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class State(Enum):
 
 
 class Breaker:
-    """Opens at the first outage a job meets, or a probe; a good probe half-opens it, a job that got through closes it.
+    """Opens at the first outage; a good probe half-opens it, a job that got through closes it.
 
     ``round`` is called again and again by a thread and probes; the rest may be called by any thread.
     """
@@ -104,8 +104,9 @@ class Breaker:
             self.trip(f"the sidecar is {healths[0].status}")
             return
         self.rejected = None
-        if self.state is State.OPEN:
-            self._set(State.HALF_OPEN)
+        if self.state is not State.CLOSED:
+            # The second good probe closes it as well: the one job that went first may take an hour.
+            self._set(State.HALF_OPEN if self.state is State.OPEN else State.CLOSED)
 
     def _set(self, state: State) -> None:
         with self._lock:
@@ -114,6 +115,6 @@ class Breaker:
 
     def _next_probe_seconds(self) -> float:
         if self.state is not State.OPEN:
-            return PROBE_SECONDS
+            return PROBE_SECONDS if self.state is State.CLOSED else LONGEST_PROBE_SECONDS / 2
         pause, self._pause = self._pause, min(LONGEST_PROBE_SECONDS, self._pause * 2)
         return pause
