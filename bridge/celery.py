@@ -27,6 +27,10 @@ from bridge.sidekiq.job import new_jid
 from bridge.sidekiq.keys import QUEUE_PREFIX
 
 
+#: What ``BRIDGE_POOL=bridge`` stands for; Celery takes a configured pool by its path.
+OWN_POOL = "bridge.pool:TaskPool"
+
+
 class BridgeAMQP(AMQP):
     """Celery's message layer, on connections of this application alone."""
 
@@ -117,9 +121,10 @@ def _broker_url(runtime: Runtime) -> str:
 
 
 def _pool(settings: Settings, argv: list[str]) -> str:
-    """The configured pool beats even an explicit ``-P prefork`` in Celery: so it gives way to one."""
-    explicit = any(word == "-P" or word.startswith(("-P", "--pool")) for word in argv[1:])
-    return "prefork" if explicit else settings.pool
+    """The configured pool beats the command line in Celery, even an explicit ``-P prefork``: so it gives way to one."""
+    if any(word.startswith(("-P", "--pool")) for word in argv[1:]):
+        return "prefork"
+    return OWN_POOL if settings.pool == "bridge" else settings.pool
 
 
 def _set_backoff(settings: Settings) -> None:

@@ -14,6 +14,7 @@ import redis
 
 from bridge.broker import messages
 from bridge.broker.context import BrokerContext
+from bridge.broker.waiter import Waiter
 from bridge.retries import SidekiqTask
 from bridge.settings import Settings
 from bridge.sidecar.address import Address
@@ -23,6 +24,7 @@ from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.health import Health, HealthProbe
 from bridge.sidecar.signature import Signer
+from bridge.sidecar.streaming import StreamingSidecar
 from bridge.sidekiq.connection import RedisAddress, connect
 from bridge.sidekiq.decision import DeadLimits, Decision, Done, GiveBack, Interrupt
 from bridge.sidekiq.dialect import Dialect, Overrides
@@ -93,6 +95,14 @@ class Runtime:
         return SidecarClient(
             self.fleet, self.signer, Timeouts(connect=said.sidecar_connect_timeout_seconds), tls
         )
+
+    def stream_from(self, waiter: Waiter, limit: int) -> None:
+        """The pool parks Ruby tasks on this waiter's thread: give it streams."""
+        client = self.sidecar
+        if isinstance(client, SidecarClient):
+            streaming = StreamingSidecar(client, waiter, limit)
+            self.sidecar = streaming
+            self.breaker.after_probe = streaming.open_streams
 
     @cached_property
     def breaker(self) -> Breaker:

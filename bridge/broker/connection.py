@@ -7,9 +7,12 @@ bound here instead, to this application's connections alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 import kombu
 from kombu.connection import ConnectionPool, PooledConnection
 
+from bridge.broker.context import OPTION
 from bridge.broker.transport import Transport
 
 
@@ -19,6 +22,14 @@ class Connection(kombu.Connection):
     def get_transport_cls(self) -> type[Transport]:
         """The transport, whatever the URL's scheme."""
         return Transport
+
+    def info(self) -> dict[str, Any]:
+        """Connection parameters, as ``celery inspect stats`` sends them: what JSON cannot hold is left out."""
+        found: dict[str, Any] = super().info()
+        found["transport_options"] = {
+            name: value for name, value in found["transport_options"].items() if name != OPTION
+        }
+        return found
 
     def Pool(self, limit: int | None = None, **kwargs: object) -> Pool:  # noqa: N802 - kombu's name
         """A pool of connections of this kind."""

@@ -15,6 +15,7 @@ from bridge.broker.context import OPTION, BrokerContext
 from bridge.broker.fanout import Fanout
 from bridge.broker.pump import Pump
 from bridge.broker.replies import ReplyBox
+from bridge.broker import waiter
 from bridge.broker.waiter import Waiter
 from bridge.sidekiq.fetcher import UnitOfWork
 from bridge.sidekiq.store import outages
@@ -63,9 +64,9 @@ class Transport(virtual.Transport):
 
     @property
     def waiter(self) -> Waiter:
-        """The waiter of this connection, made at first use: a connection that only publishes needs none."""
+        """The waiter of the thread that first waits on this connection; one that only publishes needs none."""
         if self._waiter is None:
-            self._waiter = Waiter()
+            self._waiter = waiter.current()
         return self._waiter
 
     def ping(self) -> None:
@@ -76,7 +77,10 @@ class Transport(virtual.Transport):
     def close_connection(self, connection: Any) -> None:
         """Close everything but the fetcher, which lives as long as the process."""
         super().close_connection(connection)
-        for part in (self._pump, self._fanout, *self._replies.values(), self._waiter, self._redis):
+        self._unwatch_fanout()
+        for box in self._replies.values():
+            self.waiter.unwatch(box.socket)
+        for part in (self._pump, self._fanout, *self._replies.values(), self._redis):
             if part is not None:
                 part.close()
         self._pump = self._fanout = self._waiter = self._redis = None

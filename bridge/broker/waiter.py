@@ -1,57 +1,104 @@
-"""Waits for whichever comes first: a readable socket, or a wake-up from another thread."""
+"""Waits for whichever comes first: a socket, a timer, or a wake-up from another thread."""
 
 from __future__ import annotations
 
-import contextlib
+import heapq
+import itertools
+import os
 import selectors
 import socket
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+Callback = Callable[[], object]
+
 
 class Waiter:
-    """One selector with a socket pair to wake it. ``wake`` is safe in any thread and in a signal handler."""
+    """One selector with a socket pair to wake it. Belongs to the thread that made it.
+
+    ``wake`` and ``call_soon`` may be called by any thread (``wake`` in a signal handler as well), the rest by the owner only.
+    """
 
     def __init__(self) -> None:
+        self._owner = threading.get_ident()
         self._selector = selectors.DefaultSelector()
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._woken = False
-        self._selector.register(self._reader, selectors.EVENT_READ, self._drain)
+        self._soon: deque[Callback] = deque()
+        self._timers: list[tuple[float, int, Callback]] = []
+        self._timer_ids = itertools.count()
+        self._selector.register(self._reader, selectors.EVENT_READ, (self._drain, None))
 
-    def watch(self, sock: Any, ready: Callable[[], None]) -> None:
-        """Call ``ready`` when the socket is readable."""
-        self._selector.register(sock, selectors.EVENT_READ, ready)
+    def watch(self, sock: Any, readable: Callback, writable: Callback | None = None) -> None:
+        """Call ``readable`` when the socket can be read, ``writable`` (if given) when it can be written."""
+        interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if writable else 0)
+        try:
+            self._selector.modify(sock, interest, (readable, writable))
+        except (KeyError, ValueError):
+            self._selector.register(sock, interest, (readable, writable))
 
     def unwatch(self, sock: Any) -> None:
         """Stop watching; a socket that is already closed or unknown is fine."""
         try:
             self._selector.unregister(sock)
         except (KeyError, ValueError):
-            self._forget_closed()
+            pass
 
     def wake(self) -> None:
-        """End the current or the next wait."""
-        if self._woken:
+        """End the current or the next wait. The owner needs none: its turn follows every wait."""
+        if self._woken or threading.get_ident() == self._owner:
             return
         self._woken = True
-        # A full pipe, or one closed at shutdown: the wait ends all the same.
-        with contextlib.suppress(OSError):
+        try:
             self._writer.send(b"\0")
+        except OSError:
+            pass  # the pipe is full, or closed at shutdown: the wait ends all the same
+
+    def call_soon(self, callback: Callback) -> None:
+        """Have the owner call this at its next wait."""
+        self._soon.append(callback)
+        self.wake()
+
+    def call_later(self, seconds: float, callback: Callback) -> None:
+        """Have this called after so many seconds."""
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._timer_ids), callback))
 
     def wait(self, timeout_seconds: float) -> bool:
         """Wait and call what became ready. Returns whether anything did."""
+        called = self._call_due()
+        if called or self._soon:
+            timeout_seconds = 0.0
+        elif self._timers:
+            timeout_seconds = min(timeout_seconds, self._timers[0][0] - time.monotonic())
         events = self._selector.select(max(0.0, timeout_seconds))
-        for key, _ in events:
-            key.data()
-        return bool(events)
+        for key, mask in events:
+            readable, writable = key.data
+            if mask & selectors.EVENT_WRITE and writable is not None:
+                writable()
+            if mask & selectors.EVENT_READ:
+                readable()
+        return called or bool(events)
 
     def close(self) -> None:
         """Close the selector and its own sockets."""
         self._selector.close()
         self._reader.close()
         self._writer.close()
+
+    def _call_due(self) -> bool:
+        called = False
+        for _ in range(len(self._soon)):
+            self._soon.popleft()()
+            called = True
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            heapq.heappop(self._timers)[2]()
+            called = True
+        return called
 
     def _drain(self) -> None:
         try:
@@ -63,8 +110,26 @@ class Waiter:
         # follows every wait. The other way round its byte would be eaten while the flag says that one is under way.
         self._woken = False
 
-    def _forget_closed(self) -> None:
-        mapping = self._selector.get_map()
-        for key in list(mapping.values() if mapping else ()):
-            if getattr(key.fileobj, "fileno", lambda: 0)() == -1:
-                self._selector.unregister(key.fileobj)
+
+class _PerThread(threading.local):
+    """A waiter for each thread (for each greenlet under gevent, whose patched locals are per greenlet)."""
+
+    def __init__(self) -> None:
+        self.waiter = Waiter()
+
+
+_per_thread = _PerThread()
+
+
+def _forget() -> None:
+    """In a forked child: its parent's selector must not be touched."""
+    global _per_thread
+    _per_thread = _PerThread()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def current() -> Waiter:
+    """The calling thread's waiter: all connections of one thread share it, and the pool on the consumer's thread too."""
+    return _per_thread.waiter

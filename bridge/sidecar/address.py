@@ -28,6 +28,16 @@ class Address:
         Raises:
             ConfigurationError: no such URL.
         """
+        try:
+            return cls._parse(url)
+        except ValueError as error:
+            raise errors.ConfigurationError(
+                f"the sidecar's address {url!r} is none ({error}): "
+                "write http://host:9292, https://host:9292 or unix:///path"
+            ) from error
+
+    @classmethod
+    def _parse(cls, url: str) -> Address:
         parts = urlsplit(url)
         scheme = {"tcp": "http", "ssl": "https"}.get(parts.scheme, parts.scheme)
         if scheme == "unix" and parts.path:

@@ -54,6 +54,8 @@ class Breaker:
         self.reason = "the sidecar was not asked yet"
         self.opened_at = time.monotonic()
         self.probe_soon: Callable[[], None] = lambda: None
+        self.after_probe: Callable[[], None] = lambda: None
+        """Called after each good probe, in the probing thread."""
 
     @property
     def is_open(self) -> bool:
@@ -104,6 +106,7 @@ class Breaker:
             self.trip(f"the sidecar is {healths[0].status}")
             return
         self.rejected = None
+        self.after_probe()
         if self.state is not State.CLOSED:
             # The second good probe closes it as well: the one job that went first may take an hour.
             self._set(State.HALF_OPEN if self.state is State.OPEN else State.CLOSED)

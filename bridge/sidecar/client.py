@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from bridge import errors
+from bridge.sidecar import stream
 from bridge.sidecar.fleet import Fleet, Member
 from bridge.sidecar.health import PROTOCOL
 from bridge.sidecar.http import BadReply, HttpConnection, Reply, request_bytes
@@ -112,7 +114,7 @@ class SidecarClient:
         try:
             reply = self._send(connection, member, "POST", EXECUTE, headers, delivery.payload)
         except (OSError, BadReply) as error:
-            return self._ask_again(member, delivery, error)
+            return self.ask_again(member, delivery, error)
         return self._outcome(member, delivery, reply, started=False)
 
     def _outcome(self, member: Member, delivery: Delivery, reply: Reply, *, started: bool) -> JobResult:
@@ -123,12 +125,12 @@ class SidecarClient:
                 path = f"{_path(delivery)}?wait_ms={WAIT_MS}"
                 reply = self._send(connection, member, "GET", path, [], b"")
             except (OSError, BadReply) as error:
-                return self._ask_again(member, delivery, error)
+                return self.ask_again(member, delivery, error)
         if reply.status == 200:
             return JobResult.parse(reply.body)
-        raise self._refusal(member, reply, started=started)
+        raise self.refusal(member, reply, started=started)
 
-    def _ask_again(self, member: Member, delivery: Delivery, cause: BaseException) -> JobResult:
+    def ask_again(self, member: Member, delivery: Delivery, cause: BaseException) -> JobResult:
         """The reply was lost: the same delivery at the same process is joined, never run twice."""
         deadline = time.monotonic() + self._timeouts.repeat
         pause = 0.05
@@ -150,7 +152,7 @@ class SidecarClient:
         self.fleet.forget(member)
         raise errors.OutcomeUnknown(f"the reply of {member.worker.address} was lost: {cause!r}") from cause
 
-    def _refusal(self, member: Member, reply: Reply, *, started: bool) -> errors.SidecarError:
+    def refusal(self, member: Member, reply: Reply, *, started: bool) -> errors.SidecarError:
         code, message = _error(reply)
         text = f"{member.worker.address} answered {reply.status} {code}: {message}"
         match reply.status:
@@ -179,6 +181,14 @@ class SidecarClient:
             return errors.SidecarUnavailable(text, retry_after_seconds=0.1)
         self.fleet.forget(member)
         return errors.SidecarUnavailable(text)
+
+    def open_stream(self, member: Member) -> socket.socket:
+        """Open a stream to one Puma worker. Raises OSError or BadReply."""
+        worker = member.worker
+        connection = HttpConnection(worker.address, self._timeouts.connect, self._tls)
+        return stream.open_socket(
+            connection, worker.address.authority, worker.boot, self._signer, self._timeouts.connect
+        )
 
     # -- requests
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bridge import errors
 from bridge.sidecar.address import Address
@@ -19,6 +20,8 @@ class Member:
 
     worker: PumaWorker
     idle: list[HttpConnection] = field(default_factory=list)
+    stream: Any = None
+    """The stream to it, once one is open. Belongs to the consumer's thread."""
     running: int = 0
     full_until: float = 0.0
     """Monotonic time until which it is passed over, because it said that it has no free slot."""
@@ -59,13 +62,13 @@ class Fleet:
             raise failures[0]
         return healths
 
-    def acquire(self) -> Member:
+    def acquire(self, *, refresh: bool = True) -> Member:
         """The Puma worker with the fewest of our jobs for its slots.
 
         Raises:
             SidecarUnavailable: none is ready (``retry_after_seconds`` where all are merely full).
         """
-        if not self._members:
+        if not self._members and refresh:
             self.refresh()
         now = time.monotonic()
         with self._lock:

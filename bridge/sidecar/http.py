@@ -82,6 +82,27 @@ class HttpConnection:
         reply.keep_alive = parser.should_keep_alive()
         return reply
 
+    def upgrade(self, request: bytes, timeout_seconds: float) -> socket.socket:
+        """Send a request that changes the protocol. Returns the socket, which is no longer ours.
+
+        Raises:
+            OSError: the connection broke.
+            BadReply: the reply is not 101.
+        """
+        self._socket.settimeout(timeout_seconds)
+        self._socket.sendall(request)
+        head = b""
+        # Byte by byte: what follows the head belongs to the new protocol.
+        while not head.endswith(b"\r\n\r\n") and len(head) < 8192:
+            byte = self._socket.recv(1)
+            if not byte:
+                break
+            head += byte
+        if not head.startswith(b"HTTP/1.1 101 "):
+            self.close()
+            raise BadReply(f"no stream: {head[:80].decode('latin-1')!r}")
+        return self._socket
+
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 from bridge import errors
 from bridge.sidekiq.decision import Bury, DeadLimits, Decision, Discard, Retry
@@ -71,8 +72,8 @@ class JobResult:
             OutcomeUnknown: it is not what the protocol says.
         """
         try:
-            return cls._from_reply(json.loads(body))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return cls._from_reply(json.loads(body, parse_constant=_refuse))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise errors.OutcomeUnknown(f"the sidecar's reply makes no sense ({error!r})") from error
 
     @classmethod
@@ -98,7 +99,18 @@ def _next(reply: Mapping[str, Any]) -> Next:
     return Next(
         place,
         fields,
-        float(reply["delay"]) if place == "retry" else 0.0,
+        _finite(reply["delay"]) if place == "retry" else 0.0,
         reply.get("delay_source") == "sidekiq_retry_in",
         DeadLimits(int(limits.get("max_jobs", 10_000)), int(limits.get("timeout_seconds", 15_552_000))),
     )
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no delay")
+    return number
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")

@@ -249,16 +249,16 @@ class Fetcher:
         )
 
     def _taken(self, request: ClaimRequest, answer: Claim) -> Fetched:
-        self._note_lease(answer.lease)
+        self._note_lease(answer.lease, request.identity)
         units = tuple(
             unit for job in answer.jobs if (unit := self._admit(request.identity, job, answer.claimed_at_ms))
         )
         drained = answer.lease is LeaseState.HELD and len(answer.jobs) < request.want
         return Fetched(units, drained, answer.paused)
 
-    def _note_lease(self, state: LeaseState) -> None:
+    def _note_lease(self, state: LeaseState, identity: str) -> None:
         if state is not LeaseState.HELD:
-            self.lease.lost(state)
+            self.lease.lost(state, identity)
 
     def _admit(self, identity: str, claimed: Claimed, claimed_at_ms: int) -> UnitOfWork | None:
         delivery = Delivery(identity, claimed.token, claimed.queue, claimed.payload, claimed_at_ms)

@@ -47,21 +47,24 @@ class Lease:
 
     def renew(self) -> None:
         """Renew the lease, or start anew under another identity when it is gone."""
-        state = self.store.lease(self.identity, self._length_ms)
+        identity = self.identity
+        state = self.store.lease(identity, self._length_ms)
         if state is LeaseState.FENCED:
-            self.lost(state)
+            self.lost(state, identity)
             return
         now = self.clock()
         if now - self._renewed_at > self.length_seconds:
             self._held_since = now
         self._renewed_at = now
 
-    def lost(self, state: LeaseState) -> None:
-        """A claim was refused: renew a lease that ran out, replace one that is gone."""
+    def lost(self, state: LeaseState, identity: str) -> None:
+        """A claim under ``identity`` was refused: renew a lease that ran out, replace one that is gone."""
         if state is LeaseState.EXPIRED:
             self.renew()
             return
         with self._lock:
+            if identity != self.identity:
+                return  # another thread has replaced it already
             logger.warning(
                 "FENCED: the lease of %s is gone (frozen too long, or Redis lost it); going on as a new one",
                 self.identity,

@@ -23,6 +23,8 @@ class Peek:
         self._connection: Any = client.connection_pool.make_connection()
         self._timeout = timeout_seconds
         self._armed_at: float | None = None
+        self.socket: Any = None
+        """The socket to wait on. Kept when the link is cut: whoever waits on it must be able to name it still."""
 
     @property
     def armed(self) -> bool:
@@ -40,11 +42,7 @@ class Peek:
         self._connection.connect()
         self._connection.send_command("BLMOVE", name, name, "RIGHT", "RIGHT", self._timeout)
         self._armed_at = time.monotonic()
-
-    @property
-    def socket(self) -> Any:
-        """The socket to wait on."""
-        return self._connection._sock
+        self.socket = self._connection._sock
 
     def answered(self) -> bool:
         """Read the answer. Returns whether the queue has a job (False: the wait timed out)."""

@@ -18,16 +18,8 @@ from bridge.sidekiq.settlement import Settled, Settlement, SettlementBatch, reco
 #: Format version of an in-flight entry: ``<version>\n<queue>\n<payload>``.
 ENTRY_VERSION = b"1"
 #: What Redis says while it cannot serve: not a fault of the request, so the request is repeated later.
-OUTAGE_PREFIXES = (
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "NOREPLICAS",
-    "MISCONF",
-    "OOM",
-    "CLUSTERDOWN",
-    "BUSY",
-    "UNBLOCKED",
+OUTAGE_CODES = frozenset(
+    ["LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "OOM", "CLUSTERDOWN", "BUSY", "UNBLOCKED"]
 )
 
 
@@ -263,7 +255,13 @@ def is_outage(error: BaseException) -> bool:
     """Whether Redis (or the way to it) is down, rather than the request wrong."""
     if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
         return not isinstance(error, redis.AuthenticationError)
-    return isinstance(error, redis.ResponseError) and str(error).startswith(OUTAGE_PREFIXES)
+    # redis-py takes the code off the text where it has a class for it; Redis 6.2 hides it inside a script's error.
+    code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
+    return isinstance(error, redis.ResponseError) and (code in OUTAGE_CODES or _in_script(str(error)))
+
+
+def _in_script(text: str) -> bool:
+    return text.startswith("Error running script") and any(f"-{code} " in text for code in OUTAGE_CODES)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ local want, token, queues = tonumber(ARGV[2]), tonumber(ARGV[3]), #KEYS - 3
 for i = 0, want - 1 do
   if redis.call('HEXISTS', KEYS[2], token + i) == 1 then return redis.error_reply('TOKEN used twice') end
 end
-local closed, paused, reply = {}, {}, {'OK', now, ''}
+local closed, paused, reply, refused = {}, {}, {'OK', now, ''}, nil
 for i = 1, queues do
   if redis.call('SISMEMBER', KEYS[3], string.sub(KEYS[3 + i], 7)) == 1 then
     closed[i] = true; paused[#paused + 1] = i
@@ -25,6 +25,7 @@ reply[3] = table.concat(paused, ' ')
 local function take(i)
   if closed[i] then return false end
   local payload = redis.pcall('RPOP', KEYS[3 + i])
+  if type(payload) == 'table' and not string.find(payload.err, 'WRONGTYPE', 1, true) then refused = payload end
   if not payload or type(payload) == 'table' then closed[i] = true; return false end
   redis.call('HSET', KEYS[2], token, ARGV[4] .. string.sub(KEYS[3 + i], 7) .. '\n' .. payload)
   token, want = token + 1, want - 1
@@ -39,4 +40,6 @@ if #ARGV > 4 then
 else
   for i = 1, queues do while want > 0 and take(i) do end end
 end
+-- A replica refuses to pop: that is no empty queue.
+if refused and #reply == 3 then return refused end
 return reply

@@ -1,0 +1,176 @@
+"""One stream to one Puma worker: many jobs under way at once on one connection, without HTTP's cost for each.
+
+Non-blocking, and only ever touched by the thread that owns its waiter.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from urllib.parse import quote
+
+from bridge.broker.waiter import Waiter
+from bridge.sidecar.http import HttpConnection, request_bytes
+from bridge.sidecar.signature import Signer
+from bridge.sidekiq.fetcher import Delivery
+
+logger = logging.getLogger(__name__)
+
+PATH = "/jobs/stream"
+READ_SIZE = 262_144
+LONGEST_LINE = 4096
+#: A probe that is not answered within this ends the stream: the peer is gone though nobody said so.
+PROBE_TIMEOUT_SECONDS = 15.0
+
+#: Called with status and body of the reply, or with None when the stream was cut.
+OnReply = Callable[[int | None, bytes], None]
+
+
+def open_socket(
+    connection: HttpConnection, authority: str, boot: str, signer: Signer, timeout_seconds: float
+) -> socket.socket:
+    """Upgrade a connection to a stream.
+
+    Raises:
+        OSError: it broke.
+        BadReply: the sidecar does not offer streams, or refuses us.
+    """
+    signed = signer.sign("POST", PATH, [("X-Bridge-Protocol", "1"), ("X-Bridge-Boot", boot)], b"")
+    upgrade = [("Connection", "Upgrade"), ("Upgrade", "bridge-jobs")]
+    return connection.upgrade(request_bytes("POST", PATH, authority, upgrade + signed, b""), timeout_seconds)
+
+
+class Stream:
+    """Sends jobs and calls back with their replies."""
+
+    def __init__(self, sock: socket.socket, waiter: Waiter, on_cut: Callable[[], None]) -> None:
+        self._socket = sock
+        self._waiter = waiter
+        self._on_cut = on_cut
+        self._ids = itertools.count(1)
+        self._pending: dict[int, OnReply] = {}
+        self._outgoing = bytearray()
+        self._incoming = bytearray()
+        self._flushing = False
+        self._probed_at: float | None = None
+        self.closed = False
+        sock.setblocking(False)
+        waiter.watch(sock, self._readable)
+
+    def send(self, delivery: Delivery, on_reply: OnReply) -> None:
+        """Send a job; ``on_reply`` is called once, now or later."""
+        if self.closed:
+            on_reply(None, b"")
+            return
+        number = next(self._ids)
+        self._pending[number] = on_reply
+        payload = delivery.payload
+        queue = quote(delivery.queue, safe="")
+        line = (
+            f"E {number} {len(payload)} {delivery.identity} {delivery.token} {delivery.claimed_at_ms} "
+            f"{delivery.recovered} {queue}\n"
+        )
+        self._outgoing += line.encode("latin-1", "replace")
+        self._outgoing += payload
+        self._flush_soon()
+
+    def probe(self) -> None:
+        """Ask whether the peer is there; one that has not answered the last probe for long is cut off."""
+        if self._probed_at is not None:
+            if time.monotonic() - self._probed_at > PROBE_TIMEOUT_SECONDS:
+                self._cut("it does not answer")
+            return
+        self._probed_at = time.monotonic()
+        number = next(self._ids)
+        self._pending[number] = self._probe_answered
+        self._outgoing += f"P {number} 0\n".encode()
+        self._flush_soon()
+
+    def close(self) -> None:
+        """End the stream; what is under way is called back with None."""
+        self._cut("closed by this side")
+
+    def _probe_answered(self, status: int | None, body: bytes) -> None:
+        self._probed_at = None
+
+    # -- writing
+
+    def _flush_soon(self) -> None:
+        # Not at once: the frames of one turn go out together, in one system call.
+        if not self._flushing:
+            self._flushing = True
+            self._waiter.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self.closed or not self._outgoing:
+            return
+        try:
+            sent = self._socket.send(self._outgoing)
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            sent = 0
+        except OSError as error:
+            self._cut(str(error))
+            return
+        del self._outgoing[:sent]
+        self._waiter.watch(self._socket, self._readable, self._flush if self._outgoing else None)
+
+    # -- reading
+
+    def _readable(self) -> None:
+        try:
+            # TLS may hold more than one read's worth that the selector does not see.
+            while (chunk := self._socket.recv(READ_SIZE)) and not self.closed:
+                self._incoming += chunk
+                if len(chunk) < READ_SIZE and not isinstance(self._socket, ssl.SSLSocket):
+                    break
+        except (BlockingIOError, ssl.SSLWantReadError):
+            chunk = b"more"
+        except OSError as error:
+            self._cut(str(error))
+            return
+        self._take_frames()
+        if not chunk:
+            self._cut("the sidecar closed it")
+
+    def _take_frames(self) -> None:
+        buffer, start = self._incoming, 0
+        try:
+            while (end := buffer.find(b"\n", start)) >= 0:
+                number, status, size = buffer[start:end].split(b" ")
+                body_end = end + 1 + int(size)
+                if len(buffer) < body_end:
+                    break
+                body = bytes(buffer[end + 1 : body_end])
+                start = body_end
+                self._deliver(int(number), int(status), body)
+        except ValueError:
+            self._cut("it sent what is no frame")
+            return
+        del buffer[:start]
+        if len(buffer) > LONGEST_LINE and b"\n" not in buffer[:LONGEST_LINE]:
+            self._cut("it sent a line without end")
+
+    def _deliver(self, number: int, status: int, body: bytes) -> None:
+        on_reply = self._pending.pop(number, None)
+        if on_reply is not None:
+            on_reply(status, body)
+
+    def _cut(self, reason: str) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._waiter.unwatch(self._socket)
+        self._socket.close()
+        pending, self._pending = self._pending, {}
+        if pending:
+            logger.warning("the stream to the sidecar was cut with %d jobs under way: %s", len(pending), reason)
+        self._on_cut()
+        for on_reply in pending.values():
+            on_reply(None, b"")
+
+

@@ -1,0 +1,110 @@
+"""The sidecar over streams, for tasks that can be parked: they wait without a thread.
+
+Wherever a stream is not to be had, or was cut, the plain client does the work in a helper thread and the task stays parked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from bridge import errors
+from bridge.broker.waiter import Waiter
+from bridge.sidecar import parking
+from bridge.sidecar.client import SidecarClient
+from bridge.sidecar.fleet import Member
+from bridge.sidecar.http import BadReply, Reply
+from bridge.sidecar.result import JobResult
+from bridge.sidecar.stream import Stream
+from bridge.sidekiq.fetcher import Delivery
+
+logger = logging.getLogger(__name__)
+
+
+class StreamingSidecar:
+    """A sidecar for the consumer's thread. ``execute`` parks the calling task until its job has ended."""
+
+    def __init__(self, client: SidecarClient, waiter: Waiter, helpers: int) -> None:
+        self.client = client
+        self._waiter = waiter
+        self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="bridge-sidecar")
+
+    def execute(self, delivery: Delivery) -> JobResult:
+        """Run a job and return its outcome; raises as :meth:`SidecarClient.execute` does."""
+        if not parking.is_parkable():
+            return self.client.execute(delivery)
+        member = self._acquire()
+        if member is None:
+            return self._in_thread(lambda: self.client.execute(delivery))
+        try:
+            return self._over_stream(member, delivery)
+        finally:
+            self.client.fleet.release(member)
+
+    def interrupt(self, delivery: Delivery) -> None:
+        """Ask every Puma worker to stop this job."""
+        self.client.interrupt(delivery)
+
+    def open_streams(self) -> None:
+        """Open what is missing and probe what is open. Blocks: for the probing thread."""
+        for member in self.client.fleet.members:
+            stream = member.stream
+            if stream is None:
+                self._open(member)
+            else:
+                self._waiter.call_soon(stream.probe)
+
+    def _open(self, member: Member) -> None:
+        try:
+            sock = self.client.open_stream(member)
+        except (OSError, BadReply) as error:
+            logger.debug("no stream to %s: %s; jobs go by single requests", member.worker.address, error)
+            return
+        self._waiter.call_soon(lambda: self._attach(member, sock))
+
+    def _attach(self, member: Member, sock: Any) -> None:
+        if member.stream is not None:
+            sock.close()
+            return
+
+        def forget() -> None:
+            member.stream = None
+
+        member.stream = Stream(sock, self._waiter, forget)
+
+    def _acquire(self) -> Member | None:
+        """The least busy Puma worker, if there is a stream to it and a slot behind it."""
+        try:
+            member = self.client.fleet.acquire(refresh=False)
+        except errors.SidecarUnavailable:
+            return None
+        if member.stream is None:
+            self.client.fleet.release(member)
+            return None
+        return member
+
+    def _over_stream(self, member: Member, delivery: Delivery) -> JobResult:
+        stream = member.stream
+        status, body = parking.park(lambda resume: stream.send(delivery, lambda s, b: resume((s, b))))
+        if status == 200:
+            return JobResult.parse(body)
+        if status is None:
+            cut = BadReply("the stream was cut")
+            return self._in_thread(lambda: self.client.ask_again(member, delivery, cut))
+        refusal = self.client.refusal(member, Reply(status, body=body), started=False)
+        if isinstance(refusal, errors.SidecarUnavailable) and refusal.retry_after_seconds is not None:
+            # Full, or the job still runs under another delivery: the plain client waits and asks again.
+            return self._in_thread(lambda: self.client.execute(delivery))
+        raise refusal
+
+    def _in_thread(self, work: Callable[[], JobResult]) -> JobResult:
+        def start(resume: Callable[[Any], None]) -> None:
+            def done(future: Future[JobResult]) -> None:
+                self._waiter.call_soon(lambda: resume(future))
+
+            self._helpers.submit(work).add_done_callback(done)
+
+        future: Future[JobResult] = parking.park(start)
+        return future.result()
