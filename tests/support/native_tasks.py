@@ -53,3 +53,8 @@ def sleep(self: SidekiqTask, seconds: float) -> None:
     note(self, "started", seconds)
     time.sleep(seconds)
     note(self, "done", seconds)
+
+
+@app.task(name="NativeLambdaJob", bind=True)
+def from_lambda(self: SidekiqTask) -> None:
+    (lambda: 1 // 0)()

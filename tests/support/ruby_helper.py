@@ -55,11 +55,11 @@ class RubyHelper:
         self._left = b""
         self.version: str = self._read()
 
-    def call(self, name: str, **arguments: Any) -> Any:
+    def call(self, method: str, /, **arguments: Any) -> Any:
         """Call one method of ``Helper`` in helper.rb."""
         pipe = self.process.popen.stdin
         assert pipe is not None
-        pipe.write(json.dumps({"call": name, "with": arguments}).encode() + b"\n")
+        pipe.write(json.dumps({"call": method, "with": arguments}).encode() + b"\n")
         pipe.flush()
         return self._read()
 

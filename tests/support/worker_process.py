@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,11 @@ CELERY = Path(sys.executable).with_name("celery")
 SHUTDOWN_SECONDS = 2
 
 
+def foreign_zone() -> str:
+    """A time zone where it is another day than in UTC, whose dates stand in Redis."""
+    return "Pacific/Kiritimati" if time.gmtime().tm_hour >= 11 else "Pacific/Pago_Pago"
+
+
 def bridge_environment(redis_url: str, sidecar_url: str | None) -> dict[str, str]:
     """The settings of an application under test."""
     found = {
@@ -23,6 +29,7 @@ def bridge_environment(redis_url: str, sidecar_url: str | None) -> dict[str, str
         "BRIDGE_SHUTDOWN_TIMEOUT_SECONDS": str(SHUTDOWN_SECONDS),
         "BRIDGE_LEASE_SECONDS": "5",
         "PYTHONPATH": str(ROOT),
+        "TZ": foreign_zone(),
     }
     return found if sidecar_url is None else {**found, "BRIDGE_SIDECAR_URL": sidecar_url}
 

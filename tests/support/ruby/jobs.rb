@@ -167,7 +167,16 @@ class ChangingMiddleware
   end
 end
 
+# What a team would put into its configuration; Sidekiq 6.4 has a hash of options, later ones a configuration.
+def configure(config, name, variable)
+  return unless ENV[variable]
+  target = config.respond_to?(:[]=) ? config : Sidekiq.options
+  target[name] = ENV[variable].to_i
+end
+
 Sidekiq.configure_server do |config|
+  configure(config, :dead_max_jobs, "TEST_DEAD_MAX_JOBS")
+  configure(config, :poll_interval_average, "TEST_POLL_INTERVAL")
   config.server_middleware { |chain| chain.add ChangingMiddleware }
   config.death_handlers << ->(message, error) { Ledger.of(message, "died", note: error.message) }
   config.error_handlers << lambda do |error, context, _config = nil|

@@ -1,0 +1,70 @@
+"""The 70 checks run against one Ruby: the system's, or the change-root that BRIDGE_TEST_RUBY_ROOT names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bridge.celery import Bridge, make_app
+from bridge.settings import Settings
+from tests.support.ruby_root import RubyRoot
+from tests.support.stage import Stage
+from tests.support.stock_sidekiq import StockSidekiq
+from tests.support.worker_process import WorkerProcess
+
+
+@pytest.fixture(scope="session")
+def sidekiq(ruby_root: RubyRoot) -> tuple[int, ...]:
+    """Sidekiq's version, for the rules that differ: (7, 3, 2)."""
+    return ruby_root.sidekiq
+
+
+@pytest.fixture(scope="module")
+def single_worker(shared_stage: Stage) -> Iterator[WorkerProcess]:
+    """A second worker on the shared stage, with one slot, on queues of its own: ``a`` before ``b``."""
+    worker = shared_stage.make_worker("-Q", "a,b", concurrency=1, name="single")
+    yield worker
+    worker.stop()
+
+
+@pytest.fixture
+def disposable_worker(stage: Stage) -> Iterator[WorkerProcess]:
+    """A worker that the test may quiet, stop or kill; it takes jobs from ``own`` only."""
+    worker = stage.make_worker("-Q", "own", concurrency=3, name="disposable")
+    yield worker
+    worker.process.kill()
+    stage.redis.srem(
+        "processes", *[m for m in stage.redis.smembers("processes") if b":%d:" % worker.pid in m], ""
+    )
+
+
+@pytest.fixture
+def stock_sidekiq(stage: Stage) -> Iterator[StockSidekiq]:
+    """Sidekiq's own process beside the bridge, on the queues ``stock`` and ``low``."""
+    process = StockSidekiq(
+        stage.root,
+        stage.place,
+        stage.redis_url,
+        *("-q", "stock", "-q", "low", "-c", "3"),
+        env={"TEST_POLL_INTERVAL": "1"},
+    )
+    yield process
+    process.stop()
+
+
+@pytest.fixture(params=["ruby", "native"])
+def failing(request: pytest.FixtureRequest) -> str:
+    """A class that fails, once in Ruby and once in Python: both follow the same rules."""
+    return {"ruby": "FailJob", "native": "NativeFailJob"}[request.param]
+
+
+@pytest.fixture
+def producer(stage: Stage, sidekiq: tuple[int, ...]) -> Iterator[Bridge]:
+    """The application as a producer, in this process."""
+    settings = Settings.load(
+        {"BRIDGE_REDIS_URL": stage.redis_url, "BRIDGE_SIDEKIQ_VERSION": ".".join(map(str, sidekiq))}
+    )
+    app = make_app(settings)
+    yield app
+    app.close()
