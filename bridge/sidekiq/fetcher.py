@@ -23,8 +23,12 @@ from bridge.sidekiq.lease import Lease
 from bridge.sidekiq.queues import QueueOrder
 from bridge.sidekiq.settlement import Settled, Settlement
 from bridge.sidekiq.store import Claim, Claimed, ClaimRequest, LeaseState, Store
+from bridge.sidekiq.unanswered import Unanswered
 
 logger = logging.getLogger(__name__)
+
+#: With so many decisions that Redis refuses to write, no more jobs are taken: they would pile up in memory.
+MOST_UNSETTLED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class Fetcher:
     order: QueueOrder = field(default_factory=QueueOrder)
     rng: random.Random = field(default_factory=random.Random)
     wake: Callable[[], None] = lambda: None
+    interrupt: Callable[[], None] = lambda: None
+    """As ``wake``, but also from within a signal handler of the consumer's thread."""
     on_settled: Callable[[UnitOfWork, Decision, Settled], None] = lambda unit, decision, settled: None
     slots: int = 0
     slot_limit: int | None = None
@@ -100,13 +106,14 @@ class Fetcher:
     def __post_init__(self) -> None:
         self.held: dict[int, UnitOfWork] = {}
         self.quiet = False
+        self.leaving = False
         self.attended = False
         self.progress = 0
         self.fenced = 0
         self._next_token = 1
         self._settlements: deque[tuple[UnitOfWork, Decision]] = deque()
         self._exchange_lock = threading.Lock()
-        self._adopt = False
+        self._unanswered = Unanswered()
 
     # -- the consumer's side
 
@@ -120,7 +127,7 @@ class Fetcher:
         with self._exchange_lock:
             if claim:
                 self.lease.ensure()
-            if self._adopt:
+            if self._unanswered.due:
                 return Fetched(self._adopt_unknown())
             if claim and self.free_slots and not self.gate.everything():
                 self._exchange(None)
@@ -128,7 +135,8 @@ class Fetcher:
             request = self._request() if claim else None
             answer = self._exchange(request)
             if request is None or answer is None:
-                return Fetched()
+                # Nothing may be taken at present: not to be asked for again at once.
+                return Fetched(drained=True)
             return self._taken(request, answer)
 
     @property
@@ -183,7 +191,8 @@ class Fetcher:
         try:
             with self._exchange_lock:
                 self._exchange(None)
-        except errors.StoreUnavailable as error:
+        except errors.StoreError as error:
+            # An outage, or a fault that a person must put right: kept and repeated in both cases.
             logger.debug("settlements wait for Redis: %s", error)
         return not self._settlements
 
@@ -193,14 +202,19 @@ class Fetcher:
             if self.held.pop(unit.delivery.token, None) is not None:
                 self._settlements.append((unit, GiveBack()))
 
+    def leave(self) -> None:
+        """The process is about to end: quiet, and no more waiting. Safe in a signal handler."""
+        self.leaving = True
+        self.hush()
+
     def hush(self) -> None:
         """Quiet: take no more jobs. Safe in a signal handler."""
         self.quiet = True
-        self.wake()
+        self.interrupt()
 
     def reconnect(self) -> None:
         """The connection was cut: what Redis holds for this worker is compared with what it remembers."""
-        self._adopt = True
+        self._unanswered.look_now()
 
     # -- one round trip
 
@@ -208,16 +222,20 @@ class Fetcher:
         batch = self._take_batch()
         if not batch and request is None:
             return None
-        if request is not None:
-            self._next_token += request.want
         try:
+            if request is not None:
+                self._note_sent(request.want)
             result = self.store.exchange([_settlement(unit, decision) for unit, decision in batch], request)
-        except errors.StoreError:
+        except BaseException:
+            # Whatever it was: a decision that is not written must not be forgotten.
             self._settlements.extendleft(reversed(batch))
-            self._adopt = self._adopt or request is not None
             raise
         self._record(batch, result.settled)
         return result.claim
+
+    def _note_sent(self, tokens: int) -> None:
+        self._unanswered.sent(self._next_token, tokens)
+        self._next_token += tokens
 
     def _take_batch(self) -> list[tuple[UnitOfWork, Decision]]:
         batch: list[tuple[UnitOfWork, Decision]] = []
@@ -242,7 +260,7 @@ class Fetcher:
         free = self.free_slots
         limit = self.gate.limit()
         want = free if limit is None else min(free, limit - len(self.held))
-        if not names or want <= 0:
+        if not names or want <= 0 or len(self._settlements) > MOST_UNSETTLED:
             return None
         return ClaimRequest(
             self.lease.identity, names, want, self._next_token, self.order.draw(want, self.rng)
@@ -253,6 +271,7 @@ class Fetcher:
         units = tuple(
             unit for job in answer.jobs if (unit := self._admit(request.identity, job, answer.claimed_at_ms))
         )
+        self._unanswered.answered(request.first_token, request.want)
         drained = answer.lease is LeaseState.HELD and len(answer.jobs) < request.want
         return Fetched(units, drained, answer.paused)
 
@@ -285,15 +304,24 @@ class Fetcher:
         names = self.order.names
         units: list[UnitOfWork] = []
         for name, payload in zip(names, self.store.tails(names), strict=True):
-            if payload is None or len(units) >= self.free_slots or not self._is_admitted(payload):
+            if payload is None or not self.free_slots or not self._is_admitted(payload):
                 continue
-            self._next_token += 1
-            claim = self.store.claim_exact(self.lease.identity, self._next_token - 1, name, payload)
-            self._note_lease(claim.lease)
-            units += [
-                u for job in claim.jobs if (u := self._admit(self.lease.identity, job, claim.claimed_at_ms))
-            ]
+            try:
+                units += self._take_exactly(name, payload)
+            except errors.StoreError:
+                if not units:
+                    raise
+                break  # what has been taken must be handed over; the next turn meets the same error
         return Fetched(tuple(units), drained=not units)
+
+    def _take_exactly(self, queue: str, payload: bytes) -> list[UnitOfWork]:
+        identity, token = self.lease.identity, self._next_token
+        self._note_sent(1)
+        claim = self.store.claim_exact(identity, token, queue, payload)
+        units = [unit for job in claim.jobs if (unit := self._admit(identity, job, claim.claimed_at_ms))]
+        self._unanswered.answered(token, 1)
+        self._note_lease(claim.lease, identity)
+        return units
 
     def _is_admitted(self, payload: bytes) -> bool:
         try:
@@ -304,15 +332,20 @@ class Fetcher:
     # -- after a cut connection
 
     def _adopt_unknown(self) -> tuple[UnitOfWork, ...]:
-        identity = self.lease.identity
-        waiting = {unit.delivery.token for unit, _ in self._settlements}
-        now_ms = int(time.time() * 1000)
-        found = self.store.inflight(identity)
-        unknown = [job for job in found if job.token not in self.held and job.token not in waiting]
-        self._adopt = False
+        """Take over what was claimed for us in an answer that never came.
+
+        Only by the tokens of such claims: a job that is being settled at this moment stands in Redis a little
+        longer than here, and must not run again.
+        """
+        identity, now_ms = self.lease.identity, int(time.time() * 1000)
+        unknown = [job for job in self.store.inflight(identity) if job.token in self._unanswered]
+        units = tuple(unit for job in unknown if (unit := self._admit(identity, job, now_ms)))
+        for job in unknown:
+            self._unanswered.answered(job.token, 1)
+        self._unanswered.looked()
         if unknown:
             logger.warning("adopted %d jobs whose claim was answered into a cut connection", len(unknown))
-        return tuple(unit for job in unknown if (unit := self._admit(identity, job, now_ms)))
+        return units
 
 
 def _settlement(unit: UnitOfWork, decision: Decision) -> Settlement:

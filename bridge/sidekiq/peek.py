@@ -24,7 +24,7 @@ class Peek:
         self._timeout = timeout_seconds
         self._armed_at: float | None = None
         self.socket: Any = None
-        """The socket to wait on. Kept when the link is cut: whoever waits on it must be able to name it still."""
+        """The socket to wait on. Kept when the link is cut: whoever waits on it must be able to name it."""
 
     @property
     def armed(self) -> bool:

@@ -36,26 +36,42 @@ class Recovery:
         if self.lease.age_seconds >= self.lease.length_seconds / 3:
             self.lease.renew()
         for identity in self.store.expired_leases(self.lease.identity, ended_only=not self.lease.settled_in):
-            self.reap(identity)
+            self._reap_or_report(identity)
         return self.interval_seconds
+
+    def _reap_or_report(self, identity: str) -> None:
+        try:
+            self.reap(identity)
+        except errors.StoreUnavailable:
+            raise
+        except (errors.StoreError, ValueError) as error:
+            # An entry that this release cannot read: the other dead workers' jobs must not wait for a person.
+            logger.error("cannot take the jobs of %s, which died: %s", identity, error)
 
     def reap(self, identity: str) -> int:
         """Give back all that one dead worker held, the first claimed to run first. Returns how many."""
         jobs = self.store.inflight(identity)
-        for claimed in reversed(jobs):
-            self._recover(identity, claimed)
+        moved = sum(self._recover(identity, claimed) for claimed in reversed(jobs))
         self.store.leave(identity)
-        if jobs:
-            logger.warning("recovered %d jobs from %s, which died", len(jobs), identity)
-        return len(jobs)
+        if moved:
+            logger.warning("recovered %d jobs from %s, which died", moved, identity)
+        return moved
 
-    def _recover(self, identity: str, claimed: Claimed) -> None:
+    def _recover(self, identity: str, claimed: Claimed) -> bool:
         settlement = _settlement(identity, claimed)
-        outcome = self.store.recover(settlement, self.dead_limits(), time.time())
+        try:
+            outcome = self.store.recover(settlement, self.dead_limits(), time.time())
+        except errors.StoreUnavailable:
+            raise
+        except errors.StoreError as error:
+            # Its queue is of a wrong type: it stays where it is, and the others must not.
+            logger.error("cannot recover jid=%s to queue %s: %s", settlement.jid, claimed.queue, error)
+            return False
         self.recovered += outcome > 0
         if outcome == 2:
             self.poisoned += 1
             logger.error("buried jid=%s: found in dead hands for the third time", settlement.jid)
+        return outcome > 0
 
 
 def _settlement(identity: str, claimed: Claimed) -> Settlement:

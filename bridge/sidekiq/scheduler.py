@@ -40,10 +40,10 @@ class Scheduler:
     def round(self) -> float:
         """Promote what is due. Returns seconds to sleep."""
         due = self.store.due(BATCH)
-        self.promoted += self._promote(keys.RETRY, due.retry, due.now)
-        if len(due.retry) < BATCH:
-            self.promoted += self._promote(keys.SCHEDULE, due.schedule, due.now)
-        if BATCH in (len(due.retry), len(due.schedule)):
+        moved = self._promote(keys.RETRY, due.retry, due.now)
+        moved += self._promote(keys.SCHEDULE, due.schedule, due.now)
+        self.promoted += moved
+        if moved and BATCH in (len(due.retry), len(due.schedule)):
             return 0.0
         return self._sleep(due.next_in_seconds)
 
@@ -60,11 +60,11 @@ class Scheduler:
     def _entry(self, source: str, member: bytes, now: float) -> tuple[bytes, str, bytes] | None:
         try:
             job = SidekiqJob.parse(member)
+            queue = job.queue or "default"
+            return member, queue, job.with_fields(self._fields(job, queue, now))
         except errors.PayloadError as error:
             self._bury(source, member, error, now)
             return None
-        queue = job.queue or "default"
-        return member, queue, job.with_fields(self._fields(job, queue, now))
 
     def _fields(self, job: SidekiqJob, queue: str, now: float) -> dict[str, object]:
         stamp = self.timestamps().stamp(now)
@@ -82,4 +82,10 @@ class Scheduler:
         payload = member
         if isinstance(error, errors.InvalidPayload):
             payload = invalid_entry(member, "default", str(error), now, self.timestamps())
-        self.store.bury_entry(source, member, payload, self.dead_limits(), now)
+        try:
+            self.store.bury_entry(source, member, payload, self.dead_limits(), now)
+        except errors.StoreUnavailable:
+            raise
+        except errors.StoreError as refused:
+            # It stays where it is; the due jobs behind it must not wait for it.
+            logger.error("could not bury it: %s", refused)

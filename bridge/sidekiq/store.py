@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from bridge import errors
 from bridge.sidekiq import keys, scripts
 from bridge.sidekiq.decision import DeadLimits
 from bridge.sidekiq.settlement import Settled, Settlement, SettlementBatch, recover_call
+
+logger = logging.getLogger(__name__)
 
 #: Format version of an in-flight entry: ``<version>\n<queue>\n<payload>``.
 ENTRY_VERSION = b"1"
@@ -198,8 +201,13 @@ class RedisStore:
         ]
         with outages():
             results = scripts.run(self.client, calls)
-        _raise_first_error(results)
-        return sum(results)
+        refused = [error for error in results if isinstance(error, redis.RedisError)]
+        if any(is_outage(error) for error in refused):
+            _raise_first_error(refused)
+        for error in refused:
+            # One queue of a wrong type must not keep the jobs of all others from running.
+            logger.error("a due job stays in %s: %s", source, error)
+        return sum(result for result in results if isinstance(result, int))
 
     def bury_entry(self, source: str, member: bytes, payload: bytes, limits: DeadLimits, now: float) -> bool:
         """Move an entry that is no job from a sorted set to ``dead``. False when somebody else took it."""
@@ -255,7 +263,7 @@ def is_outage(error: BaseException) -> bool:
     """Whether Redis (or the way to it) is down, rather than the request wrong."""
     if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
         return not isinstance(error, redis.AuthenticationError)
-    # redis-py takes the code off the text where it has a class for it; Redis 6.2 hides it inside a script's error.
+    # redis-py takes the code off the text where it has a class for it; Redis 6.2 wraps it in another.
     code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
     return isinstance(error, redis.ResponseError) and (code in OUTAGE_CODES or _in_script(str(error)))
 

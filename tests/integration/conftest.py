@@ -1,0 +1,53 @@
+"""What the integration tests build on: the real parts of a worker without Celery, on a real Redis."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from bridge.sidekiq.store import RedisStore
+from tests.integration.worker import Worker, connect_to
+from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture
+def store(empty_redis: redis.Redis, redis_server: RedisServer) -> Iterator[RedisStore]:
+    """The store on the session's Redis, emptied."""
+    client = connect_to(redis_server.port, database=15)
+    yield RedisStore(client)
+    client.close()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that a test may stop, fill or freeze."""
+    server = RedisServer(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_worker(redis_server: RedisServer, empty_redis: redis.Redis) -> Iterator[Callable[..., Worker]]:
+    """Makes workers on the session's Redis, or on the port that is named."""
+    made: list[Worker] = []
+    numbers = itertools.count(1)
+
+    def make(port: int | None = None, **options: object) -> Worker:
+        database = 15 if port is None else 0
+        worker = Worker(f"host:{next(numbers)}", port or redis_server.port, database, **options)
+        made.append(worker)
+        return worker
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+@pytest.fixture
+def worker(make_worker: Callable[..., Worker]) -> Worker:
+    """One worker with four slots on queue "default"."""
+    return make_worker()

@@ -1,0 +1,122 @@
+"""A worker without Celery: store, lease and fetcher as the runtime puts them together."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from bridge.sidekiq.connection import RedisAddress, connect
+from bridge.sidekiq.decision import Decision, Done
+from bridge.sidekiq.fetcher import Fetcher, UnitOfWork
+from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.lease import Lease
+from bridge.sidekiq.queues import QueueOrder
+from bridge.sidekiq.recovery import Recovery
+from bridge.sidekiq.settlement import Settled
+from bridge.sidekiq.store import RedisStore
+
+_jids = itertools.count(1)
+
+
+def connect_to(port: int, database: int = 0, timeout_seconds: float = 2.0) -> redis.Redis:
+    """A client as the worker makes them."""
+    return connect(RedisAddress(port=port, database=database, timeout_seconds=timeout_seconds))
+
+
+def job(**fields: Any) -> bytes:
+    """A payload with a jid of its own."""
+    return json.dumps({"class": "HardJob", "args": [], "jid": f"jid{next(_jids)}", **fields}).encode()
+
+
+def push(client: redis.Redis, queue: str, *payloads: bytes) -> None:
+    """LPUSH, as Sidekiq's client does."""
+    client.sadd("queues", queue)
+    for payload in payloads:
+        client.lpush(f"queue:{queue}", payload)
+
+
+def next_first(client: redis.Redis, queue: str = "default") -> list[bytes]:
+    """The jobs of a queue, the one that runs next first."""
+    found: list[bytes] = client.lrange(f"queue:{queue}", 0, -1)
+    return found[::-1]
+
+
+@dataclass
+class OpenGate:
+    """Everything may be taken, or only jobs of classes that start with "Native"; ``most`` at once."""
+
+    open: bool = True
+    most: int | None = None
+
+    def everything(self) -> bool:
+        return self.open
+
+    def admits(self, job: SidekiqJob) -> bool:
+        return str(job.job_class).startswith("Native")
+
+    def limit(self) -> int | None:
+        return self.most
+
+
+class Worker:
+    """One worker process, as far as Redis can tell."""
+
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        database: int = 0,
+        *,
+        queues: Sequence[str] = ("default",),
+        weights: dict[str, int] | None = None,
+        slots: int = 4,
+        lease_seconds: float = 15.0,
+        timeout_seconds: float = 2.0,
+    ) -> None:
+        self.now = 1000.0
+        self._names = (f"{name}:{n:012x}" for n in itertools.count(1))
+        self.client = connect_to(port, database, timeout_seconds)
+        self.store = RedisStore(self.client)
+        self.lease = Lease(self.store, lambda: next(self._names), lease_seconds, clock=lambda: self.now)
+        self.gate = OpenGate()
+        self.outcomes: list[tuple[str | None, Decision, Settled]] = []
+        self.fetcher = Fetcher(self.store, self.lease, self.gate, on_settled=self._settled, slots=slots)
+        self.fetcher.attended = True
+        self.recovery = Recovery(self.store, self.lease)
+        for queue in queues:
+            self.fetcher.order.add(queue, (weights or {}).get(queue, 0))
+
+    def _settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
+        self.outcomes.append((unit.job.jid, decision, outcome))
+
+    @property
+    def order(self) -> QueueOrder:
+        return self.fetcher.order
+
+    @property
+    def identity(self) -> str:
+        return self.lease.identity
+
+    @property
+    def inflight_key(self) -> str:
+        return f"bridge:inflight:{self.identity}"
+
+    def take(self) -> list[UnitOfWork]:
+        """Jobs for the free slots, each at once started."""
+        units = list(self.fetcher.turn().units)
+        for unit in units:
+            self.fetcher.started(unit.delivery.token, 1.0)
+        return units
+
+    def settle(self, unit: UnitOfWork, decision: Decision | None = None) -> None:
+        """Decide, settle and write."""
+        self.fetcher.settle(unit.delivery.token, decision or Done())
+        self.fetcher.turn(claim=False)
+
+    def close(self) -> None:
+        self.client.close()
