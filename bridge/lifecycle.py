@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import signal
@@ -60,10 +61,12 @@ class Lifecycle:
     def _on_shutting_down(self, how: str = "Warm", **_: Any) -> None:
         """Celery got TERM, INT or QUIT. Runs inside its signal handler: only flags and a thread."""
         self._cold = self._cold or how == "Cold"
+        self._fetcher.leave()
         self.quiet()
         if not self._ending:
             self._ending = True
-            threading.Thread(target=self._end, name="bridge-shutdown", daemon=True).start()
+            # Not Thread.start(): it waits for the thread, which a signal handler under gevent must not.
+            _thread.start_new_thread(self._end, ())
 
     def finish(self) -> None:
         """Celery's own shutdown came to its end: leave no key behind."""

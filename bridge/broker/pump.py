@@ -49,6 +49,7 @@ class Pump:
     def attend(self) -> None:
         """From now on this thread settles what others decide."""
         self._fetcher.wake = self._waiter.wake
+        self._fetcher.interrupt = self._waiter.interrupt
         self._fetcher.attended = True
 
     def turn(self) -> int:

@@ -139,9 +139,17 @@ class Transport(virtual.Transport):
         deadline = time.monotonic() + timeout if timeout is not None else None
         while not self._deliver_inbox() and not self._turn():
             wait = LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
-            if wait <= 0:
+            if wait <= 0 or self._interrupted():
                 raise TimeoutError
             self._wait(min(wait, LONGEST_WAIT_SECONDS))
+
+    def _interrupted(self) -> bool:
+        """Whether Celery's loop should look at once for what a signal wants of it."""
+        if self._pump is not None and self.context.fetcher().leaving:
+            # For good: at a shutdown Celery's loop goes round once more before it heeds the signal.
+            return True
+        interrupted, self.waiter.interrupted = self.waiter.interrupted, False
+        return interrupted
 
     def _turn(self) -> bool:
         return self._pump is not None and self._pump.turn() > 0

@@ -29,6 +29,7 @@ class Waiter:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._woken = False
+        self.interrupted = False
         self._soon: deque[Callback] = deque()
         self._timers: list[tuple[float, int, Callback]] = []
         self._timer_ids = itertools.count()
@@ -53,6 +54,14 @@ class Waiter:
         """End the current or the next wait. The owner needs none: its turn follows every wait."""
         if self._woken or threading.get_ident() == self._owner:
             return
+        self._write()
+
+    def interrupt(self) -> None:
+        """End the wait and say so in ``interrupted``; from the owner too, whose signal handlers run inside its waits."""
+        self.interrupted = True
+        self._write()
+
+    def _write(self) -> None:
         self._woken = True
         try:
             self._writer.send(b"\0")
