@@ -22,6 +22,7 @@ REQUIRED: dict[str, tuple[Any, str]] = {
 }
 
 _parent_pipe: tuple[int, int] | None = None
+_parent_pid = 0
 
 
 def check(app: Any, worker: Any) -> None:
@@ -50,7 +51,8 @@ def check(app: Any, worker: Any) -> None:
 
 def prepare(app: Any, worker: Any) -> None:
     """Set up what must exist before the pool's processes do."""
-    global _parent_pipe
+    global _parent_pipe, _parent_pid
+    _parent_pid = os.getpid()
     _parent_pipe = os.pipe()
     if worker.pool_cls.__module__.endswith(".solo"):
         # The prefetch count follows -c, but this pool runs one job at a time.
@@ -62,8 +64,8 @@ def watch_parent(**_: Any) -> None:
 
     Not PR_SET_PDEATHSIG: that fires when the *thread* that forked ends, in the middle of a warm shutdown.
     """
-    if _parent_pipe is None:
-        return
+    if _parent_pipe is None or os.getpid() == _parent_pid:
+        return  # the solo pool sends this signal too, from the parent itself
     reader, writer = _parent_pipe
     os.close(writer)
     threading.Thread(target=_die_at_eof, args=(reader,), name="bridge-parent", daemon=True).start()
