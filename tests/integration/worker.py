@@ -6,10 +6,12 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 import redis
 
+from bridge.sidekiq import scripts
 from bridge.sidekiq.connection import RedisAddress, connect
 from bridge.sidekiq.decision import Decision, Done
 from bridge.sidekiq.fetcher import Fetcher, UnitOfWork
@@ -44,6 +46,12 @@ def next_first(client: redis.Redis, queue: str = "default") -> list[bytes]:
     """The jobs of a queue, the one that runs next first."""
     found: list[bytes] = client.lrange(f"queue:{queue}", 0, -1)
     return found[::-1]
+
+
+def teach(client: redis.Redis) -> None:
+    """Load all scripts, so that the first call of one is carried out at once."""
+    for file in resources.files("bridge.sidekiq").joinpath("lua").iterdir():
+        client.script_load(scripts.load(file.name.removesuffix(".lua")).text)
 
 
 @dataclass

@@ -1,0 +1,51 @@
+"""A TCP proxy that loses what a network loses: the answer, after the request has arrived."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+
+class Proxy:
+    """Between a client and a Redis on loopback."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._lose: bytes | None = None
+        self.lost = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def lose_answer_to(self, text: bytes) -> None:
+        """The next request that holds this text is carried out, its answer and its connection are lost."""
+        self._lose = text
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(
+                        target=self._copy, args=(source, sink, source is client), daemon=True
+                    ).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket, is_request: bool) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(1 << 20):
+                lose = is_request and self._lose is not None and self._lose in chunk
+                if lose:
+                    self._lose = None
+                    # No answer gets through from here on; the server sees the whole request, then the end.
+                    source.shutdown(socket.SHUT_RDWR)
+                sink.sendall(chunk)
+                if lose:
+                    self.lost += 1
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_WR)

@@ -1,0 +1,332 @@
+"""The fetcher on a real Redis: taking, settling, giving back, and the order of the queues."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from bridge import errors
+from bridge.sidekiq import fetcher
+from bridge.sidekiq.decision import Bury, Discard, Done, GiveBack, Retry
+from bridge.sidekiq.settlement import Settled
+from bridge.sidekiq.store import LeaseState
+from tests.integration.worker import Worker, job, next_first, push
+
+Maker = Callable[..., Worker]
+
+
+def payloads(units: list[Any]) -> list[bytes]:
+    return [unit.delivery.payload for unit in units]
+
+
+def test_no_job_leaves_its_queue_before_a_slot_is_free(worker: Worker) -> None:
+    push(worker.client, "default", *[job() for _ in range(6)])
+    units = worker.take()
+    assert len(units) == 4
+    assert worker.take() == []
+    assert len(next_first(worker.client)) == 2
+
+    worker.settle(units[0])
+    assert len(worker.take()) == 1
+
+
+def test_jobs_that_are_given_back_run_next_and_in_their_order(worker: Worker) -> None:
+    jobs = [job(number=n) for n in range(5)]
+    push(worker.client, "default", *jobs)
+    units = worker.take()
+    worker.fetcher.give_back_all(units)
+    assert worker.fetcher.flush()
+    assert next_first(worker.client) == jobs
+
+
+NASTY = [
+    b'{"jid":"a","class":"X","args":[1,1.0,1e400,123456789012345678901234567890],"retry":true}',
+    '{ "class" : "Ü" , "jid":"b","args":["\\ud83d\\ude00","<&>",null] , "x": {"z":1,"a":2} }'.encode(),
+    b'{"class":"X","jid":"c","args":["\xff\xfe"],"big":' + b'"' + b"x" * 100_000 + b'"}',
+    b'{"class":"X","class":"Y","jid":"d","args":[],"nl":"line\\nline"}',
+]
+
+
+@pytest.mark.parametrize("payload", NASTY)
+def test_bytes_survive_claim_give_back_and_recovery(make_worker: Maker, payload: bytes) -> None:
+    worker, other = make_worker(), make_worker()
+    push(worker.client, "default", payload)
+    for way in (GiveBack(), GiveBack(unknown_outcome=True)):
+        (unit,) = worker.take()
+        assert unit.delivery.payload == payload
+        worker.settle(unit, way)
+        assert next_first(worker.client) == [payload]
+    worker.take()
+    worker.lease.leave()
+    other.recovery.reap(worker.identity)
+    assert next_first(worker.client) == [payload]
+
+
+@pytest.mark.parametrize("payload", NASTY)
+def test_a_retry_edits_its_own_fields_and_nothing_else(worker: Worker, payload: bytes) -> None:
+    push(worker.client, "default", payload)
+    (unit,) = worker.take()
+    worker.settle(unit, Retry(5.0, unit.job.with_fields({"retry_count": 0})))
+    (kept,) = worker.client.zrange("retry", 0, -1)
+    assert kept.replace(b',"retry_count":0', b"") == payload
+
+
+def test_queues_in_strict_order_are_emptied_one_after_the_other(make_worker: Maker) -> None:
+    worker = make_worker(queues=("high", "default", "low"), slots=6)
+    for queue in ("low", "default", "high"):
+        push(worker.client, queue, job(), job(), job())
+    assert [unit.delivery.queue for unit in worker.take()] == ["high"] * 3 + ["default"] * 3
+
+
+def test_weighted_queues_share_by_their_weights_and_starve_none(make_worker: Maker) -> None:
+    worker = make_worker(queues=("often", "seldom"), weights={"often": 9, "seldom": 1}, slots=300)
+    for queue in ("often", "seldom"):
+        push(worker.client, queue, *[job() for _ in range(300)])
+    found = Counter(unit.delivery.queue for unit in worker.take())
+    assert sum(found.values()) == 300
+    # 30 of 300 are expected; outside of 5..80 lies less than one run in a million.
+    assert 5 < found["seldom"] < 80
+
+
+def test_a_slot_whose_weighted_queue_is_empty_takes_from_the_next(make_worker: Maker) -> None:
+    worker = make_worker(queues=("often", "seldom"), weights={"often": 9, "seldom": 1})
+    push(worker.client, "seldom", job(), job())
+    assert len(worker.take()) == 2
+
+
+@pytest.mark.parametrize(
+    ("payload", "buried"),
+    [(b"no json", b"no json"), (b"\xff", b"\xff"), (b"[1]", b"Bridge::InvalidPayload"), (b"null", b"null")],
+)
+def test_what_is_no_job_is_buried_and_costs_no_slot(worker: Worker, payload: bytes, buried: bytes) -> None:
+    good = job()
+    push(worker.client, "default", payload, good)
+    assert payloads(worker.take()) == [good]
+    assert worker.fetcher.free_slots == 3
+    worker.fetcher.turn(claim=False)
+    (entry,) = worker.client.zrange("dead", 0, -1)
+    assert buried in entry
+    assert worker.client.get("stat:processed") is None
+
+
+def test_nesting_beyond_every_limit_ends_no_consumer(worker: Worker) -> None:
+    deep = b'{"class":"X","jid":"deep","args":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    good = job()
+    push(worker.client, "default", deep, good)
+    assert good in payloads(worker.take())
+
+
+def test_quiet_takes_nothing_more_and_still_settles(worker: Worker) -> None:
+    push(worker.client, "default", *[job() for _ in range(5)])
+    units = worker.take()
+    worker.fetcher.hush()
+    worker.settle(units[0])
+    assert worker.take() == []
+    assert worker.client.get("stat:processed") == b"1"
+
+
+def test_a_unit_is_settled_by_what_was_recorded_and_only_once(worker: Worker) -> None:
+    push(worker.client, "default", job())
+    (unit,) = worker.take()
+    worker.fetcher.decide(unit.delivery.token, Discard())
+    worker.fetcher.settle(unit.delivery.token, Done())
+    worker.fetcher.settle(unit.delivery.token, Done())
+    worker.fetcher.give_back_all([unit])
+    worker.fetcher.turn(claim=False)
+    assert [(decision, outcome) for _, decision, outcome in worker.outcomes] == [(Discard(), Settled.OK)]
+
+
+def test_many_threads_settle_while_the_consumer_takes(make_worker: Maker) -> None:
+    """Each job is settled once, none is lost: the lock of the exchange, the deque and the dict together."""
+    worker = make_worker(slots=8)
+    jobs = [job() for _ in range(400)]
+    push(worker.client, "default", *jobs)
+    threads: list[threading.Thread] = []
+    seen: list[bytes] = []
+    while len(seen) < len(jobs):
+        units = worker.take()
+        seen += payloads(units)
+        for unit in units:
+            thread = threading.Thread(target=worker.fetcher.settle, args=(unit.delivery.token, Done()))
+            threads.append(thread)
+            thread.start()
+    for thread in threads:
+        thread.join()
+    worker.fetcher.turn()
+    assert sorted(seen) == sorted(jobs)
+    assert worker.client.get("stat:processed") == b"400"
+    assert worker.fetcher.idle
+
+
+def test_without_a_consumer_what_ends_is_written_at_once(worker: Worker) -> None:
+    push(worker.client, "default", job())
+    (unit,) = worker.take()
+    worker.fetcher.attended = False
+    worker.fetcher.settle(unit.delivery.token, Done())
+    assert worker.client.get("stat:processed") == b"1"
+
+
+# -- while the sidecar is away
+
+
+def test_only_admitted_jobs_leave_their_queue_while_the_gate_is_shut(make_worker: Maker) -> None:
+    worker = make_worker(queues=("ruby", "native"))
+    ruby, native = job(), job(**{"class": "NativeJob"})
+    push(worker.client, "ruby", ruby)
+    push(worker.client, "native", native, native.replace(b"jid", b"JID"))
+    worker.gate.open = False
+
+    assert payloads(worker.take()) == [native]
+    assert next_first(worker.client, "ruby") == [ruby]
+
+
+def test_a_half_open_gate_that_is_full_is_not_asked_again_at_once(worker: Worker) -> None:
+    """A turn that could take nothing said that the queues may have more, and the consumer span."""
+    push(worker.client, "default", job(), job())
+    worker.gate.most = 1
+    assert len(worker.take()) == 1
+    fetched = worker.fetcher.turn()
+    assert fetched.units == ()
+    assert fetched.drained
+
+
+class CutAfterFirst:
+    """A store whose link is cut at the second exact claim."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._store = worker.store
+        self._claims = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def claim_exact(self, *args: Any) -> Any:
+        self._claims += 1
+        if self._claims == 2:
+            raise errors.StoreUnavailable("cut")
+        return self._store.claim_exact(*args)
+
+
+def test_what_was_taken_before_a_cut_is_handed_over(make_worker: Maker) -> None:
+    """While the gate was shut a cut between two queues forgot the job of the first: its slot was lost."""
+    worker = make_worker(queues=("one", "two"))
+    first, second = job(**{"class": "NativeJob"}), job(**{"class": "NativeJob"})
+    push(worker.client, "one", first)
+    push(worker.client, "two", second)
+    worker.gate.open = False
+    worker.fetcher.store = CutAfterFirst(worker)  # type: ignore[assignment]
+
+    units = worker.take()
+    assert payloads(units) == [first]
+    worker.settle(units[0])
+    assert payloads(worker.take()) == [second]
+
+
+# -- the lease
+
+
+def test_a_worker_whose_lease_was_taken_goes_on_under_a_new_identity(make_worker: Maker) -> None:
+    worker, reaper = make_worker(), make_worker()
+    push(worker.client, "default", *[job() for _ in range(6)])
+    held = worker.take()
+    old = worker.identity
+    worker.client.zadd("bridge:lease", {old: 1})
+    reaper.store.expired_leases(reaper.identity, ended_only=False)
+    reaper.recovery.reap(old)
+
+    worker.settle(held[0])
+    assert worker.outcomes[-1][2] is Settled.FENCED
+    worker.take()
+    taken = worker.take()
+
+    assert worker.identity != old
+    assert [unit.delivery.identity for unit in taken] == [worker.identity]
+    assert worker.client.get("stat:processed") is None
+
+
+def test_two_threads_that_lose_the_same_lease_replace_it_once(worker: Worker) -> None:
+    """Each took a new identity, and the first one's lease stayed behind until it ran out."""
+    worker.lease.ensure()
+    lost = worker.identity
+    worker.client.delete("bridge:lease")
+    worker.lease.renew()
+    replaced = worker.identity
+    worker.lease.lost(LeaseState.FENCED, lost)
+    assert worker.identity == replaced
+    assert worker.client.zrange("bridge:lease", 0, -1) == [replaced.encode()]
+
+
+def test_tokens_are_never_used_again_under_a_new_identity(worker: Worker) -> None:
+    push(worker.client, "default", job(), job())
+    worker.fetcher.slots = 1
+    (first,) = worker.take()
+    worker.client.delete("bridge:lease")
+    worker.settle(first)
+    worker.take()
+    (second,) = worker.take()
+    assert second.delivery.token > first.delivery.token
+
+
+# -- settlements that Redis refuses
+
+
+def test_a_refused_settlement_is_repeated_until_it_is_written(worker: Worker) -> None:
+    push(worker.client, "default", job())
+    (unit,) = worker.take()
+    worker.client.set("retry", "x")
+    worker.settle(unit, Retry(1.0, b"{}"))
+    for _ in range(3):
+        worker.fetcher.turn()
+        assert worker.fetcher.unsettled == 1
+    worker.client.delete("retry")
+    worker.fetcher.turn()
+    assert worker.client.zcard("retry") == 1
+    assert [outcome for *_, outcome in worker.outcomes] == [Settled.OK]
+
+
+def test_decisions_that_cannot_be_written_do_not_pile_up_for_ever(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetcher, "MOST_UNSETTLED", 10)
+    worker.client.set("dead", "x")
+    push(worker.client, "default", *[job() for _ in range(50)])
+    for _ in range(10):
+        for unit in worker.take():
+            worker.settle(unit, Bury(b"{}"))
+    assert 10 < worker.fetcher.unsettled < 20
+    assert worker.client.llen("queue:default") > 30
+
+
+def test_a_fault_between_deciding_and_writing_forgets_no_decision(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(worker.client, "default", job())
+    (unit,) = worker.take()
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.store, "exchange", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            worker.settle(unit)
+    worker.fetcher.turn()
+    assert worker.client.get("stat:processed") == b"1"
+
+
+# -- all of Redis is gone
+
+
+def test_flushall_while_working_costs_what_was_in_redis_and_nothing_else(
+    worker: Worker, empty_redis: redis.Redis
+) -> None:
+    push(worker.client, "default", job(), job())
+    held = worker.take()
+    empty_redis.flushdb()
+    for unit in held:
+        worker.settle(unit)
+    assert [outcome for *_, outcome in worker.outcomes] == [Settled.FENCED] * 2
+    push(worker.client, "default", after := job())
+    worker.take()
+    assert payloads(worker.take()) == [after]
