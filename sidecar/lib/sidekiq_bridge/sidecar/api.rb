@@ -2,20 +2,20 @@
 
 require "json"
 require "sidekiq_bridge/sidecar/authenticator"
-require "sidekiq_bridge/sidecar/delivery"
-require "sidekiq_bridge/sidecar/job"
 require "sidekiq_bridge/sidecar/message"
+require "sidekiq_bridge/sidecar/replies"
 
 module SidekiqBridge
   module Sidecar
     # What each request of the protocol does, apart from HTTP's ways of asking.
     class Api
-      Reply = Struct.new(:status, :body, :headers)
+      UPGRADE = "bridge-jobs"
 
-      def initialize(executor:, authenticator:, guard:, health:, boot:, max_body:, on_drain:)
+      def initialize(executor:, intake:, streams:, authenticator:, health:, boot:, max_body:, on_drain:)
         @executor = executor
+        @intake = intake
+        @streams = streams
         @authenticator = authenticator
-        @guard = guard
         @health = health
         @boot = boot
         @max_body = max_body
@@ -25,7 +25,18 @@ module SidekiqBridge
       def execute(env)
         message = accept(env)
         check_boot(message)
-        answer(deliver(message), message)
+        answer(@intake.deliver(message), message)
+      end
+
+      # Takes the connection from the server when all is well; what it answers then is never seen.
+      def stream(env)
+        raise Refusals.not_found unless env["rack.hijack"]
+        message = accept(env)
+        check_boot(message)
+        raise Refusals.protocol("a stream needs Connection: Upgrade and Upgrade: #{UPGRADE}") unless message.upgrade?(UPGRADE)
+        raise Refusals.draining if @executor.draining?
+        @streams.open(env["rack.hijack"].call, greeting)
+        json(101, status: "streaming")
       end
 
       def outcome(env, id)
@@ -65,16 +76,9 @@ module SidekiqBridge
         json((state == "ready") ? 200 : 503, status: state)
       end
 
-      def refuse(error)
-        headers = error.retry_after ? {"retry-after" => error.retry_after.to_s} : {}
-        json(error.http_status, error.to_h, headers)
-      end
+      def refuse(error) = Replies.refused(error)
 
-      # A bug of ours: into the log with it, and no word of it to the other side.
-      def crashed(error)
-        ::Sidekiq.logger.error { "#{error.class}: #{error.message}\n#{error.backtrace&.first(20)&.join("\n")}" }
-        refuse(Refusals.internal)
-      end
+      def crashed(error) = Replies.crashed(error)
 
       private
 
@@ -90,29 +94,10 @@ module SidekiqBridge
         raise Refusals.misdirected(@boot) unless message.boot == @boot
       end
 
-      # A known delivery is joined without a look at its body: it was looked at when it was new.
-      def deliver(message)
-        @executor.find(message.delivery) || submit(message, job_from(message))
-      end
-
-      def submit(message, job)
-        delivery = Delivery.new(message.delivery, job, claimed_at_ms: message.claimed_at_ms, recovered: message.recovered?)
-        @executor.submit(delivery, job)
-      end
-
-      def job_from(message)
-        job = Job.new(message.body, queue: message.queue, digest: message.body_digest,
-          correlation_id: message.correlation_id, trace: message.trace)
-        reason = @guard.refusal_by_name(job)
-        raise Refusals.refused(reason) if reason
-        job
-      end
-
       def answer(delivery, message)
         outcome = delivery.wait(message.wait_seconds)
         return json(202, status: "running", delivery: delivery.id, jid: delivery.jid) unless outcome
-        raise Refusals.refused(outcome.message) if outcome.refused?
-        Reply.new(200, delivery.outcome_json, {})
+        Replies.settled(delivery, outcome)
       end
 
       def accepted(id) = json(202, status: "accepted", delivery: id)
@@ -125,7 +110,11 @@ module SidekiqBridge
         raise Refusals.protocol('the body must be {"reason": "deadline" or "revoked", "message": "..."}')
       end
 
-      def json(status, body, headers = {}) = Reply.new(status, JSON.generate(body), headers)
+      def greeting
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: #{UPGRADE}\r\nX-Bridge-Boot: #{@boot}\r\n\r\n"
+      end
+
+      def json(...) = Replies.json(...)
     end
   end
 end

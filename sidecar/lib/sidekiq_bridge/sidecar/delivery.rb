@@ -32,10 +32,14 @@ module SidekiqBridge
 
       def superseded? = @superseded
 
+      # Who waits is told at once, not when the run has ended: the newer delivery has taken it over.
       def supersede
         @superseded = true
-        run.wake_waiters
+        run.dismiss(self)
       end
+
+      # Calls the block with the outcome and this delivery, at once if there is an outcome.
+      def on_outcome(&listener) = run.on_finish(self, &listener)
 
       # The outcome when there is one within `seconds`, else nil.
       def wait(seconds)

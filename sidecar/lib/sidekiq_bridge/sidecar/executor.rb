@@ -38,12 +38,22 @@ module SidekiqBridge
       def abandoned? = @abandoned
 
       # Returns the delivery of record: the given one, or the known one when it was delivered before. The block, if
-      # any, gets the outcome once, at once or later on a slot's thread.
+      # any, gets the outcome and that delivery once, at once or later on a slot's thread.
       def submit(delivery, job, &on_outcome)
         delivery = @lock.synchronize { known(delivery.id) || admit(delivery, job) }
-        delivery.run.on_finish(&on_outcome) if on_outcome
+        delivery.on_outcome(&on_outcome) if on_outcome
         delivery
       end
+
+      # The same for a delivery that must be known; nil if it is not.
+      def join(id, &on_outcome)
+        delivery = find(id)
+        delivery.on_outcome(&on_outcome) if delivery && on_outcome
+        delivery
+      end
+
+      # Whether jobs wait for a thread, so that outcomes follow each other closely.
+      def backlog? = @slots.backlog?
 
       # The known delivery of that id, or nil; refuses one that a newer delivery has replaced.
       def find(id)

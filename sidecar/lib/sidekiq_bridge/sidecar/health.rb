@@ -29,7 +29,7 @@ module SidekiqBridge
 
       def full
         own = @vitals.to_h
-        {"protocol" => PROTOCOL.to_i, "status" => status, "boot" => own["boot"], "version" => VERSION,
+        {"protocol" => PROTOCOL.to_i, "status" => status, "boot" => own["boot"], "version" => VERSION, "streams" => true,
          **facts, "workers" => states(own).map { |state| state.slice(*PUBLIC) }}
       end
 

@@ -2,6 +2,7 @@
 
 require "openssl"
 require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/percent"
 
 module SidekiqBridge
   module Sidecar
@@ -39,7 +40,11 @@ module SidekiqBridge
 
       def queue
         value = @env["HTTP_X_BRIDGE_QUEUE"]
-        value && unescape(value)
+        value && Percent.decode(value)
+      end
+
+      def upgrade?(protocol)
+        @env["HTTP_UPGRADE"].to_s.casecmp?(protocol) && @env["HTTP_CONNECTION"].to_s.split(/\s*,\s*/).any? { |word| word.casecmp?("upgrade") }
       end
 
       def claimed_at_ms
@@ -107,10 +112,6 @@ module SidekiqBridge
       end
 
       def query = URI.decode_www_form(@env["QUERY_STRING"].to_s).to_h
-
-      def unescape(value)
-        value.b.gsub(/%(\h\h)/) { $1.hex.chr }.force_encoding(Encoding::UTF_8).scrub
-      end
     end
   end
 end

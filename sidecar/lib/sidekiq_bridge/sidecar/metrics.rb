@@ -7,6 +7,7 @@ module SidekiqBridge
       GAUGES = {
         "slots" => ["bridge_sidecar_slots", "Job slots of the Puma worker."],
         "busy" => ["bridge_sidecar_busy_slots", "Job slots in use."],
+        "streams" => ["bridge_sidecar_open_streams", "Streams of jobs that are open."],
         "rss_bytes" => ["bridge_sidecar_resident_memory_bytes", "Resident memory of the Puma worker."]
       }.freeze
 

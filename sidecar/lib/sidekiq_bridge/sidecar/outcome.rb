@@ -14,6 +14,9 @@ module SidekiqBridge
 
       def self.shutdown = new("shutdown")
 
+      # For a delivery that a newer one has replaced.
+      def self.superseded = new("superseded")
+
       # When even the retry rules could not be asked.
       def self.killed
         message = "the job ended its own thread, twice"
@@ -34,9 +37,13 @@ module SidekiqBridge
         @extra = extra
       end
 
-      def refused? = status == "refused"
-
-      def message = @extra["message"]
+      # What is answered instead of the outcome, for one that is none.
+      def refusal
+        case status
+        when "refused" then Refusals.refused(@extra["message"])
+        when "superseded" then Refusals.superseded
+        end
+      end
 
       def to_json_for(delivery_id, jid, duration_ms)
         body = {"status" => status, "jid" => jid, "delivery" => delivery_id, "duration_ms" => duration_ms}

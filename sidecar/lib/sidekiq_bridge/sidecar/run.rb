@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/interrupts"
+require "sidekiq_bridge/sidecar/outcome"
 
 module SidekiqBridge
   module Sidecar
@@ -38,7 +39,7 @@ module SidekiqBridge
       # Calls the listeners. Apart from #settle, which runs under the executor's lock.
       def notify
         listeners = @lock.synchronize { @listeners.tap { @listeners = nil } }
-        listeners&.each { |listener| listener.call(@outcome) }
+        listeners&.each { |delivery, listener| listener.call(@outcome, delivery) }
       end
 
       # Yields with the thread open to interrupts; called with the instance that is about to perform.
@@ -58,12 +59,13 @@ module SidekiqBridge
       def finished? = !@outcome.nil?
 
       # Calls the block with the outcome, at once if there is one: on the slot's thread otherwise, so it must be short.
-      def on_finish(&listener)
+      def on_finish(delivery, &listener)
         done = @lock.synchronize do
-          (@listeners ||= []) << listener unless @outcome
-          @outcome
+          outcome = delivery.superseded? ? Outcome.superseded : @outcome
+          (@listeners ||= []) << [delivery, listener] unless outcome
+          outcome
         end
-        listener.call(done) if done
+        listener.call(done, delivery) if done
       end
 
       # The outcome, or nil when `seconds` have passed or the block says that waiting is pointless.
@@ -79,8 +81,14 @@ module SidekiqBridge
         end
       end
 
-      def wake_waiters
-        @lock.synchronize { @finished.broadcast }
+      # Lets those go who wait for a delivery that was superseded.
+      def dismiss(delivery)
+        dismissed = @lock.synchronize do
+          @finished.broadcast
+          gone, @listeners = @listeners&.partition { |waiting, _| waiting.equal?(delivery) }
+          gone
+        end
+        dismissed&.each { |_, listener| listener.call(Outcome.superseded, delivery) }
       end
 
       # Asks an iterable job to stop at its next checkpoint; others do not notice.

@@ -27,6 +27,8 @@ module SidekiqBridge
         @queue << run
       end
 
+      def backlog? = !@queue.empty?
+
       # Lets idle threads end; busy ones end after their job.
       def close
         @queue.close

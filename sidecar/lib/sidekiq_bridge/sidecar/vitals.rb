@@ -4,11 +4,12 @@ module SidekiqBridge
   module Sidecar
     # The state of this Puma worker, for /health, /metrics and its siblings.
     class Vitals
-      def initialize(index:, boot:, url:, executor:, counters:)
+      def initialize(index:, boot:, url:, executor:, streams:, counters:)
         @index = index
         @boot = boot
         @url = url
         @executor = executor
+        @streams = streams
         @counters = counters
       end
 
@@ -16,7 +17,7 @@ module SidekiqBridge
         {
           "index" => @index, "boot" => @boot, "pid" => Process.pid, "url" => @url,
           "slots" => @executor.slot_count, "busy" => @executor.busy, "rss_bytes" => rss_bytes,
-          "draining" => @executor.draining?, **@counters.to_h
+          "streams" => @streams.size, "draining" => @executor.draining?, **@counters.to_h
         }
       end
 

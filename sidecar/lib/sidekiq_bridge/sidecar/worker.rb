@@ -8,6 +8,8 @@ require "sidekiq_bridge/sidecar/executor"
 require "sidekiq_bridge/sidecar/front"
 require "sidekiq_bridge/sidecar/health"
 require "sidekiq_bridge/sidecar/http_server"
+require "sidekiq_bridge/sidecar/intake"
+require "sidekiq_bridge/sidecar/streams"
 require "sidekiq_bridge/sidecar/vitals"
 
 module SidekiqBridge
@@ -24,6 +26,7 @@ module SidekiqBridge
         @boot = SecureRandom.hex(8)
         @quiet_lock = Mutex.new
         build_executor
+        build_transports
         build_health(index, board)
         build_app(on_drain || method(:drain))
       end
@@ -51,6 +54,7 @@ module SidekiqBridge
         stopping = Thread.new { @executor.stop(@settings.timeout) }
         @family.fire(:shutdown)
         stopping.join
+        @streams.close
         @server&.stop
         @family.fire(:exit)
       end
@@ -65,14 +69,20 @@ module SidekiqBridge
         @executor = Executor.new(slots: @settings.threads, new_runner: -> { @family.new_runner(@guard) }, counters: @counters)
       end
 
+      def build_transports
+        @intake = Intake.new(executor: @executor, guard: @guard)
+        @streams = Streams.new(intake: @intake, busy: @executor.method(:backlog?), max_body: @settings.max_body)
+      end
+
       def build_health(index, board)
-        @vitals = Vitals.new(index: index, boot: @boot, url: @listeners.last.bind.to_s, executor: @executor, counters: @counters)
+        @vitals = Vitals.new(index: index, boot: @boot, url: @listeners.last.bind.to_s, executor: @executor,
+          streams: @streams, counters: @counters)
         @health = Health.new(vitals: @vitals, environment: @settings.environment, board: board)
       end
 
       def build_app(on_drain)
-        api = Api.new(executor: @executor, authenticator: Authenticator.new(@settings.secrets), guard: @guard,
-          health: @health, boot: @boot, max_body: @settings.max_body, on_drain: on_drain)
+        api = Api.new(executor: @executor, intake: @intake, streams: @streams,
+          authenticator: Authenticator.new(@settings.secrets), health: @health, boot: @boot, max_body: @settings.max_body, on_drain: on_drain)
         @app = Front.new(App.new(api, Metrics.new(@health)), api)
       end
     end

@@ -1,0 +1,38 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/delivery"
+require "sidekiq_bridge/sidecar/job"
+
+module SidekiqBridge
+  module Sidecar
+    # Takes jobs from the transports to the executor. A message is a Message of HTTP or a Frame of a stream.
+    class Intake
+      def initialize(executor:, guard:)
+        @executor = executor
+        @guard = guard
+      end
+
+      # A known delivery is joined without a look at its body: it was looked at when it was new. The block, if any, gets
+      # the outcome and the delivery, once.
+      def deliver(message, &on_outcome)
+        @executor.join(message.delivery, &on_outcome) || submit(message, &on_outcome)
+      end
+
+      private
+
+      def submit(message, &on_outcome)
+        job = job_from(message)
+        delivery = Delivery.new(message.delivery, job, claimed_at_ms: message.claimed_at_ms, recovered: message.recovered?)
+        @executor.submit(delivery, job, &on_outcome)
+      end
+
+      def job_from(message)
+        job = Job.new(message.body, queue: message.queue, digest: message.body_digest,
+          correlation_id: message.correlation_id, trace: message.trace)
+        reason = @guard.refusal_by_name(job)
+        raise Refusals.refused(reason) if reason
+        job
+      end
+    end
+  end
+end

@@ -1,0 +1,14 @@
+# frozen_string_literal: true
+
+module SidekiqBridge
+  module Sidecar
+    # Percent-encoded text. What is no text afterwards is made to be some: it goes into logs and JSON.
+    module Percent
+      module_function
+
+      def decode(value)
+        value.b.gsub(/%(\h\h)/) { $1.hex.chr }.force_encoding(Encoding::UTF_8).scrub
+      end
+    end
+  end
+end

@@ -1,0 +1,72 @@
+# frozen_string_literal: true
+
+require "io/wait"
+require "socket"
+
+module SidekiqBridge
+  module Sidecar
+    # A socket that was taken from Puma: read by one thread, written by others.
+    class StreamSocket
+      # Many frames in one system call.
+      READ_BYTES = 64 * 1024
+      # A peer that has vanished is noticed after a minute and a half, not after the two hours that are usual.
+      KEEPALIVE = {TCP_KEEPIDLE: 60, TCP_KEEPINTVL: 10, TCP_KEEPCNT: 3}.freeze
+
+      def self.for(io)
+        io.is_a?(::IO) ? new(io) : TlsStreamSocket.new(io)
+      end
+
+      def initialize(io)
+        @io = io
+        keep_alive(io.to_io)
+      end
+
+      # Replaces what is in `buffer`.
+      def read_into(buffer) = @io.readpartial(READ_BYTES, buffer)
+
+      # Whether #write_some returns at once, come what may.
+      def immediate? = true
+
+      # The number of bytes written, or :wait_writable.
+      def write_some(text) = @io.write_nonblock(text, exception: false)
+
+      def wait_writable = @io.wait_writable
+
+      # The peer sees the end, and may still be sending.
+      def end_writing = @io.shutdown(Socket::SHUT_WR)
+
+      def close = @io.close
+
+      private
+
+      def keep_alive(socket)
+        return if socket.local_address.unix?
+        socket.setsockopt(Socket::SOL_SOCKET, Socket::SO_KEEPALIVE, true)
+        KEEPALIVE.each { |name, value| socket.setsockopt(Socket::IPPROTO_TCP, Socket.const_get(name), value) if Socket.const_defined?(name) }
+      end
+    end
+
+    # Puma's TLS engine knows one thread at a time: what one has encrypted and another sends would arrive out of order.
+    class TlsStreamSocket < StreamSocket
+      def initialize(io)
+        super
+        @lock = Mutex.new
+      end
+
+      def read_into(buffer)
+        data = @lock.synchronize { @io.read_nonblock(READ_BYTES) }
+        raise EOFError unless data
+        buffer.replace(data)
+      rescue ::IO::WaitReadable
+        @io.to_io.wait_readable
+        retry
+      end
+
+      def immediate? = false
+
+      def write_some(text) = @lock.synchronize { @io.write(text) }
+
+      def end_writing = nil
+    end
+  end
+end

@@ -1,0 +1,35 @@
+# frozen_string_literal: true
+
+require "puma/minissl"
+require "sidekiq_bridge/sidecar/stream"
+require "sidekiq_bridge/sidecar/stream_socket"
+
+module SidekiqBridge
+  module Sidecar
+    # The streams that are open. Puma forgets a connection that was taken from it, so they are ended from here.
+    class Streams
+      FLUSH_SECONDS = 5
+
+      def initialize(intake:, busy:, max_body:)
+        @options = {intake: intake, busy: busy, max_body: max_body}
+        @lock = Mutex.new
+        @open = {}
+      end
+
+      def size = @open.size
+
+      # Serves `io` from now on, after a greeting.
+      def open(io, greeting)
+        stream = Stream.new(StreamSocket.for(io), **@options) { |ended| @lock.synchronize { @open.delete(ended) } }
+        @lock.synchronize { @open[stream] = true }
+        stream.start(greeting)
+      end
+
+      # Once nothing new is taken: the last replies, then the end.
+      def close
+        deadline = Process.clock_gettime(Process::CLOCK_MONOTONIC) + FLUSH_SECONDS
+        @lock.synchronize { @open.keys }.map { |stream| Thread.new { stream.finish(deadline) } }.each(&:join)
+      end
+    end
+  end
+end

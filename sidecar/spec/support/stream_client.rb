@@ -1,0 +1,85 @@
+# frozen_string_literal: true
+
+require "json"
+require "socket"
+require "timeout"
+require "support/requests"
+
+# The worker's side of POST /jobs/stream, on any socket.
+class StreamClient
+  PATIENCE_SECONDS = 20
+
+  attr_reader :socket, :status, :headers
+
+  def self.unix(path, **options) = new(UNIXSocket.new(path), **options)
+
+  def initialize(socket, boot:, secret: nil, headers: {})
+    @socket = socket
+    @id = 0
+    @replies = {}
+    ask(request_headers(boot, secret).merge(headers))
+  end
+
+  def accepted? = status == 101
+
+  # The id of the frame; its reply is asked for later.
+  def send_job(payload, **options) = (@id + 1).tap { write(frame(payload, **options)) }
+
+  # A frame's bytes, for those that want to cut or join them.
+  def frame(payload, delivery: nil, claimed_at: 1, recovered: 0, queue: "default", bytes: payload.bytesize)
+    @id += 1
+    identity, token = (delivery || "h:1:s/#{@id}").split("/")
+    "E #{@id} #{bytes} #{identity} #{token} #{claimed_at} #{recovered} #{queue}\n".b + payload.b
+  end
+
+  def probe
+    @id += 1
+    write("P #{@id} 0\n")
+    reply(@id)
+  end
+
+  def execute(payload, **options) = reply(send_job(payload, **options))
+
+  # Status and body of the reply, the body parsed if there is one.
+  def reply(id)
+    Timeout.timeout(PATIENCE_SECONDS) { read_reply until @replies.key?(id) }
+    @replies.delete(id)
+  end
+
+  def write(bytes)
+    socket.write(bytes)
+    socket.flush
+  end
+
+  def ended?
+    Timeout.timeout(PATIENCE_SECONDS) { socket.read(1).nil? }
+  rescue Errno::ECONNRESET, Errno::EPIPE
+    true
+  end
+
+  def close = socket.close
+
+  private
+
+  def request_headers(boot, secret)
+    headers = Requests.headers(boot: boot)
+    headers = Requests.signed(headers, secret, "POST", "/jobs/stream", "") if secret
+    {"Host" => "sidecar", "Connection" => "Upgrade", "Upgrade" => "bridge-jobs"}.merge(headers)
+  end
+
+  def ask(headers)
+    write("POST /jobs/stream HTTP/1.1\r\n#{headers.compact.map { |name, value| "#{name}: #{value}\r\n" }.join}\r\n")
+    @status = socket.gets[/\AHTTP\/1.1 (\d+)/, 1].to_i
+    @headers = {}
+    while (line = socket.gets("\r\n", chomp: true)) && !line.empty?
+      name, value = line.split(": ", 2)
+      @headers[name.downcase] = value
+    end
+  end
+
+  def read_reply
+    id, status, bytes = socket.gets.split.map { |word| Integer(word) }
+    body = socket.read(bytes)
+    @replies[id] = [status, body.empty? ? nil : JSON.parse(body)]
+  end
+end
