@@ -5,6 +5,7 @@ It lives as long as the process: connections, channels and consumers of Celery c
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import threading
@@ -107,7 +108,8 @@ class Fetcher:
         self.held: dict[int, UnitOfWork] = {}
         self.quiet = False
         self.leaving = False
-        self.attended = False
+        self.attendant: object | None = None
+        """Whoever calls ``turn`` again and again at present; without one, what ends is written at once."""
         self.progress = 0
         self.fenced = 0
         self._next_token = 1
@@ -150,6 +152,11 @@ class Fetcher:
     def running(self) -> list[UnitOfWork]:
         """Units that a pool slot has begun to run."""
         return [unit for unit in list(self.held.values()) if unit.started_at is not None]
+
+    @property
+    def attended(self) -> bool:
+        """Whether somebody calls ``turn`` again and again."""
+        return self.attendant is not None
 
     @property
     def unsettled(self) -> int:
@@ -303,23 +310,28 @@ class Fetcher:
     def _take_admitted(self) -> Fetched:
         names = self.order.names
         units: list[UnitOfWork] = []
-        for name, payload in zip(names, self.store.tails(names), strict=True):
-            if payload is None or not self.free_slots or not self._is_admitted(payload):
-                continue
+        blocked: set[str] = set()
+        for name, payloads in zip(names, self.store.tails(names, self.free_slots), strict=True):
+            admitted = list(itertools.takewhile(self._is_admitted, payloads))
+            if len(admitted) < len(payloads):
+                blocked.add(name)
             try:
-                units += self._take_exactly(name, payload)
+                units += self._take_exactly(name, admitted[: self.free_slots])
             except errors.StoreError:
                 if not units:
                     raise
                 break  # what has been taken must be handed over; the next turn meets the same error
-        return Fetched(tuple(units), drained=not units)
+        # A queue with a job that must wait is not to be watched: its watch would answer at once, again and again.
+        return Fetched(tuple(units), drained=not units, paused=frozenset(blocked))
 
-    def _take_exactly(self, queue: str, payload: bytes) -> list[UnitOfWork]:
+    def _take_exactly(self, queue: str, payloads: list[bytes]) -> list[UnitOfWork]:
+        if not payloads:
+            return []
         identity, token = self.lease.identity, self._next_token
-        self._note_sent(1)
-        claim = self.store.claim_exact(identity, token, queue, payload)
+        self._note_sent(len(payloads))
+        claim = self.store.claim_exact(identity, token, queue, payloads)
         units = [unit for job in claim.jobs if (unit := self._admit(identity, job, claim.claimed_at_ms))]
-        self._unanswered.answered(token, 1)
+        self._unanswered.answered(token, len(payloads))
         self._note_lease(claim.lease, identity)
         return units
 

@@ -94,11 +94,11 @@ class Store(Protocol):
     def exchange(self, settlements: Sequence[Settlement], claim: ClaimRequest | None) -> Exchange:
         """Settle and claim in one round trip."""
 
-    def claim_exact(self, identity: str, token: int, queue: str, payload: bytes) -> Claim:
-        """Claim the job at the end of one queue if it is still these bytes."""
+    def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
+        """Claim jobs from the end of one queue, as long as they still are these bytes."""
 
-    def tails(self, queues: Sequence[str]) -> list[bytes | None]:
-        """The job that would be taken next from each queue, without taking it."""
+    def tails(self, queues: Sequence[str], count: int) -> list[list[bytes]]:
+        """Up to ``count`` jobs that would be taken next from each queue, the next first, without taking them."""
 
     def inflight(self, identity: str) -> list[Claimed]:
         """All a worker holds, oldest first."""
@@ -129,27 +129,28 @@ class RedisStore:
         answer = _claim_answer(claim, results.pop()) if claim is not None else None
         return Exchange(batch.outcomes(results), answer)
 
-    def claim_exact(self, identity: str, token: int, queue: str, payload: bytes) -> Claim:
-        """Claim the job at the end of one queue if it is still these bytes."""
+    def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
+        """Claim jobs from the end of one queue, as long as they still are these bytes."""
         call = scripts.Call(
             scripts.load("claim_exact"),
             (keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.queue(queue)),
-            (identity, token, ENTRY_VERSION + b"\n", payload),
+            (identity, first_token, ENTRY_VERSION + b"\n", *payloads),
         )
         status, *rest = self._one(call)
-        if status == b"GONE":
-            return Claim(LeaseState.HELD)
-        jobs = (Claimed(queue, payload, token),) if status == b"OK" else ()
-        return Claim(LeaseState(status.decode()), jobs, rest[0] if rest else 0)
+        if status != b"OK":
+            return Claim(LeaseState(status.decode()))
+        now_ms, taken = rest
+        jobs = tuple(Claimed(queue, payloads[i], first_token + i) for i in range(taken))
+        return Claim(LeaseState.HELD, jobs, now_ms)
 
-    def tails(self, queues: Sequence[str]) -> list[bytes | None]:
-        """The job that would be taken next from each queue, without taking it."""
+    def tails(self, queues: Sequence[str], count: int) -> list[list[bytes]]:
+        """Up to ``count`` jobs that would be taken next from each queue, the next first, without taking them."""
         with outages():
             pipeline = self.client.pipeline(transaction=False)
             for name in queues:
-                pipeline.lindex(keys.queue(name), -1)
+                pipeline.lrange(keys.queue(name), -count, -1)
             found = pipeline.execute(raise_on_error=False)
-        return [payload if isinstance(payload, bytes) else None for payload in found]
+        return [payloads[::-1] if isinstance(payloads, list) else [] for payloads in found]
 
     def inflight(self, identity: str) -> list[Claimed]:
         """All a worker holds, oldest first."""

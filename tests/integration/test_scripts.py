@@ -157,11 +157,21 @@ def test_an_exact_claim_takes_only_the_very_bytes_that_were_seen(store: RedisSto
     store.lease(ME, 15_000, register=True)
     seen, other = job(), job()
     push(store.client, "default", seen)
-    assert store.tails(["default", "none"]) == [seen, None]
-    assert store.claim_exact(ME, 1, "default", other).jobs == ()
-    assert [found.payload for found in store.claim_exact(ME, 1, "default", seen).jobs] == [seen]
-    assert store.claim_exact(ME, 2, "default", seen).jobs == ()
+    assert store.tails(["default", "none"], 5) == [[seen], []]
+    assert store.claim_exact(ME, 1, "default", [other]).jobs == ()
+    assert [found.payload for found in store.claim_exact(ME, 1, "default", [seen]).jobs] == [seen]
+    assert store.claim_exact(ME, 2, "default", [seen]).jobs == ()
     assert store.client.hgetall(INFLIGHT) == {b"1": b"1\ndefault\n" + seen}
+
+
+def test_an_exact_claim_of_several_jobs_ends_at_the_first_that_is_another(store: RedisStore) -> None:
+    store.lease(ME, 15_000, register=True)
+    first, second, changed, behind = job(), job(), job(), job()
+    push(store.client, "default", first, second, changed, behind)
+    assert store.tails(["default"], 3) == [[first, second, changed]]
+    claim = store.claim_exact(ME, 7, "default", [first, second, b"not these bytes", behind])
+    assert [(found.token, found.payload) for found in claim.jobs] == [(7, first), (8, second)]
+    assert next_first(store.client) == [changed, behind]
 
 
 def test_exact_claims_at_once_take_the_job_once(store: RedisStore, redis_server: Any) -> None:
@@ -171,7 +181,7 @@ def test_exact_claims_at_once_take_the_job_once(store: RedisStore, redis_server:
     def take(own: RedisStore) -> int:
         identity = f"host:1:{id(own):012x}"
         own.lease(identity, 15_000, register=True)
-        return len(own.claim_exact(identity, 1, "default", payload).jobs)
+        return len(own.claim_exact(identity, 1, "default", [payload]).jobs)
 
     assert sum(at_once(take, redis_server.port)) == 1
 
@@ -179,16 +189,16 @@ def test_exact_claims_at_once_take_the_job_once(store: RedisStore, redis_server:
 def test_an_exact_claim_respects_pause_lease_and_used_tokens(store: RedisStore) -> None:
     payload = job()
     push(store.client, "default", payload)
-    assert store.claim_exact(ME, 1, "default", payload).lease is LeaseState.FENCED
+    assert store.claim_exact(ME, 1, "default", [payload]).lease is LeaseState.FENCED
     store.client.zadd("bridge:lease", {ME: 1})
-    assert store.claim_exact(ME, 1, "default", payload).lease is LeaseState.EXPIRED
+    assert store.claim_exact(ME, 1, "default", [payload]).lease is LeaseState.EXPIRED
     store.lease(ME, 15_000, register=True)
     store.client.sadd("paused", "default")
-    assert store.claim_exact(ME, 1, "default", payload).jobs == ()
+    assert store.claim_exact(ME, 1, "default", [payload]).jobs == ()
     store.client.delete("paused")
     store.client.hset(INFLIGHT, "1", b"1\ndefault\nheld")
     with pytest.raises(errors.StoreError, match="used twice"):
-        store.claim_exact(ME, 1, "default", payload)
+        store.claim_exact(ME, 1, "default", [payload])
     assert next_first(store.client) == [payload]
 
 
