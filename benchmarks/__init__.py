@@ -1,0 +1,1 @@
+"""Benchmarks: the bridge beside its peers, in turn, in the same run."""
