@@ -66,7 +66,8 @@ class Helper
   def work
     set = defined?(Sidekiq::WorkSet) ? Sidekiq::WorkSet.new : Sidekiq::Workers.new
     set.map do |process, tid, work|
-      {process: process, tid: tid, queue: work["queue"], run_at: work["run_at"].to_i, payload: work["payload"]}
+      queue, run_at, payload = work.is_a?(Hash) ? work.values_at("queue", "run_at", "payload") : [work.queue, work.run_at, work.payload]
+      {process: process, tid: tid, queue: queue, run_at: run_at.to_i, payload: payload}
     end
   end
 

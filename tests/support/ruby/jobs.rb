@@ -22,8 +22,8 @@ module Ledger
 
   # Waits until the test opens the gate of that name (makes the file).
   def self.wait_for_gate(name)
-    path = File.join(File.dirname(PATH), "gate-#{name}")
-    sleep 0.01 until File.exist?(path)
+    gates = [name, "all"].map { |gate| File.join(File.dirname(PATH), "gate-#{gate}") }
+    sleep 0.01 until gates.any? { |gate| File.exist?(gate) }
   end
 end
 
@@ -148,9 +148,10 @@ if defined?(Sidekiq::IterableJob) || Gem::Version.new(Sidekiq::VERSION) >= Gem::
 
     def build_enumerator(steps, *, cursor:) = array_enumerator((1..steps).to_a, cursor: cursor)
 
-    # Stops at the gate before the last step.
-    def each_iteration(step, steps, gate = nil)
+    # Stops at the gate, where there is one, in the middle of its steps.
+    def each_iteration(step, steps, seconds = 0, gate = nil)
       note("step", [step])
+      sleep(seconds)
       Ledger.wait_for_gate(gate) if gate && step == steps / 2
     end
 

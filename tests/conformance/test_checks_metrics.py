@@ -1,0 +1,140 @@
+"""Checks 60 to 62: the Metrics page. Sidekiq 6.4 has none; 7 and 8 each have keys of their own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import redis
+
+from bridge.sidekiq.metrics import JobMetrics, MetricsFamily
+from tests.support.stage import Stage
+from tests.support.waiting import wait_for
+
+Version = tuple[int, ...]
+FLUSH_AT = datetime(2025, 2, 4, 8, 3, 20, tzinfo=UTC)
+
+RECORD_WITH_RUBY = """
+require "sidekiq/metrics/tracking"
+tracker = Sidekiq::Metrics::ExecutionTracker.new(Sidekiq.default_configuration)
+{runs}
+tracker.flush(Time.utc(2025, 2, 4, 8, 3, 20))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _has_metrics(sidekiq: Version) -> None:
+    if sidekiq < (7,):
+        pytest.skip("Sidekiq 6.4 has no metrics")
+
+
+def family(sidekiq: Version) -> MetricsFamily:
+    return MetricsFamily.SEVEN if sidekiq < (8,) else MetricsFamily.EIGHT
+
+
+def metric_keys(client: redis.Redis) -> dict[bytes, Any]:
+    """Key to content and time to live."""
+    found: dict[bytes, Any] = {}
+    for key in client.scan_iter(count=1000):
+        if b"|" in key or b"-04-" in key:
+            value = client.hgetall(key) if client.type(key) == b"hash" else client.get(key)
+            found[key] = (value, round(client.ttl(key), -1))
+    return found
+
+
+def test_check_60_a_flush_writes_the_keys_and_values_that_the_gem_writes(
+    stage: Stage, sidekiq: Version
+) -> None:
+    # A run of a few milliseconds, one failure, one class in modules; Ruby first.
+    stage.ruby.evaluate(
+        RECORD_WITH_RUBY.format(
+            runs="""
+            tracker.track("queue", "Foo::Bar") { nil }
+            begin; tracker.track("queue", "Foo::Bar") { raise "x" }; rescue; end
+            """
+        )
+    )
+    by_ruby = metric_keys(stage.redis)
+    minute = b"j|20250204|8:3" if sidekiq < (8,) else b"j|250204|8:03"
+    elapsed = int(by_ruby[minute][0].get(b"Foo::Bar|ms", 0))
+    stage.redis.delete(*by_ruby)
+
+    # Then the bridge, at the same second.
+    ours = JobMetrics()
+    ours.record("Foo::Bar", elapsed, failed=False)
+    ours.record("Foo::Bar", 0, failed=True)
+    for command in ours.drain(FLUSH_AT.timestamp(), family(sidekiq)).commands:
+        stage.redis.execute_command(*command)
+
+    by_bridge = metric_keys(stage.redis)
+    expected = {b"j|20250204|8:3", b"Foo::Bar-04-08:3"}
+    if sidekiq >= (8,):
+        expected = {b"j|250204|8:03", b"j|250204|8:0", b"h|Foo::Bar-4-8:3"}
+    assert set(by_bridge) == expected
+    zero = {b"Foo::Bar|ms": b"0"}  # HINCRBY by 0 is not worth a command
+    assert {k: (without(v, zero), t) for k, (v, t) in by_bridge.items()} == {
+        k: (without(v, zero), t) for k, (v, t) in by_ruby.items()
+    }
+
+
+def without(value: Any, dropped: dict[bytes, bytes]) -> Any:
+    if isinstance(value, dict):
+        return {name: text for name, text in value.items() if dropped.get(name) != text}
+    return value
+
+
+def test_check_61_each_duration_falls_into_the_gems_own_bucket(stage: Stage, sidekiq: Version) -> None:
+    edges = [20, 30, 45, 65, 100, 150, 225, 335, 500, 750, 1100, 1700, 2500, 3800, 5750, 8500, 13000]
+    durations = [0, 400_000, *(d for edge in edges for d in (edge - 1, edge, edge + 1))]
+    ruby_buckets = stage.ruby.evaluate(
+        f"""{durations}.map do |ms|
+          histogram = Sidekiq::Metrics::Histogram.new("X")
+          histogram.record_time(ms)
+          histogram.buckets.each_with_index.find {{ |count, _| count.value > 0 }}.last
+        end"""
+    )
+
+    assert [bucket_of(ms, sidekiq) for ms in durations] == ruby_buckets
+    assert (bucket_of(19, sidekiq), bucket_of(20, sidekiq), bucket_of(400_000, sidekiq)) == (0, 1, 25)
+
+
+def bucket_of(ms: int, sidekiq: Version) -> int:
+    metrics = JobMetrics()
+    metrics.record("X", ms, failed=False)
+    (command,) = [c for c in metrics.drain(0, family(sidekiq)).commands if c[0] == "BITFIELD"]
+    return int(str(command[6]).removeprefix("#"))
+
+
+def test_check_61_a_bucket_stays_at_65535(stage: Stage, sidekiq: Version) -> None:
+    metrics = JobMetrics()
+    for _ in range(70_000):
+        metrics.record("X", 1, failed=False)
+
+    for command in metrics.drain(FLUSH_AT.timestamp(), family(sidekiq)).commands:
+        stage.redis.execute_command(*command)
+
+    key = "X-04-08:3" if sidekiq < (8,) else "h|X-4-8:3"
+    assert stage.redis.bitfield(key).get("u16", 0).execute() == [65_535]
+
+
+def test_check_62_a_failure_adds_no_time_and_the_key_is_the_wrapped_class(stage: Stage) -> None:
+    stage.ruby.push("SleepJob", 0.2)
+    stage.ruby.push("SleepJob", "no number", retry=False)
+    stage.ruby.call("active_job", job="GreetJob", args=["Ada"])
+    stage.ruby.push("NativeFailJob", retry=False)
+    stage.wait_counters(4, 2)
+
+    read = stage.ruby.call
+    slow = wait_for(lambda: (m := read("metrics", job="SleepJob"))["totals"] and m, "the next beat")
+
+    assert (slow["totals"]["p"], slow["totals"]["f"]) == (2, 1)
+    assert 200 <= slow["totals"]["ms"] < 1000
+    assert sum(slow["histogram"]) == 1
+    wait_for(lambda: (read("metrics", job="GreetJob")["totals"] or {}).get("p") == 1, "the wrapped class")
+    native = read("metrics", job="NativeFailJob")
+    assert (native["totals"]["p"], native["totals"]["f"], native["totals"].get("ms") or 0) == (1, 1, 0)
+    body = stage.ruby.get("/metrics").assert_fine().body
+    assert "SleepJob" in body
+    assert "GreetJob" in body
+    stage.ruby.get("/metrics/SleepJob").assert_fine()
