@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import Any
 
 import redis
@@ -15,6 +16,8 @@ import redis
 from bridge.sidekiq.store import is_outage
 
 logger = logging.getLogger(__name__)
+
+MEND_SECONDS = 1.0
 
 
 def topic(database: int, exchange: str, routing_key: str = "") -> str:
@@ -27,9 +30,12 @@ class Fanout:
     """The subscriptions of one transport, on a connection of their own."""
 
     def __init__(self, client: redis.Redis, database: int) -> None:
-        self._pubsub = client.pubsub(ignore_subscribe_messages=True)
+        # Not ignore_subscribe_messages: None would then stand for "ignored" as well as for "nothing more", and what
+        # was read from the socket together with a confirmation would wait there for the next broadcast.
+        self._pubsub = client.pubsub()
         self._database = database
         self._queues: dict[str, list[str]] = {}
+        self._mend_at = 0.0
 
     def subscribe(self, queue: str, exchange: str, routing_key: str) -> None:
         """Deliver what is broadcast on the exchange under the key to ``queue``."""
@@ -65,9 +71,26 @@ class Fanout:
         except (redis.RedisError, OSError) as error:
             if not is_outage(error):
                 raise
-            self._pubsub.connection and self._pubsub.connection.disconnect()
+            if self._pubsub.connection:
+                self._pubsub.connection.disconnect()
             logger.debug("broadcasts: %s", error)
         return received
+
+    def mend(self) -> None:
+        """Connect and subscribe again where the link was cut, at most once a second.
+
+        Nobody else would: a closed socket is never readable.
+        """
+        connection = self._pubsub.connection
+        if connection is None or connection._sock is not None or not self._queues:
+            return
+        if time.monotonic() < self._mend_at:
+            return
+        self._mend_at = time.monotonic() + MEND_SECONDS
+        try:
+            connection.connect()  # its callback subscribes to everything again
+        except (redis.RedisError, OSError) as error:
+            logger.debug("broadcasts: %s", error)
 
     def close(self) -> None:
         """End all subscriptions."""

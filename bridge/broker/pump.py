@@ -50,7 +50,7 @@ class Pump:
         """From now on this thread settles what others decide."""
         self._fetcher.wake = self._waiter.wake
         self._fetcher.interrupt = self._waiter.interrupt
-        self._fetcher.attended = True
+        self._fetcher.attendant = self
 
     def turn(self) -> int:
         """Settle, claim and deliver once. Returns how many jobs were delivered."""
@@ -69,8 +69,11 @@ class Pump:
         self._recovered()
         if claim:
             self._digest(fetched)
-        for unit in fetched.units:
-            self._hand_over(unit)
+        refused = [unit for unit in fetched.units if not self._hand_over(unit)]
+        if refused:
+            # All at once, so that they keep their order; and not to be taken again at once.
+            self._fetcher.give_back_all(refused)
+            self._hungry, self._poll_at = False, time.monotonic() + POLL_SECONDS
         return len(fetched.units)
 
     def next_event_seconds(self) -> float:
@@ -84,7 +87,9 @@ class Pump:
 
     def detach(self) -> None:
         """Stop waiting for work. What is still held settles itself from now on."""
-        self._fetcher.attended = False
+        if self._fetcher.attendant is self:
+            # Not where a newer connection has taken over: nobody would wake it any more.
+            self._fetcher.attendant = None
         for peek in list(self._peeks.values()):
             self._drop(peek)
         self._fetcher.flush()
@@ -106,14 +111,14 @@ class Pump:
         if fetched.drained and now >= self._rearm_at:
             self._arm(fetched.paused)
 
-    def _hand_over(self, unit: UnitOfWork) -> None:
+    def _hand_over(self, unit: UnitOfWork) -> bool:
         try:
             self._deliver(unit)
         except Exception:
             # A fault between claim and pool must not lose the job, nor those claimed with it.
             logger.exception("could not hand over jid=%s; it is given back", unit.job.jid)
-            self._fetcher.give_back_all([unit])
-            self._hungry, self._poll_at = False, time.monotonic() + POLL_SECONDS
+            return False
+        return True
 
     # -- peeks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,15 +11,17 @@ import redis
 from kombu.transport import virtual
 
 from bridge import errors
+from bridge.broker import waiter
 from bridge.broker.channel import Channel as JobChannel
 from bridge.broker.context import OPTION, BrokerContext
 from bridge.broker.fanout import Fanout
 from bridge.broker.pump import Pump
 from bridge.broker.replies import ReplyBox
-from bridge.broker import waiter
 from bridge.broker.waiter import Waiter
 from bridge.sidekiq.fetcher import UnitOfWork
 from bridge.sidekiq.store import outages
+
+logger = logging.getLogger(__name__)
 
 #: How long a wait lasts at most: Celery's loop looks for a shutdown between waits.
 LONGEST_WAIT_SECONDS = 1.0
@@ -164,8 +167,15 @@ class Transport(virtual.Transport):
         inbox, self._inbox = self._inbox, []
         for queue, message in inbox:
             if self._callbacks and queue in self._callbacks:
-                self._deliver(message, queue)
+                self._deliver_message(message, queue)
         return bool(inbox)
+
+    def _deliver_message(self, message: dict[str, Any], queue: str) -> None:
+        try:
+            self._deliver(message, queue)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            # Whoever can publish on this Redis could end the worker with a JSON value that is no message.
+            logger.exception("ignored what is no message, for %s", queue)
 
     def _delivery_to(
         self, channel: JobChannel, callback: Callable[[Any], None]
@@ -177,6 +187,8 @@ class Transport(virtual.Transport):
 
     def _watch_fanout(self) -> None:
         # The socket changes when the link was cut and mended.
+        if self._fanout is not None:
+            self._fanout.mend()
         sock = self._fanout.socket if self._fanout is not None else None
         if sock is not self._watched:
             self._unwatch_fanout()

@@ -166,7 +166,7 @@ def test_many_threads_settle_while_the_consumer_takes(make_worker: Maker) -> Non
 def test_without_a_consumer_what_ends_is_written_at_once(worker: Worker) -> None:
     push(worker.client, "default", job())
     (unit,) = worker.take()
-    worker.fetcher.attended = False
+    worker.fetcher.attendant = None
     worker.fetcher.settle(unit.delivery.token, Done())
     assert worker.client.get("stat:processed") == b"1"
 

@@ -94,7 +94,7 @@ class Worker:
         self.gate = OpenGate()
         self.outcomes: list[tuple[str | None, Decision, Settled]] = []
         self.fetcher = Fetcher(self.store, self.lease, self.gate, on_settled=self._settled, slots=slots)
-        self.fetcher.attended = True
+        self.fetcher.attendant = self
         self.recovery = Recovery(self.store, self.lease)
         for queue in queues:
             self.fetcher.order.add(queue, (weights or {}).get(queue, 0))
