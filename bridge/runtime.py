@@ -29,9 +29,14 @@ from bridge.sidekiq.connection import RedisAddress, connect
 from bridge.sidekiq.decision import DeadLimits, Decision, Done, GiveBack, Interrupt
 from bridge.sidekiq.dialect import Dialect, Overrides
 from bridge.sidekiq.fetcher import Fetcher, UnitOfWork
+from bridge.sidekiq.heartbeat import Heartbeat
 from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.lease import Lease
+from bridge.sidekiq.listening import JobListener
 from bridge.sidekiq.metrics import JobMetrics
+from bridge.sidekiq.periodic import Periodic
+from bridge.sidekiq.recovery import Recovery
+from bridge.sidekiq.scheduler import Scheduler
 from bridge.sidekiq.settlement import Settled
 from bridge.sidekiq.store import RedisStore
 
@@ -50,6 +55,11 @@ class Runtime:
         self.started_at = time.time()
         self.metrics = JobMetrics()
         self.dialect = Dialect(_overrides(settings))
+        self.listeners: list[JobListener] = []
+        self.threads: dict[str, Periodic] = {}
+        self.heartbeat: Heartbeat | None = None
+        self.scheduler: Scheduler | None = None
+        self.recovery: Recovery | None = None
 
     # -- Redis
 
@@ -134,6 +144,7 @@ class Runtime:
             self.store,
             self.lease,
             SidecarGate(self.breaker, self.is_native),
+            on_started=self._started,
             on_settled=self._settled,
             timestamps=lambda: self.dialect.timestamps,
         )
@@ -153,13 +164,19 @@ class Runtime:
             isinstance(self.app.tasks.get(name), SidekiqTask) and _CONSTANT_PATH.fullmatch(name) is not None
         )
 
+    def _started(self, unit: UnitOfWork) -> None:
+        for listener in self.listeners:
+            listener.started(unit)
+
     def _settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
+        for listener in self.listeners:
+            listener.settled(unit, decision, outcome)
         if isinstance(decision, GiveBack) or unit.started_at is None:
             return
         if self.breaker.state is State.HALF_OPEN and not self.is_native(unit.job):
             self.breaker.passed()
         if outcome is Settled.OK:
-            elapsed_ms = int((time.time() - unit.started_at) * 1000)
+            elapsed_ms = int(((unit.ended_at or time.time()) - unit.started_at) * 1000)
             failed = not isinstance(decision, Done | Interrupt)
             self.metrics.record(unit.job.native_class or "", max(0, elapsed_ms), failed)
 

@@ -47,6 +47,7 @@ class BridgeStep(bootsteps.StartStopStep):
         """Begin, once: the consumer starts anew after each lost connection."""
         if self.thread is None:
             self.thread = self.make(c)
+            self.runtime(c).threads[self.thread.name] = self.thread
             self.thread.start()
 
     def stop(self, c: Any) -> None:
@@ -81,6 +82,7 @@ class Heartbeat(BridgeStep):
             lambda: runtime.dialect.metrics,
             self.lifecycle.on_signal,
         )
+        runtime.heartbeat = self.work
         self.lifecycle.attach(self.work)
         return Periodic("heartbeat", lambda: self._round(c), pause_after_error_seconds=0.5)
 
@@ -116,6 +118,7 @@ class Scheduler(BridgeStep):
         runtime = self.runtime(c)
         dialect = runtime.dialect
         work = SchedulerWork(runtime.store, lambda: dialect.timestamps, lambda: dialect.dead_limits)
+        runtime.scheduler = work
         return Periodic("scheduler", work.round)
 
     def stop(self, c: Any) -> None:
@@ -131,6 +134,7 @@ class Recovery(BridgeStep):
         """Make the reaper."""
         runtime = self.runtime(c)
         work = RecoveryWork(runtime.store, runtime.lease, lambda: runtime.dialect.dead_limits)
+        runtime.recovery = work
         return Periodic("recovery", work.round)
 
 

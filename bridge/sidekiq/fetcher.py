@@ -57,6 +57,8 @@ class UnitOfWork:
     job: SidekiqJob
     started_at: float | None = None
     """Epoch seconds, set when a pool slot has begun to run it."""
+    ended_at: float | None = None
+    """Epoch seconds, set when the slot let go of it; Redis may take the settlement much later."""
     decision: Decision | None = None
 
 
@@ -98,6 +100,7 @@ class Fetcher:
     wake: Callable[[], None] = lambda: None
     interrupt: Callable[[], None] = lambda: None
     """As ``wake``, but also from within a signal handler of the consumer's thread."""
+    on_started: Callable[[UnitOfWork], None] = lambda unit: None
     on_settled: Callable[[UnitOfWork, Decision, Settled], None] = lambda unit, decision, settled: None
     slots: int = 0
     slot_limit: int | None = None
@@ -175,6 +178,7 @@ class Fetcher:
         unit = self.held.get(token)
         if unit is not None:
             unit.started_at = now
+            self.on_started(unit)
 
     def decide(self, token: int, decision: Decision) -> None:
         """Record what shall become of a delivery; takes effect with ``settle``."""
@@ -187,6 +191,7 @@ class Fetcher:
         unit = self.held.pop(token, None)
         if unit is None:
             return
+        unit.ended_at = time.time()
         self._settlements.append((unit, unit.decision or otherwise))
         if self.attended:
             self.wake()

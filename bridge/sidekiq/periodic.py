@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from bridge import errors
@@ -26,6 +27,10 @@ class Periodic:
         self._wake = threading.Event()
         self._stopping = False
         self._down = False
+        self.succeeded_at: float | None = None
+        """Monotonic time at which the last round ended that came to its end."""
+        self.steady_since: float | None = None
+        """Monotonic time since which no round has met an outage; None while one lasts."""
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -60,12 +65,19 @@ class Periodic:
             # good.
             logger.exception("%s: this round failed, the next one comes in %.1f s", self.name, self._pause)
             return self._pause
+        self._note_success()
+        return pause
+
+    def _note_success(self) -> None:
+        self.succeeded_at = time.monotonic()
+        if self.steady_since is None:
+            self.steady_since = self.succeeded_at
         if self._down:
             self._down = False
             logger.info("%s: Redis is back", self.name)
-        return pause
 
     def _note_outage(self, error: errors.StoreUnavailable) -> float:
+        self.steady_since = None
         if not self._down:
             self._down = True
             logger.warning(
