@@ -8,13 +8,14 @@ module SidekiqBridge
     class Delivery
       ID = %r{\A[^/\s]{1,255}/\d{1,20}\z}
 
-      attr_reader :id, :jid, :digest, :claimed_at_ms, :run
+      attr_reader :id, :jid, :fingerprint, :claimed_at_ms, :run
+      attr_accessor :finished_at # by the records' clock
 
       def initialize(id, job, claimed_at_ms:, recovered: false)
         raise Refusals.protocol("X-Bridge-Delivery must be <identity>/<token>") unless ID.match?(id.to_s)
-        @id = id
+        @id = id.freeze # a key of the records, as the jid
         @jid = job.jid
-        @digest = job.digest
+        @fingerprint = job.fingerprint
         @claimed_at_ms = claimed_at_ms
         @recovered = recovered
         @superseded = false
@@ -28,7 +29,7 @@ module SidekiqBridge
       def older_than?(other) = claimed_at_ms < other.claimed_at_ms
 
       # A worker that found this job in a dead worker's hands may take over what that one had started.
-      def may_take_over?(other) = @recovered && other.digest == digest
+      def may_take_over?(other) = @recovered && other.fingerprint == fingerprint
 
       def superseded? = @superseded
 

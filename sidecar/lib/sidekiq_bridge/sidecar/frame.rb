@@ -1,6 +1,5 @@
 # frozen_string_literal: true
 
-require "openssl"
 require "sidekiq_bridge/sidecar/errors"
 require "sidekiq_bridge/sidecar/percent"
 
@@ -11,10 +10,8 @@ module SidekiqBridge
       attr_reader :id, :delivery, :claimed_at_ms
       attr_writer :body
 
-      def self.probe(id) = new(id)
-
-      # `limit` is given for a body that is larger and not kept.
-      def initialize(id, delivery: nil, claimed_at_ms: nil, recovered: false, queue: nil, limit: nil)
+      # No delivery: a probe. `limit` is given for a body that is larger and not kept.
+      def initialize(id, delivery = nil, claimed_at_ms = nil, recovered = false, queue = nil, limit = nil)
         @id = id
         @delivery = delivery
         @claimed_at_ms = claimed_at_ms
@@ -32,8 +29,6 @@ module SidekiqBridge
       def queue = @queue.include?("%") ? Percent.decode(@queue) : @queue
 
       def body = @body || raise(Refusals.too_large(@limit))
-
-      def body_digest = OpenSSL::Digest::SHA256.hexdigest(body)
 
       # Neither travels on a stream.
       def correlation_id = nil

@@ -10,8 +10,8 @@ module SidekiqBridge
       class Malformed < StandardError; end
 
       LINE_BYTES = 4096
-      JOB = %r{\AE (\d{1,19}) (\d{1,15}) ([^\s/]{1,255}) (\d{1,20}) (\d{1,19}) (\d{1,9}) (\S+)\z}
-      PROBE = /\AP (\d{1,19}) 0\z/
+      JOB = %r{\AE \d{1,19} \d{1,15} [^\s/]{1,255} \d{1,20} \d{1,19} \d{1,9} \S+\z}
+      PROBE = /\AP \d{1,19} 0\z/
 
       def initialize(max_body:)
         @max_body = max_body
@@ -69,21 +69,11 @@ module SidekiqBridge
       def head(line)
         line.force_encoding(Encoding::UTF_8)
         line.scrub! unless line.valid_encoding?
-        job_head(line) || probe_head(line) || raise(Malformed, "a line that is no frame's")
-      end
-
-      def job_head(line)
-        return unless (match = JOB.match(line))
-        id, bytes, identity, token, claimed_at_ms, recovered, queue = match.captures
+        raise Malformed, "a line that is no frame's" unless JOB.match?(line) || PROBE.match?(line)
+        _, id, bytes, identity, token, claimed_at_ms, recovered, queue = line.split(" ")
         @missing = bytes.to_i
-        Frame.new(id, delivery: "#{identity}/#{token}", claimed_at_ms: claimed_at_ms.to_i, recovered: recovered != "0",
-          queue: queue, limit: (@max_body if @missing > @max_body))
-      end
-
-      def probe_head(line)
-        return unless (match = PROBE.match(line))
-        @missing = 0
-        Frame.probe(match[1])
+        return Frame.new(id) unless identity
+        Frame.new(id, "#{identity}/#{token}", claimed_at_ms.to_i, recovered != "0", queue, (@max_body if @missing > @max_body))
       end
 
       def body_taken?

@@ -96,10 +96,17 @@ module SidekiqBridge
       def write_on
         while (text = take)
           write(text)
-          @lock.synchronize { @writing = 0 && @emptied.broadcast }
+          written
         end
       rescue IOError, SystemCallError
         close
+      end
+
+      def written
+        @lock.synchronize do
+          @writing = 0
+          @emptied.broadcast
+        end
       end
 
       def take

@@ -2,6 +2,7 @@
 
 require "sidekiq/processor"
 require "sidekiq_bridge/sidecar/outcome"
+require "sidekiq_bridge/sidecar/parsed_once"
 
 module SidekiqBridge
   module Sidecar
@@ -9,6 +10,8 @@ module SidekiqBridge
     # Redis, and what happens to it afterwards is told instead of written. All between is Sidekiq's code, and what
     # gems patch into it.
     class JobProcessor < ::Sidekiq::Processor
+      NOTHING_LENT = [].freeze
+
       # What Sidekiq calls a unit of work: the payload as it stood in Redis.
       Work = Struct.new(:job, :queue_name, :acknowledged) do
         def queue = "queue:#{queue_name}"
@@ -79,10 +82,11 @@ module SidekiqBridge
 
       def prepare(run)
         run.started
+        ParsedOnce.offer(run.job)
         @run = run
         @work = Work.new(run.job.payload, run.job.queue, false)
         @refusal = @requeue = nil
-        @lent = [].freeze
+        @lent = NOTHING_LENT
         @retrier.prepare(run)
       end
 

@@ -13,7 +13,7 @@ module SidekiqBridge
         @keep_count = keep_count
         @deliveries = {}
         @latest = {}
-        @finished_at = {}
+        @finished = [] # in the order of finishing
       end
 
       def [](id) = @deliveries[id]
@@ -27,23 +27,19 @@ module SidekiqBridge
       end
 
       def finish(delivery, now)
-        @finished_at[delivery.id] = now
-        forget_old(now)
+        delivery.finished_at = now
+        @finished << delivery
+        forget(@finished.shift) while too_old?(@finished.first, now)
       end
 
       private
 
-      # @finished_at is in the order of finishing, so the first is the oldest.
-      def forget_old(now)
-        while (oldest = @finished_at.first)
-          break if @finished_at.size <= @keep_count && now - oldest.last < @keep_seconds
-          forget(oldest.first)
-        end
+      def too_old?(oldest, now)
+        oldest && (@finished.size > @keep_count || now - oldest.finished_at >= @keep_seconds)
       end
 
-      def forget(id)
-        @finished_at.delete(id)
-        delivery = @deliveries.delete(id)
+      def forget(delivery)
+        @deliveries.delete(delivery.id)
         @latest.delete(delivery.jid) if @latest[delivery.jid].equal?(delivery)
       end
     end

@@ -2,6 +2,7 @@
 
 require "sidekiq_bridge/sidecar/interrupts"
 require "sidekiq_bridge/sidecar/outcome"
+require "sidekiq_bridge/sidecar/run_queue"
 
 module SidekiqBridge
   module Sidecar
@@ -16,7 +17,7 @@ module SidekiqBridge
         @size = size
         @new_runner = new_runner
         @on_finish = on_finish
-        @queue = Queue.new
+        @queue = RunQueue.new
       end
 
       def start

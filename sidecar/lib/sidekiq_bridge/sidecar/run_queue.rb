@@ -1,0 +1,65 @@
+# frozen_string_literal: true
+
+module SidekiqBridge
+  module Sidecar
+    # The runs that wait for a thread, and the threads that wait for a run.
+    #
+    # Waking a thread costs more than a small job. So a push wakes one thread only, and whoever takes a run wakes the
+    # next one only while there is more to take and nobody is on the way already. A job that waits for something lets
+    # the woken thread go on, which wakes another; a job that does not wait is followed by the next on the same thread,
+    # since no other could have run meanwhile (Ruby runs one at a time).
+    class RunQueue
+      def initialize
+        @lock = Mutex.new
+        @runs = []
+        @idle = []      # one condition for each idle thread, the last to fall asleep at the end: its caches are warm
+        @woken = nil    # the condition of the thread that is on its way
+        @closed = false
+      end
+
+      def empty? = @runs.empty?
+
+      def <<(run)
+        @lock.synchronize do
+          @runs << run
+          wake_one
+        end
+      end
+
+      # The next run, or nil when there will be no more.
+      def pop
+        @lock.synchronize do
+          sleep_until_called while @runs.empty? && !@closed
+          run = @runs.shift
+          wake_one unless @runs.empty?
+          run
+        end
+      end
+
+      # Threads that find nothing get nil from now on.
+      def close
+        @lock.synchronize do
+          @closed = true
+          @idle.each(&:signal)
+        end
+      end
+
+      private
+
+      def wake_one
+        return if @woken
+        @woken = @idle.pop
+        @woken&.signal
+      end
+
+      def sleep_until_called
+        condition = (Thread.current[:bridge_condition] ||= ConditionVariable.new)
+        @idle << condition
+        condition.wait(@lock)
+      ensure
+        @idle.delete(condition)
+        @woken = nil if @woken.equal?(condition)
+      end
+    end
+  end
+end
