@@ -121,7 +121,8 @@ def report(results: dict[str, dict[str, list[dict[str, float]]]]) -> None:
 
 
 def _line(found: dict[str, float]) -> str:
-    return f"{found['jobs_per_second']:8.0f} jobs/s {found['cpu_us_per_job']:7.0f} us CPU/job {found['rss_mb']:6.0f} MB"
+    return f"{found['jobs_per_second']:8.0f} jobs/s {found['cpu_us_per_job']:7.0f} us CPU/job
+    {found['rss_mb']:6.0f} MB"
 
 
 if __name__ == "__main__":

@@ -18,14 +18,13 @@ from bridge import steps
 from bridge.broker import messages
 from bridge.broker.connection import Connection
 from bridge.broker.context import OPTION
-from bridge.events import BridgeEvents
 from bridge.errors import ConfigurationError
+from bridge.events import BridgeEvents
 from bridge.retries import SidekiqTask
 from bridge.runtime import Runtime
 from bridge.settings import Settings
 from bridge.sidekiq.job import new_jid
 from bridge.sidekiq.keys import QUEUE_PREFIX
-
 
 #: What ``BRIDGE_POOL=bridge`` stands for; Celery takes a configured pool by its path.
 OWN_POOL = "bridge.pool:TaskPool"
@@ -121,7 +120,7 @@ def _broker_url(runtime: Runtime) -> str:
 
 
 def _pool(settings: Settings, argv: list[str]) -> str:
-    """The configured pool beats the command line in Celery, even an explicit ``-P prefork``: so it gives way to one."""
+    """In Celery a configured pool beats even an explicit ``-P prefork``: so it gives way to any -P."""
     if any(word.startswith(("-P", "--pool")) for word in argv[1:]):
         return "prefork"
     return OWN_POOL if settings.pool == "bridge" else settings.pool

@@ -1,13 +1,14 @@
 """Celery's task events: sent in batches, and only while somebody listens.
 
-Three PUBLISHes for each job would cost more than the job. Celery's receivers (Flower, exporters, ``celery events``) understand
-lists of events, and PUBLISH tells how many received it: the worker's own heartbeat event, every two seconds, finds out whether
-anybody does.
+Three PUBLISHes for each job would cost more than the job. Celery's receivers (Flower, exporters, ``celery
+events``) understand
+lists of events, and PUBLISH tells how many received it: the worker's own heartbeat event, every two seconds,
+finds out whether anybody does.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from celery.app.events import Events
 from celery.events import EventDispatcher
@@ -24,7 +25,7 @@ class BatchingDispatcher(EventDispatcher):
 
     def send(self, type: str, *args: Any, **fields: Any) -> Any:
         """Send an event, unless it is one of a task and nobody listens."""
-        if type.startswith("task-") and not self.app.bridge.context.listeners:
+        if type.startswith("task-") and not cast(Any, self.app).bridge.context.listeners:
             return None
         return super().send(type, *args, **fields)
 
@@ -32,4 +33,4 @@ class BatchingDispatcher(EventDispatcher):
 class BridgeEvents(Events):
     """Celery's events, sent by the batching dispatcher."""
 
-    dispatcher_cls = BatchingDispatcher
+    dispatcher_cls = "bridge.events:BatchingDispatcher"

@@ -9,8 +9,10 @@ task_reject_on_worker_lost = False
 #: A slot is free before a job leaves its queue; nothing is hoarded.
 worker_prefetch_multiplier = 1
 
-#: The pool when -P is absent: Ruby jobs only wait for the sidecar, and threads wait cheaply.
-worker_pool = "threads"
+#: The pool when -P is absent: our own, which parks Ruby jobs without a thread for each and runs native ones
+#: in threads.
+#: ``-P threads``, ``prefork``, ``gevent`` and ``solo`` work as with any Celery app.
+worker_pool = "bridge.pool:TaskPool"
 #: Flower and `celery events` see every job without a flag.
 worker_send_task_events = True
 #: Sidekiq's Web UI speaks of queues, not of exchanges; what is named by -Q exists.

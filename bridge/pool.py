@@ -1,7 +1,9 @@
 """The bridge's own pool: Ruby tasks in greenlets on the consumer's thread, native ones in threads.
 
-A Ruby task only waits for the sidecar; a thread for each would cost more than the job. It is traced in a greenlet, which parks
-while the sidecar works. A native task never runs on the consumer's thread: one that blocks would stop the fetching.
+A Ruby task only waits for the sidecar; a thread for each would cost more than the job. It is traced in a
+greenlet, which parks
+while the sidecar works. A native task never runs on the consumer's thread: one that blocks would stop the
+fetching.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ LOOK_SECONDS = 0.1
 
 
 class TaskPool(BasePool):
-    """What ``worker_pool = "bridge.pool:TaskPool"`` names; ``limit`` jobs of both kinds together, by prefetch."""
+    """The pool that is used when -P is absent; ``limit`` jobs of both kinds together, by prefetch."""
 
     body_can_be_buffer = True
     signal_safe = False
@@ -69,7 +71,7 @@ class TaskPool(BasePool):
         return int(self.limit)
 
     def _get_info(self) -> dict[str, Any]:
-        info: dict[str, Any] = super()._get_info()
+        info: dict[str, Any] = super()._get_info()  # type: ignore[misc]
         info.update({"max-concurrency": self.limit, "parked": self._parked, "threads": self._native.count})
         return info
 
@@ -127,8 +129,11 @@ def _apply(
     accept_callback: Callable[..., Any],
 ) -> None:
     try:
-        apply_target(target, args, kwargs, callback, accept_callback, pid=os.getpid(), monotonic=time.monotonic)
+        apply_target(
+            target, args, kwargs, callback, accept_callback, pid=os.getpid(), monotonic=time.monotonic
+        )
     except BaseException:
-        # The tracer turns every error of a task into a result; what arrives here is a fault of ours or of Celery, and
+        # The tracer turns every error of a task into a result; what arrives here is a fault of ours or of
+        # Celery, and
         # it must cost neither the thread nor the loop.
         logger.exception("a task could not be run to its end")

@@ -24,7 +24,7 @@ class Connection(kombu.Connection):
         return Transport
 
     def info(self) -> dict[str, Any]:
-        """Connection parameters, as ``celery inspect stats`` sends them: what JSON cannot hold is left out."""
+        """Connection parameters for ``celery inspect stats``, without what JSON cannot hold."""
         found: dict[str, Any] = super().info()
         found["transport_options"] = {
             name: value for name, value in found["transport_options"].items() if name != OPTION

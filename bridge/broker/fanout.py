@@ -30,7 +30,8 @@ class Fanout:
     """The subscriptions of one transport, on a connection of their own."""
 
     def __init__(self, client: redis.Redis, database: int) -> None:
-        # Not ignore_subscribe_messages: None would then stand for "ignored" as well as for "nothing more", and what
+        # Not ignore_subscribe_messages: None would then stand for "ignored" as well as for "nothing more",
+        # and what
         # was read from the socket together with a confirmation would wait there for the next broadcast.
         self._pubsub = client.pubsub()
         self._database = database

@@ -67,7 +67,7 @@ class Transport(virtual.Transport):
 
     @property
     def waiter(self) -> Waiter:
-        """The waiter of the thread that first waits on this connection; one that only publishes needs none."""
+        """The waiter of the thread that first waits here; a connection that only publishes needs none."""
         if self._waiter is None:
             self._waiter = waiter.current()
         return self._waiter

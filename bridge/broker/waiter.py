@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -19,7 +20,8 @@ Callback = Callable[[], object]
 class Waiter:
     """One selector with a socket pair to wake it. Belongs to the thread that made it.
 
-    ``wake`` and ``call_soon`` may be called by any thread (``wake`` in a signal handler as well), the rest by the owner only.
+    ``wake`` and ``call_soon`` may be called by any thread (``wake`` in a signal handler as well), the rest
+    by the owner only.
     """
 
     def __init__(self) -> None:
@@ -45,10 +47,8 @@ class Waiter:
 
     def unwatch(self, sock: Any) -> None:
         """Stop watching; a socket that is already closed or unknown is fine."""
-        try:
+        with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(sock)
-        except (KeyError, ValueError):
-            pass
 
     def wake(self) -> None:
         """End the current or the next wait. The owner needs none: its turn follows every wait."""
@@ -57,16 +57,15 @@ class Waiter:
         self._write()
 
     def interrupt(self) -> None:
-        """End the wait and say so in ``interrupted``; from the owner too, whose signal handlers run inside its waits."""
+        """End the wait and set ``interrupted``; also from the owner, whose signal handlers run inside it."""
         self.interrupted = True
         self._write()
 
     def _write(self) -> None:
         self._woken = True
-        try:
+        # The pipe may be full, or closed at shutdown: the wait ends all the same.
+        with contextlib.suppress(OSError):
             self._writer.send(b"\0")
-        except OSError:
-            pass  # the pipe is full, or closed at shutdown: the wait ends all the same
 
     def call_soon(self, callback: Callback) -> None:
         """Have the owner call this at its next wait."""
@@ -115,8 +114,10 @@ class Waiter:
                 pass
         except BlockingIOError:
             pass
-        # Flag last: a wake-up that falls between is not written, but what it stands for is seen by the turn that
-        # follows every wait. The other way round its byte would be eaten while the flag says that one is under way.
+        # Flag last: a wake-up that falls between is not written, but what it stands for is seen by the turn
+        # that
+        # follows every wait. The other way round its byte would be eaten while the flag says that one is
+        # under way.
         self._woken = False
 
 
@@ -140,5 +141,5 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def current() -> Waiter:
-    """The calling thread's waiter: all connections of one thread share it, and the pool on the consumer's thread too."""
+    """The calling thread's waiter, shared by all its connections and by a pool that runs on it."""
     return _per_thread.waiter

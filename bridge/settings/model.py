@@ -96,10 +96,10 @@ class Settings(BaseSettings):
         examples=["40"],
     )
     pool: str = Field(
-        "threads",
+        "bridge",
         min_length=1,
-        description="The pool when -P is absent from the command line.",
-        examples=["threads", "prefork"],
+        description="The pool when -P is absent: bridge (our own), or one of Celery's by its name.",
+        examples=["bridge", "threads", "prefork"],
     )
     concurrency: int | None = Field(
         None,

@@ -23,8 +23,8 @@ def is_parkable() -> bool:
 def park(start: Callable[[Callable[[Any], None]], None]) -> Any:
     """Begin something and wait for its end without holding the thread.
 
-    ``start`` is given ``resume``, which is to be called once, on this thread, with the value that this returns. It may be called
-    before ``start`` has returned.
+    ``start`` is given ``resume``, which is to be called once, on this thread, with the value that this
+    returns. It may be called before ``start`` has returned.
     """
     me = greenlet.getcurrent()
     early: list[Any] = []

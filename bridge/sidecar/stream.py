@@ -168,9 +168,9 @@ class Stream:
         self._socket.close()
         pending, self._pending = self._pending, {}
         if pending:
-            logger.warning("the stream to the sidecar was cut with %d jobs under way: %s", len(pending), reason)
+            logger.warning(
+                "the stream to the sidecar was cut with %d jobs under way: %s", len(pending), reason
+            )
         self._on_cut()
         for on_reply in pending.values():
             on_reply(None, b"")
-
-

@@ -1,6 +1,7 @@
 """The sidecar over streams, for tasks that can be parked: they wait without a thread.
 
-Wherever a stream is not to be had, or was cut, the plain client does the work in a helper thread and the task stays parked.
+Wherever a stream is not to be had, or was cut, the plain client does the work in a helper thread and the
+task stays parked.
 """
 
 from __future__ import annotations

@@ -326,7 +326,8 @@ class Fetcher:
                 if not units:
                     raise
                 break  # what has been taken must be handed over; the next turn meets the same error
-        # A queue with a job that must wait is not to be watched: its watch would answer at once, again and again.
+        # A queue with a job that must wait is not to be watched: its watch would answer at once, again and
+        # again.
         return Fetched(tuple(units), drained=not units, paused=frozenset(blocked))
 
     def _take_exactly(self, queue: str, payloads: list[bytes]) -> list[UnitOfWork]:

@@ -98,7 +98,7 @@ class Store(Protocol):
         """Claim jobs from the end of one queue, as long as they still are these bytes."""
 
     def tails(self, queues: Sequence[str], count: int) -> list[list[bytes]]:
-        """Up to ``count`` jobs that would be taken next from each queue, the next first, without taking them."""
+        """The next ``count`` jobs of each queue, the one that runs next first, without taking them."""
 
     def inflight(self, identity: str) -> list[Claimed]:
         """All a worker holds, oldest first."""
@@ -144,7 +144,7 @@ class RedisStore:
         return Claim(LeaseState.HELD, jobs, now_ms)
 
     def tails(self, queues: Sequence[str], count: int) -> list[list[bytes]]:
-        """Up to ``count`` jobs that would be taken next from each queue, the next first, without taking them."""
+        """The next ``count`` jobs of each queue, the one that runs next first, without taking them."""
         with outages():
             pipeline = self.client.pipeline(transaction=False)
             for name in queues:

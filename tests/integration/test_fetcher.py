@@ -178,11 +178,13 @@ def test_only_admitted_jobs_leave_their_queue_while_the_gate_is_shut(make_worker
     worker = make_worker(queues=("ruby", "native"))
     ruby, native = job(), job(**{"class": "NativeJob"})
     push(worker.client, "ruby", ruby)
-    push(worker.client, "native", native, native.replace(b"jid", b"JID"))
+    other, behind = native.replace(b"jid", b"JID"), native.replace(b"jid", b"Jid")
+    push(worker.client, "native", native, other, ruby, behind)
     worker.gate.open = False
 
-    assert payloads(worker.take()) == [native]
+    assert payloads(worker.take()) == [native, other]
     assert next_first(worker.client, "ruby") == [ruby]
+    assert next_first(worker.client, "native") == [ruby, behind]
 
 
 def test_a_half_open_gate_that_is_full_is_not_asked_again_at_once(worker: Worker) -> None:

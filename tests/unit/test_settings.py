@@ -30,7 +30,7 @@ def test_without_any_variable_the_defaults_hold() -> None:
     assert str(settings.redis_url) == "redis://127.0.0.1:6379/0"
     assert settings.sidecar_url == ("http://127.0.0.1:9292",)
     assert settings.health_bind == Address("127.0.0.1", 9394)
-    assert (settings.pool, settings.queues.names) == ("threads", ("default",))
+    assert (settings.pool, settings.queues.names) == ("bridge", ("default",))
     assert (settings.shutdown_timeout_seconds, settings.lease_seconds) == (25.0, 15.0)
     assert settings.retry_backoff is None
     assert not settings.show_args
