@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
+from dataclasses import dataclass
 
 import pytest
 
 from tests.support.stage import Stage
 from tests.support.waiting import wait_for, wait_until_equal
-from tests.support.worker_process import WorkerProcess
 
 THIRTY_DAYS = 2_592_000
 
@@ -21,42 +20,58 @@ def _has_iterable_jobs(sidekiq: tuple[int, ...]) -> None:
         pytest.skip("iterable jobs came with Sidekiq 7.3")
 
 
-@pytest.fixture
-def interrupted(stage: Stage, disposable_worker: WorkerProcess) -> str:
-    """jid of a job of 80 steps that a stopping worker interrupted on its way; another job waits."""
-    jid = stage.push_job({"class": "StepsJob", "args": [80, 0.05], "queue": "own", "retry": True}, "own")
-    wait_for(lambda: stage.ledger.count("step", jid), "the first step")
-    disposable_worker.process.signal(signal.SIGTSTP)
-    wait_for(lambda: stage.redis.hget(disposable_worker.identity, "quiet") == b"true", "quiet", 8)
+@dataclass(frozen=True)
+class Interrupted:
+    """What a stopping worker left of a job of 200 steps; another job was waiting in the queue."""
+
+    jid: str
+    counters: tuple[int, int]
+    queue: list[str]
+    state: dict[bytes, bytes]
+    ttl: int
+
+
+@pytest.fixture(scope="module")
+def interrupted(shared_stage: Stage) -> Interrupted:
+    stage = shared_stage
+    stage.reset()
+    worker = stage.make_worker("-Q", "own", concurrency=1, name="interrupting")
+    jid = stage.push_job({"class": "StepsJob", "args": [200, 0.05], "queue": "own", "retry": True}, "own")
+    stage.ledger.wait_for("step", jid)
     stage.push_raw(b'{"class":"EchoJob","jid":"waits","queue":"own"}', "own")
-    assert disposable_worker.terminate() == 0
-    return jid
+    assert worker.terminate() == 0
+    key = f"it-{jid}"
+    return Interrupted(
+        jid,
+        stage.counters(),
+        [json.loads(payload)["jid"] for payload in reversed(stage.redis.lrange("queue:own", 0, -1))],
+        stage.redis.hgetall(key),
+        stage.redis.ttl(key),
+    )
 
 
-def test_check_13_an_interruption_counts_as_processed_and_failed(stage: Stage, interrupted: str) -> None:
-    stage.wait_counters(1, 1)
+def test_check_13_an_interruption_counts_as_processed_and_failed(interrupted: Interrupted) -> None:
+    assert interrupted.counters == (1, 1)
 
 
 def test_check_66_an_interrupted_job_goes_behind_the_queue_and_resumes(
-    stage: Stage, interrupted: str
+    shared_stage: Stage, interrupted: Interrupted
 ) -> None:
-    runs_next, runs_last = reversed(stage.redis.lrange("queue:own", 0, -1))
-    assert json.loads(runs_next)["jid"] == "waits"
-    assert json.loads(runs_last)["jid"] == interrupted
-    state = stage.redis.hgetall(f"it-{interrupted}")
-    assert {b"ex", b"c", b"rt"} <= set(state)
-    assert state[b"ex"] == b"1"
-    assert 0 < stage.redis.ttl(f"it-{interrupted}") <= THIRTY_DAYS
+    stage, jid = shared_stage, interrupted.jid
+    assert interrupted.queue == ["waits", jid]
+    assert {b"ex", b"c", b"rt"} <= set(interrupted.state)
+    assert interrupted.state[b"ex"] == b"1"
+    assert 0 < interrupted.ttl <= THIRTY_DAYS
 
     worker = stage.make_worker("-Q", "own", concurrency=1, name="resuming")
     try:
-        stage.ledger.wait_for("done", interrupted)
+        stage.ledger.wait_for("done", jid, seconds=25)
     finally:
         worker.stop()
 
     steps = [line["args"][0] for line in stage.ledger.lines if line["event"] == "step"]
-    assert steps == list(range(1, 81))
-    assert not stage.redis.exists(f"it-{interrupted}")
+    assert steps == list(range(1, 201))
+    assert not stage.redis.exists(f"it-{jid}")
 
 
 def test_check_67_a_cancelled_job_stops_and_is_done(stage: Stage, sidekiq: tuple[int, ...]) -> None:

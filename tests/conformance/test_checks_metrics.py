@@ -16,6 +16,7 @@ Version = tuple[int, ...]
 FLUSH_AT = datetime(2025, 2, 4, 8, 3, 20, tzinfo=UTC)
 
 RECORD_WITH_RUBY = """
+require "sidekiq/job_retry"
 require "sidekiq/metrics/tracking"
 tracker = Sidekiq::Metrics::ExecutionTracker.new(Sidekiq.default_configuration)
 {runs}
