@@ -40,4 +40,6 @@ def park(start: Callable[[Callable[[Any], None]], None]) -> Any:
     if early:
         return early[0]
     parked = True
-    return me.parent.switch()
+    loop = me.parent
+    assert loop is not None, "only a Parkable may be parked"
+    return loop.switch()
