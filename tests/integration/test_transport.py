@@ -1,4 +1,4 @@
-"""The transport on a real Redis: waiting, waking, broadcasts and replies, without a Celery worker above it."""
+"""The transport on a real Redis, without a Celery worker above it: waiting, waking, broadcasts, replies."""
 
 from __future__ import annotations
 
