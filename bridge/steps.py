@@ -12,9 +12,10 @@ from celery import bootsteps, signals
 from celery.worker.consumer.connection import Connection
 from celery.worker.consumer.tasks import Tasks
 
-from bridge import guard
+from bridge import guard, revoke
 from bridge.errors import ConfigurationError
 from bridge.lifecycle import Lifecycle
+from bridge.monitoring import logs
 from bridge.sidekiq.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.periodic import Periodic
 from bridge.sidekiq.process import ProcessInfo
@@ -141,6 +142,9 @@ class Recovery(BridgeStep):
 def install(app: Any) -> None:
     """Add the steps to an application, and listen to its workers' signals."""
     app.steps["consumer"].update([Heartbeat, Sidecar, Scheduler, Recovery])
+    # By name: only a worker needs to load it.
+    app.steps["worker"].add("bridge.monitoring.step:Monitoring")
+    logs.install()
     signals.worker_init.connect(_check_worker, weak=False)
     signals.worker_process_init.connect(guard.watch_parent, weak=False)
 
@@ -171,6 +175,7 @@ def _check_worker(sender: Any, **_: Any) -> None:
     except ConfigurationError as error:
         sys.exit(f"bridge: {error}")
     guard.prepare(app, sender)
+    revoke.install()
     signal.signal(signal.SIGTSTP, lambda *_: app.bridge.fetcher.hush())
     signal.signal(signal.SIGTTIN, lambda *_: guard.dump_threads())
 

@@ -1,0 +1,109 @@
+"""Log lines as Sidekiq writes them, in text and in JSON: the parsers that people have go on working."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from celery import _state
+from pythonjsonlogger.json import JsonFormatter
+
+from bridge.broker.messages import RUBY_TASK
+from bridge.sidekiq import process
+
+_LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
+#: What may stand in a text line without quotes.
+_PLAIN = re.compile(r"[\w.:@/+-]+")
+#: Up to the last @ of the word: a password may hold any of the others.
+_CREDENTIALS = re.compile(r"://\S*@")
+
+
+def redact(text: str) -> str:
+    """The text with user and password of each URL out of sight."""
+    return _CREDENTIALS.sub("://***@", text) if "://" in text and "@" in text else text
+
+
+class TextFormat(logging.Formatter):
+    """``INFO  2026-11-23T15:55:31.862Z pid=1 tid=abc class=HardJob jid=... elapsed=0.08: done``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and the traceback below it."""
+        words = [f"{_level(record):5} {_time(record)} pid={record.process} tid={_tid(record)}"]
+        words += [f"{name}={_word(value)}" for name, value in _context(record).items()]
+        lines = [f"{' '.join(words)}: {redact(record.getMessage())}"]
+        if trace := _trace(self, record):
+            lines.append(trace)
+        return "\n".join(lines)
+
+
+class JsonFormat(JsonFormatter):
+    """One object for each line, with Sidekiq's fields ``ts``, ``pid``, ``tid``, ``lvl``, ``msg`` and ``ctx``.
+
+    What other code passes as ``extra`` stays out: Celery passes the arguments of a failed task so.
+    """
+
+    def add_fields(
+        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
+    ) -> None:
+        """Exactly these."""
+        log_data["ts"] = _time(record)
+        log_data["pid"] = record.process
+        log_data["tid"] = _tid(record)
+        log_data["lvl"] = _level(record)
+        log_data["msg"] = redact(record.getMessage())
+        if context := _context(record):
+            log_data["ctx"] = {
+                name: redact(value) if isinstance(value, str) else value for name, value in context.items()
+            }
+        log_data["logger"] = record.name
+        if trace := _trace(self, record):
+            log_data["exc"] = trace
+
+
+def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    texts = []
+    if record.exc_info and record.exc_info[0] is not None:
+        texts.append(str(formatter.formatException(record.exc_info)))
+    if record.stack_info:
+        texts.append(record.stack_info)
+    return redact("\n".join(texts))
+
+
+def _level(record: logging.LogRecord) -> str:
+    """Ruby's names of the levels."""
+    return _LEVELS.get(record.levelname, record.levelname)
+
+
+def _time(record: logging.LogRecord) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{whole}.{int(record.msecs):03d}Z"
+
+
+def _tid(record: logging.LogRecord) -> str:
+    return process.tid((record.thread or 0) ^ (record.process or 0))
+
+
+def _context(record: logging.LogRecord) -> Mapping[str, Any]:
+    """What the record brings, else the job in whose run it was written."""
+    context = getattr(record, "ctx", None)
+    if isinstance(context, Mapping):
+        return context
+    return _running_job()
+
+
+def _running_job() -> dict[str, Any]:
+    task = _state.get_current_task()
+    if task is None or task.request.id is None:
+        return {}
+    found = {"jid": task.request.id, "queue": (task.request.delivery_info or {}).get("routing_key")}
+    return found if task.name == RUBY_TASK else {**found, "class": task.name}
+
+
+def _word(value: object) -> str:
+    """A value in one word: a line break in a payload must not forge a line of the log."""
+    text = redact(str(value))
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

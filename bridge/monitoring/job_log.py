@@ -1,0 +1,75 @@
+"""One line when a job's run begins and one when it ends, as Sidekiq's JobLogger writes them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.sidekiq.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
+from bridge.sidekiq.fetcher import UnitOfWork
+from bridge.sidekiq.settlement import Settled
+
+logger = logging.getLogger("bridge.job")
+
+#: What comes from payloads (names, messages of errors) is cut to this, so that a line stays a line.
+LONGEST_VALUE = 200
+
+_WORDS: dict[type[Decision], str] = {
+    Done: "done",
+    Retry: "retry",
+    Bury: "fail",
+    Discard: "fail",
+    Interrupt: "interrupted",
+    GiveBack: "given back",
+}
+
+
+class JobLog:
+    """Writes the lines at INFO; below that level each call costs one look into a dictionary."""
+
+    def started(self, unit: UnitOfWork) -> None:
+        """``start``."""
+        if logger.isEnabledFor(logging.INFO):
+            _log("start", _identity(unit))
+
+    def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
+        """``done``, ``retry``, ``fail``, ``interrupted`` or ``given back``, for a job that has run.
+
+        A settlement that was fenced has a warning of its own.
+        """
+        if unit.started_at is None or outcome is not Settled.OK or not logger.isEnabledFor(logging.INFO):
+            return
+        elapsed = max(0.0, (unit.ended_at or time.time()) - unit.started_at)
+        _log(_WORDS[type(decision)], {**_identity(unit), "elapsed": round(elapsed, 3), **_error(decision)})
+
+
+def _log(message: str, context: Mapping[str, Any]) -> None:
+    logger.info(message, extra={"ctx": context})
+
+
+def _identity(unit: UnitOfWork) -> dict[str, Any]:
+    """As Sidekiq names a job. Not ``display_class`` as the Web UI makes it up, which may be an argument."""
+    job = unit.job
+    shown = job.fields.get("display_class")
+    name = shown if isinstance(shown, str) else job.native_class
+    return {"jid": _cut(job.jid), "class": _cut(name), "queue": unit.delivery.queue}
+
+
+def _error(decision: Decision) -> dict[str, Any]:
+    """Class and message of the error that the payload carries from now on."""
+    if not isinstance(decision, Retry | Bury):
+        return {}
+    try:
+        fields = json.loads(decision.payload)
+    except ValueError:
+        return {}  # malformed bytes, buried as they are
+    if not isinstance(fields, dict):
+        return {}
+    return {name: _cut(fields.get(name)) for name in ("error_class", "error_message") if name in fields}
+
+
+def _cut(value: object) -> str:
+    return str(value or "")[:LONGEST_VALUE].encode("utf-8", "replace").decode()

@@ -1,0 +1,70 @@
+"""Takes over Celery's logging for workers of this application: one format, Sidekiq's job lines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from logging.handlers import WatchedFileHandler
+from typing import TYPE_CHECKING, Any
+
+import click
+from celery import signals
+
+from bridge.monitoring.formats import JsonFormat, TextFormat
+
+if TYPE_CHECKING:
+    from bridge.settings import Settings
+
+#: Celery's own lines about each task, which ours replace; the last one shows arguments at DEBUG.
+REPLACED = {
+    "celery.worker.strategy": logging.WARNING,
+    "celery.app.trace": logging.WARNING,
+    "celery.pool": logging.INFO,
+}
+
+
+def install() -> None:
+    """Listen for workers of this application. Logging of other Celery applications is left alone."""
+    signals.celeryd_init.connect(_on_worker, weak=False)
+
+
+def configure(settings: Settings, level: int, logfile: Any = None) -> None:
+    """Send everything to stderr, or to the file of ``-f``, which may be rotated."""
+    handler = _handler(logfile)
+    handler.setFormatter(JsonFormat() if settings.log_format == "json" else TextFormat())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name, least in REPLACED.items():
+        if logging.getLogger(name).level == logging.NOTSET:  # else somebody has asked for these lines
+            logging.getLogger(name).setLevel(max(least, level))
+
+
+def _on_worker(instance: Any = None, **_: Any) -> None:
+    runtime = getattr(instance.app, "bridge", None)
+    # A setup_logging of the user's own means that they want none of this.
+    if runtime is None or signals.setup_logging.receivers or not instance.app.conf.worker_hijack_root_logger:
+        return
+    settings: Settings = runtime.settings
+
+    def set_up(loglevel: int, logfile: Any = None, **_: Any) -> None:
+        configured = logging.getLevelNamesMapping()[settings.log_level]
+        configure(settings, loglevel if _is_asked_for("loglevel") else configured, logfile)
+
+    signals.setup_logging.connect(set_up, weak=False)
+
+
+def _is_asked_for(option: str) -> bool:
+    """Whether an option was given to the celery command, whose own default would hide our setting."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return True  # started by a program, which says what it wants
+    return context.get_parameter_source(option) is not click.core.ParameterSource.DEFAULT
+
+
+def _handler(logfile: Any) -> logging.Handler:
+    if not logfile:
+        return logging.StreamHandler(sys.__stderr__)
+    if hasattr(logfile, "write"):
+        return logging.StreamHandler(logfile)
+    return WatchedFileHandler(logfile, encoding="utf-8")

@@ -1,0 +1,84 @@
+"""The bootstep: when probes, metrics and job lines begin and end. The work is in plain objects."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps, signals
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from bridge.monitoring.job_log import JobLog
+from bridge.monitoring.job_series import JobSeries
+from bridge.monitoring.queue_series import QueueSeries
+from bridge.monitoring.report import Report
+from bridge.monitoring.server import Reply, Routes, Server
+from bridge.monitoring.tallies import JobTallies
+from bridge.monitoring.verdict import LoopWatch
+from bridge.monitoring.vitals import Examiner
+from bridge.monitoring.worker_series import WorkerSeries
+from bridge.sidekiq.connection import connect
+
+if TYPE_CHECKING:
+    from bridge.runtime import Runtime
+
+#: A scrape waits no longer for Redis: probes and the other series must not hang on it.
+REDIS_SECONDS = 0.5
+
+
+class Monitoring(bootsteps.StartStopStep):
+    """A step of the worker, not of its consumer, which begins only when Redis answers; after the pool's fork.
+
+    ``stop`` ends nothing: the pool still finishes its jobs, and the probes must go on telling so.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, parent: Any) -> None:
+        """Watch the jobs and serve."""
+        runtime: Runtime = parent.app.bridge
+        tallies = JobTallies()
+        runtime.listeners += [tallies, JobLog()]
+        server = Server(_routes(runtime, tallies, solo=parent.pool_cls.__module__.endswith(".solo")))
+        bind = runtime.settings.health_bind
+        server.start(bind.host, bind.port)
+        signals.worker_shutdown.connect(lambda **_: server.stop(), sender=parent, weak=False)
+
+    def stop(self, parent: Any) -> None:
+        """Not yet."""
+
+    terminate = stop
+
+
+def _routes(runtime: Runtime, tallies: JobTallies, *, solo: bool) -> Routes:
+    examiner = Examiner(runtime, solo=solo)
+    report = Report(runtime, examiner, LoopWatch())
+    registry = _registry(runtime, tallies, examiner)
+
+    def metrics(accept: str) -> Reply:
+        encode, content_type = choose_encoder(accept)
+        return Reply(encode(registry), content_type)
+
+    return {
+        "/health": lambda _: Reply.of(*report.health()),
+        "/health/live": lambda _: Reply.of(*report.live()),
+        "/health/ready": lambda _: Reply.of(*report.ready()),
+        "/metrics": metrics,
+    }
+
+
+def _registry(runtime: Runtime, tallies: JobTallies, examiner: Examiner) -> CollectorRegistry:
+    """Not the library's default one: Flower, which imports the application, would publish that as its own."""
+    registry = CollectorRegistry()
+    fetcher = runtime.fetcher
+    quick = dataclasses.replace(
+        runtime.redis_address, connect_timeout_seconds=REDIS_SECONDS, timeout_seconds=REDIS_SECONDS
+    )
+    ProcessCollector(registry=registry)
+    registry.register(JobSeries(tallies, lambda: fetcher.running))
+    registry.register(WorkerSeries(runtime, examiner))
+    registry.register(
+        QueueSeries(connect(quick), lambda: fetcher.order.names, lambda: examiner.examine().redis_answers)
+    )
+    return registry

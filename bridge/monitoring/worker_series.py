@@ -1,0 +1,106 @@
+"""What a scrape shows of the worker itself: slots, breaker, lease, heartbeat, recovery, build."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import celery
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+import bridge
+from bridge.monitoring.vitals import Examiner
+from bridge.sidecar.breaker import State
+
+if TYPE_CHECKING:
+    from bridge.runtime import Runtime
+
+
+class WorkerSeries(Collector):
+    """Read from the worker's parts when somebody scrapes."""
+
+    def __init__(self, runtime: Runtime, examiner: Examiner) -> None:
+        self._runtime = runtime
+        self._examiner = examiner
+
+    def collect(self) -> Iterator[Metric]:
+        """All series of the worker."""
+        yield _build()
+        yield from self._slots()
+        yield from self._sidecar()
+        yield from self._redis()
+        yield from self._recovery()
+
+    def _slots(self) -> Iterator[Metric]:
+        fetcher = self._runtime.fetcher
+        yield GaugeMetricFamily("bridge_slots", "Jobs that can run at once.", value=fetcher.slots)
+        yield GaugeMetricFamily("bridge_slots_busy", "Jobs in hand.", value=len(fetcher.held))
+        yield GaugeMetricFamily("bridge_quiet", "Whether no more jobs are taken.", value=float(fetcher.quiet))
+        yield GaugeMetricFamily(
+            "bridge_settlements_waiting",
+            "Ended jobs that Redis does not know of yet.",
+            value=fetcher.unsettled,
+        )
+        yield CounterMetricFamily(
+            "bridge_fenced", "Settlements refused because the lease was gone.", value=fetcher.fenced
+        )
+
+    def _sidecar(self) -> Iterator[Metric]:
+        breaker = self._runtime.breaker
+        family = GaugeMetricFamily(
+            "bridge_circuit_state", "1 for the state of the sidecar's circuit breaker.", labels=("state",)
+        )
+        for state in State:
+            family.add_metric((state.value,), float(breaker.state is state))
+        yield family
+        yield GaugeMetricFamily(
+            "bridge_sidecar_up", "Whether a sidecar takes jobs.", value=float(not breaker.is_open)
+        )
+        yield GaugeMetricFamily(
+            "bridge_sidecar_rejected",
+            "Whether the sidecar refuses this worker (secret, protocol).",
+            value=float(breaker.rejected is not None),
+        )
+
+    def _redis(self) -> Iterator[Metric]:
+        vitals, heartbeat = self._examiner.examine(), self._runtime.heartbeat
+        yield GaugeMetricFamily(
+            "bridge_redis_up", "Whether Redis answers.", value=float(vitals.redis_answers)
+        )
+        if heartbeat is None:
+            return
+        yield GaugeMetricFamily(
+            "bridge_redis_round_trip_seconds", "Duration of the last beat.", value=heartbeat.rtt_us / 1e6
+        )
+        yield GaugeMetricFamily(
+            "bridge_heartbeat_timestamp_seconds",
+            "Time of the last beat that Redis took.",
+            value=heartbeat.beat_at,
+        )
+
+    def _recovery(self) -> Iterator[Metric]:
+        recovery, scheduler = self._runtime.recovery, self._runtime.scheduler
+        if recovery is not None:
+            yield CounterMetricFamily(
+                "bridge_jobs_recovered", "Jobs taken from dead workers.", value=recovery.recovered
+            )
+            yield CounterMetricFamily(
+                "bridge_jobs_poisoned",
+                "Recovered jobs that were buried, for the third death around them.",
+                value=recovery.poisoned,
+            )
+        if scheduler is not None:
+            yield CounterMetricFamily(
+                "bridge_jobs_promoted", "Due jobs moved to their queues.", value=scheduler.promoted
+            )
+
+
+def _build() -> Metric:
+    family = GaugeMetricFamily(
+        "bridge_build_info", "Versions; always 1.", labels=("version", "celery", "python")
+    )
+    family.add_metric((bridge.__version__, celery.__version__, platform.python_version()), 1.0)
+    return family
