@@ -99,6 +99,13 @@ class Lifecycle:
         return True
 
     def _interrupt_running(self) -> None:
+        # In a thread of its own: a sidecar that accepts and does not answer must not keep the jobs from being
+        # given back before somebody loses patience and kills this process.
+        asking = threading.Thread(target=self._try_interrupt, name="bridge-interrupt", daemon=True)
+        asking.start()
+        asking.join(GRACE_SECONDS)
+
+    def _try_interrupt(self) -> None:
         try:
             self._interrupt()
         except Exception:
@@ -110,12 +117,16 @@ class Lifecycle:
         if left:
             logger.warning("giving back %d jobs that did not end in time", len(left))
             self._fetcher.give_back_all(left)
+        self._write_settlements()
+
+    def _write_settlements(self) -> None:
+        """Also through a short outage: what is not written now runs a second time."""
         deadline = time.monotonic() + GRACE_SECONDS
         while not self._fetcher.flush() and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
 
     def _leave(self) -> None:
-        self._fetcher.flush()
+        self._write_settlements()
         try:
             if self._heartbeat is not None:
                 self._heartbeat.beat(time.time())

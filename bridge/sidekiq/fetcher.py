@@ -168,8 +168,8 @@ class Fetcher:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is held and nothing waits to be settled."""
-        return not self.held and not self._settlements
+        """Whether nothing is held, nothing waits to be settled, and no claim or settlement is under way."""
+        return not self.held and not self._settlements and not self._exchange_lock.locked()
 
     # -- the pool's side
 
