@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
+import greenlet
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]
 from billiard.exceptions import WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded
@@ -23,6 +25,9 @@ class SidekiqRequest(Request):
 
     app: Any
 
+    runner: Any = None
+    """The thread (by its identifier) or gevent greenlet that runs the job, where the pool has any."""
+
     @property
     def fetcher(self) -> Fetcher:
         """The holder of this process's jobs."""
@@ -37,6 +42,7 @@ class SidekiqRequest(Request):
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """A pool slot has begun to run the job."""
+        self.runner = _runner()
         self.fetcher.started(self.delivery.token, time.time())
         super().on_accepted(pid, time_accepted)  # type: ignore[arg-type]
 
@@ -80,6 +86,11 @@ class SidekiqRequest(Request):
         delivery = self.delivery
         failure = rules.Failure.of(error, traceback)
         return retries.decide_native(self.task, SidekiqJob.parse(delivery.payload), delivery.queue, failure)
+
+
+def _runner() -> Any:
+    current = greenlet.getcurrent()
+    return current if hasattr(current, "kill") else threading.get_ident()
 
 
 def _original(error: BaseException) -> BaseException:

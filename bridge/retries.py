@@ -62,6 +62,16 @@ class Settle(Ignore):
         return type(self), (self.sidekiq_decision, self.outage, self.rejected)
 
 
+class JobCancelled(Settle):
+    """Raised inside a native task by ``revoke``; no autoretry catches it."""
+
+    def __init__(self) -> None:
+        super().__init__(decisions.Discard())
+
+    def __reduce__(self) -> Any:
+        return type(self), ()
+
+
 class JobDied(Exception):
     """Stands for what cannot travel or would end the worker: SystemExit, MemoryError, KeyboardInterrupt."""
 

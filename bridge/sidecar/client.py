@@ -34,6 +34,9 @@ class Sidecar(Protocol):
     def execute(self, delivery: Delivery) -> JobResult:
         """Run a job and return its outcome."""
 
+    def cancel(self, delivery: Delivery, reason: str, message: str) -> None:
+        """End a running job; ``reason`` is ``deadline`` or ``revoked``."""
+
     def interrupt(self, delivery: Delivery) -> None:
         """Ask for this job to stop at its next checkpoint."""
 

@@ -48,6 +48,10 @@ class StreamingSidecar:
         """Ask every Puma worker to stop this job."""
         self.client.interrupt(delivery)
 
+    def cancel(self, delivery: Delivery, reason: str, message: str) -> None:
+        """End this job for good."""
+        self.client.cancel(delivery, reason, message)
+
     def open_streams(self) -> None:
         """Open what is missing and probe what is open. Blocks: for the probing thread."""
         for member in self.client.fleet.members:

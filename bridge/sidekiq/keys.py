@@ -65,6 +65,11 @@ def recovered(jid: str) -> str:
     return RECOVERED_PREFIX + jid
 
 
+def searching(jid: str) -> str:
+    """Lock of the one process that looks for a job which is to be revoked (10 s)."""
+    return f"bridge:searching:{jid}"
+
+
 def reply(queue_name: str) -> str:
     """List that carries the replies to one remote control command."""
     return REPLY_PREFIX + queue_name
