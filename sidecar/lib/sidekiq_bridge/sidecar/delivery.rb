@@ -10,6 +10,7 @@ module SidekiqBridge
 
       attr_reader :id, :jid, :fingerprint, :claimed_at_ms, :run
       attr_accessor :finished_at # by the records' clock
+      attr_accessor :listeners   # the run's, under its lock
 
       def initialize(id, job, claimed_at_ms:, recovered: false)
         raise Refusals.protocol("X-Bridge-Delivery must be <identity>/<token>") unless ID.match?(id.to_s)

@@ -19,7 +19,7 @@ module SidekiqBridge
         @records = records
         @lock = Mutex.new
         @idle = ConditionVariable.new
-        @active = {}
+        @active = {}.compare_by_identity # or each run would get an object id, and a place in the table of those
         @draining = false
         @abandoned = false
       end

@@ -8,7 +8,8 @@ module SidekiqBridge
     class Job
       # Constants as Ruby reads them, with the leading :: that Sidekiq 6 tolerates.
       CONSTANT_PATH = /\A(?:::)?\p{Upper}[[:word:]]*(?:::\p{Upper}[[:word:]]*)*\z/
-      WRAPPERS = %w[ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper Sidekiq::ActiveJob::Wrapper].freeze
+      WRAPPERS = %w[ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper Sidekiq::ActiveJob::Wrapper]
+        .flat_map { |name| [name, "::#{name}"] }.freeze
 
       attr_reader :payload, :jid, :class_name, :active_job_class_name, :queue, :correlation_id, :trace
 
@@ -17,7 +18,8 @@ module SidekiqBridge
         @hash = parse(payload)
         @jid = @hash["jid"].freeze # a key of the records: an unfrozen one would be copied
         @class_name = @hash["class"]
-        @active_job_class_name = wrapped_class_name if wrapper?
+        @wrapper = WRAPPERS.include?(class_name)
+        @active_job_class_name = wrapped_class_name if @wrapper
         @queue = queue || @hash["queue"].to_s
         @correlation_id = correlation_id
         @trace = trace
@@ -32,7 +34,7 @@ module SidekiqBridge
       # payloads look the same on purpose, and costs a tenth of a SHA-256.
       def fingerprint = payload.hash
 
-      def wrapper? = WRAPPERS.include?(class_name.to_s.delete_prefix("::"))
+      def wrapper? = @wrapper
 
       def effective_class_name = wrapper? ? active_job_class_name : class_name
 

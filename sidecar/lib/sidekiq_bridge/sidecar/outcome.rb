@@ -51,9 +51,8 @@ module SidekiqBridge
 
       # Put together by hand where that is safe: JSON.generate takes longer than everything else about a reply.
       def to_json_for(delivery_id, jid, duration_ms)
-        text = %({"status":"#{status}","jid":#{json(jid)},"delivery":#{json(delivery_id)},"duration_ms":#{duration_ms})
-        text << "," << JSON.generate(@extra)[1..-2] if @extra
-        text << "}"
+        extra = ",#{JSON.generate(@extra)[1..-2]}" if @extra
+        %({"status":"#{status}","jid":#{json(jid)},"delivery":#{json(delivery_id)},"duration_ms":#{duration_ms}#{extra}})
       end
 
       private

@@ -8,14 +8,15 @@ module SidekiqBridge
     # One execution of one payload. The slot's thread runs it, HTTP threads wait for its outcome or ask it to stop;
     # several deliveries may share it (a join after a recovery).
     class Run
+      # One for all runs, since none holds it for long: one for each would be most of what a record keeps.
+      LOCK = Mutex.new
+
       attr_reader :job, :outcome, :duration_ms, :instance, :deliveries
 
       def initialize(job)
         @job = job
         @deliveries = []
-        @lock = Mutex.new
-        @finished = ConditionVariable.new
-        @listeners = nil
+        @finished = nil  # a condition, once somebody waits
         @outcome = @thread = @pending = @duration_ms = nil
         @checkpoint = @cancelled = false
       end
@@ -29,17 +30,16 @@ module SidekiqBridge
       # Sets the outcome and wakes who waits for it. The job itself is forgotten: a record must not keep its payload.
       def settle(outcome)
         @duration_ms = ((monotonic - (@started_at || monotonic)) * 1000).round(3)
-        @lock.synchronize do
+        LOCK.synchronize do
           @outcome = outcome
           @job = @instance = nil
-          @finished.broadcast
+          @finished&.broadcast
         end
       end
 
-      # Calls the listeners. Apart from #settle, which runs under the executor's lock.
+      # Tells who asked to be told. Apart from #settle, which runs under the executor's lock.
       def notify
-        listeners = @lock.synchronize { @listeners.tap { @listeners = nil } }
-        listeners&.each { |delivery, listener| listener.call(@outcome, delivery) }
+        deliveries.each { |delivery| tell(delivery, @outcome) }
       end
 
       # Yields with the thread open to interrupts; called with the instance that is about to perform.
@@ -60,9 +60,9 @@ module SidekiqBridge
 
       # Calls the block with the outcome, at once if there is one: on the slot's thread otherwise, so it must be short.
       def on_finish(delivery, &listener)
-        done = @lock.synchronize do
+        done = LOCK.synchronize do
           outcome = delivery.superseded? ? Outcome.superseded : @outcome
-          (@listeners ||= []) << [delivery, listener] unless outcome
+          delivery.listeners = [*delivery.listeners, listener] unless outcome
           outcome
         end
         listener.call(done, delivery) if done
@@ -71,11 +71,11 @@ module SidekiqBridge
       # The outcome, or nil when `seconds` have passed or the block says that waiting is pointless.
       def wait(seconds)
         deadline = monotonic + seconds
-        @lock.synchronize do
+        LOCK.synchronize do
           until @outcome || (block_given? && yield)
             left = deadline - monotonic
             break if left <= 0
-            @finished.wait(@lock, left)
+            (@finished ||= ConditionVariable.new).wait(LOCK, left)
           end
           @outcome
         end
@@ -83,12 +83,8 @@ module SidekiqBridge
 
       # Lets those go who wait for a delivery that was superseded.
       def dismiss(delivery)
-        dismissed = @lock.synchronize do
-          @finished.broadcast
-          gone, @listeners = @listeners&.partition { |waiting, _| waiting.equal?(delivery) }
-          gone
-        end
-        dismissed&.each { |_, listener| listener.call(Outcome.superseded, delivery) }
+        LOCK.synchronize { @finished&.broadcast }
+        tell(delivery, Outcome.superseded)
       end
 
       # Asks an iterable job to stop at its next checkpoint; others do not notice.
@@ -98,18 +94,18 @@ module SidekiqBridge
 
       # Asks any job to stop: at a checkpoint if it has such, else at once.
       def interrupt
-        @lock.synchronize do
+        LOCK.synchronize do
           @checkpoint = true
           throw_in(::Sidekiq::Shutdown.new("interrupted by the worker")) unless iterable?
         end
       end
 
       def terminate
-        @lock.synchronize { throw_in(::Sidekiq::Shutdown.new("the sidecar is going down")) }
+        LOCK.synchronize { throw_in(::Sidekiq::Shutdown.new("the sidecar is going down")) }
       end
 
       def cancel(exception)
-        @lock.synchronize do
+        LOCK.synchronize do
           @cancelled = true if exception.is_a?(Cancelled)
           throw_in(exception)
         end
@@ -117,13 +113,18 @@ module SidekiqBridge
 
       private
 
+      def tell(delivery, outcome)
+        listeners = LOCK.synchronize { delivery.listeners.tap { delivery.listeners = nil } }
+        listeners&.each { |listener| listener.call(outcome, delivery) }
+      end
+
       def throw_in(exception)
         return if @outcome
         @thread ? @thread.raise(exception) : @pending = exception
       end
 
       def open_to_interrupts(instance)
-        @lock.synchronize do
+        LOCK.synchronize do
           @instance = instance
           @pending = nil if @pending.is_a?(::Sidekiq::Shutdown) && @checkpoint && iterable?
           raise @pending if @pending
@@ -132,7 +133,7 @@ module SidekiqBridge
       end
 
       def close_to_interrupts
-        @lock.synchronize { @thread = nil }
+        LOCK.synchronize { @thread = nil }
         Interrupts.discard_late
       end
 

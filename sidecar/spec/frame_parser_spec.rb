@@ -1,0 +1,78 @@
+# frozen_string_literal: true
+
+require_relative "spec_helper"
+require "sidekiq_bridge/sidecar/frame_parser"
+
+RSpec.describe SidekiqBridge::Sidecar::FrameParser do
+  # Gives its pieces one by one, as a socket would.
+  let(:source) do
+    Class.new(Array) do
+      def read_into(buffer) = buffer.replace(shift || raise(EOFError))
+    end
+  end
+
+  def parse(*pieces, max_body: 1000)
+    parser = described_class.new(max_body: max_body)
+    socket = source.new(pieces.map { |piece| piece.dup.b })
+    frames = []
+    loop do
+      parser.read_from(socket)
+      parser.each_frame { |frame| frames << frame }
+    end
+  rescue EOFError
+    frames
+  end
+
+  def job(body, id: 1, bytes: body.bytesize, queue: "default") = "E #{id} #{bytes} h:1:a 7 1700000000000 0 #{queue}\n#{body}"
+
+  it "reads what a line says" do
+    frame = parse("E 12 2 host:1:abc 7 1700000000000 3 a%20b%2F%C3%BC\n{}").first
+    expect([frame.id, frame.delivery, frame.claimed_at_ms, frame.recovered?, frame.queue, frame.body])
+      .to eq(["12", "host:1:abc/7", 1_700_000_000_000, true, "a b/ü", "{}"])
+    expect(parse(job("{}")).first).not_to be_recovered
+  end
+
+  it "finds frames however they were cut" do
+    text = [job("{\"a\":\n\n1}", id: 1), "P 2 0\n", job("", id: 3), job("E 9 0\n", id: 4)].join
+    [1, 2, 3, 7, 50, text.bytesize].each do |size|
+      frames = parse(*text.scan(/.{1,#{size}}/m))
+      expect(frames.map(&:id)).to eq(%w[1 2 3 4])
+      expect(frames.map(&:probe?)).to eq([false, true, false, false])
+      expect(frames.values_at(0, 2, 3).map(&:body)).to eq(["{\"a\":\n\n1}", "", "E 9 0\n"])
+    end
+  end
+
+  it "gives nothing before the last byte has come" do
+    expect(parse(job("{}x", bytes: 4))).to eq([])
+  end
+
+  it "keeps no body that is too large, and goes on behind it" do
+    text = job("x" * 5000, id: 1) + job("y" * 1000, id: 2) + job("z", id: 3)
+    [100, 6000, text.bytesize].each do |size|
+      large, exact, small = parse(*text.scan(/.{1,#{size}}/m))
+      expect { large.body }.to raise_error(SidekiqBridge::Sidecar::RequestError) { |error| expect(error.http_status).to eq(413) }
+      expect([exact.body.bytesize, small.body]).to eq([1000, "z"])
+    end
+  end
+
+  it "holds no more of such a body than it was given at a time" do
+    parser = described_class.new(max_body: 10)
+    socket = source.new([job("x" * 10, bytes: 10_000_000).b, *Array.new(100) { "x" * 60_000 }])
+    101.times { parser.read_from(socket) && parser.each_frame { raise "too early" } }
+    expect(parser.instance_variable_get(:@buffer).bytesize).to be <= 60_000
+  end
+
+  it "takes a line of 4,096 bytes, and none that is longer" do
+    head = "E 1 0 h:1:a 7 1 0 "
+    expect(parse("#{head}#{"q" * (4096 - head.bytesize)}\n").size).to eq(1)
+    ["#{head}#{"q" * (4097 - head.bytesize)}\n", "E" * 4097].each { |text| expect { parse(text) }.to raise_error(described_class::Malformed) }
+  end
+
+  it "understands nothing else" do
+    ["\n", "GET / HTTP/1.1\r\n", "E 1 0 h:1:a 7 1 0\n", "E 1 0 h:1:a 7 1 0 q x\n", "E 1 0  h:1:a 7 1 0 q\n", "E x 0 h:1:a 7 1 0 q\n",
+      "E 1 -1 h:1:a 7 1 0 q\n", "E 1 0 h/1 7 1 0 q\n", "E 1 0 h:1:a x 1 0 q\n", "E 1 0 h:1:a 7 soon 0 q\n", "E 1 0 h:1:a 7 1 0 q\r\n", "P 1 1\n", "P 1\n",
+      "P x 0\n", "e 1 0 h:1:a 7 1 0 q\n", "\xFF\xFE\n"].each do |line|
+      expect { parse(line) }.to raise_error(described_class::Malformed), line
+    end
+  end
+end
