@@ -2,6 +2,7 @@
 
 require_relative "spec_helper"
 require "openssl"
+require "support/stream_client"
 
 RSpec.describe "A sidecar on ssl://" do
   around do |example|
@@ -72,6 +73,31 @@ RSpec.describe "A sidecar on ssl://" do
       expect(client(port).get("/health", Requests.headers).code).to eq("401")
       signed = Requests.signed(Requests.headers, "s3cret", "GET", "/health", "")
       expect(JSON.parse(client(port).get("/health", signed).body)).to include("status" => "ready")
+    end
+  end
+
+  def health(port)
+    JSON.parse(client(port).get("/health", Requests.signed(Requests.headers, "s3cret", "GET", "/health", "")).body)
+  end
+
+  def open_stream(port)
+    socket = OpenSSL::SSL::SSLSocket.new(TCPSocket.new("127.0.0.1", port))
+    socket.sync_close = true
+    StreamClient.new(socket.connect, boot: health(port)["boot"], secret: "s3cret")
+  end
+
+  it "carries streams, whose two directions do not disturb each other" do
+    with_sidecar(*certificate_options) do |port|
+      stream = open_stream(port)
+      expect(stream.probe).to eq([200, nil])
+      ids = []
+      300.times do |index|
+        ids << stream.send_job(payload("class" => "FailingJob", "args" => ["x" * (index * 100)], "jid" => index.to_s))
+        expect(stream.reply(ids.shift).last).to include("status" => "failed") if ids.size == 5
+      end
+      ids.each { |id| expect(stream.reply(id).first).to eq(200) }
+      stream.write("what?\n")
+      expect(stream).to be_ended
     end
   end
 

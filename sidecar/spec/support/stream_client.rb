@@ -28,7 +28,7 @@ class StreamClient
   # A frame's bytes, for those that want to cut or join them.
   def frame(payload, delivery: nil, claimed_at: 1, recovered: 0, queue: "default", bytes: payload.bytesize)
     @id += 1
-    identity, token = (delivery || "h:1:s/#{@id}").split("/")
+    identity, token = (delivery || "h:1:s#{object_id}/#{@id}").split("/")
     "E #{@id} #{bytes} #{identity} #{token} #{claimed_at} #{recovered} #{queue}\n".b + payload.b
   end
 
@@ -71,7 +71,7 @@ class StreamClient
     write("POST /jobs/stream HTTP/1.1\r\n#{headers.compact.map { |name, value| "#{name}: #{value}\r\n" }.join}\r\n")
     @status = socket.gets[/\AHTTP\/1.1 (\d+)/, 1].to_i
     @headers = {}
-    while (line = socket.gets("\r\n", chomp: true)) && !line.empty?
+    while (line = socket.gets("\r\n")&.chomp) && !line.empty?
       name, value = line.split(": ", 2)
       @headers[name.downcase] = value
     end

@@ -45,15 +45,15 @@ module SidekiqBridge
         !@closed
       end
 
-      # Waits until `count` replies were added and all are written, at most until `deadline`.
+      # Waits until `count` replies were added and all are written, at most until `deadline`; says whether they are.
       def flush(count, deadline)
         @lock.synchronize do
           until @closed || (@answered >= count && size.zero?)
             left = deadline - monotonic
             break if left <= 0
-            @flushing = true
             @emptied.wait(@lock, left)
           end
+          !@closed && size.zero?
         end
       end
 

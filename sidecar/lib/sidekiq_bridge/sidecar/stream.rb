@@ -33,7 +33,7 @@ module SidekiqBridge
 
       # Lets what was received be answered until `deadline`, then ends.
       def finish(deadline)
-        @outbox.flush(@received, deadline)
+        return unless @outbox.flush(@received, deadline)
         @socket.end_writing
         @reader.join(LINGER_SECONDS)
       rescue IOError, SystemCallError
