@@ -1,0 +1,229 @@
+"""Celery's own commands and programs work as with any Celery application."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import census
+from tests.support.processes import ROOT, Process, clean_environment, free_port
+from tests.support.stage import Stage
+from tests.support.waiting import holds_for, wait_for, wait_until_equal
+from tests.support.worker_process import CELERY, bridge_environment
+
+
+def celery(stage: Stage, *words: str, seconds: float = 40) -> subprocess.CompletedProcess[str]:
+    """Run one command of the application to its end."""
+    return subprocess.run(
+        [CELERY, "-A", "bridge", *words],
+        env=clean_environment() | bridge_environment(stage.redis_url, None),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+
+
+def test_inspect_ping_finds_the_worker_and_leaves_no_foreign_key(stage: Stage) -> None:
+    answer = celery(stage, "inspect", "ping", "--timeout", "3")
+
+    assert answer.returncode == 0, answer.stderr
+    assert "pong" in answer.stdout
+    census.assert_keys_clean(stage.redis)
+
+
+@pytest.mark.parametrize("command", ["active", "stats", "active_queues", "registered"])
+def test_inspect_reads_the_worker(stage: Stage, command: str) -> None:
+    answer = celery(stage, "inspect", command, "--timeout", "3", "--json")
+
+    assert answer.returncode == 0, answer.stderr
+    assert len(json.loads(answer.stdout)) == 1
+    census.assert_keys_clean(stage.redis)
+
+
+def test_a_consumer_is_added_and_cancelled_while_the_worker_runs(stage: Stage) -> None:
+    stage.push_job({"class": "EchoJob", "jid": "first"}, "extra")
+    holds_for(lambda: stage.redis.llen("queue:extra") == 1, 0.5, "nobody takes from extra")
+
+    assert celery(stage, "control", "add_consumer", "extra", "--timeout", "3").returncode == 0
+    stage.ledger.wait_for("done", "first")
+
+    assert celery(stage, "control", "cancel_consumer", "extra", "--timeout", "3").returncode == 0
+    stage.push_job({"class": "EchoJob", "jid": "second"}, "extra")
+    holds_for(lambda: stage.redis.llen("queue:extra") == 1, 1.5, "nobody takes from extra any more")
+    stage.ledger.wait_for("done", stage.ruby.push("EchoJob"))
+
+
+def test_send_task_pushes_jobs_that_ruby_and_python_run(stage: Stage) -> None:
+    code = """
+from bridge import app
+print(app.send_task("EchoJob", args=[1, "zoë"]).id)
+print(app.send_task("NativeEchoJob", args=[2]).id)
+print(app.send_task("EchoJob", args=[3], countdown=1).id)
+"""
+    answer = subprocess.run(
+        [CELERY.with_name("python"), "-c", code],
+        env=clean_environment() | bridge_environment(stage.redis_url, None),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=40,
+    )
+    assert answer.returncode == 0, answer.stderr
+    jids = answer.stdout.split()
+
+    for jid in jids:
+        stage.ledger.wait_for("done", jid)
+
+    assert [stage.ledger.args(jid) for jid in jids] == [[1, "zoë"], [2], [3]]
+    census.assert_keys_clean(stage.redis)
+
+
+def test_beat_enqueues_sidekiq_jobs(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "periodic.py").write_text(
+        "from bridge import app\n"
+        "app.conf.beat_schedule = {'tick': {'task': 'EchoJob', 'schedule': 1.0, 'args': ['tick']}}\n"
+    )
+    env = bridge_environment(stage.redis_url, None) | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    words = [CELERY, "-A", "periodic", "beat", "-s", tmp_path / "schedule", "--pidfile", ""]
+    beat = Process("beat", words, tmp_path, env=env)
+    try:
+        wait_for(lambda: stage.ledger.count("done") >= 2, "two ticks", 25)
+    finally:
+        beat.stop()
+
+    assert stage.ledger.lines[0]["class"] == "EchoJob"
+    assert stage.ledger.lines[0]["args"] == ["tick"]
+    census.assert_keys_clean(stage.redis)
+
+
+@pytest.fixture(scope="module")
+def flower(shared_stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real Flower."""
+    port = free_port()
+    env = bridge_environment(shared_stage.redis_url, None) | {"FLOWER_BASIC_AUTH": "u:p"}
+    words = [CELERY, "-A", "bridge", "flower", "--address=127.0.0.1", f"--port={port}"]
+    process = Process("flower", words, tmp_path_factory.mktemp("flower"), env=env)
+    url = f"http://127.0.0.1:{port}"
+    process.wait_ready(lambda: answers(f"{url}/healthcheck"), 40)
+    yield url
+    process.stop()
+
+
+def answers(url: str) -> bool:
+    try:
+        return bool(fetch(url))
+    except OSError:
+        return False
+
+
+def fetch(url: str) -> bytes:
+    token = base64.b64encode(b"u:p").decode()
+    request = urllib.request.Request(url, headers={"Authorization": f"Basic {token}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        found: bytes = answer.read()
+        return found
+
+
+def fetch_json(url: str) -> Any:
+    return json.loads(fetch(url))
+
+
+def test_flower_names_tasks_by_their_ruby_class_and_knows_them_by_jid(stage: Stage, flower: str) -> None:
+    wait_for(lambda: fetch_json(f"{flower}/api/workers"), "Flower to know the worker", 25)
+    done, failed = stage.ruby.push("EchoJob"), stage.ruby.push("FailJob", "seen in Flower", retry=0)
+    stage.wait_counters(2, 1)
+
+    tasks = wait_for(
+        lambda: (t := fetch_json(f"{flower}/api/tasks")).keys() >= {done, failed} and t, "both tasks"
+    )
+    wait_until_equal(
+        lambda: fetch_json(f"{flower}/api/task/info/{failed}")["state"], "FAILURE", "the state in Flower"
+    )
+
+    assert (tasks[done]["name"], tasks[failed]["name"]) == ("EchoJob", "FailJob")
+    assert "seen in Flower" in fetch_json(f"{flower}/api/task/info/{failed}")["exception"]
+    census.assert_keys_clean(stage.redis)
+
+
+def test_flower_shows_the_depth_of_sidekiqs_queues(stage: Stage, flower: str) -> None:
+    worker = stage.make_worker("-Q", "deep", concurrency=1, name="deep")
+    try:
+        worker.process.signal(signal.SIGTSTP)
+        wait_for(lambda: stage.redis.hget(worker.identity, "quiet") == b"true", "quiet")
+        for _ in range(4):
+            stage.push_job({"class": "EchoJob"}, "deep")
+
+        def depth() -> int | None:
+            fetch(f"{flower}/api/workers?refresh=1")
+            queues = fetch_json(f"{flower}/api/queues/length")["active_queues"]
+            return next((queue["messages"] for queue in queues if queue["name"] == "deep"), None)
+
+        wait_until_equal(depth, 4, "depth of the queue in Flower", 25)
+    finally:
+        worker.stop()
+
+
+REFUSALS: dict[str, tuple[dict[str, str], str]] = {
+    "a setting of the wrong type": ({"BRIDGE_LEASE_SECONDS": "soon"}, "BRIDGE_LEASE_SECONDS"),
+    "an unknown scheme": ({"BRIDGE_REDIS_URL": "memcached://x"}, "BRIDGE_REDIS_URL"),
+    "queues that make no sense": ({"BRIDGE_QUEUES": "no/slash"}, "BRIDGE_QUEUES"),
+    "a file that is not there": ({"BRIDGE_CONFIG": "/nowhere/bridge.yml"}, "BRIDGE_CONFIG"),
+    "TCP without a secret": ({"BRIDGE_SIDECAR_URL": "http://127.0.0.1:9"}, "BRIDGE_SIDECAR_SECRET"),
+    "a far sidecar without TLS": (
+        {"BRIDGE_SIDECAR_URL": "http://10.0.0.1:9292", "BRIDGE_SIDECAR_SECRET": "x" * 32},
+        "https",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_worker_refuses_to_start_with_one_clear_sentence(stage: Stage, case: str) -> None:
+    extra, named = REFUSALS[case]
+    env = clean_environment() | bridge_environment(stage.redis_url, None) | extra
+
+    answer = subprocess.run(
+        [CELERY, "-A", "bridge", "worker", "-c", "1"],
+        env=env, cwd=ROOT, capture_output=True, text=True, timeout=40,
+    )  # fmt: skip
+
+    said = answer.stderr.strip()
+    assert answer.returncode != 0
+    assert "Traceback" not in said + answer.stdout
+    assert named in said, said
+    assert said.splitlines()[-1].startswith("bridge: "), said
+
+
+def test_a_wrong_secret_takes_no_job_and_is_named_in_the_log(bare_stage: Stage) -> None:
+    stage = bare_stage
+    stage.start_sidecar(env={"BRIDGE_SIDECAR_SECRET": "s" * 32})
+    worker = stage.start_worker(env={"BRIDGE_SIDECAR_SECRET": "w" * 32})
+    payload = b'{"class":"EchoJob","args":[],"jid":"secret"}'
+
+    stage.push_raw(payload)
+
+    holds_for(lambda: not stage.ledger.events("secret"), 2, "no job runs")
+    assert stage.redis.lrange("queue:default", 0, -1) == [payload]
+    assert stage.redis.zcard("retry") + stage.redis.zcard("dead") == 0
+    assert "secret" in worker.log.lower(), worker.log
+
+
+def test_a_worker_waits_for_a_redis_that_is_not_there_and_says_so(tmp_path: Path) -> None:
+    port = free_port()
+    env = bridge_environment(f"redis://127.0.0.1:{port}/0", f"unix://{tmp_path}/none.sock")
+    worker = Process("lonely", [CELERY, "-A", "bridge", "worker", "-c", "1"], tmp_path, env=env)
+    try:
+        wait_for(lambda: str(port) in worker.log, "the address in the log", 20)
+        assert "Traceback" not in worker.log, worker.log
+        assert os.path.exists(f"/proc/{worker.pid}")
+    finally:
+        worker.stop()
