@@ -17,6 +17,7 @@ from bridge.errors import ConfigurationError
 from bridge.lifecycle import Lifecycle
 from bridge.monitoring import logs
 from bridge.sidekiq.heartbeat import Heartbeat as HeartbeatWork
+from bridge.sidekiq.keeper import Keeper
 from bridge.sidekiq.periodic import Periodic
 from bridge.sidekiq.process import ProcessInfo
 from bridge.sidekiq.queue_set import QueueSet
@@ -129,14 +130,27 @@ class Scheduler(BridgeStep):
 
 
 class Recovery(BridgeStep):
-    """Keeps the lease, and gives back what dead workers held."""
+    """Keeps the lease, with its keeper, and gives back what dead workers held."""
 
     def make(self, c: Any) -> Periodic:
         """Make the reaper."""
         runtime = self.runtime(c)
-        work = RecoveryWork(runtime.store, runtime.lease, lambda: runtime.dialect.dead_limits)
+        self.keeper = Keeper(runtime.redis_address, runtime.settings.lease_seconds)
+        work = RecoveryWork(
+            runtime.store,
+            runtime.lease,
+            lambda: runtime.dialect.dead_limits,
+            runtime.fetcher.sign_of_life,
+            self.keeper.report,
+        )
         runtime.recovery = work
         return Periodic("recovery", work.round)
+
+    def shutdown(self, c: Any) -> None:
+        """End the thread, then the keeper: the heartbeat has ended the lease."""
+        super().shutdown(c)
+        if self.thread is not None:
+            self.keeper.stop()
 
 
 def install(app: Any) -> None:

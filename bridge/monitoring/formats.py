@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -17,7 +18,7 @@ from bridge.sidekiq import process
 
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 #: What may stand in a text line without quotes.
-_PLAIN = re.compile(r"[\w.:@/+-]+")
+_PLAIN = re.compile(r"[\w.:+-]+")
 #: Up to the last @ of the word: a password may hold any of the others.
 _CREDENTIALS = re.compile(r"://\S*@")
 
@@ -79,12 +80,19 @@ def _level(record: logging.LogRecord) -> str:
 
 
 def _time(record: logging.LogRecord) -> str:
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-    return f"{whole}.{int(record.msecs):03d}Z"
+    return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
+
+
+@functools.lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _tid(record: logging.LogRecord) -> str:
-    return process.tid((record.thread or 0) ^ (record.process or 0))
+    return _short((record.thread or 0) ^ (record.process or 0))
+
+
+_short = functools.lru_cache(maxsize=256)(process.tid)
 
 
 def _context(record: logging.LogRecord) -> Mapping[str, Any]:
@@ -105,5 +113,5 @@ def _running_job() -> dict[str, Any]:
 
 def _word(value: object) -> str:
     """A value in one word: a line break in a payload must not forge a line of the log."""
-    text = redact(str(value))
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(redact(text), ensure_ascii=False)

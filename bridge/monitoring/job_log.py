@@ -47,7 +47,11 @@ class JobLog:
 
 
 def _log(message: str, context: Mapping[str, Any]) -> None:
-    logger.info(message, extra={"ctx": context})
+    # Not logger.info(): it would look for the line of code that called it, which costs as much as all the
+    # rest.
+    record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, (), None)
+    record.ctx = context
+    logger.handle(record)
 
 
 def _identity(unit: UnitOfWork) -> dict[str, Any]:
@@ -72,4 +76,5 @@ def _error(decision: Decision) -> dict[str, Any]:
 
 
 def _cut(value: object) -> str:
-    return str(value or "")[:LONGEST_VALUE].encode("utf-8", "replace").decode()
+    text = str(value or "")[:LONGEST_VALUE]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

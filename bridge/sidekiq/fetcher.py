@@ -151,6 +151,15 @@ class Fetcher:
             return 0
         return max(0, self.slots - len(self.held))
 
+    def sign_of_life(self) -> int:
+        """A number that changes while the consumer's thread does what it should.
+
+        Nobody turns while the worker drains, or while the solo pool runs a job on that very thread: then
+        time itself counts.
+        """
+        inline = self.slot_limit == 1 and bool(self.held)
+        return int(time.monotonic()) if inline or not self.attended else self.progress
+
     @property
     def running(self) -> list[UnitOfWork]:
         """Units that a pool slot has begun to run."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bridge import errors
 from bridge.sidekiq import poison
 from bridge.sidekiq.decision import DeadLimits, GiveBack
 from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.lease import Lease
+from bridge.sidekiq.lease import Lease, StallWatch
 from bridge.sidekiq.settlement import Settlement
 from bridge.sidekiq.store import Claimed, RedisStore
 
@@ -25,15 +25,22 @@ class Recovery:
     store: RedisStore
     lease: Lease
     dead_limits: Callable[[], DeadLimits] = DeadLimits
+    progress: Callable[[], int] = lambda: 0
+    report: Callable[[str, int], None] = lambda identity, progress: None
+    """Told the identity and how far the worker has come, at each round: the keeper's line."""
     interval_seconds: float = 1.0
 
+    stall: StallWatch = field(default_factory=StallWatch)
     recovered: int = 0
     poisoned: int = 0
 
     def round(self) -> float:
         """Keep the own lease, then look once. Returns seconds until the next look."""
         self.lease.ensure()
-        if self.lease.age_seconds >= self.lease.length_seconds / 3:
+        progress = self.progress()
+        self.report(self.lease.identity, progress)
+        alive = self.stall.moves(progress, time.monotonic())
+        if alive and self.lease.age_seconds >= self.lease.length_seconds / 3:
             self.lease.renew()
         for identity in self.store.expired_leases(self.lease.identity, ended_only=not self.lease.settled_in):
             self._reap_or_report(identity)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import redis
+from typing import Any
 
 from bridge import errors
 from bridge.sidekiq import keys
@@ -20,7 +19,8 @@ LOCK_SECONDS = 10
 class Search:
     """Looks through queues and sets, O(n) in what waits, in chunks: nothing else is held up for long."""
 
-    client: redis.Redis
+    client: Any
+    """A redis.Redis that answers in bytes; its own types say "bytes or str" everywhere."""
 
     def first_to_ask(self, jid: str) -> bool:
         """Whether this process is the one to look: a broadcast reaches every worker at once."""
