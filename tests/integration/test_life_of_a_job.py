@@ -18,24 +18,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    initialize,
-    invariant,
-    multiple,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from bridge import errors
 from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
+from bridge.sidekiq.decision import Bury, Discard, Done, GiveBack, Interrupt, Retry
 from bridge.sidekiq.fetcher import UnitOfWork
 from bridge.sidekiq.scheduler import Scheduler
 from bridge.sidekiq.settlement import Settled, Settlement
 from bridge.sidekiq.store import Exchange
+from bridge.sidekiq.unanswered import Unanswered
 from tests.integration.worker import Worker, connect_to, job, push
 from tests.support import census
 from tests.support.redis_server import RedisServer
@@ -85,130 +77,134 @@ class Lossy:
 
 
 class Life(RuleBasedStateMachine):
-    """Rules are what can happen; ``running`` is what pool slots run, also for workers long declared dead."""
+    """One rule, which names what happens next and to whom: so every step does something.
+
+    ``running`` is what pool slots run, also for workers that were declared dead long ago.
+    """
 
     server: RedisServer
-    workers: Bundle[Worker] = Bundle("workers")
-    running: Bundle[tuple[Worker, UnitOfWork]] = Bundle("running")
 
     def __init__(self) -> None:
         super().__init__()
         self.client = connect_to(self.server.port)
         self.client.flushdb()
-        self.count = 0
-        self.made: list[Worker] = []
         self.pushed: dict[str, bytes] = {}
         self.accepted = Accepted()
-        reader = Worker("scheduler", self.server.port)
-        self.made.append(reader)
-        self.scheduler = Scheduler(reader.store, lambda: Timestamps.SECONDS)
+        self.made: list[Worker] = []
+        self.running: list[tuple[Worker, UnitOfWork]] = []
+        self.workers = [self._worker(), self._worker(), self._worker()]
+        self.scheduler = Scheduler(self._worker().store, lambda: Timestamps.SECONDS)
 
     def teardown(self) -> None:
         for worker in self.made:
             worker.close()
         self.client.close()
 
-    # -- the application
+    @rule(
+        happening=st.sampled_from(
+            [
+                "push",
+                "push",
+                "turn",
+                "turn",
+                "turn",
+                "turn",
+                "end",
+                "end",
+                "end",
+                "lose_process",
+                "reap",
+                "reap",
+            ]
+            + ["freeze", "freeze_and_reap", "keep_the_lease", "stop", "crash", "schedule", "promote"]
+            + ["half_a_reap", "forget_the_scripts"]
+        ),
+        who=st.integers(0, 2),
+        other=st.integers(0, 2),
+        which=st.integers(0, 9),
+        cut=st.sampled_from([None, None, None, "request", "answer"]),
+        kind=st.sampled_from(list(COUNTS)),
+    )
+    def step(
+        self, happening: str, who: int, other: int, which: int, cut: str | None, kind: type[Any]
+    ) -> None:
+        worker, reaper = self.workers[who], self.workers[other]
+        match happening:
+            case "push":
+                push(self.client, "default", self._job())
+            case "schedule":
+                self.client.zadd("schedule", {self._job(): 1.0})
+            case "turn":
+                self.turn(worker, cut)
+            case "end":
+                self.end(which, kind, cut)
+            case "lose_process":
+                self.end(which, GiveBack, cut, unknown_outcome=True)
+            case "freeze":
+                self.expire(worker)
+            case "freeze_and_reap":
+                self.expire(worker)
+                self.reap(reaper)
+            case "crash":
+                self.expire(worker)
+                self.workers[who] = self._worker()
+            case "keep_the_lease":
+                worker.lease.renew()
+            case "stop":
+                self.stop(worker)
+                self.workers[who] = self._worker()
+            case "reap":
+                self.reap(reaper)
+            case "half_a_reap":
+                self.half_a_reap(reaper)
+            case "promote":
+                self.promote()
+            case "forget_the_scripts":
+                self.client.script_flush()
 
-    @initialize(target=workers)
-    def two_workers_and_some_jobs(self) -> Any:
-        for _ in range(3):
-            self.push_a_job()
-        return multiple(self._worker(), self._worker())
+    # -- what happens
 
-    @rule()
-    def push_a_job(self) -> None:
-        payload = job(args=[len(self.pushed), 1.0])
-        self.pushed[json.loads(payload)["jid"]] = payload
-        push(self.client, "default", payload)
-
-    @rule()
-    def schedule_a_job(self) -> None:
-        payload = job(at=1)
-        self.pushed[json.loads(payload)["jid"]] = payload
-        self.client.zadd("schedule", {payload: 1.0})
-
-    @rule()
-    def forget_the_scripts(self) -> None:
-        self.client.script_flush()
-
-    # -- workers
-
-    @rule(target=workers)
-    def start_a_worker(self) -> Worker:
-        return self._worker()
-
-    def _worker(self) -> Worker:
-        self.count += 1
-        worker = Worker(f"host{self.count}:1", self.server.port, slots=2)
-        worker.fetcher.store = Lossy(worker.store, self.accepted)  # type: ignore[assignment]
-        worker.lease.register()
-        self.made.append(worker)
-        return worker
-
-    @rule(target=running, worker=workers, lose=st.sampled_from([None, None, "request", "answer"]))
-    def turn(self, worker: Worker, lose: str | None) -> Any:
+    def turn(self, worker: Worker, cut: str | None) -> None:
         """Settle what waits and take what is free, or meet a cut connection."""
-        store: Any = worker.fetcher.store
-        store.lose = lose
+        self._store(worker).lose = cut
         try:
-            units = worker.take()
+            self.running += [(worker, unit) for unit in worker.take()]
         except errors.StoreUnavailable:
             worker.fetcher.reconnect()
-            units = []
-        store.lose = None
-        return multiple(*((worker, unit) for unit in units))
+        self._store(worker).lose = None
 
-    @rule(run=consumes(running), kind=st.sampled_from(list(COUNTS)), write=st.booleans())
-    def end_a_run(self, run: tuple[Worker, UnitOfWork], kind: type[Any], write: bool) -> None:
-        worker, unit = run
-        worker.fetcher.settle(unit.delivery.token, self._decision(unit, kind))
-        if write:
-            worker.fetcher.flush()
+    def end(self, which: int, kind: type[Any], cut: str | None, **options: Any) -> None:
+        """A run ends with a decision, which is written now or lost on the way for the moment."""
+        if not self.running:
+            return
+        worker, unit = self.running.pop(which % len(self.running))
+        payload = unit.job.with_fields({"error_class": "X"})
+        given = {Retry: (99.0, payload), Bury: (payload,), Interrupt: (payload,)}
+        worker.fetcher.settle(unit.delivery.token, kind(*given.get(kind, ()), **options))
+        self._store(worker).lose = cut
+        worker.fetcher.flush()
+        self._store(worker).lose = None
 
-    @rule(run=consumes(running))
-    def lose_a_pool_process(self, run: tuple[Worker, UnitOfWork]) -> None:
-        worker, unit = run
-        worker.fetcher.settle(unit.delivery.token, GiveBack(unknown_outcome=True))
-
-    @rule(worker=consumes(workers))
-    def crash(self, worker: Worker) -> None:
-        """Nothing more is heard of it; its lease runs out."""
+    def expire(self, worker: Worker) -> None:
+        """It stands still for longer than its lease."""
         self.client.zadd("bridge:lease", {worker.identity: 1}, xx=True)
 
-    @rule(worker=workers, reaper=st.none() | workers)
-    def freeze(self, worker: Worker, reaper: Worker | None) -> None:
-        """Its lease runs out while it stands still; it goes on later and knows of nothing."""
-        self.client.zadd("bridge:lease", {worker.identity: 1}, xx=True)
-        if reaper is not None:
-            self.reap(reaper, all_of_them=True)
-
-    @rule(worker=workers)
-    def keep_the_lease(self, worker: Worker) -> None:
-        worker.lease.renew()
-
-    @rule(worker=consumes(workers))
-    def stop_in_order(self, worker: Worker) -> None:
+    def stop(self, worker: Worker) -> None:
         worker.fetcher.hush()
         worker.fetcher.give_back_all(list(worker.fetcher.held.values()))
         worker.fetcher.flush()
         worker.lease.leave()
 
-    @rule(worker=workers, all_of_them=st.booleans())
-    def reap(self, worker: Worker, all_of_them: bool) -> None:
-        for identity in worker.store.expired_leases(worker.identity, ended_only=not all_of_them):
+    def reap(self, worker: Worker) -> None:
+        for identity in worker.store.expired_leases(worker.identity, ended_only=False):
             worker.recovery.reap(identity)
 
-    @rule(worker=workers, victim=workers)
-    def die_while_reaping(self, worker: Worker, victim: Worker) -> None:
-        """Only the first job of the first dead worker gets back."""
+    def half_a_reap(self, worker: Worker) -> None:
+        """A reaper that dies after the first job of the first dead worker."""
         for identity in worker.store.expired_leases(worker.identity, ended_only=False)[:1]:
             for held in worker.store.inflight(identity)[:1]:
                 worker.recovery._recover(identity, held)
 
-    # -- the scheduler
-
-    @rule()
     def promote(self) -> None:
         for member in self.client.zrange("retry", 0, -1):
             self.client.zadd("retry", {member: 1.0}, xx=True)
@@ -239,11 +235,24 @@ class Life(RuleBasedStateMachine):
 
     # -- helpers
 
-    def _decision(self, unit: UnitOfWork, kind: type[Any]) -> Decision:
-        payload = unit.job.with_fields({"error_class": "X"})
-        given = {Retry: (99.0, payload), Bury: (payload,), Interrupt: (payload,)}
-        decision: Decision = kind(*given.get(kind, ()))
-        return decision
+    def _job(self) -> bytes:
+        payload = job(args=[len(self.pushed), 1.0], at=1)
+        self.pushed[json.loads(payload)["jid"]] = payload
+        return payload
+
+    def _worker(self) -> Worker:
+        worker = Worker(f"host{len(self.made)}:1", self.server.port, slots=2)
+        worker.fetcher.store = Lossy(worker.store, self.accepted)  # type: ignore[assignment]
+        # The real clock would make two runs of the same steps differ.
+        worker.fetcher._unanswered = Unanswered(clock=lambda: 0.0)
+        worker.lease.register()
+        self.made.append(worker)
+        return worker
+
+    def _store(self, worker: Worker) -> Lossy:
+        store = worker.fetcher.store
+        assert isinstance(store, Lossy)
+        return store
 
 
 @pytest.fixture
@@ -260,8 +269,8 @@ def test_no_job_is_lost_or_in_two_places_whatever_happens(life_server: RedisServ
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=100,
-            stateful_step_count=40,
+            max_examples=60,
+            stateful_step_count=50,
             deadline=None,
             derandomize=False,
             suppress_health_check=list(HealthCheck),
