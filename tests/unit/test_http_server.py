@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import logging
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from bridge.monitoring.server import MOST_CLIENTS, Reply, Server
+
+
+def broken(accept: str) -> Reply:
+    raise RuntimeError("on purpose")
+
+
+ROUTES = {
+    "/well": lambda accept: Reply.of(True, {"a": 1}),
+    "/ill": lambda accept: Reply.of(False, {"a": 1}),
+    "/broken": broken,
+}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server(ROUTES)
+    made.start("127.0.0.1", 0)
+    yield made
+    made.stop()
+
+
+def get(server: Server, path: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def test_what_is_well_and_what_is_not(server: Server) -> None:
+    assert get(server, "/well") == (200, b'{"a": 1}\n')
+    assert get(server, "/well?verbose=1")[0] == 200
+    assert get(server, "/ill")[0] == 503
+    assert get(server, "/nothing")[0] == 404
+
+
+def test_a_page_that_fails_is_an_error_and_not_the_end(server: Server) -> None:
+    assert get(server, "/broken")[0] == 500
+    assert get(server, "/well")[0] == 200
+
+
+def test_a_taken_port_is_a_warning_and_the_next_one_is_used(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        other = Server(ROUTES)
+        with caplog.at_level(logging.INFO):
+            other.start("127.0.0.1", port)
+        assert other.port is not None
+        assert other.port > port
+        assert get(other, "/well")[0] == 200
+        assert f"port {port} is taken; using {other.port}" in caplog.text
+        other.stop()
+
+
+def test_an_address_of_another_machine_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(ROUTES)
+    server.start("192.0.2.1", 0)
+    assert server.port is None
+    assert "cannot listen on 192.0.2.1" in caplog.text
+
+
+def test_those_who_say_nothing_do_not_keep_others_out_for_ever(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.monitoring.server._Handler.timeout", 0.2)
+    silent = [socket.create_connection(("127.0.0.1", server.port or 0)) for _ in range(MOST_CLIENTS)]
+    for each in silent:
+        each.settimeout(5)
+        assert each.recv(1) == b""
+        each.close()
+    assert get(server, "/well")[0] == 200
+
+
+def test_a_stopped_server_frees_its_port(server: Server) -> None:
+    port = server.port
+    server.stop()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port or 0)) != 0
