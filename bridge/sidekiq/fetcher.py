@@ -5,6 +5,7 @@ It lives as long as the process: connections, channels and consumers of Celery c
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import random
@@ -293,8 +294,23 @@ class Fetcher:
             unit for job in answer.jobs if (unit := self._admit(request.identity, job, answer.claimed_at_ms))
         )
         self._unanswered.answered(request.first_token, request.want)
+        if answer.recovering:
+            self._note_recoveries(units)
         drained = answer.lease is LeaseState.HELD and len(answer.jobs) < request.want
         return Fetched(units, drained, answer.paused)
+
+    def _note_recoveries(self, units: Iterable[UnitOfWork]) -> None:
+        """Tell the sidecar which jobs were in dead hands: it may run them still, or know how they ended."""
+        named = [unit for unit in units if unit.job.jid]
+        try:
+            counts = self.store.recoveries([str(unit.job.jid) for unit in named])
+        except errors.StoreError as error:
+            # They are claimed and must be run; at worst the sidecar takes one for a job of its own.
+            logger.debug("cannot tell which jobs were recovered: %s", error)
+            return
+        for unit, count in zip(named, counts, strict=True):
+            if count:
+                unit.delivery = dataclasses.replace(unit.delivery, recovered=count)
 
     def _note_lease(self, state: LeaseState, identity: str) -> None:
         if state is not LeaseState.HELD:

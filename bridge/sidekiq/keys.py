@@ -16,6 +16,9 @@ PROCESSED = "stat:processed"
 FAILED = "stat:failed"
 
 LEASE = "bridge:lease"
+#: There while a sidecar may remember a job that was taken out of dead hands: then claims look at the
+#: counters.
+RECOVERING = "bridge:recovering"
 
 QUEUE_PREFIX = "queue:"
 RECOVERED_PREFIX = "bridge:recovered:"

@@ -12,6 +12,8 @@ from bridge.sidekiq import keys, scripts
 from bridge.sidekiq.decision import Bury, DeadLimits, Decision, Discard, Done, GiveBack, Interrupt, Retry
 
 RECOVERED_TTL_SECONDS = 72 * 3600
+#: A sidecar remembers an outcome for so long (docs/protocol.md).
+RECORD_TTL_SECONDS = 900
 #: A job that is found in dead hands this often within 72 h is buried (poison pill).
 RECOVERY_LIMIT = 3
 
@@ -138,6 +140,7 @@ def recover_call(settlement: Settlement, limits: DeadLimits, now: float) -> scri
             keys.recovered(settlement.jid or f"token:{settlement.identity}:{settlement.token}"),
             keys.DEAD,
             keys.QUEUES,
+            keys.RECOVERING,
         ),
         (
             settlement.token,
@@ -148,5 +151,6 @@ def recover_call(settlement: Settlement, limits: DeadLimits, now: float) -> scri
             now,
             now - limits.timeout_seconds,
             -limits.max_jobs,
+            RECORD_TTL_SECONDS,
         ),
     )

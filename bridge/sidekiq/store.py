@@ -65,6 +65,8 @@ class Claim:
     jobs: tuple[Claimed, ...] = ()
     claimed_at_ms: int = 0
     paused: frozenset[str] = frozenset()
+    recovering: bool = False
+    """Whether jobs were taken out of dead hands lately: some of these may be among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,9 @@ class Store(Protocol):
 
     def inflight(self, identity: str) -> list[Claimed]:
         """All a worker holds, oldest first."""
+
+    def recoveries(self, jids: Sequence[str]) -> list[int]:
+        """How often each job was found in dead hands."""
 
     def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
         """Take (``register``) or renew a lease."""
@@ -160,6 +165,12 @@ class RedisStore:
             entry(int(token), value)
             for token, value in sorted(entries.items(), key=lambda item: int(item[0]))
         ]
+
+    def recoveries(self, jids: Sequence[str]) -> list[int]:
+        """How often each job was found in dead hands within the last 72 hours."""
+        with outages():
+            found = self.client.mget([keys.recovered(jid) for jid in jids]) if jids else []
+        return [int(count or 0) for count in found]
 
     def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
         """Take (``register``) or renew a lease of ``length_ms``."""
@@ -299,7 +310,7 @@ def _claim_call(request: ClaimRequest) -> scripts.Call:
     orders = (" ".join(str(i + 1) for i in order) for order in request.orders)
     return scripts.Call(
         scripts.load("claim"),
-        (keys.LEASE, keys.inflight(request.identity), keys.PAUSED, *names),
+        (keys.LEASE, keys.inflight(request.identity), keys.PAUSED, keys.RECOVERING, *names),
         (request.identity, request.want, request.first_token, ENTRY_VERSION + b"\n", *orders),
     )
 
@@ -310,10 +321,10 @@ def _claim_answer(request: ClaimRequest, result: Any) -> Claim:
     state = LeaseState(result[0].decode())
     if state is not LeaseState.HELD:
         return Claim(state)
-    pairs = zip(result[3::2], result[4::2], strict=True)
+    pairs = zip(result[4::2], result[5::2], strict=True)
     jobs = tuple(
         Claimed(request.queues[number - 1], payload, request.first_token + i)
         for i, (number, payload) in enumerate(pairs)
     )
     paused = frozenset(request.queues[int(number) - 1] for number in result[2].split())
-    return Claim(state, jobs, result[1], paused)
+    return Claim(state, jobs, result[1], paused, bool(result[3]))

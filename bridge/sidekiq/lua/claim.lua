@@ -1,8 +1,8 @@
 -- Takes up to `want` jobs from the right end of the queues into this worker's in-flight hash.
--- KEYS  1 bridge:lease  2 bridge:inflight:<identity>  3 paused  4.. queue:<name>
+-- KEYS  1 bridge:lease  2 bridge:inflight:<identity>  3 paused  4 bridge:recovering  5.. queue:<name>
 -- ARGV  1 identity  2 want  3 first token  4 entry prefix (format version)  5.. one visiting order per slot
 --       ("2 1 3", weighted queues), or none (strict: as in KEYS)
--- Result {'OK', now in ms, paused queue numbers "1 3", queue number, payload, queue number, payload, ...},
+-- Result {'OK', now in ms, paused queue numbers "1 3", 1 if jobs were recovered lately, queue number, payload, queue number, ...},
 --        {'FENCED'} when the lease is gone, {'EXPIRED'} when it has run out but nobody took it.
 local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local time = redis.call('TIME')
@@ -10,13 +10,13 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if not lease or tonumber(lease) < 0 then return {'FENCED'} end
 if tonumber(lease) < now then return {'EXPIRED'} end
 
-local want, token, queues = tonumber(ARGV[2]), tonumber(ARGV[3]), #KEYS - 3
+local want, token, queues = tonumber(ARGV[2]), tonumber(ARGV[3]), #KEYS - 4
 for i = 0, want - 1 do
   if redis.call('HEXISTS', KEYS[2], token + i) == 1 then return redis.error_reply('TOKEN used twice') end
 end
-local closed, paused, reply, refused = {}, {}, {'OK', now, ''}, nil
+local closed, paused, reply, refused = {}, {}, {'OK', now, '', redis.call('EXISTS', KEYS[4])}, nil
 for i = 1, queues do
-  if redis.call('SISMEMBER', KEYS[3], string.sub(KEYS[3 + i], 7)) == 1 then
+  if redis.call('SISMEMBER', KEYS[3], string.sub(KEYS[4 + i], 7)) == 1 then
     closed[i] = true; paused[#paused + 1] = i
   end
 end
@@ -24,10 +24,10 @@ reply[3] = table.concat(paused, ' ')
 
 local function take(i)
   if closed[i] then return false end
-  local payload = redis.pcall('RPOP', KEYS[3 + i])
+  local payload = redis.pcall('RPOP', KEYS[4 + i])
   if type(payload) == 'table' and not string.find(payload.err, 'WRONGTYPE', 1, true) then refused = payload end
   if not payload or type(payload) == 'table' then closed[i] = true; return false end
-  redis.call('HSET', KEYS[2], token, ARGV[4] .. string.sub(KEYS[3 + i], 7) .. '\n' .. payload)
+  redis.call('HSET', KEYS[2], token, ARGV[4] .. string.sub(KEYS[4 + i], 7) .. '\n' .. payload)
   token, want = token + 1, want - 1
   reply[#reply + 1] = i; reply[#reply + 1] = payload
   return true
