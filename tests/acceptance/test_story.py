@@ -46,8 +46,9 @@ class Browser:
 
     def submit(self, page: str, path: str, **fields: str) -> str:
         """Send a form of ``page``, with its token."""
-        token = re.findall(r'name="authenticity_token" (?:\w+="[^"]*" )*value="([^"]+)"', self.get(page))
-        data = urllib.parse.urlencode({**fields, "authenticity_token": html.unescape(token[0])}).encode()
+        inputs = re.findall(r"<input[^>]*authenticity_token[^>]*>", self.get(page))
+        token = html.unescape(re.findall(r"""value=["']([^"']+)""", inputs[0])[0])
+        data = urllib.parse.urlencode({**fields, "authenticity_token": token}).encode()
         with self._opener.open(self.base + path, data, timeout=20) as answer:
             text: str = answer.read().decode()
             return text

@@ -1,4 +1,4 @@
-"""The 70 checks run against one Ruby: the system's, or the change-root that BRIDGE_TEST_RUBY_ROOT names."""
+"""The 70 checks run against one Ruby: the system's, or the change-root that TEST_RUBY_ROOT names."""
 
 from __future__ import annotations
 

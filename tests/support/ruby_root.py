@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.support.processes import Process
 
 #: Names the change-root of the suite; unset, the system's own Ruby is used.
-VARIABLE = "BRIDGE_TEST_RUBY_ROOT"
+VARIABLE = "TEST_RUBY_ROOT"
 
 
 @dataclass(frozen=True)
