@@ -189,6 +189,12 @@ def unused_settings() -> set[str]:
     }
 
 
+def test_every_key_of_our_own_is_named() -> None:
+    keys = set(re.findall(r"\"(bridge:[a-z]+)", text_of("bridge/sidekiq/keys.py")))
+
+    assert {key for key in keys if f"`{key}" not in text_of("docs/architecture.md")} == set()
+
+
 # -- the protocol
 
 
