@@ -1,4 +1,4 @@
-"""The end of a worker: within a bounded time, with everything settled or given back, and no key left behind."""
+"""The end of a worker: in a bounded time, with everything settled or given back, and no key left behind."""
 
 from __future__ import annotations
 
