@@ -18,18 +18,24 @@ from benchmarks.peers import Bridge, Load, Peer, Sidekiq, StockCelery
 from benchmarks.processes import cpu_seconds, free_port, rss_bytes, running, wait_until
 
 
-def scenarios(matrix: str) -> dict[str, tuple[Load, dict[Peer, Load]]]:
+def scenarios(matrix: str) -> dict[str, list[tuple[Peer, Load]]]:
     """Name -> peers with their loads; the first peer is the base of the ratios."""
-    sidekiq = [Sidekiq("Sidekiq (system)")]
+    sidekiq: list[Peer] = [Sidekiq("Sidekiq (system)")]
     for name, folder in (("Sidekiq 7.3", "trixie"), ("Sidekiq 8.1", "sid")):
         if (Path(matrix) / folder / "usr/bin/sidekiq").exists():
             sidekiq.append(Sidekiq(name, str(Path(matrix) / folder)))
-    native = [(Bridge("bridge, native"), Load("NativeNoop", (1,), 20_000))]
+    native: list[tuple[Peer, Load]] = [(Bridge("bridge, native"), Load("NativeNoop", (1,), 20_000))]
     native += [(StockCelery("Celery, stock transport", "threads", 20), Load("noop", (1,), 3_000))]
-    noop = [(peer, Load("NoopJob", (1,), 20_000)) for peer in sidekiq]
-    ruby = [(Bridge(f"bridge, {n} Puma", n), Load("NoopJob", (1,), 10_000)) for n in (1, 2)]
-    wait = [(peer, Load("WaitJob", (10,), 5_000)) for peer in (*sidekiq, Bridge("bridge, 2 Puma", 2))]
-    cpu = [(peer, Load("CpuJob", (5,), 800)) for peer in (*sidekiq, Bridge("bridge, 2 Puma", 2))]
+    noop: list[tuple[Peer, Load]] = [(peer, Load("NoopJob", (1,), 20_000)) for peer in sidekiq]
+    ruby: list[tuple[Peer, Load]] = [
+        (Bridge(f"bridge, {n} Puma", n), Load("NoopJob", (1,), 10_000)) for n in (1, 2)
+    ]
+    wait: list[tuple[Peer, Load]] = [
+        (peer, Load("WaitJob", (10,), 5_000)) for peer in (*sidekiq, Bridge("bridge, 2 Puma", 2))
+    ]
+    cpu: list[tuple[Peer, Load]] = [
+        (peer, Load("CpuJob", (5,), 800)) for peer in (*sidekiq, Bridge("bridge, 2 Puma", 2))
+    ]
     return {
         "native no-op": [*noop, *native],
         "sidecar no-op": [*noop, *ruby],
@@ -121,8 +127,8 @@ def report(results: dict[str, dict[str, list[dict[str, float]]]]) -> None:
 
 
 def _line(found: dict[str, float]) -> str:
-    return f"{found['jobs_per_second']:8.0f} jobs/s {found['cpu_us_per_job']:7.0f} us CPU/job
-    {found['rss_mb']:6.0f} MB"
+    rate, cpu, memory = found["jobs_per_second"], found["cpu_us_per_job"], found["rss_mb"]
+    return f"{rate:8.0f} jobs/s {cpu:7.0f} us CPU/job {memory:6.0f} MB"
 
 
 if __name__ == "__main__":

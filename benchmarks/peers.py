@@ -7,16 +7,20 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import redis
 
 from benchmarks.processes import PYTHON_BIN, ROOT, running, wait_until
 
 STAGING = "bench:staging"
+
+#: Command line, environment, and a check whether it is ready.
+Command = tuple[Sequence[str], Mapping[str, str], Callable[[], bool]]
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,7 @@ class Peer:
             yield
         self.pids.clear()
 
-    def commands(
-        self, server: redis.Redis, url: str, folder: Path
-    ) -> Iterator[tuple[Sequence[str], Mapping[str, str], object]]:
+    def commands(self, server: Any, url: str, folder: Path) -> Iterator[Command]:
         """(command, environment, readiness check) of each process, in order."""
         raise NotImplementedError
 
@@ -89,7 +91,8 @@ class Sidekiq(Peer):
         super().__init__(name, concurrency)
         self.root = root
 
-    def commands(self, server, url, folder):  # type: ignore[no-untyped-def]
+    def commands(self, server: Any, url: str, folder: Path) -> Iterator[Command]:
+        """Its processes."""
         command = [
             "sidekiq",
             "-r",
@@ -103,7 +106,7 @@ class Sidekiq(Peer):
             _mount_proc(Path(self.root))
             target = Path(self.root) / "tmp/bench-jobs.rb"
             shutil.copy(ROOT / "benchmarks/jobs.rb", target)
-            command[2] = "/tmp/bench-jobs.rb"  # noqa: S108 - inside the change-root
+            command[2] = "/tmp/bench-jobs.rb"
             command = ["chroot", self.root, *command]
         env = {"REDIS_URL": url, "LANG": "C.UTF-8", "RUBYOPT": "-W0"}
         quiet = {"SIDEKIQ_LOG_LEVEL": "warn"}
@@ -124,7 +127,8 @@ class Bridge(Peer):
         self.puma_workers = puma_workers
         self.pool = pool
 
-    def commands(self, server, url, folder):  # type: ignore[no-untyped-def]
+    def commands(self, server: Any, url: str, folder: Path) -> Iterator[Command]:
+        """Its processes."""
         sock = folder / "sidecar.sock"
         env = {"BRIDGE_REDIS_URL": url, "REDIS_URL": url, "BRIDGE_SIDECAR_URL": f"unix://{sock}"}
         env |= {"BRIDGE_HEALTH_BIND": "127.0.0.1:0", "RUBYOPT": "-W0"}
@@ -155,7 +159,8 @@ class StockCelery(Peer):
         super().__init__(name, concurrency, queue="celery")
         self.pool = pool
 
-    def commands(self, server, url, folder):  # type: ignore[no-untyped-def]
+    def commands(self, server: Any, url: str, folder: Path) -> Iterator[Command]:
+        """Its processes."""
         command = [
             str(PYTHON_BIN / "celery"),
             "-A",
