@@ -97,7 +97,7 @@ def test_an_absent_sidecar_hinders_nothing() -> None:
         ({"queues": ()}, "no queue is consumed"),
         ({"rejected": "bad signature"}, "the sidecar refuses this worker: bad signature"),
         ({"quiet": True}, "the worker is quiet"),
-        ({"quiet": True, "stopping": True}, "the worker is shutting down"),
+        ({"quiet": True, "stopping": True, "attended": False}, "the worker is shutting down"),
     ],
 )
 def test_each_hindrance_is_named(changes: dict[str, object], reason: str) -> None:

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge import errors
+from bridge.sidecar.address import Address
+from bridge.sidecar.breaker import Breaker, State
+from bridge.sidecar.gate import SidecarGate
+from bridge.sidecar.health import Health
+from bridge.sidecar.result import JobResult, Next, Status
+from bridge.sidecar.signature import Signer, signed_text
+from bridge.sidekiq.decision import Bury, DeadLimits, Discard, Retry
+from bridge.sidekiq.job import SidekiqJob
+
+JOB = SidekiqJob.parse(b'{"class":"X","jid":"a","args":[1.0]}')
+
+garbage = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["retry", "failed"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["status", "error", "next", "class", "message", "place", "fields", "delay", "payload"]
+            )
+            | st.text(max_size=3),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+# -- results
+
+
+@given(st.binary() | garbage.map(lambda value: json.dumps(value).encode()))
+def test_garbage_is_an_unknown_outcome_and_no_other_error(body: bytes) -> None:
+    try:
+        result = JobResult.parse(body)
+    except errors.OutcomeUnknown:
+        return
+    assert isinstance(result, JobResult)
+
+
+@given(
+    st.sampled_from(["done", "failed", "interrupted", "shutdown"]),
+    garbage,
+    garbage,
+    garbage,
+    garbage,
+    st.sampled_from(["retry", "dead", "none"]) | garbage,
+)
+def test_garbage_inside_a_reply_is_an_unknown_outcome_too(
+    status: str, duration: Any, error: Any, fields: Any, delay: Any, place: Any
+) -> None:
+    following = {"place": place, "fields": fields, "delay": delay, "dead_limits": {"max_jobs": delay}}
+    reply = {"status": status, "duration_ms": duration, "error": error, "next": following, "payload": fields}
+    test_garbage_is_an_unknown_outcome_and_no_other_error.hypothesis.inner_test(json.dumps(reply).encode())
+
+
+@pytest.mark.parametrize("delay", ["NaN", "Infinity", "1e999", "1" + "0" * 400])
+def test_a_delay_that_is_no_number_is_an_unknown_outcome(delay: str) -> None:
+    """Redis refuses such a score; and a huge integer raised OverflowError, which cost the job an attempt."""
+    following = '{"place":"retry","fields":{},"delay":%s}' % delay  # noqa: UP031 - braces
+    body = '{"status":"failed","duration_ms":1,"error":{"class":"E","message":"m"},"next":%s}' % following  # noqa: UP031
+    with pytest.raises(errors.OutcomeUnknown):
+        JobResult.parse(body.encode())
+
+
+def test_a_failure_says_what_ruby_decided() -> None:
+    body = {
+        "status": "failed",
+        "duration_ms": 5,
+        "error": {"class": "E", "message": "m"},
+        "next": {
+            "place": "dead",
+            "fields": {"retry_count": 0},
+            "dead_limits": {"max_jobs": 5, "timeout_seconds": 6},
+        },
+    }
+    result = JobResult.parse(json.dumps(body).encode())
+    assert (result.status, result.error_class, result.error_message) == (Status.FAILED, "E", "m")
+    assert result.next is not None
+    decision = result.next.decision(JOB, 100.0)
+    assert decision == Bury(b'{"class":"X","jid":"a","args":[1.0],"retry_count":0}', DeadLimits(5, 6))
+
+
+def test_celerys_backoff_replaces_the_curve_and_never_the_jobs_own_delay() -> None:
+    curve = Next("retry", {}, delay_seconds=20.0)
+    own = Next("retry", {}, delay_seconds=20.0, custom_delay=True)
+    assert curve.decision(JOB, 100.0) == Retry(120.0, JOB.raw)
+    assert curve.decision(JOB, 100.0, 3.0) == Retry(103.0, JOB.raw)
+    assert own.decision(JOB, 100.0, 3.0) == Retry(120.0, JOB.raw)
+    assert Next("none", {}).decision(JOB, 100.0) == Discard()
+
+
+# -- addresses
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://host:9292", "http://host:9292"),
+        ("http://host", "http://host:9292"),
+        ("tcp://10.0.0.1:1", "http://10.0.0.1:1"),
+        ("ssl://host:5", "https://host:5"),
+        ("unix:///run/s.sock", "unix:///run/s.sock"),
+    ],
+)
+def test_addresses_are_read_in_every_form(url: str, shown: str) -> None:
+    assert str(Address.parse(url)) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "host:9292",
+        "ftp://host",
+        "unix://",
+        "http://",
+        "http://host:99999",
+        "http://host:x",
+        "http://[::1",
+    ],
+)
+def test_what_is_no_address_is_a_configuration_error(url: str) -> None:
+    """A port out of range or a bracket left open raised a bare ValueError at the first job."""
+    with pytest.raises(errors.ConfigurationError, match="sidecar's address"):
+        Address.parse(url)
+
+
+def test_a_puma_worker_keeps_the_configured_host() -> None:
+    configured = Address.parse("http://sidecar.internal:9292")
+    assert str(configured.peer("tcp://127.0.0.1:40001")) == "http://sidecar.internal:40001"
+    assert str(configured.peer("unix:///run/w1.sock")) == "unix:///run/w1.sock"
+
+
+# -- signatures
+
+
+def test_the_signed_text_is_line_by_line_what_the_protocol_says() -> None:
+    headers = [("X-Bridge-Queue", "q"), ("X-Bridge-Boot", "b")]
+    text = signed_text("POST", "/jobs/execute", headers, b"body")
+    body_hash = hashlib.sha256(b"body").hexdigest()
+    assert text == f"bridge-v1\nPOST\n/jobs/execute\nx-bridge-boot:b\nx-bridge-queue:q\n{body_hash}"
+
+
+def test_each_request_is_signed_once_with_a_nonce_of_its_own() -> None:
+    signer = Signer(b"secret")
+    first, second = (dict(signer.sign("GET", "/health", [], b"")) for _ in range(2))
+    assert first["X-Bridge-Nonce"] != second["X-Bridge-Nonce"]
+    signature = first.pop("X-Bridge-Signature")
+    text = signed_text("GET", "/health", first.items(), b"")
+    assert signature == "v1=" + hmac.new(b"secret", text.encode(), hashlib.sha256).hexdigest()
+
+
+def test_without_a_secret_nothing_is_added() -> None:
+    assert Signer(None).sign("GET", "/", [("a", "b")], b"") == [("a", "b")]
+
+
+# -- the breaker
+
+
+class FakeFleet:
+    """Answers with what it is given, in turn."""
+
+    def __init__(self) -> None:
+        self.answer: Any = None
+
+    def refresh(self) -> list[Health]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return [Health(self.answer, "8.1.0", 25, 10, 10, (), (), ())]
+
+
+@pytest.fixture
+def fleet() -> FakeFleet:
+    return FakeFleet()
+
+
+@pytest.fixture
+def breaker(fleet: FakeFleet) -> Breaker:
+    made: Any = Breaker(fleet)  # type: ignore[arg-type]
+    changes: list[State] = []
+    made._on_change = lambda: changes.append(made.state)
+    made.changes = changes
+    return made  # type: ignore[no-any-return]
+
+
+def states(breaker: Breaker, fleet: FakeFleet, *answers: Any) -> list[State]:
+    found = []
+    for answer in answers:
+        fleet.answer = answer
+        breaker.round()
+        found.append(breaker.state)
+    return found
+
+
+def test_a_good_probe_half_opens_and_a_second_one_closes(breaker: Breaker, fleet: FakeFleet) -> None:
+    assert breaker.is_open
+    assert states(breaker, fleet, "ready", "ready") == [State.HALF_OPEN, State.CLOSED]
+
+
+def test_a_job_that_got_through_closes_it(breaker: Breaker, fleet: FakeFleet) -> None:
+    states(breaker, fleet, "ready")
+    breaker.passed()
+    assert breaker.state is State.CLOSED
+
+
+@pytest.mark.parametrize(
+    "trouble", [errors.SidecarUnavailable("gone"), "draining", errors.SidecarRejected("no")]
+)
+def test_every_trouble_opens_it(breaker: Breaker, fleet: FakeFleet, trouble: Any) -> None:
+    assert states(breaker, fleet, "ready", "ready", trouble)[-1] is State.OPEN
+
+
+def test_a_refusal_is_remembered_until_a_good_probe(breaker: Breaker, fleet: FakeFleet) -> None:
+    states(breaker, fleet, errors.SidecarRejected("wrong secret"))
+    assert breaker.rejected == "wrong secret"
+    states(breaker, fleet, "ready")
+    assert breaker.rejected is None
+
+
+def test_probes_of_a_sidecar_that_is_away_come_soon_and_then_every_second(
+    breaker: Breaker, fleet: FakeFleet
+) -> None:
+    fleet.answer = errors.SidecarUnavailable("gone")
+    pauses = [breaker.round() for _ in range(8)]
+    assert pauses[0] <= 0.2
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 1.0
+
+
+def test_an_outage_is_told_once_and_asks_for_a_probe(breaker: Breaker, fleet: FakeFleet) -> None:
+    states(breaker, fleet, "ready", "ready")
+    asked: list[bool] = []
+    breaker.probe_soon = lambda: asked.append(True)
+    for _ in range(5):
+        breaker.trip("refused")
+    assert asked == [True]
+
+
+def test_the_gate_lets_native_jobs_pass_and_one_ruby_job_first(breaker: Breaker, fleet: FakeFleet) -> None:
+    gate = SidecarGate(breaker, lambda job: job.job_class == "Native")
+    native = SidekiqJob.parse(b'{"class":"Native"}')
+    assert not gate.everything()
+    assert gate.admits(native)
+    assert not gate.admits(JOB)
+    states(breaker, fleet, "ready")
+    assert gate.everything()
+    assert gate.limit() == 1
+    breaker.passed()
+    assert gate.limit() is None

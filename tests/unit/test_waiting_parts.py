@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from bridge import guard, policy
+from bridge.broker.waiter import Waiter
+from bridge.errors import ConfigurationError
+from bridge.sidekiq.queues import QueueOrder
+from bridge.sidekiq.unanswered import LATE_SECONDS, LOOK_AGAIN_SECONDS, Unanswered
+
+
+@pytest.fixture
+def waiter() -> Any:
+    made = Waiter()
+    yield made
+    made.close()
+
+
+def elsewhere(call: Any) -> None:
+    """Call this in another thread, and wait for its end."""
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+
+
+# -- the waiter
+
+
+def test_a_wake_up_before_the_wait_is_not_lost(waiter: Waiter) -> None:
+    elsewhere(waiter.wake)
+    assert waiter.wait(5.0)
+
+
+def test_a_wake_up_while_the_last_one_is_read_leaves_the_next_ones_heard(waiter: Waiter) -> None:
+    """Its byte was eaten while the flag stayed up: from then on no wake-up was written at all."""
+
+    class Reader:
+        def __init__(self, real: socket.socket) -> None:
+            self.real, self.first = real, True
+
+        def recv(self, size: int) -> bytes:
+            if self.first:
+                self.first = False
+                elsewhere(waiter.wake)
+            return self.real.recv(size)
+
+        def close(self) -> None:
+            self.real.close()
+
+    elsewhere(waiter.wake)
+    waiter._reader = Reader(waiter._reader)  # type: ignore[assignment]
+    assert waiter.wait(5.0)
+    elsewhere(waiter.wake)
+    assert waiter.wait(5.0)
+
+
+def test_a_thousand_wake_ups_are_one(waiter: Waiter) -> None:
+    elsewhere(lambda: [waiter.wake() for _ in range(1000)])
+    assert waiter.wait(5.0)
+    assert not waiter.wait(0.0)
+
+
+def test_a_socket_and_its_successor_under_the_same_number_are_both_heard(waiter: Waiter) -> None:
+    heard: list[int] = []
+    for number in range(3):
+        here, there = socket.socketpair()
+        waiter.watch(here, lambda number=number: heard.append(number))
+        there.send(b"x")
+        waiter.wait(5.0)
+        waiter.unwatch(here)
+        here.close()
+        there.close()
+    assert heard == [0, 1, 2]
+
+
+def test_unwatching_what_is_closed_or_unknown_is_fine(waiter: Waiter) -> None:
+    here, there = socket.socketpair()
+    waiter.unwatch(here)
+    waiter.watch(here, lambda: None)
+    here.close()
+    waiter.unwatch(here)
+    waiter.unwatch(None)
+    there.close()
+    assert not waiter.wait(0.0)
+
+
+def test_a_signal_handler_ends_the_wait_of_its_own_thread(waiter: Waiter) -> None:
+    before = signal.signal(signal.SIGALRM, lambda *_: waiter.interrupt())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        started = time.monotonic()
+        assert waiter.wait(5.0)
+        assert time.monotonic() - started < 2
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+# -- the order of the queues
+
+
+def test_without_weights_the_order_is_strict() -> None:
+    order = QueueOrder()
+    order.add("b")
+    order.add("a")
+    assert order.names == ("b", "a")
+    assert order.draw(3, random.Random(1)) == ()
+
+
+def test_with_weights_each_slot_draws_all_queues_by_their_tickets() -> None:
+    order = QueueOrder()
+    order.add("often", 3)
+    order.add("seldom", 1)
+    drawn = order.draw(4000, random.Random(1))
+    assert {tuple(sorted(each)) for each in drawn} == {(0, 1)}
+    first = Counter(each[0] for each in drawn)
+    assert 2800 < first[0] < 3200
+
+
+def test_a_queue_without_a_weight_among_weighted_ones_has_one_ticket() -> None:
+    order = QueueOrder()
+    order.add("a", 5)
+    order.add("b")
+    assert all(len(each) == 2 for each in order.draw(50, random.Random(1)))
+    order.remove("a")
+    assert order.names == ("b",)
+
+
+# -- unanswered claims
+
+
+def test_tokens_are_looked_for_from_the_sending_until_they_are_answered_or_late() -> None:
+    now = 100.0
+    unanswered = Unanswered(clock=lambda: now)
+    unanswered.sent(1, 3)
+    assert unanswered.due
+    unanswered.answered(1, 2)
+    assert [token in unanswered for token in (1, 2, 3)] == [False, False, True]
+    unanswered.looked()
+    assert not unanswered.due
+    now += LOOK_AGAIN_SECONDS
+    assert unanswered.due
+    now += LATE_SECONDS
+    unanswered.looked()
+    assert 3 not in unanswered
+    assert not unanswered.due
+
+
+# -- the guard
+
+
+class FakeApp:
+    """Settings, and a connection of some transport."""
+
+    def __init__(self, **changed: Any) -> None:
+        known = {name: value for name, value in vars(policy).items() if not name.startswith("_")}
+        self.conf = type("Conf", (dict,), {"__getattr__": dict.__getitem__})({**known, **changed})
+
+    def connection_for_read(self) -> Any:
+        return type("Connection", (), {"transport": object()})()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("task_acks_late", False), ("worker_prefetch_multiplier", 4), ("task_serializer", "pickle")],
+)
+def test_a_setting_that_breaks_a_promise_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} = {value!r}"):
+        guard.check(FakeApp(**{name: value}), None)
+
+
+@pytest.mark.parametrize("content", ["pickle", "application/x-python-serialize", "yaml"])
+def test_content_that_could_run_code_is_refused(content: str) -> None:
+    with pytest.raises(ConfigurationError, match="pickle or yaml"):
+        guard.check(FakeApp(accept_content=[content]), None)
+
+
+def test_a_foreign_transport_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="transport is object"):
+        guard.check(FakeApp(), None)
