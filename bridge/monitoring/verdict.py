@@ -43,7 +43,7 @@ def hindrances(vitals: Vitals, still_seconds: float) -> list[str]:
     reasons = faults(vitals, still_seconds)
     if not vitals.redis_answers:
         reasons.append(_silence(vitals.redis_silent_seconds))
-    elif not vitals.attended or not vitals.queues:
+    elif not (vitals.attended and vitals.queues) and not vitals.stopping:
         reasons.append("no queue is consumed")
     if vitals.rejected is not None:
         reasons.append(f"the sidecar refuses this worker: {vitals.rejected}")

@@ -5,8 +5,11 @@ import logging
 import re
 from collections.abc import Iterator
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from bridge.monitoring import logs
 from bridge.monitoring.formats import JsonFormat, TextFormat, redact
 from bridge.monitoring.job_log import JobLog
 from bridge.sidekiq.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
@@ -138,3 +141,16 @@ def test_a_password_with_an_at_sign_is_out_of_sight() -> None:
 def test_what_celery_passes_as_extra_stays_out() -> None:
     """Celery passes the arguments of a failed task so."""
     assert CANARY not in JsonFormat().format(record("failed", data={"args": CANARY}))
+
+
+@click.command()
+@click.option("-l", "--loglevel", default="WARNING")
+def command(loglevel: str) -> None:
+    click.echo(logs._is_asked_for("loglevel"))
+
+
+def test_the_default_of_the_celery_command_does_not_hide_our_level() -> None:
+    """Celery says WARNING without -l: a worker that was started without a flag logged no job."""
+    assert CliRunner().invoke(command, []).output == "False\n"
+    assert CliRunner().invoke(command, ["-l", "WARNING"]).output == "True\n"
+    assert logs._is_asked_for("loglevel")
