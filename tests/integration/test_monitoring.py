@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -15,9 +12,9 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.worker import job, push
+from tests.support.probes import executed, health, port_of, samples, status
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import holds_for, wait_for, wait_until_equal
 from tests.support.worker_process import WorkerProcess
@@ -46,37 +43,6 @@ def start(own_server: RedisServer, tmp_path: Path) -> Iterator[Start]:
     yield begin
     for worker in made:
         worker.stop()
-
-
-def port_of(worker: WorkerProcess) -> int:
-    found = wait_for(lambda: re.search(r"/health on http://127\.0\.0\.1:(\d+)", worker.log), "the port")
-    assert found is not None
-    return int(found[1])
-
-
-def get(worker: WorkerProcess, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port_of(worker)}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-def status(worker: WorkerProcess, probe: str) -> int:
-    return get(worker, f"/health/{probe}")[0]
-
-
-def health(worker: WorkerProcess) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(get(worker, "/health")[1])
-    return found
-
-
-def samples(process: WorkerProcess, /, **labels: str) -> dict[str, float]:
-    """Samples by name, of those that carry these labels."""
-    families = text_string_to_metric_families(get(process, "/metrics")[1])
-    wanted = labels.items()
-    return {s.name: s.value for family in families for s in family.samples if wanted <= s.labels.items()}
 
 
 # -- probes
@@ -224,12 +190,6 @@ def test_a_known_mix_is_counted_and_logged(start: Start, own_server: RedisServer
     assert samples(worker, worker="NativeFailJob", reason="failed")["bridge_jobs_dead_total"] == 2
     assert done["sidekiq_job_runtime_seconds_count"] == 7
     check_lines(worker)
-
-
-def executed(worker: WorkerProcess) -> dict[str, float]:
-    families = text_string_to_metric_families(get(worker, "/metrics")[1])
-    found = (s for family in families for s in family.samples if s.name == "sidekiq_jobs_executed_total")
-    return {sample.labels["worker"]: sample.value for sample in found}
 
 
 def check_lines(worker: WorkerProcess) -> None:

@@ -1,0 +1,235 @@
+"""Recovery, scheduler and heartbeat on a real Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bridge.sidekiq.clock import Timestamps
+from bridge.sidekiq.heartbeat import Heartbeat
+from bridge.sidekiq.metrics import JobMetrics, MetricsFamily
+from bridge.sidekiq.process import ProcessInfo
+from bridge.sidekiq.queue_set import QueueSet
+from bridge.sidekiq.scheduler import BATCH, Scheduler
+from bridge.sidekiq.store import RedisStore
+from tests.integration.worker import Worker, job, next_first, push
+
+Maker = Callable[..., Worker]
+
+
+def died(worker: Worker) -> str:
+    """Its lease has run out."""
+    worker.client.zadd("bridge:lease", {worker.identity: 1})
+    return worker.identity
+
+
+# -- recovery
+
+
+def test_the_living_take_what_the_dead_held_in_its_order(make_worker: Maker) -> None:
+    dead, living = make_worker(), make_worker()
+    jobs = [job(number=n) for n in range(4)]
+    push(dead.client, "default", *jobs)
+    dead.take()
+    died(dead)
+    for _ in range(3):
+        living.recovery.round()
+        assert next_first(living.client) == []
+        living.now += 5
+    living.recovery.round()
+    assert next_first(living.client) == jobs
+    assert not living.client.exists(dead.inflight_key)
+    assert living.client.zscore("bridge:lease", dead.identity) is None
+
+
+def test_the_first_worker_back_after_an_outage_declares_nobody_dead(make_worker: Maker) -> None:
+    """Every lease has run out by then, and the others are alive."""
+    slow, first = make_worker(), make_worker()
+    push(slow.client, "default", job())
+    (unit,) = slow.take()
+    died(slow)
+    first.lease.register()
+    first.recovery.round()
+    assert next_first(first.client) == []
+    slow.lease.renew()
+    first.now += 20
+    first.lease.renew()
+    first.recovery.round()
+    slow.settle(unit)
+    assert first.client.get("stat:processed") == b"1"
+
+
+def test_one_worker_whose_jobs_cannot_be_read_does_not_keep_those_of_the_others(make_worker: Maker) -> None:
+    """An entry of a newer release raised, and the round began again with it every second, for ever."""
+    newer, dead, living = make_worker(), make_worker(), make_worker()
+    living.lease.register()
+    living.now += 20
+    push(dead.client, "default", payload := job())
+    dead.take()
+    died(dead)
+    newer.client.hset(newer.inflight_key, "1", b"9\ndefault\n{}")
+    living.client.zadd("bridge:lease", {newer.identity: 0, dead.identity: 1})
+    living.lease.renew()
+    living.lease._held_since = 0.0
+    living.recovery.round()
+    assert next_first(living.client) == [payload]
+    assert living.client.hlen(newer.inflight_key) == 1
+
+
+def test_a_queue_of_a_wrong_type_does_not_keep_the_other_jobs_of_a_dead_worker(make_worker: Maker) -> None:
+    dead, living = make_worker(queues=("default", "low")), make_worker()
+    push(dead.client, "default", job())
+    push(dead.client, "low", low := job())
+    dead.take()
+    dead.client.set("queue:default", "x")
+    assert living.recovery.reap(died(dead)) == 1
+    assert next_first(living.client, "low") == [low]
+    assert living.client.zscore("bridge:lease", dead.identity) == 0.0
+    dead.client.delete("queue:default")
+    living.recovery.round()
+    assert len(next_first(living.client)) == 1
+
+
+def test_bytes_that_are_no_job_are_given_back_as_they_are(make_worker: Maker) -> None:
+    dead, living = make_worker(), make_worker()
+    dead.lease.register()
+    dead.client.hset(dead.inflight_key, "1", b"1\ndefault\n\xff no json")
+    living.recovery.reap(died(dead))
+    assert next_first(living.client) == [b"\xff no json"]
+
+
+# -- scheduler
+
+
+@pytest.fixture
+def scheduler(store: RedisStore) -> Scheduler:
+    return Scheduler(store, lambda: Timestamps.MILLISECONDS)
+
+
+def test_promotion_edits_what_sidekiq_edits_and_nothing_else(store: RedisStore, scheduler: Scheduler) -> None:
+    raw = b'{ "class":"X" ,"args":[1.0,1e400,"\xff"],"jid":"a","queue":"low","retry":5,"created_at":1 }'
+    store.client.zadd("schedule", {raw: 1.0})
+    scheduler.round()
+    (moved,) = next_first(store.client, "low")
+    assert moved.startswith(raw[:-2])
+    assert moved[len(raw) - 2 :].lstrip(b" ").startswith(b',"enqueued_at":')
+
+
+def test_more_than_a_batch_is_promoted_without_a_pause_between(
+    store: RedisStore, scheduler: Scheduler
+) -> None:
+    store.client.zadd("retry", {job(): 1.0 for _ in range(BATCH + 1)})
+    assert scheduler.round() == 0.0
+    assert scheduler.round() > 0.1
+    assert store.client.llen("queue:default") == BATCH + 1
+
+
+def test_entries_that_cannot_move_neither_stop_the_others_nor_make_a_hot_loop(
+    store: RedisStore, scheduler: Scheduler
+) -> None:
+    """One due job of a broken queue stopped all of schedule; a hundred of them made the thread spin."""
+    store.client.set("queue:broken", "x")
+    store.client.zadd("retry", {job(queue="broken"): 1.0 for _ in range(BATCH)})
+    store.client.zadd("schedule", {job(): 1.0})
+    scheduler.round()
+    assert store.client.llen("queue:default") == 1
+    assert scheduler.round() > 0.1
+
+
+def test_junk_that_is_due_is_buried_even_where_dead_is_broken_for_a_while(
+    store: RedisStore, scheduler: Scheduler
+) -> None:
+    store.client.zadd("schedule", {b"junk": 1.0, job(): 2.0})
+    store.client.set("dead", "x")
+    scheduler.round()
+    assert store.client.llen("queue:default") == 1
+    assert store.client.zrange("schedule", 0, -1) == [b"junk"]
+    store.client.delete("dead")
+    scheduler.round()
+    assert store.client.zrange("dead", 0, -1) == [b"junk"]
+
+
+def test_the_scheduler_sleeps_until_the_next_entry_but_never_long(
+    store: RedisStore, scheduler: Scheduler
+) -> None:
+    assert 0.7 < scheduler.round() <= 1.0
+    store.client.zadd("schedule", {job(): store.client.time()[0] + 3600})
+    assert 0.7 < scheduler.round() <= 1.0
+
+
+# -- heartbeat
+
+
+@pytest.fixture
+def beating(worker: Worker) -> Heartbeat:
+    def info() -> ProcessInfo:
+        host, pid, nonce = worker.identity.split(":")
+        return ProcessInfo(host, int(pid), nonce, 1.0, QueueSet.of([("default", 0)]), 4, "8.1.0")
+
+    made: Any = Heartbeat(
+        worker.client,
+        worker.fetcher,
+        info,
+        JobMetrics(),
+        lambda: MetricsFamily.BOTH,
+        lambda name: made.signals.append(name),
+        now=lambda: made.clock,
+    )
+    made.signals, made.clock = [], 1000.0
+    return made  # type: ignore[no-any-return]
+
+
+def test_a_row_appears_after_half_a_second_and_goes_with_the_job(worker: Worker, beating: Any) -> None:
+    push(worker.client, "default", payload := job())
+    (unit,) = worker.take()
+    worker.fetcher.started(unit.delivery.token, 1000.0)
+    beating.round()
+    assert worker.client.hlen(f"{worker.identity}:work") == 0
+    beating.clock = 1000.6
+    beating.round()
+    (row,) = worker.client.hvals(f"{worker.identity}:work")
+    assert json.loads(json.loads(row)["payload"]) == json.loads(payload)
+    assert worker.client.hlen(f"{worker.identity}:workers") == 1
+    worker.settle(unit)
+    assert worker.client.hlen(f"{worker.identity}:work") == 0
+
+
+def test_a_beat_registers_and_one_signal_is_obeyed_at_a_time(worker: Worker, beating: Any) -> None:
+    worker.client.lpush(f"{worker.identity}-signals", "TSTP", "TERM")
+    beating.round()
+    assert beating.signals == ["TSTP"]
+    assert worker.client.smembers("processes") == {worker.identity.encode()}
+    beating.hurry()
+    beating.round()
+    assert beating.signals == ["TSTP", "TERM"]
+    beating.clear()
+    assert worker.client.keys(f"{worker.identity}*") == []
+    assert not worker.client.exists("processes")
+
+
+def test_a_new_identity_takes_the_old_one_off_the_busy_page(worker: Worker, beating: Any) -> None:
+    beating.round()
+    old = worker.identity
+    worker.lease.register()
+    worker.client.delete("bridge:lease")
+    worker.lease.renew()
+    beating.hurry()
+    beating.round()
+    assert old != worker.identity
+    assert worker.client.smembers("processes") == {worker.identity.encode()}
+    assert not worker.client.exists(old)
+
+
+def test_metrics_that_could_not_be_written_go_out_with_the_next_beat(
+    worker: Worker, beating: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beating.metrics.record("HardJob", 5, False)
+    with monkeypatch.context() as patch:
+        patch.setattr(beating, "_write_beat", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            beating.round()
+    beating.round()
+    assert [worker.client.hget(key, "HardJob|p") for key in worker.client.scan_iter("j|*")] == [b"1"] * 3
