@@ -25,6 +25,7 @@ from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.health import Health, HealthProbe
 from bridge.sidecar.signature import Signer
 from bridge.sidecar.streaming import StreamingSidecar
+from bridge.sidekiq import neighbours
 from bridge.sidekiq.connection import RedisAddress, connect
 from bridge.sidekiq.decision import DeadLimits, Decision, Done, GiveBack, Interrupt
 from bridge.sidekiq.dialect import Dialect, Overrides
@@ -102,9 +103,8 @@ class Runtime:
         tls = None
         if any(url.startswith("https:") for url in said.sidecar_url):
             tls = ssl.create_default_context(cafile=str(said.sidecar_ca) if said.sidecar_ca else None)
-        return SidecarClient(
-            self.fleet, self.signer, Timeouts(connect=said.sidecar_connect_timeout_seconds), tls
-        )
+        timeouts = Timeouts(said.sidecar_connect_timeout_seconds, said.sidecar_read_timeout_seconds)
+        return SidecarClient(self.fleet, self.signer, timeouts, tls)
 
     def stream_from(self, waiter: Waiter, limit: int) -> None:
         """The pool parks Ruby tasks on this waiter's thread: give it streams."""
@@ -129,6 +129,11 @@ class Runtime:
     def _learn(self, health: Health) -> None:
         limits = DeadLimits(health.dead_max_jobs, health.dead_timeout_seconds)
         self.dialect.learn(health.sidekiq_version, health.max_retries, limits)
+
+    def ask_neighbours(self) -> None:
+        """No sidecar has said which Sidekiq this is: other processes on this Redis may."""
+        if not self.dialect.version and (found := neighbours.version(self.store.client, self.lease.identity)):
+            self.dialect.learn(found)
 
     # -- jobs
 
@@ -194,6 +199,7 @@ class Runtime:
             timestamps=lambda: self.dialect.timestamps,
             fetcher=lambda: self.fetcher,
             weights=self.settings.queues.weight_by_name,
+            poll_seconds=self.settings.poll_interval_seconds,
             show_args=self.settings.show_args,
             allow_purge=self.settings.allow_purge,
         )

@@ -105,10 +105,11 @@ class Sidecar(BridgeStep):
 
     def make(self, c: Any) -> Periodic:
         """Probe once before the first job is taken: its answer says which Sidekiq we work beside."""
-        breaker = self.runtime(c).breaker
-        breaker.round()
-        thread = Periodic("sidecar", breaker.round)
-        breaker.probe_soon = thread.nudge
+        runtime = self.runtime(c)
+        runtime.breaker.round()
+        runtime.ask_neighbours()
+        thread = Periodic("sidecar", runtime.breaker.round)
+        runtime.breaker.probe_soon = thread.nudge
         return thread
 
 
@@ -119,7 +120,12 @@ class Scheduler(BridgeStep):
         """Make the scheduler."""
         runtime = self.runtime(c)
         dialect = runtime.dialect
-        work = SchedulerWork(runtime.store, lambda: dialect.timestamps, lambda: dialect.dead_limits)
+        work = SchedulerWork(
+            runtime.store,
+            lambda: dialect.timestamps,
+            lambda: dialect.dead_limits,
+            longest_sleep_seconds=runtime.settings.poll_interval_seconds,
+        )
         runtime.scheduler = work
         return Periodic("scheduler", work.round)
 

@@ -33,6 +33,7 @@ class BrokerContext:
     timestamps: Callable[[], Timestamps]
     fetcher: Callable[[], Fetcher]
     weights: Mapping[str, int] = field(default_factory=dict)
+    poll_seconds: float = 1.0
     show_args: bool = False
     allow_purge: bool = False
 

@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 
 #: Queues beyond the first few are looked at once a second; each peek costs a connection.
 PEEKED_QUEUES = 4
-POLL_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 1.0
 #: So many wake-ups within this time that found nothing: somebody else is quicker, so back off.
@@ -34,7 +33,9 @@ class Pump:
         waiter: Waiter,
         client: redis.Redis,
         deliver: Callable[[UnitOfWork], None],
+        poll_seconds: float = 1.0,
     ) -> None:
+        self._poll_seconds = poll_seconds
         self._fetcher = fetcher
         self._waiter = waiter
         self._client = client
@@ -73,7 +74,7 @@ class Pump:
         if refused:
             # All at once, so that they keep their order; and not to be taken again at once.
             self._fetcher.give_back_all(refused)
-            self._hungry, self._poll_at = False, time.monotonic() + POLL_SECONDS
+            self._hungry, self._poll_at = False, time.monotonic() + self._poll_seconds
         return len(fetched.units)
 
     def next_event_seconds(self) -> float:
@@ -83,7 +84,7 @@ class Pump:
             return max(0.0, self._poll_at - now)
         if self._hungry and self._fetcher.free_slots:
             return 0.0
-        return max(0.0, self._poll_at - now) if self._fetcher.free_slots else POLL_SECONDS
+        return max(0.0, self._poll_at - now) if self._fetcher.free_slots else self._poll_seconds
 
     def detach(self) -> None:
         """Stop waiting for work. What is still held settles itself from now on."""
@@ -104,7 +105,7 @@ class Pump:
 
     def _digest(self, fetched: Fetched) -> None:
         now = time.monotonic()
-        self._poll_at = now + POLL_SECONDS
+        self._poll_at = now + self._poll_seconds
         self._hungry = not fetched.drained
         if fetched.units:
             self._vain.clear()

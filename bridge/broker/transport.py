@@ -101,7 +101,8 @@ class Transport(virtual.Transport):
         fetcher = self.context.fetcher()
         fetcher.order.add(queue, self.context.weights.get(queue, 0))
         if self._pump is None:
-            self._pump = Pump(fetcher, self.waiter, self.redis, self._delivery_to(channel, callback))
+            deliver = self._delivery_to(channel, callback)
+            self._pump = Pump(fetcher, self.waiter, self.redis, deliver, self.context.poll_seconds)
         self._pump.attend()
         self.waiter.wake()
 

@@ -24,8 +24,6 @@ from bridge.sidekiq.job import SidekiqJob
 EXECUTE = "/jobs/execute"
 #: How long a job may hold one connection before it is asked for again on a fresh request.
 WAIT_MS = 25_000
-#: The reply to a request that waits must come within this on top.
-GRACE_SECONDS = 5.0
 
 
 class Sidecar(Protocol):
@@ -46,6 +44,8 @@ class Timeouts:
     """Seconds. ``full`` is how long to wait for a slot while the sidecar is merely full."""
 
     connect: float = 2.0
+    read: float = 40.0
+    """How long one reply may take; more than a request waits for its job."""
     full: float = 20.0
     repeat: float = 10.0
     """How long to ask again for the outcome of a job whose reply was lost."""
@@ -214,7 +214,7 @@ class SidecarClient:
         signed = self._signer.sign(method, path, base + headers, body)
         request = request_bytes(method, path, member.worker.address.authority, signed, body)
         try:
-            reply = connection.exchange(request, WAIT_MS / 1000 + GRACE_SECONDS)
+            reply = connection.exchange(request, self._timeouts.read)
         except BaseException:
             # Also when a time limit or a shutdown ends this job's thread: a half-read connection serves
             # nobody else.

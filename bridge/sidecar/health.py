@@ -89,7 +89,7 @@ class HealthProbe:
             raise errors.SidecarUnavailable(f"{address} answered {reply.status_code} to {PATH}")
         try:
             return _parse(address, reply.json())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, errors.ConfigurationError) as error:
             raise errors.SidecarUnavailable(
                 f"{address} is no sidecar: its {PATH} makes no sense ({error!r})"
             ) from error

@@ -21,8 +21,6 @@ from bridge.sidekiq.store import RedisStore
 logger = logging.getLogger(__name__)
 
 BATCH = 100
-#: Never sleep longer: another process may add an entry that is due sooner than what was seen.
-LONGEST_SLEEP_SECONDS = 1.0
 
 
 @dataclass
@@ -34,6 +32,8 @@ class Scheduler:
     dead_limits: Callable[[], DeadLimits] = DeadLimits
     rng: random.Random = field(default_factory=random.Random)
 
+    longest_sleep_seconds: float = 1.0
+    """Another process may add an entry that is due sooner than what was seen."""
     promoted: int = 0
     lag_seconds: float = 0.0
 
@@ -48,10 +48,10 @@ class Scheduler:
         return self._sleep(due.next_in_seconds)
 
     def _sleep(self, next_in_seconds: float | None) -> float:
-        if next_in_seconds is not None and next_in_seconds < LONGEST_SLEEP_SECONDS:
+        if next_in_seconds is not None and next_in_seconds < self.longest_sleep_seconds:
             # A little jitter, so that many workers do not all wake for the same entry.
             return next_in_seconds + self.rng.uniform(0.001, 0.05)
-        return LONGEST_SLEEP_SECONDS * self.rng.uniform(0.8, 1.0)
+        return self.longest_sleep_seconds * self.rng.uniform(0.8, 1.0)
 
     def _promote(self, source: str, members: Sequence[bytes], now: float) -> int:
         entries = [entry for member in members if (entry := self._entry(source, member, now))]
