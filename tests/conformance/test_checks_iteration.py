@@ -14,7 +14,7 @@ from tests.support.waiting import wait_for, wait_until_equal
 THIRTY_DAYS = 2_592_000
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _has_iterable_jobs(sidekiq: tuple[int, ...]) -> None:
     if sidekiq < (7, 3):
         pytest.skip("iterable jobs came with Sidekiq 7.3")
@@ -32,14 +32,17 @@ class Interrupted:
 
 
 @pytest.fixture(scope="module")
-def interrupted(shared_stage: Stage) -> Interrupted:
+def interrupted(shared_stage: Stage, _has_iterable_jobs: None) -> Interrupted:
     stage = shared_stage
     stage.reset()
     worker = stage.make_worker("-Q", "own", concurrency=1, name="interrupting")
     jid = stage.push_job({"class": "StepsJob", "args": [200, 0.05], "queue": "own", "retry": True}, "own")
-    stage.ledger.wait_for("step", jid)
-    stage.push_raw(b'{"class":"EchoJob","jid":"waits","queue":"own"}', "own")
-    assert worker.terminate() == 0
+    try:
+        stage.ledger.wait_for("step", jid)
+        stage.push_raw(b'{"class":"EchoJob","jid":"waits","queue":"own"}', "own")
+        assert worker.terminate() == 0
+    finally:
+        worker.process.kill()
     key = f"it-{jid}"
     return Interrupted(
         jid,

@@ -18,7 +18,11 @@ class Ledger:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line, parse_int=_int) for line in self.path.read_text().splitlines()]
+        return [json.loads(line, parse_int=_int) for line in self._whole_lines()]
+
+    def _whole_lines(self) -> list[str]:
+        # A long line may be half written at the moment.
+        return self.path.read_text().split("\n")[:-1]
 
     def clear(self) -> None:
         """Empty it and close all gates."""
