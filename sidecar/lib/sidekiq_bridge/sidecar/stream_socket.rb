@@ -54,7 +54,7 @@ module SidekiqBridge
       end
 
       def read_into(buffer)
-        data = @lock.synchronize { @io.read_nonblock(READ_BYTES) }
+        data = exclusively { @io.read_nonblock(READ_BYTES) }
         raise EOFError unless data
         buffer.replace(data)
       rescue ::IO::WaitReadable
@@ -62,11 +62,31 @@ module SidekiqBridge
         retry
       end
 
+      # Puma offers no write that does not wait.
       def immediate? = false
 
-      def write_some(text) = @lock.synchronize { @io.write(text) }
+      def write_some(text) = exclusively { @io.write(text) }
 
-      def end_writing = nil
+      # TLS as Puma has it knows no half-closed connection.
+      def end_writing = close
+
+      # With TLS's own farewell only if that need not wait: not for a write under way, nor for the peer.
+      def close
+        return @io.to_io.close unless @lock.try_lock
+        begin
+          @io.to_io.wait_writable(0) ? @io.close : @io.to_io.close
+        ensure
+          @lock.unlock
+        end
+      end
+
+      private
+
+      def exclusively(&block)
+        @lock.synchronize(&block)
+      rescue ::Puma::MiniSSL::SSLError => e
+        raise IOError, e.message
+      end
     end
   end
 end

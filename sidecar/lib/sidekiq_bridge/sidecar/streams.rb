@@ -1,6 +1,5 @@
 # frozen_string_literal: true
 
-require "puma/minissl"
 require "sidekiq_bridge/sidecar/stream"
 require "sidekiq_bridge/sidecar/stream_socket"
 
@@ -23,6 +22,10 @@ module SidekiqBridge
         stream = Stream.new(StreamSocket.for(io), **@options) { |ended| @lock.synchronize { @open.delete(ended) } }
         @lock.synchronize { @open[stream] = true }
         stream.start(greeting)
+      rescue
+        @lock.synchronize { @open.delete(stream) }
+        io.close # nobody else has it any more
+        raise
       end
 
       # Once nothing new is taken: the last replies, then the end.
