@@ -1,0 +1,246 @@
+"""The sidecar's client against a server that does what a real one cannot be made to do."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bridge import errors
+from bridge.sidecar.address import Address
+from bridge.sidecar.client import SidecarClient, Timeouts
+from bridge.sidecar.fleet import Fleet
+from bridge.sidecar.health import HealthProbe
+from bridge.sidecar.result import Status
+from bridge.sidecar.signature import Signer
+from bridge.sidekiq.fetcher import Delivery
+
+DELIVERY = Delivery("host:1:abc", 7, "default", b'{"class":"X","jid":"a","args":[]}', 5)
+DONE = {"status": "done", "jid": "a", "duration_ms": 1}
+
+
+def reply(status: int, body: Any = None, extra: str = "") -> bytes:
+    data = json.dumps(body).encode() if body is not None else b""
+    return f"HTTP/1.1 {status} X\r\nContent-Length: {len(data)}\r\n{extra}\r\n".encode() + data
+
+
+class ScriptedServer:
+    """Answers each request but /health with the next of its lines; ``CUT`` closes the connection instead."""
+
+    CUT = b""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.answers: list[bytes] = []
+        self.requests: list[bytes] = []
+        self.health: Any = None
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            while request := _read_request(client):
+                answer = self._answer(request)
+                if not answer:
+                    return
+                client.sendall(answer)
+                if b"chunk" in answer[:60] or b"Content-Length: 999" in answer:
+                    return
+
+    def _answer(self, request: bytes) -> bytes:
+        if request.startswith(b"GET /health"):
+            return reply(200, self._healthy() if self.health is None else self.health)
+        self.requests.append(request)
+        return self.answers.pop(0) if self.answers else self.CUT
+
+    def _healthy(self) -> dict[str, Any]:
+        worker = {"url": self.url, "boot": "b1", "slots": 2, "busy": 0}
+        dead = {"max_jobs": 10, "timeout_seconds": 10}
+        told = {"protocol": 1, "status": "ready", "sidekiq": "8.1.0", "max_retries": 25}
+        return {**told, "dead": dead, "workers": [worker]}
+
+
+def _read_request(client: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = client.recv(65536)
+        if not chunk:
+            return b""
+        data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    length = int(lengths[0][15:]) if lengths else 0
+    while len(body) < length:
+        body += client.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    made = ScriptedServer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(server: ScriptedServer) -> SidecarClient:
+    fleet = Fleet([Address.parse(server.url)], HealthProbe(Signer(b"secret"), 2.0))
+    return SidecarClient(fleet, Signer(b"secret"), Timeouts(connect=1.0, full=0.5, repeat=1.0))
+
+
+def answering(server: ScriptedServer, client: SidecarClient, *answers: bytes) -> Callable[[], Any]:
+    server.answers[:] = answers
+    return lambda: client.execute(DELIVERY)
+
+
+def test_a_job_is_sent_byte_for_byte_and_signed(server: ScriptedServer, client: SidecarClient) -> None:
+    assert answering(server, client, reply(200, DONE))().status is Status.DONE
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert body == DELIVERY.payload
+    for line in (b"X-Bridge-Delivery: host:1:abc/7", b"X-Bridge-Boot: b1", b"X-Bridge-Signature: v1="):
+        assert line in head
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ScriptedServer.CUT,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_a_lost_reply_is_asked_for_again_under_the_same_delivery(
+    server: ScriptedServer, client: SidecarClient, fault: bytes
+) -> None:
+    assert answering(server, client, fault, reply(200, DONE))().status is Status.DONE
+    assert len(server.requests) == 2
+    assert all(b"X-Bridge-Delivery: host:1:abc/7" in request for request in server.requests)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, [], None, {"status": "done"}, {"status": "odd", "duration_ms": 1}, {"status": "failed"}]
+)
+def test_a_reply_that_makes_no_sense_is_an_unknown_outcome(
+    server: ScriptedServer, client: SidecarClient, body: Any
+) -> None:
+    with pytest.raises(errors.OutcomeUnknown):
+        answering(server, client, reply(200, body))()
+
+
+def test_a_reply_that_never_comes_is_an_unknown_outcome_within_bounds(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(errors.OutcomeUnknown):
+        answering(server, client)()
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (503, "draining", errors.SidecarUnavailable),
+        (401, "signature", errors.SidecarRejected),
+        (403, "signature", errors.SidecarRejected),
+        (400, "protocol", errors.SidecarRejected),
+        (400, "malformed", errors.JobRefused),
+        (413, "too_large", errors.JobRefused),
+        (422, "refused", errors.JobRefused),
+        (409, "superseded", errors.JobSuperseded),
+        (421, "boot", errors.SidecarUnavailable),
+        (500, "oops", errors.OutcomeUnknown),
+        (302, "moved", errors.OutcomeUnknown),
+        (404, "unknown", errors.OutcomeUnknown),
+    ],
+)
+def test_each_refusal_is_what_it_means_for_the_job(
+    server: ScriptedServer, client: SidecarClient, status: int, code: str, error: type[Exception]
+) -> None:
+    answer = reply(status, {"code": code, "message": "m"}, "Location: http://127.0.0.1:1/\r\n")
+    with pytest.raises(error):
+        answering(server, client, answer)()
+    assert len(server.requests) == 1
+
+
+def test_a_full_sidecar_is_waited_for_and_then_given_up(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    full = reply(503, {"code": "no_slot", "message": "m"})
+    assert answering(server, client, full, full, reply(200, DONE))().status is Status.DONE
+    with pytest.raises(errors.SidecarUnavailable) as caught:
+        answering(server, client, *[full] * 50)()
+    assert caught.value.retry_after_seconds
+
+
+def test_a_long_job_is_asked_for_on_fresh_requests(server: ScriptedServer, client: SidecarClient) -> None:
+    running = reply(202, {"status": "running"})
+    assert answering(server, client, running, running, reply(200, DONE))().status is Status.DONE
+    assert [request.split(b" ")[0] for request in server.requests] == [b"POST", b"GET", b"GET"]
+
+
+def test_a_long_job_that_is_forgotten_is_an_unknown_outcome(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    forgotten = reply(404, {"code": "unknown", "message": "m"})
+    with pytest.raises(errors.OutcomeUnknown):
+        answering(server, client, reply(202, {}), forgotten)()
+
+
+def test_slots_are_free_again_whatever_happened(server: ScriptedServer, client: SidecarClient) -> None:
+    for answer in (
+        ScriptedServer.CUT,
+        reply(500, {}),
+        reply(200, []),
+        reply(503, {"code": "x", "message": ""}),
+    ):
+        with pytest.raises(errors.SidecarError):
+            answering(server, client, answer, answer)()
+    assert answering(server, client, reply(200, DONE))().status is Status.DONE
+    assert all(member.running == 0 for member in client.fleet.members)
+
+
+@pytest.mark.parametrize(
+    "health",
+    [
+        [],
+        {"protocol": 1},
+        {"protocol": 9},
+        {"protocol": 1, "workers": [{"url": "x"}], "status": "ready"},
+        "text",
+        5,
+    ],
+)
+def test_a_health_that_makes_no_sense_is_no_failure_of_the_job(
+    server: ScriptedServer, client: SidecarClient, health: Any
+) -> None:
+    server.health = health
+    with pytest.raises((errors.SidecarUnavailable, errors.SidecarRejected)):
+        client.execute(DELIVERY)
+
+
+def test_a_puma_worker_with_an_address_that_is_none_is_no_failure_of_the_job(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    """It raised a configuration error out of the job, which spent an attempt."""
+    healthy = server._healthy()
+    healthy["workers"][0]["url"] = "http://host:99999"
+    server.health = healthy
+    with pytest.raises(errors.SidecarUnavailable):
+        client.execute(DELIVERY)
