@@ -95,6 +95,9 @@ def _next(reply: Mapping[str, Any]) -> Next:
     if place == "none":
         return Next(place, {})
     fields = dict(reply["fields"])
+    if "queue" in fields:
+        # Sidekiq stores a retry_queue as it is; the Retries page of 8.1 raises at a queue that is no text.
+        fields["queue"] = str(fields["queue"])
     limits = reply.get("dead_limits") or {}
     return Next(
         place,
