@@ -41,5 +41,5 @@ else
   for i = 1, queues do while want > 0 and take(i) do end end
 end
 -- A replica refuses to pop: that is no empty queue.
-if refused and #reply == 3 then return refused end
+if refused and token == tonumber(ARGV[3]) then return refused end
 return reply
