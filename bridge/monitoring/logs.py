@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from celery import signals
 
+from bridge.monitoring.batching import Batching
 from bridge.monitoring.formats import JsonFormat, TextFormat
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def install() -> None:
 
 def configure(settings: Settings, level: int, logfile: Any = None) -> None:
     """Send everything to stderr, or to the file of ``-f``, which may be rotated."""
-    handler = _handler(logfile)
+    handler = Batching(_target(logfile))
     handler.setFormatter(JsonFormat() if settings.log_format == "json" else TextFormat())
     root = logging.getLogger()
     root.handlers = [handler]
@@ -62,7 +63,7 @@ def _is_asked_for(option: str) -> bool:
     return context.get_parameter_source(option) is not click.core.ParameterSource.DEFAULT
 
 
-def _handler(logfile: Any) -> logging.Handler:
+def _target(logfile: Any) -> logging.Handler:
     if not logfile:
         return logging.StreamHandler(sys.__stderr__)
     if hasattr(logfile, "write"):
