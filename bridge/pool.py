@@ -21,6 +21,7 @@ from celery.concurrency.base import BasePool, apply_target
 
 from bridge.broker import waiter
 from bridge.broker.messages import RUBY_TASK
+from bridge.retries import JobCancelled
 from bridge.sidecar.parking import Parkable
 
 logger = logging.getLogger(__name__)
@@ -113,12 +114,20 @@ class NativeThreads:
             self._queue.put(None)
 
     def _work(self) -> None:
-        while (call := self._queue.get()) is not None:
+        while (call := self._next()) is not None:
             try:
                 _apply(*call)
             finally:
                 with self._lock:
                     self.busy -= 1
+
+    def _next(self) -> tuple[Any, ...] | None:
+        while True:
+            try:
+                return self._queue.get()
+            except JobCancelled:
+                # Raised from outside for a job that had just ended: the thread is needed all the same.
+                continue
 
 
 def _apply(

@@ -76,7 +76,7 @@ class Runtime:
     @cached_property
     def store(self) -> RedisStore:
         """The job store."""
-        return RedisStore(self.redis_client())
+        return RedisStore(self.redis_client(), lambda: self.dialect.dead_limits)
 
     # -- the sidecar
 

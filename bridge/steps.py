@@ -124,6 +124,7 @@ class Scheduler(BridgeStep):
             runtime.store,
             lambda: dialect.timestamps,
             lambda: dialect.dead_limits,
+            quiet=lambda: runtime.fetcher.quiet,
             longest_sleep_seconds=runtime.settings.poll_interval_seconds,
         )
         runtime.scheduler = work

@@ -23,6 +23,9 @@ FIRST_PROBE_SECONDS = 0.1
 LONGEST_PROBE_SECONDS = 1.0
 
 
+UNASKED = "the sidecar was not asked yet"
+
+
 class State(Enum):
     """Of the circuit."""
 
@@ -51,7 +54,7 @@ class Breaker:
         self.state = State.OPEN
         self.rejected: str | None = None
         """Why the sidecar refuses this worker, while it does: a wrong secret makes the worker unhealthy."""
-        self.reason = "the sidecar was not asked yet"
+        self.reason = UNASKED
         self.opened_at = time.monotonic()
         self.probe_soon: Callable[[], None] = lambda: None
         self.after_probe: Callable[[], None] = lambda: None
@@ -77,9 +80,9 @@ class Breaker:
     def trip(self, reason: str) -> None:
         """A job or a probe met an outage."""
         with self._lock:
-            was = self.state
+            news = self.state is not State.OPEN or self.reason == UNASKED
             self.state, self.reason = State.OPEN, reason
-        if was is not State.OPEN:
+        if news:
             self.opened_at = time.monotonic()
             self._pause = FIRST_PROBE_SECONDS
             logger.warning("Ruby jobs wait in their queues: %s", reason)
@@ -96,8 +99,7 @@ class Breaker:
     def passed(self) -> None:
         """A job got through."""
         if self.state is State.HALF_OPEN:
-            self._set(State.CLOSED)
-            logger.info("the sidecar runs jobs")
+            self._close()
 
     def _take(self, healths: list[Health]) -> None:
         for health in healths:
@@ -109,7 +111,14 @@ class Breaker:
         self.after_probe()
         if self.state is not State.CLOSED:
             # The second good probe closes it as well: the one job that went first may take an hour.
-            self._set(State.HALF_OPEN if self.state is State.OPEN else State.CLOSED)
+            if self.state is State.OPEN:
+                self._set(State.HALF_OPEN)
+            else:
+                self._close()
+
+    def _close(self) -> None:
+        self._set(State.CLOSED)
+        logger.info("the sidecar runs jobs")
 
     def _set(self, state: State) -> None:
         with self._lock:

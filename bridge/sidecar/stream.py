@@ -57,6 +57,7 @@ class Stream:
         self._incoming = bytearray()
         self._flushing = False
         self._probed_at: float | None = None
+        self._retiring = False
         self.closed = False
         sock.setblocking(False)
         waiter.watch(sock, self._readable)
@@ -93,6 +94,12 @@ class Stream:
     def close(self) -> None:
         """End the stream; what is under way is called back with None."""
         self._cut("closed by this side")
+
+    def retire(self) -> None:
+        """End the stream as soon as nothing is under way on it."""
+        self._retiring = True
+        if not self._pending:
+            self.close()
 
     def _probe_answered(self, status: int | None, body: bytes) -> None:
         self._probed_at = None
@@ -159,6 +166,8 @@ class Stream:
         on_reply = self._pending.pop(number, None)
         if on_reply is not None:
             on_reply(status, body)
+        if self._retiring and not self._pending:
+            self.close()
 
     def _cut(self, reason: str) -> None:
         if self.closed:

@@ -30,6 +30,7 @@ class StreamingSidecar:
     def __init__(self, client: SidecarClient, waiter: Waiter, helpers: int) -> None:
         self.client = client
         self._waiter = waiter
+        self._streams: set[Stream] = set()
         self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="bridge-sidecar")
 
     def execute(self, delivery: Delivery) -> JobResult:
@@ -54,12 +55,18 @@ class StreamingSidecar:
 
     def open_streams(self) -> None:
         """Open what is missing and probe what is open. Blocks: for the probing thread."""
-        for member in self.client.fleet.members:
-            stream = member.stream
-            if stream is None:
+        members = self.client.fleet.members
+        for member in members:
+            if member.stream is None:
                 self._open(member)
             else:
-                self._waiter.call_soon(stream.probe)
+                self._waiter.call_soon(member.stream.probe)
+        self._waiter.call_soon(lambda: self._retire_all_but([member.stream for member in members]))
+
+    def _retire_all_but(self, used: list[Stream | None]) -> None:
+        """Streams to Puma workers that are gone, or that came back under another entry of the fleet."""
+        for stream in self._streams - {stream for stream in used if stream is not None}:
+            stream.retire()
 
     def _open(self, member: Member) -> None:
         try:
@@ -76,8 +83,10 @@ class StreamingSidecar:
 
         def forget() -> None:
             member.stream = None
+            self._streams.discard(stream)
 
-        member.stream = Stream(sock, self._waiter, forget)
+        stream = member.stream = Stream(sock, self._waiter, forget)
+        self._streams.add(stream)
 
     def _acquire(self) -> Member | None:
         """The least busy Puma worker, if there is a stream to it and a slot behind it."""

@@ -35,7 +35,8 @@ class Bury:
     """Goes to the ``dead`` set. Counts as processed and failed, unless nothing was run (``ran=False``)."""
 
     payload: bytes
-    limits: DeadLimits = DeadLimits()
+    limits: DeadLimits | None = None
+    """None: those of the Sidekiq we work beside."""
     ran: bool = True
 
 

@@ -32,6 +32,8 @@ class Scheduler:
     dead_limits: Callable[[], DeadLimits] = DeadLimits
     rng: random.Random = field(default_factory=random.Random)
 
+    quiet: Callable[[], bool] = lambda: False
+    """Whether this worker was told to be quiet: then it promotes nothing, as Sidekiq's poller does."""
     longest_sleep_seconds: float = 1.0
     """Another process may add an entry that is due sooner than what was seen."""
     promoted: int = 0
@@ -39,6 +41,8 @@ class Scheduler:
 
     def round(self) -> float:
         """Promote what is due. Returns seconds to sleep."""
+        if self.quiet():
+            return self.longest_sleep_seconds
         due = self.store.due(BATCH)
         moved = self._promote(keys.RETRY, due.retry, due.now)
         moved += self._promote(keys.SCHEDULE, due.schedule, due.now)

@@ -43,7 +43,7 @@ class Settled(Enum):
 class SettlementBatch:
     """Turns settlements into script calls and the calls' results back into outcomes."""
 
-    def __init__(self, settlements: Sequence[Settlement]) -> None:
+    def __init__(self, settlements: Sequence[Settlement], dead_limits: DeadLimits) -> None:
         self._settlements = settlements
         self._single = [i for i, s in enumerate(settlements) if not isinstance(s.decision, Done)]
         self._finished: dict[str, list[int]] = {}
@@ -55,7 +55,7 @@ class SettlementBatch:
         self.calls = [
             self._finish_call(identity, members, day) for identity, members in self._finished.items()
         ]
-        self.calls += [_single_call(settlements[i], now, day) for i in self._single]
+        self.calls += [_single_call(settlements[i], now, day, dead_limits) for i in self._single]
 
     def outcomes(self, results: Sequence[Any]) -> list[Settled]:
         """One outcome for each settlement, in their order."""
@@ -90,12 +90,13 @@ def _settling_keys(identity: str, day: str) -> tuple[str, ...]:
     )
 
 
-def _single_call(settlement: Settlement, now: float, day: str) -> scripts.Call:
+def _single_call(settlement: Settlement, now: float, day: str, dead_limits: DeadLimits) -> scripts.Call:
     shared = _settling_keys(settlement.identity, day)
     match settlement.decision:
         case Retry(at=at, payload=payload):
             return _set_call(shared, settlement.token, (1, 1), keys.RETRY, (at, payload, "", ""))
-        case Bury(payload=payload, limits=limits, ran=ran):
+        case Bury(payload=payload, limits=own_limits, ran=ran):
+            limits = own_limits or dead_limits
             trims = (now - limits.timeout_seconds, -limits.max_jobs)
             counts = (1, 1) if ran else (0, 0)
             return _set_call(shared, settlement.token, counts, keys.DEAD, (now, payload, *trims))
@@ -104,7 +105,7 @@ def _single_call(settlement: Settlement, now: float, day: str) -> scripts.Call:
         case Interrupt(payload=payload):
             return _queue_call(shared, settlement, (1, 1), "LPUSH", payload)
         case GiveBack(unknown_outcome=True):
-            return recover_call(settlement, DeadLimits(), now)
+            return recover_call(settlement, dead_limits, now)
         case _:
             return _queue_call(shared, settlement, (0, 0), "RPUSH", settlement.payload)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -118,12 +118,15 @@ class Store(Protocol):
 class RedisStore:
     """The store on a Redis (or Valkey) server of at least 6.2."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(
+        self, client: redis.Redis, dead_limits: Callable[[], DeadLimits] = lambda: DeadLimits()
+    ) -> None:
         self.client = client
+        self._dead_limits = dead_limits
 
     def exchange(self, settlements: Sequence[Settlement], claim: ClaimRequest | None) -> Exchange:
         """Settle and claim in one round trip; finished jobs of one worker share one script call."""
-        batch = SettlementBatch(settlements)
+        batch = SettlementBatch(settlements, self._dead_limits())
         calls = batch.calls
         if claim is not None:
             calls = [*calls, _claim_call(claim)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -203,6 +204,15 @@ def test_an_exact_claim_respects_pause_lease_and_used_tokens(store: RedisStore) 
 
 
 # -- settlements
+
+
+def test_a_burial_without_limits_of_its_own_trims_by_those_of_the_cluster(store: RedisStore) -> None:
+    """Refused and unreadable jobs trimmed by the defaults, and threw away what a larger dead set had kept."""
+    roomy = RedisStore(store.client, lambda: DeadLimits(max_jobs=50_000))
+    store.client.zadd("dead", {f'{{"jid":"{i}"}}': time.time() for i in range(10_005)})
+    holding(store, b"{}")
+    assert settle(roomy, Bury(b'{"class":"X"}', ran=False)) is Settled.OK
+    assert store.client.zcard("dead") == 10_006
 
 
 SETTLEMENTS = {
