@@ -132,10 +132,11 @@ def test_a_wrong_secret_makes_the_worker_unready(start: Start) -> None:
         worker = start(
             sidecar=f"http://127.0.0.1:{sidecar.server_port}", BRIDGE_SIDECAR_SECRET="not-the-right-one"
         )
-        wait_until_equal(lambda: status(worker, "ready"), 503, "to be unready")
+        # At first it is unready because it has not begun to consume.
+        wait_for(lambda: "BRIDGE_SIDECAR_SECRET" in " ".join(health(worker)["reasons"]), "the reason")
+        holds_for(lambda: status(worker, "ready") == 503, 1.0, "unready")
         found = health(worker)
         assert found["sidecar"]["rejected"]
-        assert "BRIDGE_SIDECAR_SECRET" in found["reasons"][0]
         assert samples(worker)["bridge_sidecar_rejected"] == 1
         assert status(worker, "live") == 200
         sidecar.shutdown()
