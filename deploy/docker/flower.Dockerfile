@@ -29,7 +29,7 @@ COPY bridge bridge
 RUN python3 -m compileall -q bridge
 
 COPY deploy/docker/flower-start /usr/local/bin/
-COPY deploy/docker/flower_probe.py /usr/local/bin/probe
+COPY deploy/docker/probe.py /usr/local/bin/probe
 USER 10001:10001
 EXPOSE 5555
 CMD ["flower-start"]

@@ -29,7 +29,7 @@ COPY bridge bridge
 RUN python3 -m compileall -q bridge
 
 RUN install -d -o app -g app -m 0750 /run/bridge
-COPY deploy/docker/worker_probe.py /usr/local/bin/probe
+COPY deploy/docker/probe.py /usr/local/bin/probe
 COPY rails_app/python tasks
 RUN python3 -m compileall -q tasks
 ENV PYTHONPATH=/app/tasks BRIDGE_SIDECAR_URL=unix:///run/bridge/sidecar.sock

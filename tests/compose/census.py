@@ -14,6 +14,16 @@ from scripts.demo.outcome import Outcome
 DATABASE = Path(os.environ.get("BRIDGE_DEMO_DB", "/data/demo.sqlite3"))
 
 
+JOBS = "SELECT job_key FROM expectations WHERE id > ?"
+#: How often LedgerJobs wrote their line: once for each run.
+BOOKINGS = f"SELECT COUNT(*) FROM ledger WHERE event = 'booked' AND jid IN ({JOBS})"
+#: Runs that began and never ended.
+BROKEN_OFF = f"""
+SELECT COALESCE(SUM(event = 'started') - SUM(event IN ('finished', 'raised')), 0)
+  FROM ledger WHERE job_key IN ({JOBS})
+"""
+
+
 class OutcomeSince(Outcome):
     """Looks at jobs that others enqueued."""
 
@@ -41,21 +51,17 @@ def main() -> None:
                 "failed": counts.failed,
                 "dead": counts.dead,
                 "scheduled": counts.scheduled,
-                "bookings": bookings(last),
+                "bookings": ledger(BOOKINGS, last),
+                "broken_off": ledger(BROKEN_OFF, last),
             }
         )
     )
 
 
-def bookings(last: int) -> int:
-    """How often the LedgerJobs among them wrote their line: once for each run."""
+def ledger(question: str, last: int) -> int:
     connection = sqlite3.connect(DATABASE, timeout=10)
     try:
-        ((number,),) = connection.execute(
-            "SELECT COUNT(*) FROM ledger WHERE event = 'booked' AND jid IN "
-            "(SELECT job_key FROM expectations WHERE id > ?)",
-            (last,),
-        ).fetchall()
+        ((number,),) = connection.execute(question, (last,)).fetchall()
     finally:
         connection.close()
     return int(number)

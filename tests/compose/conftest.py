@@ -18,6 +18,7 @@ if os.environ.get("BRIDGE_COMPOSE_TEST") != "1":
 def stack() -> Iterator[Stack]:
     """docker-compose.yml, up and healthy; gone with its volumes afterwards."""
     stack = Stack()
+    stack.down()  # what a run left that was interrupted
     try:
         stack.up()
         yield stack

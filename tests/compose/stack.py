@@ -32,6 +32,9 @@ class Census:
     dead: int
     scheduled: int
     bookings: int
+    """Runs of LedgerJobs."""
+    broken_off: int
+    """Runs that began and never ended."""
 
     @property
     def unexpected(self) -> list[tuple[str, str, str]]:
@@ -90,6 +93,13 @@ class Stack:
             form = {"authenticity_token": token, "size": str(size), "native": "1"}
             reply = browser.post(f"{self.web_url}/enqueue", data=form, timeout=60, allow_redirects=False)
             assert reply.status_code == 302, reply.text[:500]
+        return before
+
+    def enqueue_slow(self, slow_seconds: float) -> int:
+        """The same mix by the app's rake task, with SlowJobs that take so long. Returns as `enqueue`."""
+        before = self.census(0).newest
+        settings = ("-e", "SIZE=5", "-e", f"SLOW_SECONDS={slow_seconds}")
+        self.compose("exec", "-T", *settings, "web", "bin/rails", "demo:enqueue")
         return before
 
     def census(self, last: int) -> Census:

@@ -102,6 +102,13 @@ def test_the_web_ui_wants_its_password_and_shows_both_workers(stack: Stack) -> N
         assert worker["Config"]["Hostname"] in page.text
 
 
+def test_both_workers_can_be_scraped_inside(stack: Stack) -> None:
+    for worker in stack.containers("worker"):
+        url = f"http://{worker['Config']['Hostname']}:9394/metrics"
+        script = f"import urllib.request; print(urllib.request.urlopen({url!r}, timeout=10).read().decode())"
+        assert "# HELP sidekiq_" in stack.compose("exec", "-T", "census", "python", "-c", script)
+
+
 def test_the_sockets_are_for_the_bridge_alone(stack: Stack) -> None:
     listing = stack.compose(
         "exec", "-T", "worker", "sh", "-c", "stat -c '%a %u %F' /run/bridge /run/bridge/*.sock"
