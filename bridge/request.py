@@ -13,11 +13,12 @@ from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceed
 from celery.worker.request import Request
 
 from bridge import retries
-from bridge.broker.messages import DELIVERY_HEADER
+from bridge.broker.messages import DELIVERY_HEADER, RULES_HEADER
 from bridge.sidekiq import retry as rules
 from bridge.sidekiq.decision import Decision, Discard, GiveBack
-from bridge.sidekiq.fetcher import Delivery, Fetcher
+from bridge.sidekiq.fetcher import Fetcher
 from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.unit_of_work import Delivery
 
 
 class SidekiqRequest(Request):
@@ -85,7 +86,13 @@ class SidekiqRequest(Request):
         """The rules applied here, where the pool side could not (a time limit, a lost decision)."""
         delivery = self.delivery
         failure = rules.Failure.of(error, traceback)
-        return retries.decide_native(self.task, SidekiqJob.parse(delivery.payload), delivery.queue, failure)
+        return retries.decide_native(
+            self.task,
+            self.request_dict.get(RULES_HEADER),
+            SidekiqJob.parse(delivery.payload),
+            delivery.queue,
+            failure,
+        )
 
 
 def _runner() -> Any:

@@ -16,13 +16,13 @@ from typing import Any, NoReturn, cast
 from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, WorkerShutdown, WorkerTerminate
 
-from bridge.broker.messages import DELIVERY_HEADER
+from bridge.broker.messages import DELIVERY_HEADER, RULES_HEADER
 from bridge.sidecar.result import JobResult
 from bridge.sidekiq import decision as decisions
-from bridge.sidekiq import retry as rules
+from bridge.sidekiq import retry
 from bridge.sidekiq.decision import Decision
-from bridge.sidekiq.fetcher import Delivery
 from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.unit_of_work import Delivery
 
 _ATTRIBUTE = "sidekiq_decision"
 _RNG = random.SystemRandom()
@@ -166,22 +166,27 @@ class SidekiqTask(Task[Any, Any]):
         job = SidekiqJob.parse(delivery.payload)
         if isinstance(exc, RubyError) and exc.result.next is not None:
             return exc.result.next.decision(job, time.time(), delay)
-        failure = rules.Failure.of(
-            exc if exc is not None else MaxRetriesExceededError("retried by the task itself")
-        )
-        return decide_native(self, job, delivery.queue, failure, delay)
+        error = exc if exc is not None else MaxRetriesExceededError("retried by the task itself")
+        failure = retry.Failure.of(error)
+        rules = getattr(self.request, RULES_HEADER, None)
+        return decide_native(self, rules, job, delivery.queue, failure, delay)
 
 
 def decide_native(
-    task: Task[Any, Any], job: SidekiqJob, queue: str, failure: rules.Failure, delay: float | None = None
+    task: Any,
+    rules: retry.RetryRules | None,
+    job: SidekiqJob,
+    queue: str,
+    failure: retry.Failure,
+    delay: float | None = None,
 ) -> Decision:
     """What becomes of a native job that failed, by Sidekiq's rules. ``delay`` (s) replaces the curve."""
     class_retry = task.push_options().get("retry", True) if isinstance(task, SidekiqTask) else True
-    return rules.decide(
+    return retry.decide(
         job,
         failure,
         queue=queue,
-        rules=cast(Any, task.app).bridge.dialect.rules,
+        rules=rules or retry.RetryRules(),
         now=time.time(),
         rng=_RNG,
         class_retry=class_retry,

@@ -29,7 +29,7 @@ from bridge.sidekiq import neighbours
 from bridge.sidekiq.connection import RedisAddress, connect
 from bridge.sidekiq.decision import DeadLimits, Decision, Done, GiveBack, Interrupt
 from bridge.sidekiq.dialect import Dialect, Overrides
-from bridge.sidekiq.fetcher import Fetcher, UnitOfWork
+from bridge.sidekiq.fetcher import Fetcher
 from bridge.sidekiq.heartbeat import Heartbeat
 from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.lease import Lease
@@ -40,6 +40,7 @@ from bridge.sidekiq.recovery import Recovery
 from bridge.sidekiq.scheduler import Scheduler
 from bridge.sidekiq.settlement import Settled
 from bridge.sidekiq.store import RedisStore
+from bridge.sidekiq.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -196,7 +197,7 @@ class Runtime:
             client=self.redis_client,
             store=lambda: self.store,
             route=self.route,
-            timestamps=lambda: self.dialect.timestamps,
+            rules=lambda: self.dialect.rules,
             fetcher=lambda: self.fetcher,
             weights=self.settings.queues.weight_by_name,
             poll_seconds=self.settings.poll_interval_seconds,

@@ -8,14 +8,20 @@ Native tasks go here too, or into any module that imports ``bridge.app``::
 
 from __future__ import annotations
 
+import logging
+
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
+
 from bridge import errors
 from bridge.broker.messages import RUBY_TASK
 from bridge.celery import app
 from bridge.retries import RubyError, Settle, SidekiqTask
 from bridge.sidecar.result import JobResult, Status
 from bridge.sidekiq.decision import Bury, GiveBack, Interrupt
-from bridge.sidekiq.fetcher import Delivery
 from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.unit_of_work import Delivery
+
+logger = logging.getLogger(__name__)
 
 
 @app.task(name=RUBY_TASK, bind=True)  # type: ignore[arg-type]
@@ -46,6 +52,12 @@ def hand_over(delivery: Delivery) -> JobResult:
         raise Settle(GiveBack()) from error
     except errors.JobRefused as error:
         raise Settle(_buried(delivery, error)) from error
+    except (Ignore, SoftTimeLimitExceeded):
+        raise
+    except Exception as error:
+        # A fault of ours, not of the job: whether it ran is not known, and no attempt is spent.
+        logger.exception("the sidecar's client failed")
+        raise Settle(GiveBack(unknown_outcome=True)) from error
 
 
 def conclude(result: JobResult) -> None:

@@ -17,7 +17,7 @@ from bridge.broker.context import OPTION, BrokerContext
 from bridge.broker.exchanges import EXCHANGE_TYPES
 from bridge.broker.fanout import topic
 from bridge.broker.qos import QoS
-from bridge.sidekiq.fetcher import UnitOfWork
+from bridge.sidekiq.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +81,12 @@ class Channel(virtual.Channel):
     def message_for(self, unit: UnitOfWork) -> messages.JobMessage:
         """The message for a claimed job."""
         task = self.context.route(unit.job)
-        return messages.from_unit(
-            unit, self, task, native=task != messages.RUBY_TASK, show_args=self.context.show_args
-        )
+        native = task != messages.RUBY_TASK
+        message = messages.from_unit(unit, self, task, native=native, show_args=self.context.show_args)
+        if native:
+            headers: dict[str, Any] = message.headers
+            headers[messages.RULES_HEADER] = self.context.rules()
+        return message
 
     # -- publishing
 
@@ -92,7 +95,7 @@ class Channel(virtual.Channel):
             replies.send(self.connection.redis, queue, message)
             return
         body = self.decode_body(message["body"], message["properties"].get("body_encoding"))
-        push = messages.to_push(queue, message, body, self.context.timestamps(), time.time())
+        push = messages.to_push(queue, message, body, self.context.rules().timestamps, time.time())
         store = self.context.store()
         if push.at is None:
             store.push(push.queue, push.payload)

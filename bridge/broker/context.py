@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import redis
 
-from bridge.sidekiq.clock import Timestamps
 from bridge.sidekiq.fetcher import Fetcher
 from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.retry import RetryRules
 from bridge.sidekiq.store import RedisStore
 
 #: Key of the context in Celery's ``broker_transport_options``.
@@ -20,9 +20,9 @@ OPTION = "bridge"
 class BrokerContext:
     """The transport's collaborators.
 
-    ``client`` makes a new Redis client, ``route`` names the Celery task for a job, ``timestamps`` says in
-    which unit new payloads carry their times, ``fetcher`` is the process-wide holder of jobs (made when the
-    first job queue is consumed).
+    ``client`` makes a new Redis client, ``route`` names the Celery task for a job, ``rules`` are those of
+    the Sidekiq it works beside, and say in which unit new payloads carry their times, ``fetcher`` is the
+    process-wide holder of jobs (made when the first job queue is consumed).
     """
 
     name: str
@@ -30,7 +30,7 @@ class BrokerContext:
     client: Callable[[], redis.Redis]
     store: Callable[[], RedisStore]
     route: Callable[[SidekiqJob], str]
-    timestamps: Callable[[], Timestamps]
+    rules: Callable[[], RetryRules]
     fetcher: Callable[[], Fetcher]
     weights: Mapping[str, int] = field(default_factory=dict)
     poll_seconds: float = 1.0

@@ -19,7 +19,7 @@ from kombu.message import Message
 from bridge.errors import PushRefused
 from bridge.sidekiq import ruby_json
 from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.fetcher import Delivery, UnitOfWork
+from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
 
 #: Content type of a job that was claimed: its body is a Python object that needs no decoding.
 JOB_CONTENT = "application/x-sidekiq-job"
@@ -30,6 +30,8 @@ JOB_SERIALIZER = "sidekiq-job"
 
 #: Header under which the delivery travels to the pool side.
 DELIVERY_HEADER = "sidekiq"
+#: Header under which the retry rules of the moment travel: a pool process was forked before they were known.
+RULES_HEADER = "sidekiq_rules"
 #: Header under which ``sidekiq_options`` travel to the producer.
 OPTIONS_HEADER = "sidekiq_options"
 

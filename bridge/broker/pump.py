@@ -10,8 +10,9 @@ import redis
 
 from bridge import errors
 from bridge.broker.waiter import Waiter
-from bridge.sidekiq.fetcher import Fetched, Fetcher, UnitOfWork
+from bridge.sidekiq.fetcher import Fetcher
 from bridge.sidekiq.peek import Peek
+from bridge.sidekiq.unit_of_work import Fetched, UnitOfWork
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from typing import Any
 from kombu.transport import virtual
 
 from bridge.sidekiq.decision import Bury, Decision, Done, GiveBack
-from bridge.sidekiq.fetcher import Fetcher, UnitOfWork
+from bridge.sidekiq.fetcher import Fetcher
+from bridge.sidekiq.unit_of_work import UnitOfWork
 
 
 class QoS(virtual.QoS):

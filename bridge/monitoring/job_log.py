@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.sidekiq.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
-from bridge.sidekiq.fetcher import UnitOfWork
 from bridge.sidekiq.settlement import Settled
+from bridge.sidekiq.unit_of_work import UnitOfWork
 
 logger = logging.getLogger("bridge.job")
 

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from bridge.monitoring.tallies import BUCKETS, Histogram, JobTallies, Label, Tally
-from bridge.sidekiq.fetcher import UnitOfWork
+from bridge.sidekiq.unit_of_work import UnitOfWork
 
 _LABELS = ("queue", "worker")
 _LIMITS = (*map(floatToGoString, BUCKETS), "+Inf")

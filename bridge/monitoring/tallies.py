@@ -12,8 +12,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from bridge.sidekiq.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
-from bridge.sidekiq.fetcher import UnitOfWork
 from bridge.sidekiq.settlement import Settled
+from bridge.sidekiq.unit_of_work import UnitOfWork
 
 #: Upper limits in seconds, those of yabeda-sidekiq: its dashboards read them.
 # fmt: off

@@ -45,7 +45,7 @@ class WorkerSeries(Collector):
             value=fetcher.unsettled,
         )
         yield CounterMetricFamily(
-            "bridge_fenced", "Settlements refused because the lease was gone.", value=fetcher.fenced
+            "bridge_fenced", "Settlements refused because the lease was gone.", value=fetcher.journal.fenced
         )
 
     def _sidecar(self) -> Iterator[Metric]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from bridge import errors
@@ -49,14 +50,23 @@ class Address:
         )
 
     def peer(self, url: str) -> Address:
-        """The private address of one of its Puma workers: the port is theirs, the host the configured one."""
+        """The private address of one of its Puma workers: port or file name are theirs, the rest is ours.
+
+        Inside containers the host may have another name, and the sockets may lie in another folder.
+        """
         other = Address.parse(url)
-        return other if other.scheme == "unix" else replace(self, port=other.port)
+        if other.scheme != "unix":
+            return replace(self, port=other.port)
+        folder = PurePosixPath(self.path if self.scheme == "unix" else other.path)
+        return replace(other, path=str(folder.with_name(PurePosixPath(other.path).name)))
 
     @property
     def authority(self) -> str:
         """Value of the Host header."""
-        return "localhost" if self.scheme == "unix" else f"{self.host}:{self.port}"
+        if self.scheme == "unix":
+            return "localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @property
     def trusted(self) -> bool:

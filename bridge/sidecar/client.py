@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import quote
 
 from bridge import errors
 from bridge.sidecar import stream
@@ -18,12 +17,11 @@ from bridge.sidecar.health import PROTOCOL
 from bridge.sidecar.http import BadReply, HttpConnection, Reply, request_bytes
 from bridge.sidecar.result import JobResult
 from bridge.sidecar.signature import Signer
-from bridge.sidekiq.fetcher import Delivery
-from bridge.sidekiq.job import SidekiqJob
+from bridge.sidecar.wire import WAIT_MS, error_of, execute_headers, path_of
+from bridge.sidekiq.unit_of_work import Delivery
 
 EXECUTE = "/jobs/execute"
-#: How long a job may hold one connection before it is asked for again on a fresh request.
-WAIT_MS = 25_000
+SHORTEST_WAIT_SECONDS = 0.5
 
 
 class Sidecar(Protocol):
@@ -89,12 +87,12 @@ class SidecarClient:
 
     def interrupt(self, delivery: Delivery) -> None:
         """Ask every Puma worker to stop this job; the one that runs it does."""
-        self._tell_all(f"{_path(delivery)}/interrupt", b"")
+        self._tell_all(f"{path_of(delivery)}/interrupt", b"")
 
     def cancel(self, delivery: Delivery, reason: str, message: str) -> None:
         """End this job for good; ``reason`` is ``deadline`` or ``revoked``."""
         self._tell_all(
-            f"{_path(delivery)}/cancel", json.dumps({"reason": reason, "message": message}).encode()
+            f"{path_of(delivery)}/cancel", json.dumps({"reason": reason, "message": message}).encode()
         )
 
     # -- one job
@@ -107,7 +105,7 @@ class SidecarClient:
             self.fleet.release(member)
 
     def _execute_at(self, member: Member, delivery: Delivery) -> JobResult:
-        headers = _execute_headers(delivery)
+        headers = execute_headers(delivery)
         try:
             connection = self._connection(member)
         except OSError as error:
@@ -122,13 +120,15 @@ class SidecarClient:
 
     def _outcome(self, member: Member, delivery: Delivery, reply: Reply, *, started: bool) -> JobResult:
         while reply.status == 202:
-            started = True
+            started, asked = True, time.monotonic()
             try:
                 connection = self._connection(member)
-                path = f"{_path(delivery)}?wait_ms={WAIT_MS}"
+                path = f"{path_of(delivery)}?wait_ms={WAIT_MS}"
                 reply = self._send(connection, member, "GET", path, [], b"")
             except (OSError, BadReply) as error:
                 return self.ask_again(member, delivery, error)
+            if reply.status == 202 and time.monotonic() - asked < SHORTEST_WAIT_SECONDS:
+                self._sleep(SHORTEST_WAIT_SECONDS)  # it does not wait with us: do not ask without end
         if reply.status == 200:
             return JobResult.parse(reply.body)
         raise self.refusal(member, reply, started=started)
@@ -140,7 +140,7 @@ class SidecarClient:
         while time.monotonic() < deadline:
             try:
                 connection = HttpConnection(member.worker.address, self._timeouts.connect, self._tls)
-                headers = _execute_headers(delivery)
+                headers = execute_headers(delivery)
                 reply = self._send(connection, member, "POST", EXECUTE, headers, delivery.payload)
             except (ConnectionRefusedError, FileNotFoundError):
                 break  # the process is gone, and what it knew with it
@@ -156,7 +156,7 @@ class SidecarClient:
         raise errors.OutcomeUnknown(f"the reply of {member.worker.address} was lost: {cause!r}") from cause
 
     def refusal(self, member: Member, reply: Reply, *, started: bool) -> errors.SidecarError:
-        code, message = _error(reply)
+        code, message = error_of(reply)
         text = f"{member.worker.address} answered {reply.status} {code}: {message}"
         match reply.status:
             case 503 if not started:
@@ -232,34 +232,3 @@ class SidecarClient:
                 self._send(self._connection(member), member, "POST", path, [], body)
             except (OSError, BadReply):
                 continue  # it is gone or going: nothing is left there to stop
-
-
-def _execute_headers(delivery: Delivery) -> list[tuple[str, str]]:
-    job = SidekiqJob.parse(delivery.payload)
-    count = job.retry_count
-    return [
-        ("X-Bridge-Queue", quote(delivery.queue, safe="")),
-        ("X-Bridge-Attempt", str(1 if count is None else count + 2)),
-        ("X-Bridge-Delivery", delivery.name),
-        ("X-Bridge-Claimed-At", str(delivery.claimed_at_ms)),
-        ("X-Bridge-Recovered", str(delivery.recovered)),
-        ("X-Bridge-Wait-Ms", str(WAIT_MS)),
-        ("X-Bridge-Correlation-Id", _header_text(job.jid or delivery.name)),
-    ]
-
-
-def _header_text(value: str) -> str:
-    """A value that cannot break out of its header line."""
-    return quote(value, safe="!#$&'()*+,/:;=?@[]~ ")
-
-
-def _path(delivery: Delivery) -> str:
-    return f"/jobs/{quote(delivery.identity, safe=':')}/{delivery.token}"
-
-
-def _error(reply: Reply) -> tuple[str, str]:
-    try:
-        body = json.loads(reply.body)
-        return str(body["code"]), str(body["message"])
-    except (ValueError, KeyError, TypeError):
-        return "unknown", reply.body[:200].decode("utf-8", "replace")

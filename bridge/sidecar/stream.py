@@ -14,9 +14,9 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from bridge.broker.waiter import Waiter
-from bridge.sidecar.http import HttpConnection, request_bytes
+from bridge.sidecar.http import LARGEST_REPLY, HttpConnection, request_bytes
 from bridge.sidecar.signature import Signer
-from bridge.sidekiq.fetcher import Delivery
+from bridge.sidekiq.unit_of_work import Delivery
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,12 @@ def open_socket(
     signed = signer.sign("POST", PATH, [("X-Bridge-Protocol", "1"), ("X-Bridge-Boot", boot)], b"")
     upgrade = [("Connection", "Upgrade"), ("Upgrade", "bridge-jobs")]
     return connection.upgrade(request_bytes("POST", PATH, authority, upgrade + signed, b""), timeout_seconds)
+
+
+def _checked(size: int) -> int:
+    if not 0 <= size <= LARGEST_REPLY:
+        raise ValueError(f"a frame of {size} bytes")
+    return size
 
 
 class Stream:
@@ -149,7 +155,7 @@ class Stream:
         try:
             while (end := buffer.find(b"\n", start)) >= 0:
                 number, status, size = buffer[start:end].split(b" ")
-                body_end = end + 1 + int(size)
+                body_end = end + 1 + _checked(int(size))
                 if len(buffer) < body_end:
                     break
                 body = bytes(buffer[end + 1 : body_end])

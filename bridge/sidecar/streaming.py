@@ -19,7 +19,7 @@ from bridge.sidecar.fleet import Member
 from bridge.sidecar.http import BadReply, Reply
 from bridge.sidecar.result import JobResult
 from bridge.sidecar.stream import Stream
-from bridge.sidekiq.fetcher import Delivery
+from bridge.sidekiq.unit_of_work import Delivery
 
 logger = logging.getLogger(__name__)
 

@@ -11,78 +11,25 @@ import logging
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from bridge import errors
-from bridge.sidekiq import poison
+from bridge.sidekiq.claims import Claim, Claimed, ClaimRequest, LeaseState, Store
 from bridge.sidekiq.clock import Timestamps
 from bridge.sidekiq.decision import Bury, Decision, GiveBack
 from bridge.sidekiq.job import SidekiqJob, invalid_entry
+from bridge.sidekiq.journal import Journal, settlement
 from bridge.sidekiq.lease import Lease
 from bridge.sidekiq.queues import QueueOrder
-from bridge.sidekiq.settlement import Settled, Settlement
-from bridge.sidekiq.store import Claim, Claimed, ClaimRequest, LeaseState, Store
+from bridge.sidekiq.settlement import Settled
 from bridge.sidekiq.unanswered import Unanswered
+from bridge.sidekiq.unit_of_work import Delivery, Fetched, Gate, UnitOfWork
 
 logger = logging.getLogger(__name__)
 
 #: With so many decisions that Redis refuses to write, no more jobs are taken: they would pile up in memory.
 MOST_UNSETTLED = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One handing-over of one job: what the pool side needs to know of it. Crosses process borders."""
-
-    identity: str
-    token: int
-    queue: str
-    payload: bytes
-    claimed_at_ms: int
-    recovered: int = 0
-
-    @property
-    def name(self) -> str:
-        """``<identity>/<token>``, as the sidecar's protocol writes it."""
-        return f"{self.identity}/{self.token}"
-
-
-@dataclass(slots=True)
-class UnitOfWork:
-    """A job in this process's hands, from claim to settlement."""
-
-    delivery: Delivery
-    job: SidekiqJob
-    started_at: float | None = None
-    """Epoch seconds, set when a pool slot has begun to run it."""
-    ended_at: float | None = None
-    """Epoch seconds, set when the slot let go of it; Redis may take the settlement much later."""
-    decision: Decision | None = None
-
-
-class Gate(Protocol):
-    """Says which jobs may leave their queues at the moment."""
-
-    def everything(self) -> bool:
-        """Whether any job may be taken."""
-
-    def admits(self, job: SidekiqJob) -> bool:
-        """Whether this job may be taken though not all may (a native one while the sidecar is away)."""
-
-    def limit(self) -> int | None:
-        """At most so many jobs at once (a sidecar that has just come back), or None."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """Result of one turn: new jobs, and whether the queues are known to be empty now."""
-
-    units: tuple[UnitOfWork, ...] = ()
-    drained: bool = False
-    paused: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -115,9 +62,9 @@ class Fetcher:
         self.attendant: object | None = None
         """Whoever calls ``turn`` again and again at present; without one, what ends is written at once."""
         self.progress = 0
-        self.fenced = 0
         self._next_token = 1
-        self._settlements: deque[tuple[UnitOfWork, Decision]] = deque()
+        # Through a lambda: what listens is set later.
+        self.journal = Journal(lambda unit, decision, outcome: self.on_settled(unit, decision, outcome))
         self._exchange_lock = threading.Lock()
         self._unanswered = Unanswered()
 
@@ -174,12 +121,12 @@ class Fetcher:
     @property
     def unsettled(self) -> int:
         """How many decided jobs wait to be written."""
-        return len(self._settlements)
+        return len(self.journal)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is held, nothing waits to be settled, and no claim or settlement is under way."""
-        return not self.held and not self._settlements and not self._exchange_lock.locked()
+        return not self.held and not self.journal and not self._exchange_lock.locked()
 
     # -- the pool's side
 
@@ -202,7 +149,7 @@ class Fetcher:
         if unit is None:
             return
         unit.ended_at = time.time()
-        self._settlements.append((unit, unit.decision or otherwise))
+        self.journal.add(unit, unit.decision or otherwise)
         if self.attended:
             self.wake()
         else:
@@ -216,17 +163,17 @@ class Fetcher:
         except errors.StoreError as error:
             # An outage, or a fault that a person must put right: kept and repeated in both cases.
             logger.debug("settlements wait for Redis: %s", error)
-        return not self._settlements
+        return not self.journal
 
     def give_back_all(self, units: Iterable[UnitOfWork]) -> None:
         """Give jobs back to the end that runs next, the first claimed to run first."""
         for unit in sorted(units, key=lambda unit: unit.delivery.token, reverse=True):
             if self.held.pop(unit.delivery.token, None) is not None:
-                self._settlements.append((unit, GiveBack()))
+                self.journal.add(unit, GiveBack())
 
     def leave(self) -> None:
         """The process is about to end: quiet, and no more waiting. Safe in a signal handler."""
-        self.leaving = True
+        self.leaving = self.journal.in_order = True
         self.hush()
 
     def hush(self) -> None:
@@ -241,48 +188,32 @@ class Fetcher:
     # -- one round trip
 
     def _exchange(self, request: ClaimRequest | None) -> Claim | None:
-        batch = self._take_batch()
+        if not self.held:
+            self.journal.release()
+        batch = self.journal.batch()
         if not batch and request is None:
             return None
         try:
             if request is not None:
                 self._note_sent(request.want)
-            result = self.store.exchange([_settlement(unit, decision) for unit, decision in batch], request)
+            result = self.store.exchange([settlement(*decided) for decided in batch], request)
         except BaseException:
             # Whatever it was: a decision that is not written must not be forgotten.
-            self._settlements.extendleft(reversed(batch))
+            self.journal.put_back(batch)
             raise
-        self._record(batch, result.settled)
+        self.journal.confirm(batch, result.settled)
         return result.claim
 
     def _note_sent(self, tokens: int) -> None:
         self._unanswered.sent(self._next_token, tokens)
         self._next_token += tokens
 
-    def _take_batch(self) -> list[tuple[UnitOfWork, Decision]]:
-        batch: list[tuple[UnitOfWork, Decision]] = []
-        while self._settlements and len(batch) < 1000:
-            batch.append(self._settlements.popleft())
-        return batch
-
-    def _record(self, batch: list[tuple[UnitOfWork, Decision]], outcomes: list[Settled]) -> None:
-        for (unit, decision), outcome in zip(batch, outcomes, strict=True):
-            if outcome is Settled.FAILED:
-                self._settlements.append((unit, decision))
-                continue
-            if outcome is Settled.FENCED:
-                self.fenced += 1
-                logger.warning(
-                    "FENCED: jid=%s was no longer held by this worker; nothing written", unit.job.jid
-                )
-            self.on_settled(unit, decision, outcome)
-
     def _request(self) -> ClaimRequest | None:
         names = self.order.names
         free = self.free_slots
         limit = self.gate.limit()
         want = free if limit is None else min(free, limit - len(self.held))
-        if not names or want <= 0 or len(self._settlements) > MOST_UNSETTLED:
+        if not names or want <= 0 or len(self.journal) > MOST_UNSETTLED:
             return None
         return ClaimRequest(
             self.lease.identity, names, want, self._next_token, self.order.draw(want, self.rng)
@@ -332,7 +263,7 @@ class Fetcher:
         if isinstance(error, errors.InvalidPayload):
             payload = invalid_entry(payload, delivery.queue, str(error), time.time(), self.timestamps())
         unit = UnitOfWork(delivery, SidekiqJob(delivery.payload, {}))
-        self._settlements.append((unit, Bury(payload, ran=False)))
+        self.journal.add(unit, Bury(payload, ran=False))
         self.wake()
 
     # -- while not everything may be taken
@@ -389,12 +320,3 @@ class Fetcher:
         if unknown:
             logger.warning("adopted %d jobs whose claim was answered into a cut connection", len(unknown))
         return units
-
-
-def _settlement(unit: UnitOfWork, decision: Decision) -> Settlement:
-    delivery = unit.delivery
-    jid = unit.job.jid or ""
-    buried = poison.payload(unit.job) if isinstance(decision, GiveBack) and decision.unknown_outcome else b""
-    return Settlement(
-        delivery.identity, delivery.token, delivery.queue, delivery.payload, decision, jid, buried
-    )

@@ -24,9 +24,10 @@ from dataclasses import asdict, dataclass, field
 from typing import BinaryIO
 
 from bridge import errors
+from bridge.sidekiq.claims import LeaseState
 from bridge.sidekiq.connection import RedisAddress, connect
 from bridge.sidekiq.lease import StallWatch
-from bridge.sidekiq.store import LeaseState, RedisStore
+from bridge.sidekiq.store import RedisStore
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bridge import errors
-from bridge.sidekiq.store import LeaseState, Store
+from bridge.sidekiq.claims import LeaseState, Store
 
 logger = logging.getLogger(__name__)
 

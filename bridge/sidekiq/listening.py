@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from bridge.sidekiq.decision import Decision
-from bridge.sidekiq.fetcher import UnitOfWork
 from bridge.sidekiq.settlement import Settled
+from bridge.sidekiq.unit_of_work import UnitOfWork
 
 
 class JobListener(Protocol):

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from bridge import errors
 from bridge.sidekiq import poison
+from bridge.sidekiq.claims import Claimed
 from bridge.sidekiq.decision import DeadLimits, GiveBack
 from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.lease import Lease, StallWatch
 from bridge.sidekiq.settlement import Settlement
-from bridge.sidekiq.store import Claimed, RedisStore
+from bridge.sidekiq.store import RedisStore
 
 logger = logging.getLogger(__name__)
 

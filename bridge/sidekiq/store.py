@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 import redis
 
 from bridge import errors
 from bridge.sidekiq import keys, scripts
+from bridge.sidekiq.claims import Claim, Claimed, ClaimRequest, Due, Exchange, LeaseState
 from bridge.sidekiq.decision import DeadLimits
-from bridge.sidekiq.settlement import Settled, Settlement, SettlementBatch, recover_call
+from bridge.sidekiq.settlement import Settlement, SettlementBatch, recover_call
 
 logger = logging.getLogger(__name__)
 
@@ -24,95 +23,6 @@ ENTRY_VERSION = b"1"
 OUTAGE_CODES = frozenset(
     ["LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "OOM", "CLUSTERDOWN", "BUSY", "UNBLOCKED"]
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """One job taken from a queue."""
-
-    queue: str
-    payload: bytes
-    token: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimRequest:
-    """Wish for up to ``want`` jobs from ``queues``.
-
-    ``orders`` is empty for strict order, or holds one visiting order (indexes into ``queues``) for each slot.
-    """
-
-    identity: str
-    queues: tuple[str, ...]
-    want: int
-    first_token: int
-    orders: tuple[tuple[int, ...], ...] = ()
-
-
-class LeaseState(Enum):
-    """What Redis says of this worker's lease."""
-
-    HELD = "OK"
-    EXPIRED = "EXPIRED"
-    FENCED = "FENCED"
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Answer to a :class:`ClaimRequest`. ``claimed_at_ms`` is Redis TIME."""
-
-    lease: LeaseState
-    jobs: tuple[Claimed, ...] = ()
-    claimed_at_ms: int = 0
-    paused: frozenset[str] = frozenset()
-    recovering: bool = False
-    """Whether jobs were taken out of dead hands lately: some of these may be among them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """Entries whose time has come. ``next_in_seconds`` is None when nothing else waits."""
-
-    now: float
-    retry: tuple[bytes, ...]
-    schedule: tuple[bytes, ...]
-    next_in_seconds: float | None
-
-
-@dataclass(slots=True)
-class Exchange:
-    """Result of one round trip: settlements in the order given, and the claim if one was asked for."""
-
-    settled: list[Settled] = field(default_factory=list)
-    claim: Claim | None = None
-
-
-class Store(Protocol):
-    """What the worker needs of Redis; replace it in tests, or to put another server behind it.
-
-    Every method raises :class:`bridge.errors.StoreUnavailable` when Redis cannot answer now.
-    """
-
-    def exchange(self, settlements: Sequence[Settlement], claim: ClaimRequest | None) -> Exchange:
-        """Settle and claim in one round trip."""
-
-    def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
-        """Claim jobs from the end of one queue, as long as they still are these bytes."""
-
-    def tails(self, queues: Sequence[str], count: int) -> list[list[bytes]]:
-        """The next ``count`` jobs of each queue, the one that runs next first, without taking them."""
-
-    def inflight(self, identity: str) -> list[Claimed]:
-        """All a worker holds, oldest first."""
-
-    def recoveries(self, jids: Sequence[str]) -> list[int]:
-        """How often each job was found in dead hands."""
-
-    def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
-        """Take (``register``) or renew a lease."""
-
-    def leave(self, identity: str) -> int:
-        """End a lease. Returns how many jobs its holder still had."""
 
 
 class RedisStore:

@@ -12,9 +12,9 @@ import redis
 
 from bridge import errors
 from bridge.sidekiq import fetcher
+from bridge.sidekiq.claims import LeaseState
 from bridge.sidekiq.decision import Bury, Discard, Done, GiveBack, Retry
 from bridge.sidekiq.settlement import Settled
-from bridge.sidekiq.store import LeaseState
 from tests.integration.worker import Worker, job, next_first, push
 
 Maker = Callable[..., Worker]
@@ -332,3 +332,19 @@ def test_flushall_while_working_costs_what_was_in_redis_and_nothing_else(
     push(worker.client, "default", after := job())
     worker.take()
     assert payloads(worker.take()) == [after]
+
+
+def test_a_worker_that_ends_gives_back_in_the_order_of_its_claims(worker: Worker) -> None:
+    """Interrupted jobs went back in the order in which they ended, so the last claimed could run first."""
+    first, second, third = job(), job(), job()
+    push(worker.client, "default", first, second, third)
+    units = worker.take()
+    assert payloads(units) == [first, second, third]
+    worker.fetcher.leave()
+
+    for index in (1, 0, 2):
+        worker.fetcher.settle(units[index].delivery.token, GiveBack())
+
+    worker.fetcher.flush()
+    assert worker.fetcher.idle
+    assert next_first(worker.client) == [first, second, third]

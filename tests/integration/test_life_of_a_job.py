@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from bridge import errors
+from bridge.sidekiq.claims import Exchange
 from bridge.sidekiq.clock import Timestamps
 from bridge.sidekiq.decision import Bury, Discard, Done, GiveBack, Interrupt, Retry
-from bridge.sidekiq.fetcher import UnitOfWork
 from bridge.sidekiq.scheduler import Scheduler
 from bridge.sidekiq.settlement import Settled, Settlement
-from bridge.sidekiq.store import Exchange
 from bridge.sidekiq.unanswered import Unanswered
+from bridge.sidekiq.unit_of_work import UnitOfWork
 from tests.integration.worker import Worker, connect_to, job, push
 from tests.support import census
 from tests.support.redis_server import RedisServer

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bridge import errors
+from bridge.sidekiq.claims import LeaseState
 from bridge.sidekiq.decision import Done, GiveBack, Retry
 from bridge.sidekiq.settlement import Settled
-from bridge.sidekiq.store import LeaseState
 from tests.integration.proxy import Proxy
 from tests.integration.worker import Worker, job, next_first, push, teach
 from tests.support import census

@@ -11,9 +11,10 @@ import pytest
 import redis
 
 from bridge import errors
+from bridge.sidekiq.claims import ClaimRequest, LeaseState
 from bridge.sidekiq.decision import Bury, DeadLimits, Decision, Discard, Done, GiveBack, Interrupt, Retry
 from bridge.sidekiq.settlement import Settled, Settlement
-from bridge.sidekiq.store import ClaimRequest, LeaseState, RedisStore
+from bridge.sidekiq.store import RedisStore
 from tests.integration.worker import connect_to, job, next_first, push
 
 ME = "host:1:000000000001"

@@ -18,7 +18,7 @@ from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.result import Status
 from bridge.sidecar.signature import Signer
-from bridge.sidekiq.fetcher import Delivery
+from bridge.sidekiq.unit_of_work import Delivery
 
 DELIVERY = Delivery("host:1:abc", 7, "default", b'{"class":"X","jid":"a","args":[]}', 5)
 DONE = {"status": "done", "jid": "a", "duration_ms": 1}

@@ -22,7 +22,7 @@ from bridge.sidecar.result import JobResult, Status
 from bridge.sidecar.signature import Signer
 from bridge.sidecar.streaming import StreamingSidecar
 from bridge.sidekiq import ruby_json
-from bridge.sidekiq.fetcher import Delivery
+from bridge.sidekiq.unit_of_work import Delivery
 from tests.support.ledger import Ledger
 from tests.support.sidecar_process import SidecarProcess
 

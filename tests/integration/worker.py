@@ -14,13 +14,14 @@ import redis
 from bridge.sidekiq import scripts
 from bridge.sidekiq.connection import RedisAddress, connect
 from bridge.sidekiq.decision import Decision, Done
-from bridge.sidekiq.fetcher import Fetcher, UnitOfWork
+from bridge.sidekiq.fetcher import Fetcher
 from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.lease import Lease
 from bridge.sidekiq.queues import QueueOrder
 from bridge.sidekiq.recovery import Recovery
 from bridge.sidekiq.settlement import Settled
 from bridge.sidekiq.store import RedisStore
+from bridge.sidekiq.unit_of_work import UnitOfWork
 
 _jids = itertools.count(1)
 

@@ -13,9 +13,9 @@ from bridge.monitoring import logs
 from bridge.monitoring.formats import JsonFormat, TextFormat, redact
 from bridge.monitoring.job_log import JobLog
 from bridge.sidekiq.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
-from bridge.sidekiq.fetcher import Delivery, UnitOfWork
 from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.settlement import Settled
+from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
 
 CANARY = "canary-5f1d"
 FAILED = json.dumps({"args": [CANARY], "error_class": "KeyError", "error_message": "no such key"}).encode()

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from bridge.broker import messages
 from bridge.errors import PushRefused
 from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.fetcher import Delivery, UnitOfWork
 from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -143,6 +143,12 @@ def test_what_is_no_address_is_a_configuration_error(url: str) -> None:
         Address.parse(url)
 
 
+def test_a_puma_workers_socket_lies_in_the_configured_folder() -> None:
+    """Where containers mount the shared volume at different places every job was given back for ever."""
+    configured = Address.parse("unix:///run/bridge/sidecar.sock")
+    assert str(configured.peer("unix:///srv/sockets/sidecar.sock.1")) == "unix:///run/bridge/sidecar.sock.1"
+
+
 def test_a_puma_worker_keeps_the_configured_host() -> None:
     configured = Address.parse("http://sidecar.internal:9292")
     assert str(configured.peer("tcp://127.0.0.1:40001")) == "http://sidecar.internal:40001"

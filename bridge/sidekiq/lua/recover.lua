@@ -14,6 +14,7 @@ redis.pcall('EXPIRE', KEYS[3], ARGV[3])
 redis.pcall('SET', KEYS[6], 1, 'EX', ARGV[9])
 if type(times) == 'number' and times >= tonumber(ARGV[4]) and ARGV[5] ~= '' then
   redis.call('ZADD', KEYS[4], ARGV[6], ARGV[5])
+  redis.pcall('DEL', KEYS[3])
   redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', ARGV[7])
   redis.call('ZREMRANGEBYRANK', KEYS[4], 0, ARGV[8])
   return 2
