@@ -37,7 +37,6 @@ class Scheduler:
     longest_sleep_seconds: float = 1.0
     """Another process may add an entry that is due sooner than what was seen."""
     promoted: int = 0
-    lag_seconds: float = 0.0
 
     def round(self) -> float:
         """Promote what is due. Returns seconds to sleep."""
