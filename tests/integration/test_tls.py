@@ -36,7 +36,6 @@ def make_certificate(directory: Path, name: str) -> Path:
     """A certificate that is its own CA, for 127.0.0.1; the key lies beside it."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
