@@ -15,7 +15,8 @@ from bridge.errors import ConfigurationError
 #: Celery settings that an invariant rests on, with what would break.
 REQUIRED: dict[str, tuple[Any, str]] = {
     "task_acks_late": (True, "a job would be settled before it has run, and lost in a crash"),
-    "task_acks_on_failure_or_timeout": (True, "a failed job would be rejected instead of retried"),
+    "task_acks_on_failure": (True, "a failed job would be rejected instead of retried"),
+    "task_acks_on_timeout": (True, "a job that ran into its time limit would be given back for ever"),
     "task_reject_on_worker_lost": (False, "a job that kills its process would run for ever"),
     "worker_prefetch_multiplier": (1, "jobs would leave their queue before a slot is free"),
     "task_serializer": ("sidekiq", "Ruby could not read what Python pushes"),

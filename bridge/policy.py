@@ -3,7 +3,8 @@
 #: A job is settled when its run has ended, never when it begins: a crash must leave it in flight.
 task_acks_late = True
 #: The ack settles what was recorded; failure and retry are decided before it.
-task_acks_on_failure_or_timeout = True
+task_acks_on_failure = True
+task_acks_on_timeout = True
 #: Celery would requeue without counting; a lost process is recorded as an unknown outcome instead.
 task_reject_on_worker_lost = False
 #: A slot is free before a job leaves its queue; nothing is hoarded.

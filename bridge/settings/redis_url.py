@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
 
+_URL = re.compile(r"([A-Za-z]+)://([^/?#]*)([^?#]*)(.*)", re.DOTALL)
 _CREDENTIALS = re.compile(r"//.*@", re.DOTALL)
 
 
@@ -65,15 +66,18 @@ class RedisUrl:
 
 
 def _split(text: str) -> SplitResult:
-    try:
-        parts = urlsplit(text.strip())
-    except ValueError:  # such as a bracket that is never closed; its text repeats the URL
-        raise ValueError("this is not a URL") from None
-    if parts.query or parts.fragment:
+    """Not by urlsplit: releases of Python differ over brackets in a host that stands among others."""
+    match = _URL.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("the URL starts with redis://, rediss:// (TLS) or sentinel://")
+    scheme, netloc, path, options = match.groups()
+    if options:
         raise ValueError(
             "options in the URL are not understood (a # or ? in a password is written %23 or %3F)"
         )
-    return parts
+    if set("[]") & set(netloc.rpartition("@")[0]):
+        raise ValueError("[ and ] in a user or password are written %5B and %5D")
+    return SplitResult(scheme.lower(), netloc, path, "", "")
 
 
 def _server(parts: SplitResult) -> RedisUrl:
