@@ -68,11 +68,6 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
-    @property
-    def trusted(self) -> bool:
-        """Whether file permissions already say who may connect."""
-        return self.scheme == "unix"
-
     def connect(self, timeout_seconds: float, tls: ssl.SSLContext | None) -> socket.socket:
         """Open a socket. Raises OSError."""
         if self.scheme == "unix":

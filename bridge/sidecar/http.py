@@ -134,8 +134,3 @@ def request_bytes(method: str, path: str, host: str, headers: list[tuple[str, st
         lines.append("Content-Type: application/json")
     lines += [f"{name}: {value}" for name, value in headers]
     return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body
-
-
-def is_timeout(error: BaseException) -> bool:
-    """Whether a read ran into its time limit."""
-    return isinstance(error, (TimeoutError, socket.timeout))
