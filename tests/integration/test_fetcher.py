@@ -348,3 +348,17 @@ def test_a_worker_that_ends_gives_back_in_the_order_of_its_claims(worker: Worker
     worker.fetcher.flush()
     assert worker.fetcher.idle
     assert next_first(worker.client) == [first, second, third]
+
+
+def test_a_job_that_was_recovered_says_so_in_its_next_delivery(worker: Worker) -> None:
+    """By that the sidecar joins a run that goes on, or answers from its record, instead of running it again."""
+    payload = job()
+    push(worker.client, "default", payload)
+    (first,) = worker.take()
+    assert first.delivery.recovered == 0
+
+    worker.fetcher.settle(first.delivery.token, GiveBack(unknown_outcome=True))
+    worker.fetcher.flush()
+
+    (again,) = worker.take()
+    assert (again.delivery.payload, again.delivery.recovered) == (payload, 1)
