@@ -351,7 +351,7 @@ def test_a_worker_that_ends_gives_back_in_the_order_of_its_claims(worker: Worker
 
 
 def test_a_job_that_was_recovered_says_so_in_its_next_delivery(worker: Worker) -> None:
-    """By that the sidecar joins a run that goes on, or answers from its record, instead of running it again."""
+    """By that the sidecar joins a run that goes on, or answers from its record, and runs nothing again."""
     payload = job()
     push(worker.client, "default", payload)
     (first,) = worker.take()
