@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
@@ -40,7 +41,7 @@ class Monitoring(bootsteps.StartStopStep):
         runtime: Runtime = parent.app.bridge
         tallies = JobTallies()
         runtime.listeners += [tallies, JobLog()]
-        server = Server(_routes(runtime, tallies, solo=parent.pool_cls.__module__.endswith(".solo")))
+        server = Server(_routes(runtime, tallies, parent))
         bind = runtime.settings.health_bind
         server.start(bind.host, bind.port)
         signals.worker_shutdown.connect(lambda **_: server.stop(), sender=parent, weak=False)
@@ -51,10 +52,10 @@ class Monitoring(bootsteps.StartStopStep):
     terminate = stop
 
 
-def _routes(runtime: Runtime, tallies: JobTallies, *, solo: bool) -> Routes:
-    examiner = Examiner(runtime, solo=solo)
+def _routes(runtime: Runtime, tallies: JobTallies, worker: Any) -> Routes:
+    examiner = Examiner(runtime, solo=worker.pool_cls.__module__.endswith(".solo"))
     report = Report(runtime, examiner, LoopWatch())
-    registry = _registry(runtime, tallies, examiner)
+    registry = _registry(runtime, tallies, examiner, lambda: _pool_pids(worker.pool))
 
     def metrics(accept: str) -> Reply:
         encode, content_type = choose_encoder(accept)
@@ -68,7 +69,15 @@ def _routes(runtime: Runtime, tallies: JobTallies, *, solo: bool) -> Routes:
     }
 
 
-def _registry(runtime: Runtime, tallies: JobTallies, examiner: Examiner) -> CollectorRegistry:
+def _pool_pids(pool: Any) -> Iterable[int]:
+    """Processes of the pool, where it has some."""
+    found: Iterable[int] = pool.info.get("processes", ())
+    return found
+
+
+def _registry(
+    runtime: Runtime, tallies: JobTallies, examiner: Examiner, pool_pids: Callable[[], Iterable[int]]
+) -> CollectorRegistry:
     """Not the library's default one: Flower, which imports the application, would publish that as its own."""
     registry = CollectorRegistry()
     fetcher = runtime.fetcher
@@ -77,7 +86,7 @@ def _registry(runtime: Runtime, tallies: JobTallies, examiner: Examiner) -> Coll
     )
     ProcessCollector(registry=registry)
     registry.register(JobSeries(tallies, lambda: fetcher.running))
-    registry.register(WorkerSeries(runtime, examiner))
+    registry.register(WorkerSeries(runtime, examiner, pool_pids))
     registry.register(
         QueueSeries(connect(quick), lambda: fetcher.order.names, lambda: examiner.examine().redis_answers)
     )

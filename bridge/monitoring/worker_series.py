@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import celery
@@ -14,6 +17,7 @@ from prometheus_client.registry import Collector
 import bridge
 from bridge.monitoring.vitals import Examiner
 from bridge.sidecar.breaker import State
+from bridge.sidekiq.process import rss_kb
 
 if TYPE_CHECKING:
     from bridge.runtime import Runtime
@@ -22,9 +26,12 @@ if TYPE_CHECKING:
 class WorkerSeries(Collector):
     """Read from the worker's parts when somebody scrapes."""
 
-    def __init__(self, runtime: Runtime, examiner: Examiner) -> None:
+    def __init__(
+        self, runtime: Runtime, examiner: Examiner, pool_pids: Callable[[], Iterable[int]] = tuple
+    ) -> None:
         self._runtime = runtime
         self._examiner = examiner
+        self._pool_pids = pool_pids
 
     def collect(self) -> Iterator[Metric]:
         """All series of the worker."""
@@ -33,6 +40,7 @@ class WorkerSeries(Collector):
         yield from self._sidecar()
         yield from self._redis()
         yield from self._recovery()
+        yield from self._memory()
 
     def _slots(self) -> Iterator[Metric]:
         fetcher = self._runtime.fetcher
@@ -80,6 +88,11 @@ class WorkerSeries(Collector):
             "Time of the last beat that Redis took.",
             value=heartbeat.beat_at,
         )
+        yield GaugeMetricFamily(
+            "bridge_heartbeat_age_seconds",
+            "Since the last beat that Redis took; since the start where there was none.",
+            value=max(0.0, time.time() - (heartbeat.beat_at or self._runtime.started_at)),
+        )
 
     def _recovery(self) -> Iterator[Metric]:
         recovery, scheduler = self._runtime.recovery, self._runtime.scheduler
@@ -96,6 +109,19 @@ class WorkerSeries(Collector):
             yield CounterMetricFamily(
                 "bridge_jobs_promoted", "Due jobs moved to their queues.", value=scheduler.promoted
             )
+
+    def _memory(self) -> Iterator[Metric]:
+        pids = [pid for pid in self._pool_pids() if pid != os.getpid()]
+        yield GaugeMetricFamily(
+            "bridge_pool_processes",
+            "Processes of the pool (prefork); 0 for pools of threads.",
+            value=len(pids),
+        )
+        yield GaugeMetricFamily(
+            "bridge_pool_resident_memory_bytes",
+            "Resident memory of the pool's processes together.",
+            value=sum(rss_kb(Path(f"/proc/{pid}/status")) for pid in pids) * 1024,
+        )
 
 
 def _build() -> Metric:

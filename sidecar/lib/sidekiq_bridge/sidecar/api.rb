@@ -76,7 +76,7 @@ module SidekiqBridge
         json((state == "ready") ? 200 : 503, status: state)
       end
 
-      def refuse(error) = Replies.refused(error)
+      def refuse(error) = @intake.refuse(error)
 
       def crashed(error) = Replies.crashed(error)
 

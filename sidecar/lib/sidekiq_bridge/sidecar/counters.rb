@@ -2,13 +2,17 @@
 
 module SidekiqBridge
   module Sidecar
-    # Jobs by status and the seconds they ran, since this process started.
+    # Jobs by status and the seconds they ran, and requests that were refused, since this process started.
     class Counters
       STATUSES = %w[done failed interrupted shutdown refused].freeze
+      # Every code of docs/protocol.md, so that a rate can be seen from the first refusal on.
+      CODES = %w[draining internal malformed misdirected no_slot not_found protocol refused replay running signature
+        superseded timestamp too_large unknown unsigned].freeze
 
       def initialize
         @lock = Mutex.new
         @jobs = STATUSES.to_h { |status| [status, 0] }
+        @refusals = CODES.to_h { |code| [code, 0] }
         @run_seconds = 0.0
       end
 
@@ -19,8 +23,12 @@ module SidekiqBridge
         end
       end
 
+      def refused(code)
+        @lock.synchronize { @refusals[code] += 1 if @refusals.key?(code) }
+      end
+
       def to_h
-        @lock.synchronize { {"jobs" => @jobs.dup, "run_seconds" => @run_seconds.round(6)} }
+        @lock.synchronize { {"jobs" => @jobs.dup, "refusals" => @refusals.dup, "run_seconds" => @run_seconds.round(6)} }
       end
     end
   end

@@ -2,20 +2,28 @@
 
 require "sidekiq_bridge/sidecar/delivery"
 require "sidekiq_bridge/sidecar/job"
+require "sidekiq_bridge/sidecar/replies"
 
 module SidekiqBridge
   module Sidecar
     # Takes jobs from the transports to the executor. A message is a Message of HTTP or a Frame of a stream.
     class Intake
-      def initialize(executor:, guard:)
+      def initialize(executor:, guard:, counters:)
         @executor = executor
         @guard = guard
+        @counters = counters
       end
 
       # A known delivery is joined without a look at its body: it was looked at when it was new. The block, if any, gets
       # the outcome and the delivery, once.
       def deliver(message, &on_outcome)
         @executor.join(message.delivery, &on_outcome) || submit(message, &on_outcome)
+      end
+
+      # The reply to what is not carried out, whichever way it came.
+      def refuse(error)
+        @counters.refused(error.code)
+        Replies.refused(error)
       end
 
       private

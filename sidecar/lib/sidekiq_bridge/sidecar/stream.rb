@@ -71,7 +71,7 @@ module SidekiqBridge
         return @outbox.add("#{frame.id} 200 0\n") if frame.probe?
         @intake.deliver(frame) { |outcome, delivery| settled(frame.id, outcome, delivery) }
       rescue RequestError => e
-        reply(frame.id, Replies.refused(e))
+        reply(frame.id, @intake.refuse(e))
       rescue => e
         reply(frame.id, Replies.crashed(e))
       end

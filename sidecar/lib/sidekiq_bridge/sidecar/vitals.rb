@@ -4,20 +4,26 @@ module SidekiqBridge
   module Sidecar
     # The state of this Puma worker, for /health, /metrics and its siblings.
     class Vitals
-      def initialize(index:, boot:, url:, executor:, streams:, counters:)
+      # Why a Puma worker was replaced.
+      RESTARTS = %w[died memory].freeze
+
+      def initialize(index:, boot:, url:, executor:, streams:, counters:, restarts: {})
         @index = index
         @boot = boot
         @url = url
         @executor = executor
         @streams = streams
         @counters = counters
+        @restarts = restarts
+        @started_at = Process.clock_gettime(Process::CLOCK_REALTIME, :millisecond) / 1000.0
       end
 
       def to_h
         {
           "index" => @index, "boot" => @boot, "pid" => Process.pid, "url" => @url,
           "slots" => @executor.slot_count, "busy" => @executor.busy, "rss_bytes" => rss_bytes,
-          "streams" => @streams.size, "draining" => @executor.draining?, **@counters.to_h
+          "streams" => @streams.size, "draining" => @executor.draining?,
+          "started_at" => @started_at, "restarts" => RESTARTS.to_h { |reason| [reason, @restarts.fetch(reason, 0)] }, **@counters.to_h
         }
       end
 

@@ -19,7 +19,7 @@ module SidekiqBridge
       attr_reader :health, :app, :executor, :vitals
 
       # `on_drain` is called when a client asks the whole sidecar to drain.
-      def initialize(settings, listeners:, index: 0, board: nil, on_drain: nil)
+      def initialize(settings, listeners:, index: 0, board: nil, on_drain: nil, restarts: {})
         @settings = settings
         @family = Family.current
         @listeners = listeners
@@ -27,7 +27,7 @@ module SidekiqBridge
         @quiet_lock = Mutex.new
         build_executor
         build_transports
-        build_health(index, board)
+        build_health(index, board, restarts)
         build_app(on_drain || method(:drain))
       end
 
@@ -70,13 +70,13 @@ module SidekiqBridge
       end
 
       def build_transports
-        @intake = Intake.new(executor: @executor, guard: @guard)
+        @intake = Intake.new(executor: @executor, guard: @guard, counters: @counters)
         @streams = Streams.new(intake: @intake, busy: @executor.method(:backlog?), max_body: @settings.max_body)
       end
 
-      def build_health(index, board)
+      def build_health(index, board, restarts)
         @vitals = Vitals.new(index: index, boot: @boot, url: @listeners.last.bind.to_s, executor: @executor,
-          streams: @streams, counters: @counters)
+          streams: @streams, counters: @counters, restarts: restarts)
         @health = Health.new(vitals: @vitals, environment: @settings.environment, board: board)
       end
 
