@@ -164,7 +164,9 @@ def install(app: Any) -> None:
     """Add the steps to an application, and listen to its workers' signals."""
     app.steps["consumer"].update([Heartbeat, Sidecar, Scheduler, Recovery])
     # By name: only a worker needs to load it.
-    app.steps["worker"].add("bridge.monitoring.step:Monitoring")
+    app.steps["worker"].update(
+        ["bridge.monitoring.step:Monitoring", "bridge.monitoring.supervision:Notifying"]
+    )
     logs.install()
     signals.worker_init.connect(_check_worker, weak=False)
     signals.worker_process_init.connect(guard.watch_parent, weak=False)

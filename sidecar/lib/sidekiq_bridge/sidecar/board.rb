@@ -25,7 +25,19 @@ module SidekiqBridge
         Dir.children(@directory).grep(/\A\d+\z/).sort_by(&:to_i).filter_map { |name| read(name) }
       end
 
+      # Since the last process published; for ever where none has.
+      def silent_seconds
+        newest = Dir.children(@directory).filter_map { |name| published_at(name) }.max
+        newest ? Time.now - newest : Float::INFINITY
+      end
+
       private
+
+      def published_at(name)
+        File.mtime(File.join(@directory, name))
+      rescue Errno::ENOENT
+        nil
+      end
 
       # A worker may leave between the listing and the reading.
       def read(name)

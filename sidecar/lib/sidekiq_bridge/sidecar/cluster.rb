@@ -5,6 +5,7 @@ require "tmpdir"
 require "sidekiq_bridge/sidecar/board"
 require "sidekiq_bridge/sidecar/child"
 require "sidekiq_bridge/sidecar/listener"
+require "sidekiq_bridge/sidecar/service_manager"
 require "sidekiq_bridge/sidecar/signals"
 
 module SidekiqBridge
@@ -24,6 +25,7 @@ module SidekiqBridge
         @settings = settings
         @children = {}
         @stopping = false
+        @manager = ServiceManager.new(settings.watchdog_seconds)
       end
 
       def run
@@ -53,10 +55,10 @@ module SidekiqBridge
 
       def supervise
         until @stopping && @children.empty?
-          case @signals.next(@stopping ? seconds_left : nil)
+          case @signals.next(@stopping ? seconds_left : @manager.pause)
           when "TERM", "INT" then stop
           when "CHLD" then reap
-          when nil then kill_children
+          when nil then @stopping ? kill_children : report
           when "TTIN" then signal("TTIN")
           when "TSTP" then signal("TSTP")
           end
@@ -64,9 +66,17 @@ module SidekiqBridge
         exit(0)
       end
 
+      # Alive is what can answer: one Puma worker that hangs takes no others with it.
+      def report
+        board = Board.new(@directory)
+        @manager.ready if board.states.size == @settings.workers
+        @manager.alive unless @manager.hang?(board.silent_seconds)
+      end
+
       def stop
         return if @stopping
         @stopping = true
+        @manager.stopping
         @deadline = now + @settings.timeout + MARGIN_SECONDS
         signal("TERM")
       end

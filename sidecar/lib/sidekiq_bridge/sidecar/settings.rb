@@ -20,7 +20,8 @@ module SidekiqBridge
         config: nil,                        # a sidekiq.yml
         environment: nil,
         secret_file: nil,
-        tls_cert: nil, tls_key: nil, tls_ca: nil
+        tls_cert: nil, tls_key: nil, tls_ca: nil,
+        watchdog_usec: nil                  # systemd's: how long it waits for a sign of life
       }.freeze
 
       DEFAULTS.each_key { |name| define_method(name) { @values[name] } }
@@ -33,7 +34,7 @@ module SidekiqBridge
         {
           bind: env["BRIDGE_SIDECAR_BIND"], workers: env["BRIDGE_SIDECAR_WORKERS"]&.to_i,
           threads: env["BRIDGE_SIDECAR_THREADS"]&.to_i, secret_file: env["BRIDGE_SIDECAR_SECRET_FILE"],
-          environment: env.values_at(*ENVIRONMENT).compact.first
+          environment: env.values_at(*ENVIRONMENT).compact.first, watchdog_usec: env["WATCHDOG_USEC"]&.to_i
         }.compact
       end
       private_class_method :from_env
@@ -54,6 +55,8 @@ module SidekiqBridge
       end
 
       def cluster? = workers > 1
+
+      def watchdog_seconds = watchdog_usec && watchdog_usec / 1e6
 
       # Raises what keeps the sidecar from starting.
       def check

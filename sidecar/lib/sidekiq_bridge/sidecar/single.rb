@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/listener"
+require "sidekiq_bridge/sidecar/service_manager"
 require "sidekiq_bridge/sidecar/signals"
 require "sidekiq_bridge/sidecar/worker"
 
@@ -10,6 +11,7 @@ module SidekiqBridge
     class Single
       def initialize(settings)
         @settings = settings
+        @manager = ServiceManager.new(settings.watchdog_seconds)
       end
 
       def run
@@ -18,6 +20,7 @@ module SidekiqBridge
         worker = Worker.new(@settings, listeners: [listener])
         worker.start
         ::Sidekiq.logger.info { "Sidecar ready on #{listener.bind}, #{@settings.threads} slots" }
+        @manager.ready
         serve(worker, signals)
         listener.close
         leave(worker)
@@ -27,12 +30,18 @@ module SidekiqBridge
 
       def serve(worker, signals)
         loop do
-          case signals.next
+          case signals.next(@manager.pause)
+          when nil then @manager.alive
           when "TSTP" then worker.drain
           when "TTIN" then Signals.log_backtraces
-          else return worker.stop
+          else return stop(worker)
           end
         end
+      end
+
+      def stop(worker)
+        @manager.stopping
+        worker.stop
       end
 
       # A thread that could not be ended would also hold up a normal exit.

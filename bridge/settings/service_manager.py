@@ -1,0 +1,27 @@
+"""What a service manager (systemd) left in the environment for the process that it started."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+
+_NAMES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceManager:
+    """Where to report to. Follows sd_notify(3) and sd_watchdog_enabled(3)."""
+
+    socket: str
+    """Path of a datagram socket; an abstract one begins with a NUL."""
+    watchdog_seconds: float | None
+    """How long it waits for a sign of life before it kills the process; None where it does not watch."""
+
+    @classmethod
+    def take(cls, environ: MutableMapping[str, str], pid: int) -> ServiceManager | None:
+        """Read the variables, and remove them: no child may report in our name. None without a manager."""
+        socket, usec, watched = (environ.pop(name, "") for name in _NAMES)
+        if not socket.startswith(("/", "@")):
+            return None
+        watchdog = int(usec) / 1e6 if usec.isdigit() and watched in ("", str(pid)) else None
+        return cls(f"\0{socket[1:]}" if socket[0] == "@" else socket, watchdog or None)
