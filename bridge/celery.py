@@ -14,7 +14,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Queue
 
-from bridge import steps
+from bridge import guard, steps
 from bridge.broker import messages
 from bridge.broker.connection import Connection
 from bridge.broker.context import OPTION
@@ -107,6 +107,8 @@ def make_app(settings: Settings) -> Bridge:
         app.conf.worker_concurrency = settings.concurrency
     _set_backoff(settings)
     steps.install(app)
+    if click.get_current_context(silent=True) is not None:
+        app.bridge.context.refusal = click.ClickException
     return app
 
 
@@ -140,7 +142,7 @@ def _load_settings() -> Settings:
         if click.get_current_context(silent=True) is None:
             raise
         # Under the celery command a person reads this: one sentence, no traceback.
-        sys.exit(f"bridge: {error}")
+        guard.refuse(error)
 
 
 app = make_app(_load_settings())

@@ -19,6 +19,9 @@
         └── JobRefused          the sidecar will not run this class or this body: bury it with the reason
 """
 
+#: Exit status of a configuration error (sysexits.h): no restart helps until a person has put it right.
+EX_CONFIG = 78
+
 
 class BridgeError(Exception):
     """Base of all errors of Sidekiq Bridge."""

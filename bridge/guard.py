@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
+from typing import Any, NoReturn
 
 from bridge.broker.transport import Transport
-from bridge.errors import ConfigurationError
+from bridge.errors import EX_CONFIG, ConfigurationError
 
 #: Celery settings that an invariant rests on, with what would break.
 REQUIRED: dict[str, tuple[Any, str]] = {
@@ -48,6 +48,12 @@ def check(app: Any, worker: Any) -> None:
             "own. Leave broker_transport unset and use `from bridge import app`."
         )
     _check_sidecar(app.bridge)
+
+
+def refuse(error: ConfigurationError) -> NoReturn:
+    """End this process over its configuration: one sentence for a person, a status for a supervisor."""
+    print(f"bridge: {error}", file=sys.stderr)
+    sys.exit(EX_CONFIG)
 
 
 def prepare(app: Any, worker: Any) -> None:

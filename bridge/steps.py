@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
@@ -196,7 +195,7 @@ def _check_worker(sender: Any, **_: Any) -> None:
     try:
         guard.check(app, sender)
     except ConfigurationError as error:
-        sys.exit(f"bridge: {error}")
+        guard.refuse(error)
     guard.prepare(app, sender)
     revoke.install()
     signal.signal(signal.SIGTSTP, lambda *_: app.bridge.fetcher.hush())

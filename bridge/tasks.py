@@ -67,7 +67,8 @@ def conclude(result: JobResult) -> None:
     if result.status is Status.INTERRUPTED:
         raise Settle(Interrupt(result.payload))
     if result.status is Status.SHUTDOWN:
-        raise Settle(GiveBack())
+        # One that stops by itself each time would run for ever: it is counted, and buried the third time.
+        raise Settle(GiveBack(unknown_outcome=not result.asked))
 
 
 def _buried(delivery: Delivery, error: errors.JobRefused) -> Bury:

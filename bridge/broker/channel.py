@@ -11,7 +11,6 @@ from amqp.protocol import queue_declare_ok_t
 from kombu.transport import virtual
 from kombu.transport.virtual.base import Message as VirtualMessage
 
-from bridge import errors
 from bridge.broker import messages, replies
 from bridge.broker.context import OPTION, BrokerContext
 from bridge.broker.exchanges import EXCHANGE_TYPES
@@ -138,7 +137,7 @@ class Channel(virtual.Channel):
 
     def _purge(self, queue: str) -> int:
         if not self.context.allow_purge:
-            raise errors.PushRefused(
+            raise self.context.refusal(
                 f"refused to purge {queue}: it is a Sidekiq queue, its jobs would be gone for Ruby as well. "
                 "Use the Web UI's queue page, or set BRIDGE_ALLOW_PURGE=1 and name the queue with -Q."
             )

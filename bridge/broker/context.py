@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import redis
 
+from bridge import errors
 from bridge.sidekiq.fetcher import Fetcher
 from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.retry import RetryRules
@@ -36,6 +37,8 @@ class BrokerContext:
     poll_seconds: float = 1.0
     show_args: bool = False
     allow_purge: bool = False
+    refusal: type[Exception] = errors.PushRefused
+    """What a refused purge raises: under a command line, what that prints as one sentence."""
 
     def __post_init__(self) -> None:
         self.listeners = 1

@@ -17,6 +17,8 @@ from bridge.sidecar.signature import Signer
 
 PROTOCOL = 1
 PATH = "/health"
+#: Several Puma workers listen on one address, and each wants to be named; a connection stays with one.
+ADDRESSEES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class HealthProbe:
         self._session.verify = verify
         self._session.cert = cert
         self._session.mount("http+unix://", _UnixAdapter())
+        self._boots: dict[Address, str] = {}
 
     def ask(self, address: Address) -> Health:
         """Ask one sidecar.
@@ -95,7 +98,17 @@ class HealthProbe:
             ) from error
 
     def _get(self, address: Address) -> requests.Response:
-        signed = self._signer.sign("GET", PATH, [("X-Bridge-Protocol", str(PROTOCOL))], b"")
+        """Ask the Puma worker that answered last time; another one that answers 421 says who it is."""
+        for _ in range(ADDRESSEES):
+            reply = self._get_from(address, self._boots.get(address))
+            if reply.status_code != 421:
+                break
+            self._boots[address] = _boot_of(reply)
+        return reply
+
+    def _get_from(self, address: Address, boot: str | None) -> requests.Response:
+        named = [("X-Bridge-Boot", boot)] if boot else []
+        signed = self._signer.sign("GET", PATH, [("X-Bridge-Protocol", str(PROTOCOL)), *named], b"")
         base = f"http+unix://{address.path.replace('/', '%2F')}" if address.scheme == "unix" else str(address)
         return self._session.get(
             base + PATH, headers=dict(signed), timeout=self._timeout, allow_redirects=False
@@ -121,6 +134,13 @@ def _parse(address: Address, reply: Mapping[str, Any]) -> Health:
             for w in reply["workers"]
         ),
     )
+
+
+def _boot_of(reply: requests.Response) -> str:
+    try:
+        return str(reply.json()["boot"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _refusal(address: Address, reply: requests.Response) -> str:

@@ -63,6 +63,8 @@ class JobResult:
     error_message: str = ""
     next: Next | None = None
     payload: bytes = b""
+    asked: bool = True
+    """False for a shutdown that nobody wanted: the job raised Sidekiq::Shutdown by itself."""
 
     @classmethod
     def parse(cls, body: bytes) -> JobResult:
@@ -85,7 +87,7 @@ class JobResult:
             return cls(status, duration, str(error["class"]), str(error["message"]), _next(reply["next"]))
         if status is Status.INTERRUPTED:
             return cls(status, duration, payload=reply["payload"].encode("utf-8", "surrogatepass"))
-        return cls(status, duration)
+        return cls(status, duration, asked=reply.get("asked") is not False)
 
 
 def _next(reply: Mapping[str, Any]) -> Next:

@@ -12,6 +12,7 @@ Run as ``python -m bridge.sidekiq.keeper``; the first line on its standard input
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from bridge import errors
 from bridge.sidekiq.claims import LeaseState
@@ -30,6 +31,10 @@ from bridge.sidekiq.lease import StallWatch
 from bridge.sidekiq.store import RedisStore
 
 logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 5
+#: Room for some hundred lines: a keeper that reads none of them for so long hangs, and is replaced.
+PIPE_BYTES = 4096
 
 
 class Keeper:
@@ -47,35 +52,57 @@ class Keeper:
             self._process = self._start()
         try:
             self._write(f"{identity} {progress}\n")
+        except BlockingIOError:
+            # It has read nothing for many minutes (stopped, frozen): waiting for it would cost the lease.
+            logger.warning("the keeper of the lease hangs; starting another")
+            self._abandon()
         except OSError:
             logger.warning("the keeper of the lease has died; starting another")
-            self._process = None
+            self._abandon()
 
     def stop(self) -> None:
         """Let it end: the lease was ended already."""
-        if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-            self._process.wait(5)
+        if self._process is None:
+            return
+        self._pipe(self._process).close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._abandon()
 
     def _start(self) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C at the terminal is for the worker, which then stops in order.
         command = [sys.executable, "-m", "bridge.sidekiq.keeper"]
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environ, start_new_session=True)
+        process = subprocess.Popen(
+            command, bufsize=0, stdin=subprocess.PIPE, env=environ, start_new_session=True
+        )
         self._process = process
         self._write(self._first_line + "\n")
+        descriptor = self._pipe(process).fileno()
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        os.set_blocking(descriptor, False)
         return process
+
+    def _abandon(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(STOP_SECONDS)
+            self._pipe(process).close()
 
     def _write(self, line: str) -> None:
         assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.write(line.encode())
-        self._process.stdin.flush()
+        # One line is less than the pipe takes at once: all of it goes in, or nothing.
+        os.write(self._pipe(self._process).fileno(), line.encode())
+
+    def _pipe(self, process: subprocess.Popen[bytes]) -> IO[bytes]:
+        assert process.stdin is not None
+        return process.stdin
 
     def _forget(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            os.close(self._process.stdin.fileno())
+        if self._process is not None:
+            os.close(self._pipe(self._process).fileno())
             self._process = None
 
 

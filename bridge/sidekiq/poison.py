@@ -15,8 +15,8 @@ def payload(job: SidekiqJob) -> bytes:
     if job.fields.get("dead") is False:
         return b""
     reason = (
-        f"found {RECOVERY_LIMIT} times in 72 hours in the hands of a worker or sidecar that had died: "
-        "the job itself may be what kills it"
+        f"found {RECOVERY_LIMIT} times in 72 hours in the hands of a worker or sidecar that had died, "
+        "or stopped without being asked to: the job itself may be the reason"
     )
     known = {} if "failed_at" in job.fields else {"failed_at": time.time()}
     return job.with_fields({"error_class": ERROR_CLASS, "error_message": reason, **known})

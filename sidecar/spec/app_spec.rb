@@ -82,6 +82,7 @@ RSpec.describe "The requests of the protocol" do
 
   it "drains: new jobs are refused, running ones go on, and the probe says so" do
     execute(payload("class" => "WaitingJob"), wait_ms: 0)
+    expect(ask("POST", "/drain", headers: Requests.headers(boot: "other"))).to match([421, include("code" => "misdirected")])
     expect(ask("POST", "/drain").first).to eq(202)
     expect(execute(payload("jid" => "2"), delivery: "h:1:a/2")).to match([503, include("code" => "draining")])
     expect(@headers["retry-after"]).to eq("5")

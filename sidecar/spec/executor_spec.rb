@@ -162,6 +162,7 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
     executor.interrupt(delivery.id)
     expect(status_of(delivery)).to eq("shutdown")
     expect(Trace.entries).to eq([:started, "Sidekiq::Shutdown"])
+    expect(delivery.outcome_json).not_to include("asked")
   end
 
   describe "going down" do

@@ -134,7 +134,9 @@ RSpec.describe "A sidecar process" do
     http = Net::HTTP.new("127.0.0.1", port)
     wait_until { listening?(port) }
     expect(http.get("/health", Requests.headers).code).to eq("401")
-    health = JSON.parse(http.get("/health", Requests.signed(Requests.headers, "s3cret", "GET", "/health", "")).body)
+    asked = ->(boot) { JSON.parse(http.get("/health", Requests.signed(Requests.headers(boot: boot), "s3cret", "GET", "/health", "")).body) }
+    expect(asked.call(nil)).to include("code" => "misdirected")
+    health = asked.call(asked.call(nil)["boot"])
     headers = Requests.headers(boot: health["boot"], delivery: "h:1:a/1")
     expect(JSON.parse(http.post("/jobs/execute", payload, headers).body)).to include("code" => "unsigned")
     signed = Requests.signed(headers, "s3cret", "POST", "/jobs/execute", payload)
@@ -169,7 +171,7 @@ RSpec.describe "A sidecar process" do
     it "drains them all when one is asked" do
       SidecarProcess.run(app, "--workers", "2", env: env) do |sidecar|
         both = wait_until { workers(sidecar).then { |list| list if list.size == 2 } }
-        sidecar.request(:post, "/drain", "", Requests.headers, socket: path(both[0]))
+        sidecar.request(:post, "/drain", "", Requests.headers(boot: both[0]["boot"]), socket: path(both[0]))
         wait_until { sidecar.request(:get, "/health/ready", socket: path(both[1])).code == "503" }
       end
     end

@@ -45,6 +45,10 @@ RSpec.describe "A job, run as Sidekiq's Processor runs it" do
     expect(outcome_of("class" => "ShutdownCausedJob")["status"]).to eq("shutdown")
   end
 
+  it "says so when nobody wanted the job to stop" do
+    expect(outcome_of("class" => "ShutdownCausedJob")).to include("asked" => false)
+  end
+
   describe "which classes are performed" do
     it "refuses a class that is no job, before it is instantiated" do
       expect(outcome_of("class" => "NotAJob")).to include("status" => "refused", "message" => "NotAJob is not a Sidekiq job class")

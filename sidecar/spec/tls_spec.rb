@@ -71,13 +71,16 @@ RSpec.describe "A sidecar on ssl://" do
     with_sidecar(*certificate_options) do |port|
       expect(client(port).get("/health/live").code).to eq("200")
       expect(client(port).get("/health", Requests.headers).code).to eq("401")
-      signed = Requests.signed(Requests.headers, "s3cret", "GET", "/health", "")
-      expect(JSON.parse(client(port).get("/health", signed).body)).to include("status" => "ready")
+      expect(health(port)).to include("status" => "ready")
     end
   end
 
   def health(port)
-    JSON.parse(client(port).get("/health", Requests.signed(Requests.headers, "s3cret", "GET", "/health", "")).body)
+    boot = nil
+    Array.new(2) do
+      signed = Requests.signed(Requests.headers(boot: boot), "s3cret", "GET", "/health", "")
+      JSON.parse(client(port).get("/health", signed).body).tap { |answer| boot = answer["boot"] }
+    end.last
   end
 
   def open_stream(port)

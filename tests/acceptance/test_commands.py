@@ -197,10 +197,21 @@ def test_a_worker_refuses_to_start_with_one_clear_sentence(stage: Stage, case: s
     )  # fmt: skip
 
     said = answer.stderr.strip()
-    assert answer.returncode != 0
+    assert answer.returncode == 78
     assert "Traceback" not in said + answer.stdout
     assert named in said, said
     assert said.splitlines()[-1].startswith("bridge: "), said
+
+
+def test_a_refused_purge_is_one_sentence_and_purges_nothing(stage: Stage) -> None:
+    stage.push_job({"class": "EchoJob"}, "kept")
+
+    answer = celery(stage, "purge", "-f", "-Q", "kept")
+
+    assert answer.returncode == 1
+    assert "Traceback" not in answer.stderr
+    assert "refused to purge kept" in answer.stderr
+    assert stage.redis.llen("queue:kept") == 1
 
 
 def test_a_wrong_secret_takes_no_job_and_is_named_in_the_log(bare_stage: Stage) -> None:

@@ -165,7 +165,8 @@ def test_all_slots_busy_then_draining(sidecar: Sidecar) -> None:
         check(sidecar.execute(payload, delivery=delivery, wait_ms="50"), 202, "running")
 
     assert check(sidecar.execute(job(jid="n1")), 503, "error")["code"] == "no_slot"
-    check(sidecar.ask("POST", "/drain", [PROTOCOL]), 202, "state")
+    check(sidecar.ask("POST", "/drain", [PROTOCOL]), 421, "error")
+    check(sidecar.about("POST", "/drain"), 202, "state")
     assert check(sidecar.execute(job(jid="n2")), 503, "error")["code"] == "draining"
     assert check(sidecar.ask("GET", "/health/ready", []), 503, "state")["status"] == "draining"
     assert check(sidecar.ask("GET", "/health", [PROTOCOL]), 200, "health")["status"] == "draining"

@@ -59,13 +59,16 @@ module SidekiqBridge
       end
 
       def drain(env)
-        accept(env)
+        check_boot(accept(env))
         @on_drain.call
         json(202, status: "draining")
       end
 
+      # Who asks for the first time does not know the boot id: 421 tells it, to a request that is signed. Without it
+      # a request that was recorded here could be repeated to another Puma worker, which knows nothing of its nonce.
       def health(env)
-        accept(env)
+        message = accept(env)
+        check_boot(message) if message.boot || @authenticator.required?
         json(200, @health.full)
       end
 

@@ -19,6 +19,8 @@ module SidekiqBridge
         @nonces = Nonces.new
       end
 
+      def required? = @secrets.any?
+
       # Cheap, and before the body is read.
       def check_presence(message)
         return if @secrets.empty?

@@ -16,7 +16,9 @@ module SidekiqBridge
       # The same for all: it is what most records keep.
       def self.done = (@done ||= new("done").freeze)
 
-      def self.shutdown = new("shutdown")
+      # `asked` says whether anybody wanted the job to stop: one that raises Sidekiq::Shutdown by itself would be given
+      # back for ever.
+      def self.shutdown(asked: true) = new("shutdown", asked ? nil : {"asked" => false})
 
       # For a delivery that a newer one has replaced.
       def self.superseded = new("superseded")

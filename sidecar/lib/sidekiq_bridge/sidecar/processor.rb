@@ -116,7 +116,7 @@ module SidekiqBridge
 
       def conclude(error = nil)
         if @refusal then Outcome.refused(@refusal)
-        elsif error.nil? then @work.acknowledged ? Outcome.done : Outcome.shutdown
+        elsif error.nil? then @work.acknowledged ? Outcome.done : Outcome.shutdown(asked: @run.told_to_stop?)
         elsif @requeue && error.is_a?(::Sidekiq::JobRetry::Skip) then Outcome.interrupted(@requeue)
         else failed(error)
         end

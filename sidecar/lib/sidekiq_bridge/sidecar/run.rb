@@ -18,7 +18,7 @@ module SidekiqBridge
         @deliveries = []
         @finished = nil  # a condition, once somebody waits
         @outcome = @thread = @pending = @duration_ms = nil
-        @checkpoint = @cancelled = false
+        @checkpoint = @cancelled = @told_to_stop = false
       end
 
       # -- the slot's side
@@ -53,6 +53,9 @@ module SidekiqBridge
       def stopping? = @checkpoint
 
       def cancelled? = @cancelled
+
+      # Whether Sidekiq::Shutdown was thrown into the job, so that it is no error of its own.
+      def told_to_stop? = @told_to_stop
 
       # -- the other threads' side
 
@@ -120,6 +123,7 @@ module SidekiqBridge
 
       def throw_in(exception)
         return if @outcome
+        @told_to_stop = true if exception.is_a?(::Sidekiq::Shutdown)
         @thread ? @thread.raise(exception) : @pending = exception
       end
 

@@ -1,0 +1,97 @@
+"""The keeper: a real child process that renews the lease, ends it with its worker, and may itself hang."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from bridge.sidekiq import keeper as keepers
+from bridge.sidekiq.connection import RedisAddress
+from bridge.sidekiq.keeper import Keeper
+from tests.integration.worker import Worker, job, push
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_for
+
+NAME = "host:1:abc"
+
+
+@pytest.fixture
+def keeper(redis_server: RedisServer, empty_redis: redis.Redis) -> Iterator[Keeper]:
+    made = Keeper(RedisAddress(port=redis_server.port, database=15), 3.0)
+    yield made
+    made.stop()
+
+
+def child(keeper: Keeper) -> int:
+    assert keeper._process is not None
+    return keeper._process.pid
+
+
+def test_it_renews_while_it_is_told_of_progress(keeper: Keeper, worker: Worker) -> None:
+    worker.store.lease(NAME, 3000, register=True)
+    first = worker.client.zscore("bridge:lease", NAME) or 0.0
+
+    keeper.report(NAME, 1)
+
+    wait_for(lambda: (worker.client.zscore("bridge:lease", NAME) or 0.0) > first, "a later end")
+
+
+def test_the_end_of_its_worker_frees_the_jobs_at_once(keeper: Keeper, worker: Worker) -> None:
+    push(worker.client, "default", payload := job())
+    worker.take()
+    keeper.report(worker.identity, 1)
+    wait_for(lambda: worker.client.client_list()[1:], "the keeper's connection")
+
+    keeper.stop()
+
+    wait_for(lambda: worker.client.zscore("bridge:lease", worker.identity) == 0.0, "the lease's end", 2)
+    other = Worker("other:1", worker.client.connection_pool.connection_kwargs["port"], 15)
+    other.recovery.round()
+    assert other.client.lrange("queue:default", 0, -1) == [payload]
+    other.close()
+
+
+def test_a_keeper_that_was_killed_is_replaced(keeper: Keeper) -> None:
+    keeper.report(NAME, 1)
+    killed = child(keeper)
+
+    os.kill(killed, signal.SIGKILL)
+
+    wait_for(lambda: keeper.report(NAME, 2) or child(keeper) != killed, "another keeper")
+
+
+def test_a_keeper_that_hangs_is_replaced_and_never_waited_for(keeper: Keeper) -> None:
+    """Its pipe filled up, and the thread that renews the lease waited for ever for room in it."""
+    keeper.report(NAME, 1)
+    hanging = child(keeper)
+    os.kill(hanging, signal.SIGSTOP)
+    slowest = 0.0
+
+    for turn in range(1000):
+        started = time.monotonic()
+        keeper.report(NAME, turn)
+        slowest = max(slowest, time.monotonic() - started)
+        if keeper._process is None:
+            break
+
+    keeper.report(NAME, 1000)
+    assert child(keeper) != hanging
+    assert slowest < keepers.STOP_SECONDS
+
+
+def test_a_keeper_that_hangs_does_not_hold_up_the_end(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keepers, "STOP_SECONDS", 0.2)
+    keeper.report(NAME, 1)
+    hanging = child(keeper)
+    os.kill(hanging, signal.SIGSTOP)
+
+    keeper.stop()
+
+    wait_for(lambda: not os.path.exists(f"/proc/{hanging}"), "its end")
