@@ -101,7 +101,7 @@ def make_app(settings: Settings) -> Bridge:
         worker_pool=_pool(settings, sys.argv),
         worker_enable_remote_control=settings.remote_control,
         task_queues=[Queue(name, routing_key=name) for name in settings.queues.names],
-        include=["bridge.tasks", *settings.imports],
+        include=["bridge.tasks", "bridge.probes", *settings.imports],
     )
     if settings.concurrency is not None:
         app.conf.worker_concurrency = settings.concurrency

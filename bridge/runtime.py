@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import redis
 
@@ -17,6 +17,7 @@ from bridge.broker.context import BrokerContext
 from bridge.broker.waiter import Waiter
 from bridge.retries import SidekiqTask
 from bridge.settings import Settings
+from bridge.settings.redis_address import redis_address
 from bridge.sidecar.address import Address
 from bridge.sidecar.breaker import Breaker, State
 from bridge.sidecar.client import Sidecar, SidecarClient, Timeouts
@@ -68,7 +69,7 @@ class Runtime:
     @cached_property
     def redis_address(self) -> RedisAddress:
         """Where Sidekiq's Redis is."""
-        return _redis_address(self.settings)
+        return redis_address(self.settings)
 
     def redis_client(self) -> redis.Redis:
         """A new client with a pool of its own."""
@@ -85,9 +86,7 @@ class Runtime:
     def signer(self) -> Signer:
         """Signs requests, with the first of two secrets during a rotation."""
         secret = self.settings.sidecar_secret
-        if secret is None:
-            return Signer(None)
-        return Signer(re.split(r"[,\n]", secret.get_secret_value().strip())[0].strip().encode())
+        return Signer.of(None if secret is None else secret.get_secret_value())
 
     @cached_property
     def fleet(self) -> Fleet:
@@ -219,26 +218,3 @@ def _overrides(settings: Settings) -> Overrides:
         settings.dead_timeout_seconds,
         settings.metrics_family,
     )
-
-
-def _redis_address(settings: Settings) -> RedisAddress:
-    url = settings.redis_url
-    first = url.addresses[0]
-    sentinels = [(address.host, address.port) for address in url.addresses] if url.is_sentinel else []
-    return RedisAddress(
-        host=first.host,
-        port=first.port,
-        database=url.db,
-        username=url.username,
-        password=url.password,
-        tls=url.is_tls,
-        ca=_text(settings.redis_ca),
-        cert=_text(settings.redis_cert),
-        key=_text(settings.redis_key),
-        sentinels=sentinels,
-        master=url.master or "",
-    )
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

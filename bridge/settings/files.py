@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,16 @@ def read(path: Path, environment: str) -> Found:
 
     Raises ConfigurationError.
     """
-    document = _document(path)
+    text = _text(path)
+    document, places = _document(path, text), Places.of(path, text)
     if _is_rails(path, document):
-        found = _rails(path, document, environment)
+        found = _rails(places, document, environment)
     else:
-        found = {str(name): (f"{path}:{name}", value) for name, value in document.items()}
+        found = {str(name): (places.of_key(str(name)), value) for name, value in document.items()}
     return {name: entry for name, entry in found.items() if entry[1] is not None}
 
 
-def _document(path: Path) -> dict[Any, Any]:
-    text = _text(path)
+def _document(path: Path, text: str) -> dict[Any, Any]:
     if "<%" in text:
         raise ConfigurationError(
             f"{path} contains ERB (<%), which only Ruby can run: "
@@ -66,6 +66,32 @@ def _text(path: Path) -> str:
         ) from None
 
 
+class Places:
+    """Where each key stands: ``config/sidekiq.yml:12:production.concurrency``."""
+
+    def __init__(self, path: Path, lines: Mapping[str, int]) -> None:
+        self._path, self._lines = path, lines
+
+    @classmethod
+    def of(cls, path: Path, text: str) -> Places:
+        """The places of the keys in a text that ``yaml.safe_load`` has understood."""
+        return cls(path, dict(_lines(yaml.compose(text, Loader=yaml.SafeLoader), "", 2)))
+
+    def of_key(self, name: str) -> str:
+        """File, line and name; a key that another mapping brought in (``<<``) has its section's line."""
+        line = self._lines.get(name) or self._lines.get(name.partition(".")[0])
+        return f"{self._path}:{line}:{name}" if line else f"{self._path}:{name}"
+
+
+def _lines(node: yaml.Node | None, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
+    if not isinstance(node, yaml.MappingNode) or depth == 0:
+        return
+    for key, value in node.value:
+        name = prefix + _plain(key.value)
+        yield name, key.start_mark.line + 1
+        yield from _lines(value, f"{name}.", depth - 1)
+
+
 def _where(error: yaml.YAMLError) -> str:
     """Line and problem, without the text around it, which may hold a secret."""
     mark = getattr(error, "problem_mark", None)
@@ -78,19 +104,19 @@ def _is_rails(path: Path, document: Mapping[Any, Any]) -> bool:
     return path.stem.startswith("sidekiq") or any(str(key).startswith(":") for key in document)
 
 
-def _rails(path: Path, document: Mapping[Any, Any], environment: str) -> Found:
+def _rails(places: Places, document: Mapping[Any, Any], environment: str) -> Found:
     options = _plain_keys(document)
-    places = {name: f"{path}:{name}" for name in options}
+    names = {name: name for name in options}
     section = options.get(environment)
     if isinstance(section, dict):
         options.update(_plain_keys(section))
-        places.update({name: f"{path}:{environment}.{name}" for name in _plain_keys(section)})
+        names.update({name: f"{environment}.{name}" for name in _plain_keys(section)})
     found = {
-        ours: (places[theirs], options[theirs])
+        ours: (places.of_key(names[theirs]), options[theirs])
         for theirs, ours in _SIDEKIQ_NAMES.items()
         if theirs in options
     }
-    return _with_capsules(path, found, options.get("capsules"))
+    return _with_capsules(places.of_key(names.get("capsules", "capsules")), found, options.get("capsules"))
 
 
 def _plain_keys(mapping: Mapping[Any, Any]) -> dict[str, Any]:
@@ -101,39 +127,48 @@ def _plain(symbol: object) -> str:
     return str(symbol).removeprefix(":")
 
 
-def _with_capsules(path: Path, found: Found, capsules: object) -> Found:
+def _with_capsules(place: str, found: Found, capsules: object) -> Found:
     """One worker serves the queues of all capsules, with as many slots as they have together."""
-    if not isinstance(capsules, dict):
+    if capsules is None:
         return found
-    settings = [_plain_keys(capsule) for capsule in capsules.values() if isinstance(capsule, dict)]
-    place = f"{path}:capsules"
-    return {
-        **found,
-        **_joined("queues", place, found, settings, _as_list),
-        **_joined("concurrency", place, found, settings, _as_number),
+    if not isinstance(capsules, dict):
+        example = "name: {concurrency: 1, queues: [a]}"
+        raise ConfigurationError(f"{place} is no list of capsules: write for example {example}")
+    settings = {
+        f"{place}.{_plain(name)}": _plain_keys(capsule)
+        for name, capsule in capsules.items()
+        if isinstance(capsule, dict)
     }
+    return {**found, **_joined_queues(place, found, settings), **_joined_slots(place, found, settings)}
 
 
-def _joined(
-    name: str,
-    place: str,
-    found: Found,
-    capsules: Collection[Mapping[str, Any]],
-    value_of: Callable[[Any], Any],
-) -> Found:
-    own = [found[name][1]] if name in found else []
-    given = [value_of(value) for value in [*own, *(capsule[name] for capsule in capsules if name in capsule)]]
+def _joined_queues(place: str, found: Found, capsules: Mapping[str, Mapping[str, Any]]) -> Found:
+    given = [_as_list(capsule["queues"]) for capsule in capsules.values() if capsule.get("queues")]
     if not given:
         return {}
-    total = given[0]
-    for value in given[1:]:
-        total = total + value
-    return {name: (place if not own else found[name][0], total)}
+    own_place, own = found.get("queues", (place, []))
+    return {"queues": (own_place, [*_as_list(own), *(queue for queues in given for queue in queues)])}
 
 
-def _as_list(value: object) -> list[object]:
+def _joined_slots(place: str, found: Found, capsules: Mapping[str, Mapping[str, Any]]) -> Found:
+    given = [
+        _slots(f"{where}.concurrency", capsule["concurrency"])
+        for where, capsule in capsules.items()
+        if capsule.get("concurrency") is not None
+    ]
+    if not given:
+        return {}
+    own_place, own = found.get("concurrency", (place, 0))
+    return {"concurrency": (own_place, _slots(own_place, own) + sum(given))}
+
+
+def _as_list(value: object) -> Collection[object]:
+    if isinstance(value, dict):
+        return list(value.items())
     return list(value) if isinstance(value, list) else [value]
 
 
-def _as_number(value: object) -> int:
-    return value if isinstance(value, int) else 0
+def _slots(place: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ConfigurationError(f"{place}={value}: this is no whole number; write for example 5")

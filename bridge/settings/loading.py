@@ -27,15 +27,25 @@ _OTHERS = frozenset(
 )
 _OTHER_PREFIXES = ("BRIDGE_DEMO_", "BRIDGE_TEST_", "BRIDGE_BENCH_", "BRIDGE_MATRIX", "BRIDGE_RELEASES")
 
-_SECRET = "(hidden)"
+#: Stands wherever a secret would.
+SECRET = "(hidden)"
 
 
 def load(environ: Mapping[str, str]) -> Settings:
     """The settings that this environment describes. Raises ConfigurationError."""
+    return make(gather(environ))
+
+
+def gather(environ: Mapping[str, str]) -> Found:
+    """What is said, with the place where. Raises ConfigurationError for what cannot be read or is unknown."""
     given = _from_environment(environ)
     found = {**_from_fallbacks(environ), **_from_file(given, environ), **given}
     _refuse_unknown(found)
-    found = _with_secret_from_file(found)
+    return _with_secret_from_file(found)
+
+
+def make(found: Found) -> Settings:
+    """The settings of what was gathered. Raises ConfigurationError with a sentence for each mistake."""
     try:
         return Settings(**{name: value for name, (_, value) in found.items()})
     except ValidationError as error:
@@ -125,4 +135,4 @@ def _sentence(detail: ErrorDetails, found: Found) -> str:
 
 
 def _shown(name: str, value: object) -> str:
-    return _SECRET if name == "sidecar_secret" else mask(str(value))
+    return SECRET if name == "sidecar_secret" else mask(str(value))

@@ -11,7 +11,7 @@ from bridge.settings.redis_url import Address
 from bridge.sidekiq.queue_set import QueueSet
 
 #: What the Web UI accepts in the address of a queue's page.
-_QUEUE_NAME = re.compile(r"[A-Za-z0-9_:.\-]+")
+QUEUE_NAME = re.compile(r"[A-Za-z0-9_:.\-]+")
 _QUEUE_SPELLING = (
     "a queue is written name, name:weight or name,weight (letters, digits and _ : . -; weights from 0)"
 )
@@ -59,7 +59,7 @@ def _queue_entry(entry: object) -> tuple[str, int]:
 
 def _queue(name: str, weight: str) -> tuple[str, int]:
     name = name.strip().removeprefix(":")
-    if not _QUEUE_NAME.fullmatch(name) or not re.fullmatch(r"\d{1,3}", weight.strip()):
+    if not QUEUE_NAME.fullmatch(name) or not re.fullmatch(r"\d{1,3}", weight.strip()):
         raise ValueError(_QUEUE_SPELLING)
     return name, int(weight)
 

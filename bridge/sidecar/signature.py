@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import time
 from collections.abc import Iterable
 
@@ -14,6 +15,11 @@ class Signer:
 
     def __init__(self, secret: bytes | None) -> None:
         self._secret = secret
+
+    @classmethod
+    def of(cls, text: str | None) -> Signer:
+        """For a secret as it stands in the settings: during a rotation two, of which the first signs."""
+        return cls(None if text is None else re.split(r"[,\n]", text.strip())[0].strip().encode())
 
     def sign(
         self, method: str, path: str, headers: list[tuple[str, str]], body: bytes

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 import re
 import traceback
 import zlib
 from collections.abc import Iterable
 
 from bridge.sidekiq import ruby_json
+
+LONGEST_BYTES = 1 << 20
 
 _TRACEBACK = "Traceback (most recent call last):"
 _FRAME = re.compile(r'^\s*File "(?P<file>.*)", line (?P<line>\d+)(?:, in (?P<name>.*))?$', re.MULTILINE)
@@ -18,6 +21,16 @@ _FRAME = re.compile(r'^\s*File "(?P<file>.*)", line (?P<line>\d+)(?:, in (?P<nam
 def encode(lines: Iterable[str]) -> str:
     """Base64 (one line) of the deflated JSON array: what 6.4 to 8.1 all read."""
     return base64.b64encode(zlib.compress(ruby_json.encode_value(list(lines)))).decode()
+
+
+def decode(stored: object) -> list[str]:
+    """The lines of an ``error_backtrace``; none where it is not one, or longer than ``LONGEST_BYTES``."""
+    try:
+        packed = base64.b64decode(stored if isinstance(stored, str) else "")
+        lines = json.loads(zlib.decompressobj().decompress(packed, LONGEST_BYTES) or b"[]")
+    except (ValueError, zlib.error):
+        return []
+    return [str(line) for line in lines] if isinstance(lines, list) else []
 
 
 def python_lines(error: BaseException | str) -> list[str]:

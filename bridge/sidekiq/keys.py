@@ -58,6 +58,11 @@ def signals(identity: str) -> str:
     return f"{identity}-signals"
 
 
+def iteration(jid: str) -> str:
+    """Hash with the state of an iterable job (Sidekiq 7.3 and later)."""
+    return f"it-{jid}"
+
+
 def inflight(identity: str) -> str:
     """Hash of what one worker holds: delivery token to version, queue and payload."""
     return f"bridge:inflight:{identity}"

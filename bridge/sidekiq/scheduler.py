@@ -64,21 +64,10 @@ class Scheduler:
         try:
             job = SidekiqJob.parse(member)
             queue = job.queue or "default"
-            return member, queue, job.with_fields(self._fields(job, queue, now))
+            return member, queue, job.with_fields(promotion_fields(job, queue, self.timestamps().stamp(now)))
         except errors.PayloadError as error:
             self._bury(source, member, error, now)
             return None
-
-    def _fields(self, job: SidekiqJob, queue: str, now: float) -> dict[str, object]:
-        stamp = self.timestamps().stamp(now)
-        fields: dict[str, object] = {}
-        if job.fields.get("retry") is None:
-            fields["retry"] = True
-        if job.fields.get("queue") != queue:
-            fields["queue"] = queue
-        if "created_at" not in job.fields:
-            fields["created_at"] = stamp
-        return fields | {"enqueued_at": stamp}
 
     def _bury(self, source: str, member: bytes, error: errors.PayloadError, now: float) -> None:
         logger.error("buried a due entry of %s that is no job: %s", source, error)
@@ -92,3 +81,15 @@ class Scheduler:
         except errors.StoreError as refused:
             # It stays where it is; the due jobs behind it must not wait for it.
             logger.error("could not bury it: %s", refused)
+
+
+def promotion_fields(job: SidekiqJob, queue: str, stamp: float | int) -> dict[str, object]:
+    """The fields that Sidekiq's client sets when it pushes what stood in a set; ``stamp`` is now."""
+    fields: dict[str, object] = {}
+    if job.fields.get("retry") is None:
+        fields["retry"] = True
+    if job.fields.get("queue") != queue:
+        fields["queue"] = queue
+    if "created_at" not in job.fields:
+        fields["created_at"] = stamp
+    return fields | {"enqueued_at": stamp}

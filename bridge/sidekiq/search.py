@@ -35,6 +35,11 @@ class Search:
                 for name in self.client.smembers(keys.QUEUES)
             )
 
+    def remove_dead(self, jid: str) -> int:
+        """Remove every entry with this jid from ``dead``. Returns how many."""
+        with outages():
+            return self._remove_from_set(keys.DEAD, jid)
+
     def _remove_from_queue(self, key: str, jid: str) -> int:
         found = [payload for payload in self._queue_members(key) if _is(payload, jid)]
         return sum(int(self.client.lrem(key, -1, payload)) for payload in found)

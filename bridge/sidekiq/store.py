@@ -128,7 +128,7 @@ class RedisStore:
             results = scripts.run(self.client, calls)
         refused = [error for error in results if isinstance(error, redis.RedisError)]
         if any(is_outage(error) for error in refused):
-            _raise_first_error(refused)
+            raise_first_error(refused)
         for error in refused:
             # One queue of a wrong type must not keep the jobs of all others from running.
             logger.error("a due job stays in %s: %s", source, error)
@@ -169,7 +169,7 @@ class RedisStore:
     def _one(self, call: scripts.Call) -> Any:
         with outages():
             results = scripts.run(self.client, [call])
-        _raise_first_error(results)
+        raise_first_error(results)
         return results[0]
 
 
@@ -212,7 +212,8 @@ def _translated(error: redis.RedisError) -> errors.StoreError:
     return errors.StoreUnavailable(str(error)) if is_outage(error) else errors.StoreError(str(error))
 
 
-def _raise_first_error(results: Sequence[Any]) -> None:
+def raise_first_error(results: Sequence[Any]) -> None:
+    """Raise the first error among the results of a pipeline, as one of ours."""
     for result in results:
         if isinstance(result, redis.RedisError):
             raise _translated(result) from result

@@ -289,7 +289,7 @@ def test_the_files_redis_url_wins_over_the_fallback(tmp_path: Path) -> None:
 
 def test_a_mistake_in_the_file_names_file_and_key(tmp_path: Path) -> None:
     environ = config(tmp_path, "lease_seconds: soon\n")
-    assert mistake(environ).startswith(f"{environ['BRIDGE_CONFIG']}:lease_seconds=soon: ")
+    assert mistake(environ).startswith(f"{environ['BRIDGE_CONFIG']}:1:lease_seconds=soon: ")
 
 
 def test_an_unknown_key_is_answered_with_the_one_meant(tmp_path: Path) -> None:
@@ -358,4 +358,4 @@ def test_a_mistake_in_a_rails_file_names_its_own_key(tmp_path: Path) -> None:
         **config(tmp_path, "production:\n  :timeout: soon\n:tag: x\n", "sidekiq.yml"),
         "RAILS_ENV": "production",
     }
-    assert f"{environ['BRIDGE_CONFIG']}:production.timeout=soon: " in mistake(environ)
+    assert f"{environ['BRIDGE_CONFIG']}:2:production.timeout=soon: " in mistake(environ)

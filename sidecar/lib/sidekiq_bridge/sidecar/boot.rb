@@ -27,6 +27,7 @@ module SidekiqBridge
         require "sidekiq"
         require "sidekiq/cli"
         require "sidekiq_bridge/sidecar/family"
+        require "sidekiq_bridge/sidecar/probe"
         return if Family.since?(OLDEST_SIDEKIQ)
         raise StartError, "Sidekiq #{::Sidekiq::VERSION} is too old: update to #{OLDEST_SIDEKIQ} or later"
       rescue LoadError => e

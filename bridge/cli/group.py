@@ -1,0 +1,76 @@
+"""The commands by name; each is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from bridge import __version__, errors
+
+#: Exit codes; docs/cli.md explains them.
+FAILED, WRONG_USE, UNREACHABLE = 1, 2, 3
+
+COMMANDS = {
+    "config": "bridge.cli.config:config",
+    # DOCTOR
+    "jobs": "bridge.cli.jobs:jobs",
+    "pause": "bridge.cli.queues:pause",
+    "push": "bridge.cli.push:push",
+    "queues": "bridge.cli.queues:queues",
+    "quiet": "bridge.cli.workers:quiet",
+    "recover": "bridge.cli.recover:recover",
+    "resume": "bridge.cli.queues:resume",
+    "status": "bridge.cli.status:status",
+    "stop": "bridge.cli.workers:stop",
+    "verify": "bridge.cli.verify:verify",
+}
+
+
+class BridgeGroup(click.Group):
+    """Finds commands in ``COMMANDS``, and turns the project's errors into one sentence and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the alphabet."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import the command. None when there is no such name."""
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a person reads what went wrong, without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except errors.BridgeError as error:
+            click.echo(f"bridge: {error}", err=True)
+            ctx.exit(_exit_code(error))
+
+
+def _exit_code(error: errors.BridgeError) -> int:
+    if isinstance(error, errors.ConfigurationError | errors.PushRefused):
+        return WRONG_USE
+    unreachable = isinstance(error, errors.StoreUnavailable | errors.SidecarUnavailable)
+    return UNREACHABLE if unreachable else FAILED
+
+
+HELP = """Look after Sidekiq's queues and the workers of the bridge.
+
+Settings are those of the worker: BRIDGE_REDIS_URL, BRIDGE_CONFIG and so on. `bridge config show` lists them.
+"""
+
+
+@click.group("bridge", cls=BridgeGroup, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bridge", message="%(prog)s %(version)s")
+def main() -> None:
+    pass
+
+
+@click.group("sidekiq", cls=BridgeGroup, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+def sidekiq() -> None:
+    pass

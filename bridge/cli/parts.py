@@ -1,0 +1,90 @@
+"""What the commands work with, made from the settings when it is first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import click
+import redis
+
+from bridge import errors
+from bridge.settings import Settings
+from bridge.settings.redis_address import redis_address
+from bridge.sidekiq import neighbours
+from bridge.sidekiq.cluster import Cluster
+from bridge.sidekiq.connection import connect
+from bridge.sidekiq.dialect import Dialect, Overrides
+from bridge.sidekiq.editor import Editor
+from bridge.sidekiq.entries import Entries
+from bridge.sidekiq.remote import Remote
+from bridge.sidekiq.store import RedisStore
+
+
+class Parts:
+    """The parts of one command."""
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings in force. Raises ConfigurationError."""
+        return Settings.load()
+
+    @cached_property
+    def client(self) -> redis.Redis:
+        """A client of Sidekiq's Redis that has been heard of once.
+
+        Raises:
+            StoreUnavailable: it does not answer; the sentence says where it was looked for.
+        """
+        client = connect(redis_address(self.settings))
+        try:
+            client.ping()
+        except (redis.RedisError, OSError) as error:
+            raise errors.StoreUnavailable(
+                f"Redis at {self.settings.redis_url} does not answer ({error}): "
+                "start it, or correct BRIDGE_REDIS_URL"
+            ) from error
+        return client
+
+    @cached_property
+    def store(self) -> RedisStore:
+        """The job store."""
+        return RedisStore(self.client, lambda: self.dialect.dead_limits)
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """What all processes say of themselves."""
+        return Cluster(self.client)
+
+    @cached_property
+    def entries(self) -> Entries:
+        """The waiting jobs."""
+        return Entries(self.client)
+
+    @cached_property
+    def editor(self) -> Editor:
+        """Changes waiting jobs."""
+        return Editor(self.store, lambda: self.dialect.timestamps, lambda: self.dialect.dead_limits)
+
+    @cached_property
+    def remote(self) -> Remote:
+        """Gives orders."""
+        return Remote(self.client)
+
+    @cached_property
+    def dialect(self) -> Dialect:
+        """Which Sidekiq the timestamps are written for: the settings', else that of the processes."""
+        said = self.settings
+        overrides = Overrides(
+            said.sidekiq_version,
+            said.max_retries,
+            said.dead_max_jobs,
+            said.dead_timeout_seconds,
+            said.metrics_family,
+        )
+        dialect = Dialect(overrides)
+        if not dialect.version and (found := neighbours.version(self.client, "")):
+            dialect.learn(found)
+        return dialect
+
+
+pass_parts = click.make_pass_decorator(Parts, ensure=True)

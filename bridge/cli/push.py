@@ -1,0 +1,121 @@
+"""``bridge push``: enqueue a job by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from bridge.cli import output
+from bridge.cli.parts import Parts, pass_parts
+from bridge.cli.spans import SPAN
+from bridge.settings.values import QUEUE_NAME
+from bridge.sidekiq import push as pushing
+from bridge.sidekiq.job import new_jid
+
+_CONSTANT_PATH = re.compile(r"(?:::)?[A-Z]\w*(?:::[A-Z]\w*)*", re.ASCII)
+#: What the client itself writes.
+_OWN = frozenset(["class", "args", "jid", "queue", "created_at", "enqueued_at", "at"])
+
+
+class Json(click.ParamType[Any]):
+    """One JSON value."""
+
+    name = "json"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value. Fails with what to write."""
+        try:
+            return json.loads(str(value), parse_constant=_refuse)
+        except ValueError:
+            self.fail(
+                f"{value!r} is not JSON: write 5, true, null, '[1, 2]' or '\"text\"' (with both quotes)",
+                param,
+                ctx,
+            )
+
+
+class Moment(click.ParamType[float]):
+    """A time as ISO 8601; UTC where no zone is named. In epoch seconds."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Epoch seconds. Fails with what to write."""
+        try:
+            when = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time: write 2027-01-31T08:00:00+01:00", param, ctx)
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+@click.command("push")
+@click.argument("job_class", metavar="CLASS")
+@click.argument("args", nargs=-1, type=Json(), metavar="[ARG]...")
+@click.option("--queue", default="default", show_default=True)
+@click.option("--in", "after", type=SPAN, metavar="SPAN", help="Run it after this span: 90s, 2h.")
+@click.option(
+    "--at", type=Moment(), metavar="TIME", help="Run it at this time (ISO 8601, UTC without a zone)."
+)
+@click.option(
+    "--set", "options", multiple=True, metavar="NAME=JSON", help="A sidekiq_option: retry=5, tags='[\"x\"]'."
+)
+@output.json_option
+@pass_parts
+def push(
+    parts: Parts,
+    job_class: str,
+    args: tuple[Any, ...],
+    queue: str,
+    after: float | None,
+    at: float | None,
+    options: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Enqueue a job of CLASS with these arguments, each written as JSON. Prints its jid.
+
+    The class's own sidekiq_options stand in Ruby and are not known here: without --set its retries are
+    Sidekiq's default.
+    """
+    _check(job_class, queue, after, at)
+    now, jid = time.time(), new_jid(os.urandom(12))
+    when = at if after is None else now + after
+    when = when if when is not None and when > now else None
+    fields = dict(_option(text) for text in options)
+    job = pushing.payload(
+        job_class, args, queue, jid, now, parts.dialect.timestamps, fields, scheduled=when is not None
+    )
+    pushing.push(parts.store, queue, job, when)
+    if as_json:
+        output.print_json({"jid": jid, "queue": queue, "at": when})
+    else:
+        click.echo(jid)
+
+
+def _check(job_class: str, queue: str, after: float | None, at: float | None) -> None:
+    if not _CONSTANT_PATH.fullmatch(job_class):
+        raise click.UsageError(f"{job_class} is no class: write it as in Ruby, HardJob or Module::HardJob")
+    if not QUEUE_NAME.fullmatch(queue):
+        raise click.UsageError(f"{queue} is no name for a queue: letters, digits and _ : . - only")
+    if after is not None and at is not None:
+        raise click.UsageError("--in and --at are both given: write one of them")
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or name in _OWN:
+        raise click.UsageError(
+            f"--set {text}: write NAME=JSON, such as retry=5; CLASS and --queue have places of their own"
+        )
+    if name in ("expires_in", "unique_for", "bid"):
+        raise click.UsageError(f"--set {name}: this belongs to Sidekiq Pro or Enterprise; push it from Ruby")
+    return name, Json().convert(value, None, None)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)

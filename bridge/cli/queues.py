@@ -1,0 +1,68 @@
+"""``bridge queues``, ``pause`` and ``resume``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+from rich.console import RenderableType
+
+from bridge.cli import output, spans
+from bridge.cli.parts import Parts, pass_parts
+from bridge.sidekiq.cluster import ProcessRow, QueueRow
+
+
+@click.command("queues")
+@output.json_option
+@pass_parts
+def queues(parts: Parts, as_json: bool) -> None:
+    """List the queues: jobs, how long the next one has waited, and who serves them."""
+    rows, processes = parts.cluster.queues(), parts.cluster.processes()
+    if as_json:
+        output.print_json([{**output.plain(row), **_served(row.name, processes)} for row in rows])
+        return
+    output.console().print(table(rows, processes))
+
+
+def table(rows: Sequence[QueueRow], processes: Sequence[ProcessRow]) -> RenderableType:
+    """The queues as a table."""
+    return output.table(
+        ("queue", ">jobs", ">latency", ">bridge workers", ">Sidekiq processes", ""),
+        [_row(row, _served(row.name, processes)) for row in rows],
+    )
+
+
+def _row(row: QueueRow, served: dict[str, int]) -> tuple[object, ...]:
+    note = "paused" if row.paused else "nobody serves it" if not any(served.values()) else ""
+    latency = spans.readable(row.latency_seconds) if row.size else ""
+    return (row.name, f"{row.size:,}", latency, served["bridge_workers"], served["sidekiq_processes"], note)
+
+
+def _served(name: str, processes: Sequence[ProcessRow]) -> dict[str, int]:
+    serving = [row for row in processes if name in row.queues and not row.quiet]
+    of_bridge = sum(row.is_bridge for row in serving)
+    return {"bridge_workers": of_bridge, "sidekiq_processes": len(serving) - of_bridge}
+
+
+@click.command("pause")
+@click.argument("names", nargs=-1, required=True, metavar="QUEUE...")
+@pass_parts
+def pause(parts: Parts, names: tuple[str, ...]) -> None:
+    """Let nobody take jobs from QUEUE until `resume`.
+
+    Workers of the bridge and Sidekiq Pro heed it at once; open-source Sidekiq processes do not know of it.
+    """
+    for name in names:
+        click.echo(f"{name}: {'paused' if parts.remote.pause(name) else 'was paused already'}")
+    deaf = sum(not row.is_bridge and bool(set(names) & set(row.queues)) for row in parts.cluster.processes())
+    if deaf:
+        click.echo(f"{deaf} Sidekiq processes serve it too: only Sidekiq Pro heeds this", err=True)
+
+
+@click.command("resume")
+@click.argument("names", nargs=-1, required=True, metavar="QUEUE...")
+@pass_parts
+def resume(parts: Parts, names: tuple[str, ...]) -> None:
+    """Let workers take jobs from QUEUE again."""
+    for name in names:
+        click.echo(f"{name}: {'resumed' if parts.remote.resume(name) else 'was not paused'}")

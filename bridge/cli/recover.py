@@ -1,0 +1,115 @@
+"""``bridge recover``: gives back what dead workers held, also where no worker is to run again."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from bridge.cli import output
+from bridge.cli.parts import Parts, pass_parts
+from bridge.sidekiq.cluster import LeaseRow
+from bridge.sidekiq.lease import Lease
+from bridge.sidekiq.recovery import Recovery
+
+LOOK_SECONDS = 0.5
+
+
+@click.command("recover")
+@click.option(
+    "--now", "at_once", is_flag=True, help="Do not wait: every worker of the bridge is stopped for certain."
+)
+@click.option("--dry-run", is_flag=True, help="Only show who holds what.")
+@output.yes_option
+@output.json_option
+@pass_parts
+def recover(parts: Parts, at_once: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Give the jobs of dead workers back to their queues. After a crash this is the way back to Sidekiq.
+
+    A worker is dead when its lease has run out and stays so for one full term (BRIDGE_LEASE_SECONDS): after
+    an outage of Redis every lease has run out, and the living renew theirs within that time.
+    """
+    if dry_run:
+        _show(parts, parts.cluster.leases(), as_json)
+        return
+    if at_once:
+        output.confirm("--now takes the jobs of workers that still live, too. Are they all stopped?", yes)
+    found, given_back = _recover(parts, at_once)
+    if as_json:
+        output.print_json({"workers": found, "given_back": given_back, "left": _held(parts)})
+        return
+    click.echo(f"gave {given_back:,} jobs of {len(found)} dead workers back to their queues")
+    if left := _held(parts):
+        click.echo(f"{left:,} jobs are in the hands of workers that live")
+
+
+def _recover(parts: Parts, at_once: bool) -> tuple[list[str], int]:
+    if at_once:
+        recovery = _recovery(parts, Lease(parts.store, _identity))
+        dead = [row.identity for row in parts.cluster.leases()]
+        return dead, sum(recovery.reap(identity) for identity in dead)
+    with _own_lease(parts) as lease:
+        dead = _dead(parts, lease)
+        recovery = _recovery(parts, lease)
+        return dead, sum(recovery.reap(identity) for identity in dead)
+
+
+def _recovery(parts: Parts, lease: Lease) -> Recovery:
+    return Recovery(parts.store, lease, lambda: parts.dialect.dead_limits)
+
+
+def _dead(parts: Parts, lease: Lease) -> list[str]:
+    """Those whose lease was over at the first look, and is at the last; in between lies one full term."""
+    suspects = _over(parts)
+    ended = all(row.till_ms is not None and row.till_ms <= 0 for row in suspects.values())
+    if not ended:
+        click.echo(f"waiting {lease.length_seconds:g} s for a sign of life of their workers", err=True)
+        _wait_one_term(lease)
+    # Marks what it names: from now on those workers are fenced, so all of them are to be reaped.
+    expired = parts.store.expired_leases(lease.identity, ended_only=ended)
+    without_lease = {name for name, row in _over(parts).items() if row.till_ms is None} & suspects.keys()
+    return sorted({*expired, *without_lease})
+
+
+def _wait_one_term(lease: Lease) -> None:
+    while not lease.settled_in:
+        time.sleep(min(LOOK_SECONDS, lease.length_seconds / 6))
+        if lease.age_seconds > lease.length_seconds / 3:
+            lease.renew()
+
+
+def _over(parts: Parts) -> dict[str, LeaseRow]:
+    now_ms = parts.cluster.now_ms()
+    return {row.identity: row for row in parts.cluster.leases() if row.is_over(now_ms)}
+
+
+@contextmanager
+def _own_lease(parts: Parts) -> Iterator[Lease]:
+    """A reaper has a lease itself, so that it would notice an outage of Redis."""
+    lease = Lease(parts.store, _identity, parts.settings.lease_seconds)
+    lease.register()
+    try:
+        yield lease
+    finally:
+        lease.leave()
+
+
+def _identity() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(6).hex()}"
+
+
+def _held(parts: Parts) -> int:
+    return sum(row.held for row in parts.cluster.leases())
+
+
+def _show(parts: Parts, rows: list[LeaseRow], as_json: bool) -> None:
+    now_ms = parts.cluster.now_ms()
+    if as_json:
+        output.print_json([{**output.plain(row), "over": row.is_over(now_ms)} for row in rows])
+        return
+    shown = [(row.identity, row.held, "over" if row.is_over(now_ms) else "held") for row in rows]
+    output.console().print(output.table(("worker", ">jobs in hand", "lease"), shown))
