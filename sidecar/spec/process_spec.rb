@@ -199,3 +199,24 @@ RSpec.describe "A sidecar process" do
     end
   end
 end
+
+RSpec.describe "The second address of a sidecar" do
+  def get(path, method: :Get) = Net::HTTP.start("127.0.0.1", port) { |http| http.request(Net::HTTP.const_get(method).new(path)) }
+
+  let(:port) { TCPServer.open("127.0.0.1", 0) { |server| server.addr[1] } }
+
+  [[], %w[--workers 2]].each do |arguments|
+    it "has probes and metrics, and no way to the jobs #{arguments.join(" ")}" do
+      SidecarProcess.run(SETTINGS.app, "--metrics-bind", "tcp://127.0.0.1:#{port}", *arguments) do |sidecar|
+        expect(%w[/health/live /health/ready /metrics].map { |path| get(path).code }).to eq(%w[200 200 200])
+        expect(get("/metrics").body).to include("bridge_sidecar_slots")
+        expect(%w[/health /jobs/a/1 /metrics/x].map { |path| get(path).code }).to eq(%w[404 404 404])
+        expect(%w[/jobs/execute /jobs/stream /drain /metrics].map { |path| get(path, method: :Post).code }).to eq(%w[404] * 4)
+        sidecar.signal("TSTP")
+        wait_until { get("/health/ready").code == "503" }
+        sidecar.signal("TERM")
+        expect(sidecar.wait_for_exit).to eq(0)
+      end
+    end
+  end
+end

@@ -11,10 +11,11 @@ module SidekiqBridge
       NO_START = 70
       BEAT_SECONDS = 1
 
-      def initialize(settings, index, shared, board, master_pid)
+      def initialize(settings, index, shared, probes, board, master_pid)
         @settings = settings
         @index = index
         @shared = shared
+        @probes = probes
         @board = board
         @master_pid = master_pid
       end
@@ -33,7 +34,7 @@ module SidekiqBridge
 
       def start
         @own = Listener.new(@settings.address.private(@index)).open
-        @worker = Worker.new(@settings, listeners: [@shared, @own], index: @index, board: @board, on_drain: method(:drain_all))
+        @worker = Worker.new(@settings, listeners: [@shared, @own], probes: @probes, index: @index, board: @board, on_drain: method(:drain_all))
         @worker.start
         beat
         ::Sidekiq.logger.info { "Sidecar worker #{@index} ready on #{@own.bind}, #{@settings.threads} slots" }

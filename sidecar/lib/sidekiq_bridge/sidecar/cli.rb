@@ -11,6 +11,7 @@ module SidekiqBridge
       OPTIONS = [
         [:app, "-r", "--require PATH", "Rails directory, or a Ruby file that loads the jobs"],
         [:bind, "-b", "--bind URI", "tcp://host:port, ssl://host:port or unix:///path (tcp://127.0.0.1:9292)"],
+        [:metrics_bind, "--metrics-bind URI", "a second address, for /metrics and probes alone (none)"],
         [:workers, "-w", "--workers N", Integer, "processes (1)"],
         [:threads, "-t", "--threads N", Integer, "job slots of each process (5)"],
         [:environment, "-e", "--environment NAME", "the app's environment (development)"],

@@ -31,6 +31,7 @@ module SidekiqBridge
       def run
         @signals = Signals.new([*Signals::NAMES, "CHLD"])
         @shared = Listener.new(@settings.address).open
+        @probes = @settings.metrics_address && Listener.new(@settings.metrics_address).open
         @directory = Dir.mktmpdir("sidekiq-bridge-")
         prepare_to_fork
         @settings.workers.times { |index| start_child(index) }
@@ -49,7 +50,7 @@ module SidekiqBridge
       end
 
       def start_child(index)
-        pid = fork { Child.new(@settings, index, @shared, Board.new(@directory), @master_pid).run }
+        pid = fork { Child.new(@settings, index, @shared, @probes, Board.new(@directory), @master_pid).run }
         @children[pid] = [index, now]
       end
 
@@ -117,7 +118,7 @@ module SidekiqBridge
       end
 
       def tidy_up
-        @shared&.close
+        [@shared, @probes].compact.each(&:close)
         @settings.workers.times { |index| Listener.remove(@settings.address.private(index)) }
         FileUtils.remove_entry(@directory) if @directory
         exit!(Child::NO_START) if @failed

@@ -12,6 +12,7 @@ module SidekiqBridge
       DEFAULTS = {
         app: nil,                           # Rails directory or Ruby file
         bind: "tcp://127.0.0.1:9292",
+        metrics_bind: nil,                  # probes and metrics only, in clear
         workers: 1,                         # processes
         threads: 5,                         # job slots of each
         timeout: 25,                        # seconds running jobs get when the sidecar is stopped
@@ -32,7 +33,7 @@ module SidekiqBridge
 
       def self.from_env(env)
         {
-          bind: env["BRIDGE_SIDECAR_BIND"], workers: env["BRIDGE_SIDECAR_WORKERS"]&.to_i,
+          bind: env["BRIDGE_SIDECAR_BIND"], metrics_bind: env["BRIDGE_SIDECAR_METRICS_BIND"], workers: env["BRIDGE_SIDECAR_WORKERS"]&.to_i,
           threads: env["BRIDGE_SIDECAR_THREADS"]&.to_i, secret_file: env["BRIDGE_SIDECAR_SECRET_FILE"],
           environment: env.values_at(*ENVIRONMENT).compact.first, watchdog_usec: env["WATCHDOG_USEC"]&.to_i
         }.compact
@@ -47,6 +48,11 @@ module SidekiqBridge
 
       def address
         @address ||= Bind.parse(bind, cert: tls_cert, key: tls_key, ca: tls_ca)
+      end
+
+      # Where probes and metrics are answered as well, nil for nowhere.
+      def metrics_address
+        @metrics_address ||= metrics_bind && Bind.parse(metrics_bind)
       end
 
       # One secret, or two while they are being changed.
@@ -81,7 +87,7 @@ module SidekiqBridge
           least = (name == :timeout) ? 0 : 1
           raise UsageError, "--#{name.to_s.tr("_", "-")} must be at least #{least}" if value < least
         end
-        address
+        [address, metrics_address]
       end
 
       def check_safety

@@ -17,12 +17,13 @@ module SidekiqBridge
       def run
         signals = Signals.new
         listener = Listener.new(@settings.address).open
-        worker = Worker.new(@settings, listeners: [listener])
+        probes = @settings.metrics_address && Listener.new(@settings.metrics_address).open
+        worker = Worker.new(@settings, listeners: [listener], probes: probes)
         worker.start
         ::Sidekiq.logger.info { "Sidecar ready on #{listener.bind}, #{@settings.threads} slots" }
         @manager.ready
         serve(worker, signals)
-        listener.close
+        [listener, *probes].each(&:close)
         leave(worker)
       end
 

@@ -9,6 +9,7 @@ require "sidekiq_bridge/sidecar/front"
 require "sidekiq_bridge/sidecar/health"
 require "sidekiq_bridge/sidecar/http_server"
 require "sidekiq_bridge/sidecar/intake"
+require "sidekiq_bridge/sidecar/probes"
 require "sidekiq_bridge/sidecar/streams"
 require "sidekiq_bridge/sidecar/vitals"
 
@@ -19,10 +20,12 @@ module SidekiqBridge
       attr_reader :health, :app, :executor, :vitals
 
       # `on_drain` is called when a client asks the whole sidecar to drain.
-      def initialize(settings, listeners:, index: 0, board: nil, on_drain: nil, restarts: {})
+      # `probes` is the listener of the second address, for probes and metrics alone.
+      def initialize(settings, listeners:, probes: nil, index: 0, board: nil, on_drain: nil, restarts: {})
         @settings = settings
         @family = Family.current
         @listeners = listeners
+        @probes = probes
         @boot = SecureRandom.hex(8)
         @quiet_lock = Mutex.new
         build_executor
@@ -34,8 +37,7 @@ module SidekiqBridge
       def start
         @family.fire(:startup)
         @executor.start
-        @server = HttpServer.new(@app, listeners: @listeners, slots: @settings.threads, max_body: @settings.max_body)
-        @server.start
+        @servers = [serve(@app, @listeners, @settings.threads), *(serve(Probes.new(@app), [@probes], 0) if @probes)]
         @health.booted
       end
 
@@ -55,13 +57,17 @@ module SidekiqBridge
         @family.fire(:shutdown)
         stopping.join
         @streams.close
-        @server&.stop
+        @servers&.each(&:stop)
         @family.fire(:exit)
       end
 
       def abandoned? = @executor.abandoned?
 
       private
+
+      def serve(app, listeners, slots)
+        HttpServer.new(app, listeners: listeners, slots: slots, max_body: @settings.max_body).tap(&:start)
+      end
 
       def build_executor
         @guard = ClassGuard.new(allowed: @settings.allow)
