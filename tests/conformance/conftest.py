@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,32 @@ from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage
 from tests.support.stock_sidekiq import StockSidekiq
 from tests.support.worker_process import WorkerProcess
+
+CHECKS = range(1, 71)
+
+
+def check_number(test_name: str) -> int | None:
+    """The number of the check that a test's name carries."""
+    found = re.search(r"test_check_(\d+)_", test_name)
+    return int(found[1]) if found else None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which of the 70 checks ran against this Sidekiq, when all of them were asked for."""
+    ran = {
+        outcome: {check_number(report.nodeid) for report in terminalreporter.getreports(outcome)} - {None}
+        for outcome in ("passed", "failed", "skipped")
+    }
+    if len(set().union(*ran.values())) < len(CHECKS):
+        return
+    passed = ran["passed"] - ran["failed"]
+    terminalreporter.write_line(f"{len(passed)} of {len(CHECKS)} checks passed{_others(ran, passed)}")
+
+
+def _others(ran: dict[str, set[Any]], passed: set[Any]) -> str:
+    groups = {"failed": ran["failed"], "not in this Sidekiq": ran["skipped"] - passed - ran["failed"]}
+    said = [f"{name}: {', '.join(map(str, sorted(group)))}" for name, group in groups.items() if group]
+    return "".join(f"; {part}" for part in said)
 
 
 @pytest.fixture(scope="session")

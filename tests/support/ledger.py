@@ -24,6 +24,11 @@ class Ledger:
         # A long line may be half written at the moment.
         return self.path.read_text().split("\n")[:-1]
 
+    @property
+    def size(self) -> int:
+        """Number of lines so far, without reading what they say: cheap enough to look at again and again."""
+        return self.path.read_bytes().count(b"\n")
+
     def clear(self) -> None:
         """Empty it and close all gates."""
         self.path.write_text("")

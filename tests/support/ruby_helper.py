@@ -95,7 +95,7 @@ class RubyHelper:
     def get(self, path: str) -> Page:
         return Page(**self.call("get", path=path))
 
-    def post(self, path: str, page: str, params: Mapping[str, str] | None = None) -> Page:
+    def post(self, path: str, page: str, params: Mapping[str, Any] | None = None) -> Page:
         """Fill in and send a form that stands on ``page``."""
         return Page(**self.call("post", path=path, page=page, params=dict(params or {}))).assert_fine()
 

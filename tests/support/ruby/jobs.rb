@@ -12,12 +12,16 @@ module Ledger
   PATH = ENV.fetch("TEST_LEDGER")
 
   def self.add(event, jid, job_class, args = [], **more)
-    line = JSON.generate({event: event, jid: jid, class: job_class, args: args, at: Time.now.to_f, **more})
+    line = JSON.generate({event: event, jid: jid, class: job_class, args: args, at: Time.now.to_f, pid: Process.pid, **more})
     File.open(PATH, File::WRONLY | File::APPEND | File::CREAT) { |file| file.syswrite(line + "\n") }
   end
 
   def self.of(message, event, **more)
     add(event, message["jid"], message["wrapped"] || message["class"], message["args"], **more)
+  end
+
+  def self.events_of(jid)
+    File.foreach(PATH).filter_map { |line| JSON.parse(line)["event"] if line.include?(jid) }
   end
 
   # Waits until the test opens the gate of that name (makes the file).
@@ -90,6 +94,21 @@ class FlakyJob
     unless File.exist?(File.join(File.dirname(Ledger::PATH), "gate-#{gate}"))
       note("failed")
       raise ArgumentError, "not yet"
+    end
+    note("done")
+  end
+end
+
+# Fails at its first attempt, and is due again within a second or so.
+class OnceFailingJob
+  include JOB
+  include Listed
+  sidekiq_retry_in { 1 }
+
+  def perform
+    if Ledger.events_of(jid).empty?
+      note("failed")
+      raise ArgumentError, "only once"
     end
     note("done")
   end
