@@ -21,6 +21,8 @@
 
 #: Exit status of a configuration error (sysexits.h): no restart helps until a person has put it right.
 EX_CONFIG = 78
+#: Exit status of a worker that has lost too many slots: another is to be started.
+EX_SOFTWARE = 70
 
 
 class BridgeError(Exception):

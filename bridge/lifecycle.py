@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import signals
+from celery.worker import state
 
 from bridge import guard
-from bridge.errors import StoreError
+from bridge.endings import Endings
+from bridge.errors import EX_SOFTWARE, StoreError
 from bridge.sidekiq.fetcher import Fetcher
 from bridge.sidekiq.heartbeat import Heartbeat
 
@@ -36,11 +38,23 @@ class Lifecycle:
         self._ending = False
         self._cold = False
         self._finished = threading.Event()
+        self._endings: Endings | None = None
+        self._status = 0
         signals.worker_shutting_down.connect(self._on_shutting_down, weak=False)
 
-    def attach(self, heartbeat: Heartbeat) -> None:
-        """The heartbeat to tell of a change."""
+    def attach(self, heartbeat: Heartbeat, endings: Endings) -> None:
+        """The heartbeat to tell of a change, and who knows of jobs that do not end."""
         self._heartbeat = heartbeat
+        self._endings = endings
+
+    def give_up(self, reason: str) -> None:
+        """This worker is of no more use: drain as after TERM, then exit with a status that says so."""
+        if self._ending:
+            return
+        logger.critical("%s: this worker ends, for another to start with all of them", reason)
+        self._status = EX_SOFTWARE
+        state.should_stop = EX_SOFTWARE  # type: ignore[assignment]
+        signals.worker_shutting_down.send(sender=None, sig="TERM", how="Warm", exitcode=EX_SOFTWARE)
 
     def on_signal(self, name: str) -> None:
         """A signal from the Web UI: the same as one from the system."""
@@ -78,7 +92,7 @@ class Lifecycle:
     # -- in the shutdown's thread
 
     def _end(self) -> None:
-        if self._await_idle(self._timeout):
+        if self._await_idle(self._timeout) and self._fetcher.idle:
             return  # Celery's own shutdown does the rest
         self._interrupt_running()
         self._await_idle(0.0 if self._cold else GRACE_SECONDS, heed_cold=False)
@@ -88,15 +102,22 @@ class Lifecycle:
         if not self._finished.wait(GRACE_SECONDS / 3):
             self.finish()
             logging.shutdown()
-            os._exit(0)
+            os._exit(self._status)
 
     def _await_idle(self, seconds: float, *, heed_cold: bool = True) -> bool:
         deadline = time.monotonic() + seconds
-        while not self._fetcher.idle:
+        while not self._is_idle():
             if time.monotonic() >= deadline or (heed_cold and self._cold):
                 return False
             time.sleep(LOOK_SECONDS)
         return True
+
+    def _is_idle(self) -> bool:
+        """Whether nothing is left to wait for: not for jobs that do not end, either."""
+        endings, held = self._endings, list(self._fetcher.held)
+        if endings is None or not held or self._fetcher.unsettled:
+            return self._fetcher.idle
+        return all(endings.may_be_left(token) for token in held)
 
     def _interrupt_running(self) -> None:
         # In a thread of its own: a sidecar that accepts and does not answer must not keep the jobs from being
@@ -113,6 +134,8 @@ class Lifecycle:
             logger.exception("could not interrupt the running jobs")
 
     def _give_back(self) -> None:
+        if self._endings is not None:
+            self._endings.write_off()
         left = list(self._fetcher.held.values())
         if left:
             logger.warning("giving back %d jobs that did not end in time", len(left))

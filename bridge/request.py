@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import Any
@@ -12,13 +13,17 @@ from billiard.exceptions import WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded
 from celery.worker.request import Request
 
-from bridge import retries
-from bridge.broker.messages import DELIVERY_HEADER, RULES_HEADER
+from bridge import interrupts, retries
+from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK, RULES_HEADER
 from bridge.sidekiq import retry as rules
 from bridge.sidekiq.decision import Decision, Discard, GiveBack
 from bridge.sidekiq.fetcher import Fetcher
 from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.unit_of_work import Delivery
+
+UNKNOWN = GiveBack(unknown_outcome=True)
+#: Ten years: Celery's own limits must not kill the process that waits for a Ruby job.
+ENDLESS_SECONDS = 315_360_000
 
 
 class SidekiqRequest(Request):
@@ -44,8 +49,43 @@ class SidekiqRequest(Request):
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """A pool slot has begun to run the job."""
         self.runner = _runner()
-        self.fetcher.started(self.delivery.token, time.time())
+        token = self.delivery.token
+        self.fetcher.started(token, time.time())
         super().on_accepted(pid, time_accepted)  # type: ignore[arg-type]
+        unit = self.fetcher.held.get(token)
+        if unit is not None:
+            self.app.bridge.endings.watch(self, unit, self.task)
+
+    @property
+    def native(self) -> bool:
+        """Whether the job runs in Python."""
+        return str(self.type) != RUBY_TASK  # the name is what Flower shows: the Ruby class
+
+    @property
+    def in_process(self) -> bool:
+        """Whether it runs in a pool process."""
+        pid: Any = self.worker_pid
+        return pid is not None and pid != os.getpid()
+
+    @property
+    def time_limits(self) -> tuple[float | None, float | None]:
+        """Hard and soft, for the pool. Only Celery's prefork heeds them; a Ruby job ends in Ruby."""
+        if not self.app.bridge.pool_has_processes:
+            return None, None
+        limits = self.app.bridge.endings.limits
+        if not self.native:
+            return (ENDLESS_SECONDS, ENDLESS_SECONDS) if limits.default else (None, None)
+        found = limits.of(SidekiqJob.parse(self.delivery.payload), self.task)
+        return found.hard, found.soft
+
+    def raise_inside(self, error: BaseException) -> bool:
+        """Raise in the native task's thread or greenlet; a pool process is killed."""
+        return interrupts.raise_in(self.runner, self.delivery.token, error)
+
+    def decision_after(self, error: BaseException) -> Decision:
+        """What becomes of the job when this ends it."""
+        carried = retries.decision_of(error)
+        return self._native_decision(error, None) if carried is None else carried
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """The run ended with an exception: a retry, a failure, another decision, or a lost process."""
@@ -55,12 +95,15 @@ class SidekiqRequest(Request):
             self.fetcher.decide(self.delivery.token, decision)
         if isinstance(error, retries.Settle) and error.outage is not None:
             self.app.bridge.note_outage(error.outage, rejected=error.rejected)
+        if isinstance(error, retries.JobCancelled):
+            # To Celery it is an ignored task, of which Flower would never hear again.
+            self.send_event("task-revoked", terminated=True, signum=None, expired=False)
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard time limit ended the run: a failure, and it spends an attempt."""
         if not soft:
-            self._record_failure(TimeLimitExceeded(timeout), None)
+            self._record_failure(retries.DeadlineExceeded.after(timeout), None)
         super().on_timeout(soft, timeout)
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
@@ -70,13 +113,20 @@ class SidekiqRequest(Request):
 
     def _decision_for(self, error: BaseException, traceback: str | None) -> Decision | None:
         carried = retries.decision_of(error)
+        if carried == UNKNOWN and self.app.bridge.endings.is_overdue(self.delivery.token):
+            # Its time was up, and that is for us to say: an attempt is spent, whatever became of the run.
+            return self._native_decision(
+                retries.DeadlineExceeded("the job ran longer than its time limit"), traceback
+            )
         if carried is not None:
             return carried
         if isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt)):
             # The pool process died under the job: nobody knows how far it got.
-            return GiveBack(unknown_outcome=True)
+            return UNKNOWN
         if isinstance(error, (Reject, Ignore, Terminated, Retry)):
             return None
+        if isinstance(error, TimeLimitExceeded):
+            error = retries.DeadlineExceeded.after(error.args[0])
         return self._native_decision(error, traceback)
 
     def _record_failure(self, error: BaseException, traceback: str | None) -> None:
@@ -88,7 +138,7 @@ class SidekiqRequest(Request):
         failure = rules.Failure.of(error, traceback)
         return retries.decide_native(
             self.task,
-            self.request_dict.get(RULES_HEADER),
+            self.request_dict.get(RULES_HEADER) or self.app.bridge.dialect.rules,
             SidekiqJob.parse(delivery.payload),
             delivery.queue,
             failure,

@@ -16,7 +16,8 @@ from typing import Any, NoReturn, cast
 from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, WorkerShutdown, WorkerTerminate
 
-from bridge.broker.messages import DELIVERY_HEADER, RULES_HEADER
+from bridge import interrupts
+from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK, RULES_HEADER
 from bridge.sidecar.result import JobResult
 from bridge.sidekiq import decision as decisions
 from bridge.sidekiq import retry
@@ -72,6 +73,21 @@ class JobCancelled(Settle):
         return type(self), ()
 
 
+class DeadlineExceeded(BaseException):
+    """Raised inside a native task whose time is up.
+
+    No ``Exception``: an ``except Exception`` in the task must not swallow it. A failure like any other; in
+    the retry and dead sets it has the name that Ruby jobs give it.
+    """
+
+    sidekiq_name = "Bridge::DeadlineExceeded"
+
+    @classmethod
+    def after(cls, seconds: float) -> DeadlineExceeded:
+        """With the reason in words."""
+        return cls(f"the job ran longer than its time limit of {seconds:g} s")
+
+
 class JobDied(Exception):
     """Stands for what cannot travel or would end the worker: SystemExit, MemoryError, KeyboardInterrupt."""
 
@@ -93,6 +109,12 @@ class RubyError(Exception):
 def decision_of(error: BaseException | None) -> Decision | None:
     """The decision an exception carries, if any."""
     return getattr(error, _ATTRIBUTE, None)
+
+
+def require_lease(app: Any, delivery: Delivery) -> None:
+    """Begin no job that was taken from this worker while it was frozen; its settlement is fenced anyway."""
+    if not app.bridge.lease.holds(delivery.identity):
+        raise Settle(decisions.GiveBack())
 
 
 class SidekiqTask(Task[Any, Any]):
@@ -119,6 +141,23 @@ class SidekiqTask(Task[Any, Any]):
     #: the message.
     autoretry_for = (BaseException,)
     dont_autoretry_for = (Reject, WorkerShutdown, WorkerTerminate)
+
+    @property
+    def _orig_run(self) -> Any:
+        """What Celery's autoretry wraps: the task's own code, in a window for time limits and ``revoke``."""
+        return self._windowed
+
+    @_orig_run.setter
+    def _orig_run(self, code: Any) -> None:
+        # A Ruby job is ended in Ruby; under the own pool many of them share the consumer's thread.
+        self._windowed = code if self.name == RUBY_TASK else interrupts.window(code, self._token)
+
+    def _token(self) -> int | None:
+        delivery = self.delivery
+        if delivery is None:
+            return None
+        require_lease(self.app, delivery)
+        return delivery.token
 
     @property
     def delivery(self) -> Delivery | None:

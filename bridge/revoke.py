@@ -8,7 +8,6 @@ once; nothing stays.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import threading
 from collections.abc import Iterable
@@ -18,14 +17,12 @@ from celery.worker.control import Panel
 from celery.worker.state import requests
 
 from bridge import errors
+from bridge.endings import REVOKED
 from bridge.request import SidekiqRequest
-from bridge.retries import JobCancelled
 from bridge.sidekiq.decision import Discard
 from bridge.sidekiq.search import Search
 
 logger = logging.getLogger(__name__)
-
-MESSAGE = "cancelled by revoke"
 
 
 def install() -> None:
@@ -57,23 +54,10 @@ def _revoke(state: Any, jids: Iterable[str], running: dict[str, Any]) -> None:
 
 
 def _end(state: Any, request: SidekiqRequest) -> None:
-    logger.warning("ending jid=%s: %s", request.id, MESSAGE)
     runtime = state.app.bridge
-    unit = runtime.fetcher.held.get(request.delivery.token)
-    if unit is None:
-        return  # it has just ended by itself
-    if not runtime.is_native(unit.job):
-        runtime.sidecar.cancel(request.delivery, "revoked", MESSAGE)
-    elif request.worker_pid is not None and request.worker_pid != state.consumer.pid:
+    if request.native and request.in_process:
+        logger.warning("ending jid=%s: %s", request.id, REVOKED)
         runtime.fetcher.decide(request.delivery.token, Discard())
         request.terminate(state.consumer.pool, signal="KILL")
     else:
-        _interrupt(request.runner)
-
-
-def _interrupt(runner: Any) -> None:
-    """Raise in the thread or greenlet that runs a native task; a thread notices at its next bytecode."""
-    if hasattr(runner, "kill"):
-        runner.kill(JobCancelled, block=False)
-    elif runner is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(runner), ctypes.py_object(JobCancelled))
+        runtime.endings.revoke(request)

@@ -15,6 +15,8 @@ import redis
 from bridge.broker import messages
 from bridge.broker.context import BrokerContext
 from bridge.broker.waiter import Waiter
+from bridge.endings import Endings
+from bridge.limits import TimeLimits
 from bridge.retries import SidekiqTask
 from bridge.settings import Settings
 from bridge.settings.redis_address import redis_address
@@ -63,6 +65,8 @@ class Runtime:
         self.heartbeat: Heartbeat | None = None
         self.scheduler: Scheduler | None = None
         self.recovery: Recovery | None = None
+        self.pool_has_processes = False
+        """Whether Celery's prefork runs the native tasks, and so ends them."""
 
     # -- Redis
 
@@ -153,6 +157,11 @@ class Runtime:
             on_settled=self._settled,
             timestamps=lambda: self.dialect.timestamps,
         )
+
+    @cached_property
+    def endings(self) -> Endings:
+        """Ends jobs whose time is up, or that a person revoked."""
+        return Endings(self.fetcher, TimeLimits(self.settings.time_limits), lambda: self.sidecar)
 
     def route(self, job: SidekiqJob) -> str:
         """Name of the task that runs a job: the native one for its class, else that of all Ruby jobs."""

@@ -14,6 +14,7 @@ from celery.worker.consumer.tasks import Tasks
 from bridge import guard, revoke
 from bridge.errors import ConfigurationError
 from bridge.lifecycle import Lifecycle
+from bridge.limits import Limits
 from bridge.monitoring import logs
 from bridge.sidekiq.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.keeper import Keeper
@@ -84,7 +85,8 @@ class Heartbeat(BridgeStep):
             self.lifecycle.on_signal,
         )
         runtime.heartbeat = self.work
-        self.lifecycle.attach(self.work)
+        self.lifecycle.attach(self.work, runtime.endings)
+        runtime.endings.on_lost = self.lifecycle.give_up
         return Periodic("heartbeat", lambda: self._round(c), pause_after_error_seconds=0.5)
 
     def _round(self, c: Any) -> float:
@@ -109,6 +111,21 @@ class Sidecar(BridgeStep):
         runtime.ask_neighbours()
         thread = Periodic("sidecar", runtime.breaker.round)
         runtime.breaker.probe_soon = thread.nudge
+        return thread
+
+
+class TimeLimits(BridgeStep):
+    """Ends jobs whose time is up, and this worker when too many do not end."""
+
+    requires = (Connection, Heartbeat)
+
+    def make(self, c: Any) -> Periodic:
+        """Make the watch. Its thread sleeps while no running job has a limit."""
+        runtime = self.runtime(c)
+        runtime.pool_has_processes = c.pool.__module__.endswith(".prefork")
+        runtime.endings.limits.default = Limits(c.controller.time_limit, c.controller.soft_time_limit)
+        thread = Periodic("time-limits", runtime.endings.round)
+        runtime.endings.hurry = thread.nudge
         return thread
 
 
@@ -161,7 +178,7 @@ class Recovery(BridgeStep):
 
 def install(app: Any) -> None:
     """Add the steps to an application, and listen to its workers' signals."""
-    app.steps["consumer"].update([Heartbeat, Sidecar, Scheduler, Recovery])
+    app.steps["consumer"].update([Heartbeat, Sidecar, TimeLimits, Scheduler, Recovery])
     # By name: only a worker needs to load it.
     app.steps["worker"].update(
         ["bridge.monitoring.step:Monitoring", "bridge.monitoring.supervision:Notifying"]

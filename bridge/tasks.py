@@ -12,10 +12,10 @@ import logging
 
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
-from bridge import errors
+from bridge import errors, retries
 from bridge.broker.messages import RUBY_TASK
 from bridge.celery import app
-from bridge.retries import RubyError, Settle, SidekiqTask
+from bridge.retries import JobCancelled, RubyError, Settle, SidekiqTask
 from bridge.sidecar.result import JobResult, Status
 from bridge.sidekiq.decision import Bury, GiveBack, Interrupt
 from bridge.sidekiq.job import SidekiqJob
@@ -39,6 +39,7 @@ def perform(self: SidekiqTask) -> None:
 
 def hand_over(delivery: Delivery) -> JobResult:
     """Ask the sidecar, and say in a decision what an outage means for the job: nothing but a delay."""
+    retries.require_lease(app, delivery)
     try:
         return app.bridge.sidecar.execute(delivery)
     except errors.SidecarRejected as error:
@@ -63,7 +64,7 @@ def hand_over(delivery: Delivery) -> JobResult:
 def conclude(result: JobResult) -> None:
     """Turn the sidecar's outcome into the end of this run."""
     if result.status is Status.FAILED:
-        raise RubyError(result)
+        raise JobCancelled if result.was_cancelled else RubyError(result)
     if result.status is Status.INTERRUPTED:
         raise Settle(Interrupt(result.payload))
     if result.status is Status.SHUTDOWN:

@@ -87,7 +87,12 @@ class Report:
 
     def _slots(self) -> dict[str, int]:
         fetcher = self._runtime.fetcher
-        return {"total": fetcher.slots, "busy": len(fetcher.held), "free": fetcher.free_slots}
+        return {
+            "total": fetcher.slots,
+            "busy": len(fetcher.held),
+            "free": fetcher.free_slots,
+            "lost": self._runtime.endings.lost,
+        }
 
 
 def _answer(name: str, reasons: list[str]) -> tuple[bool, dict[str, Any]]:

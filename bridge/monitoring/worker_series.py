@@ -46,6 +46,15 @@ class WorkerSeries(Collector):
         fetcher = self._runtime.fetcher
         yield GaugeMetricFamily("bridge_slots", "Jobs that can run at once.", value=fetcher.slots)
         yield GaugeMetricFamily("bridge_slots_busy", "Jobs in hand.", value=len(fetcher.held))
+        endings = self._runtime.endings
+        yield GaugeMetricFamily(
+            "bridge_slots_lost",
+            "Busy with a native job that was told to end and does not.",
+            value=endings.lost,
+        )
+        yield CounterMetricFamily(
+            "bridge_jobs_overdue", "Jobs that ran longer than their time limit.", value=endings.overdue_total
+        )
         yield GaugeMetricFamily("bridge_quiet", "Whether no more jobs are taken.", value=float(fetcher.quiet))
         yield GaugeMetricFamily(
             "bridge_settlements_waiting",

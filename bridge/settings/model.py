@@ -35,6 +35,7 @@ Queues = Annotated[QueueSet, PlainValidator(values.queues)]
 Bind = Annotated[Address, PlainValidator(values.bind_address)]
 SidecarUrls = Annotated[tuple[str, ...], PlainValidator(values.sidecar_urls)]
 Names = Annotated[tuple[str, ...], PlainValidator(values.names)]
+TimeLimits = Annotated[Mapping[str, float], PlainValidator(values.time_limits)]
 Backoff = Annotated[bool | float | None, PlainValidator(values.retry_backoff)]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
@@ -127,6 +128,11 @@ class Settings(BaseSettings):
         Address("127.0.0.1", 9394),
         description="Where the worker serves /metrics and /health.",
         examples=["127.0.0.1:9394"],
+    )
+    time_limits: TimeLimits = Field(
+        {},
+        description="Seconds a job of a class may run, * for all others; its payload's time_limit beats it.",
+        examples=["ReportJob:600,*:7200"],
     )
     shutdown_timeout_seconds: float = Field(
         25.0, ge=0, le=86_400, description="How long running jobs may go on after TERM.", examples=["25"]

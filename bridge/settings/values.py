@@ -98,6 +98,18 @@ def _is_sidecar_url(url: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
 
 
+def time_limits(value: object) -> dict[str, float]:
+    """``"ReportJob:600,*:7200"``, or YAML's mapping of the same: class to seconds."""
+    pairs = value.items() if isinstance(value, dict) else (part.rpartition(":")[::2] for part in names(value))
+    return dict(_time_limit(str(name).strip(), str(seconds).strip()) for name, seconds in pairs)
+
+
+def _time_limit(name: str, seconds: str) -> tuple[str, float]:
+    if not name or not re.fullmatch(r"\d+(\.\d+)?", seconds) or float(seconds) <= 0:
+        raise ValueError("a time limit is written ClassName:seconds, with * for all other classes")
+    return name, float(seconds)
+
+
 def retry_backoff(value: object) -> bool | float | None:
     """Unset, ``true`` (Celery's backoff from 1 s) or a number of seconds to start from."""
     text = str(value).strip().lower()

@@ -98,6 +98,8 @@ class SidecarClient:
     # -- one job
 
     def _execute_once(self, delivery: Delivery) -> JobResult:
+        if delivery.recovered and (known := self._joined(delivery)) is not None:
+            return known
         member = self.fleet.acquire()
         try:
             return self._execute_at(member, delivery)
@@ -132,6 +134,27 @@ class SidecarClient:
         if reply.status == 200:
             return JobResult.parse(reply.body)
         raise self.refusal(member, reply, started=started)
+
+    def _joined(self, delivery: Delivery) -> JobResult | None:
+        """The outcome of a job out of dead hands that runs somewhere still, or has ended there."""
+        for member in self.fleet.everyone():
+            reply = self._ask_whether_known(member, delivery)
+            if reply is not None:
+                return self._outcome(member, delivery, reply, started=True)
+        return None
+
+    def _ask_whether_known(self, member: Member, delivery: Delivery) -> Reply | None:
+        headers = [*execute_headers(delivery), ("X-Bridge-If-Known", "1")]
+        try:
+            connection = HttpConnection(member.worker.address, self._timeouts.connect, self._tls)
+            reply = self._send(connection, member, "POST", EXECUTE, headers, delivery.payload)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return None  # the process is gone, and what it ran with it
+        except (OSError, BadReply) as error:
+            # While it cannot say, the job is not started elsewhere; who is silent for long is forgotten.
+            text = f"{member.worker.address} may run this job and does not answer: {error!r}"
+            raise errors.SidecarUnavailable(text, retry_after_seconds=1.0) from error
+        return None if reply.status in (404, 421) else reply
 
     def ask_again(self, member: Member, delivery: Delivery, cause: BaseException) -> JobResult:
         """The reply was lost: the same delivery at the same process is joined, never run twice."""

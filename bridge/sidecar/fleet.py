@@ -39,6 +39,7 @@ class Fleet:
         self._addresses = tuple(addresses)
         self._probe = probe
         self._members: dict[str, Member] = {}
+        self._leaving: list[Member] = []
         self._lock = threading.Lock()
         self._refreshed_at = float("-inf")
 
@@ -57,6 +58,9 @@ class Fleet:
         healths, failures = self._ask_all()
         with self._lock:
             self._replace([worker for health in healths if health.ready for worker in health.workers])
+            self._leaving = [
+                Member(worker) for health in healths if not health.ready for worker in health.workers
+            ]
             self._refreshed_at = time.monotonic()
         if not healths:
             raise failures[0]
@@ -90,6 +94,12 @@ class Fleet:
     def members(self) -> list[Member]:
         """All Puma workers that are known at the moment."""
         return list(self._members.values())
+
+    def everyone(self) -> list[Member]:
+        """The same, and those that take no more jobs but may still run some. Raises as ``refresh`` does."""
+        if not self._members:
+            self.refresh()
+        return [*self.members, *self._leaving]
 
     def forget(self, member: Member) -> None:
         """It cannot be reached: give it no more jobs until ``refresh`` finds it again."""

@@ -23,6 +23,8 @@ class Status(Enum):
     SHUTDOWN = "shutdown"
 
 
+#: What the sidecar raises inside a job that was revoked.
+CANCELLED = "Bridge::Cancelled"
 #: What Sidekiq's own defaults say.
 _DEFAULT_LIMITS = DeadLimits()
 
@@ -65,6 +67,11 @@ class JobResult:
     payload: bytes = b""
     asked: bool = True
     """False for a shutdown that nobody wanted: the job raised Sidekiq::Shutdown by itself."""
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether a person ended it, for good."""
+        return self.error_class == CANCELLED and self.next is not None and self.next.place == "none"
 
     @classmethod
     def parse(cls, body: bytes) -> JobResult:

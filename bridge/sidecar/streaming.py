@@ -37,7 +37,7 @@ class StreamingSidecar:
         """Run a job and return its outcome; raises as :meth:`SidecarClient.execute` does."""
         if not parking.is_parkable():
             return self.client.execute(delivery)
-        member = self._acquire()
+        member = None if delivery.recovered else self._acquire()
         if member is None:
             return self._in_thread(lambda: self.client.execute(delivery))
         try:

@@ -236,9 +236,9 @@ class Fetcher:
         try:
             counts = self.store.recoveries([str(unit.job.jid) for unit in named])
         except errors.StoreError as error:
-            # They are claimed and must be run; at worst the sidecar takes one for a job of its own.
+            # They are claimed and must be run; to ask for each of them whether it runs already does no harm.
             logger.debug("cannot tell which jobs were recovered: %s", error)
-            return
+            counts = [1] * len(named)
         for unit, count in zip(named, counts, strict=True):
             if count:
                 unit.delivery = dataclasses.replace(unit.delivery, recovered=count)
@@ -314,6 +314,7 @@ class Fetcher:
         identity, now_ms = self.lease.identity, int(time.time() * 1000)
         unknown = [job for job in self.store.inflight(identity) if job.token in self._unanswered]
         units = tuple(unit for job in unknown if (unit := self._admit(identity, job, now_ms)))
+        self._note_recoveries(units)
         for job in unknown:
             self._unanswered.answered(job.token, 1)
         self._unanswered.looked()

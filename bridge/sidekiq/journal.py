@@ -80,4 +80,5 @@ def settlement(unit: UnitOfWork, decision: Decision) -> Settlement:
         decision,
         unit.job.jid or "",
         poison.payload(unit.job) if unknown else b"",
+        delivery.recovered > 0,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,10 @@ logger = logging.getLogger(__name__)
 
 #: A worker that has come no further for so long hangs: its jobs are better off with another.
 STALL_SECONDS = 60.0
+
+
+#: A pause after an error, an answer that times out and a connection that does: 1 s, 5 s and 3 s.
+LATEST_RENEWAL_SECONDS = 9.0
 
 
 class StallWatch:
@@ -51,12 +56,14 @@ class Lease:
         self.identity = self.new_identity()
         self._lock = threading.Lock()
         self._held_since: float | None = None
+        self._pid = 0
         self._renewed_at = 0.0
 
     def register(self) -> None:
         """Take the lease. Raises StoreUnavailable when Redis cannot answer."""
         self.store.lease(self.identity, self._length_ms, register=True)
         self._held_since = self._renewed_at = self.clock()
+        self._pid = os.getpid()
 
     def ensure(self) -> None:
         """Take the lease, if it never was."""
@@ -90,15 +97,36 @@ class Lease:
             self.identity = self.new_identity()
             self.register()
 
+    def holds(self, identity: str) -> bool:
+        """Whether a job that was claimed under this identity may still be begun.
+
+        A process that was frozen for longer than a term wakes up with jobs that others have taken over. So
+        Redis is asked once before the next begins; a pool process, which renews nothing, trusts its parent.
+        """
+        if self.age_seconds <= self.length_seconds or os.getpid() != self._pid:
+            return True
+        try:
+            self.renew()
+        except errors.StoreError:
+            return False
+        return identity == self.identity
+
+    def interrupt(self) -> None:
+        """Redis did not answer: from here on it must be held without a gap anew."""
+        if self._held_since is not None:
+            self._held_since = self.clock()
+
     @property
     def settled_in(self) -> bool:
-        """Whether the lease was held without a gap for one full term.
+        """Whether the lease was held without a gap for two thirds of its term.
 
         Only then may this worker declare others dead: after an outage of Redis every lease has run out, and
-        the first worker back would otherwise take the jobs of all that live.
+        the first worker back would otherwise take the jobs of all that live. They renew as soon as they can:
+        at the latest ``LATEST_RENEWAL_SECONDS`` after its end.
         """
-        held_since = self._held_since
-        return held_since is not None and self.clock() - held_since >= self.length_seconds
+        held_since, term = self._held_since, self.length_seconds
+        wait = max(term * 2 / 3, min(term, LATEST_RENEWAL_SECONDS))
+        return held_since is not None and self.clock() - held_since >= wait
 
     @property
     def age_seconds(self) -> float:

@@ -37,6 +37,14 @@ class Recovery:
 
     def round(self) -> float:
         """Keep the own lease, then look once. Returns seconds until the next look."""
+        try:
+            self._look()
+        except errors.StoreUnavailable:
+            self.lease.interrupt()
+            raise
+        return self.interval_seconds
+
+    def _look(self) -> None:
         self.lease.ensure()
         progress = self.progress()
         self.report(self.lease.identity, progress)
@@ -45,7 +53,6 @@ class Recovery:
             self.lease.renew()
         for identity in self.store.expired_leases(self.lease.identity, ended_only=not self.lease.settled_in):
             self._reap_or_report(identity)
-        return self.interval_seconds
 
     def _reap_or_report(self, identity: str) -> None:
         try:

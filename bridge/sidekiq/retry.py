@@ -222,6 +222,8 @@ def _to_i(value: object) -> int:
 
 def _class_name(error: BaseException) -> str:
     kind = type(error)
+    if isinstance(named := getattr(kind, "sidekiq_name", None), str):
+        return named
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 

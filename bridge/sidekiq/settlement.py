@@ -12,8 +12,6 @@ from bridge.sidekiq import keys, scripts
 from bridge.sidekiq.decision import Bury, DeadLimits, Decision, Discard, Done, GiveBack, Interrupt, Retry
 
 RECOVERED_TTL_SECONDS = 72 * 3600
-#: A sidecar remembers an outcome for so long (docs/protocol.md).
-RECORD_TTL_SECONDS = 900
 #: A job that is found in dead hands this often within 72 h is buried (poison pill).
 RECOVERY_LIMIT = 3
 
@@ -29,6 +27,8 @@ class Settlement:
     decision: Decision
     jid: str = ""
     poison: bytes = b""
+    recovered: bool = False
+    """Whether it was taken out of dead hands before this delivery."""
 
 
 class Settled(Enum):
@@ -127,8 +127,16 @@ def _queue_call(
 ) -> scripts.Call:
     return scripts.Call(
         scripts.load("to_queue"),
-        (*shared, keys.queue(settlement.queue), keys.QUEUES),
-        (settlement.token, keys.STAT_TTL_SECONDS, *counts, command, payload),
+        (*shared, keys.queue(settlement.queue), keys.QUEUES, keys.RECOVERING),
+        (
+            settlement.token,
+            keys.STAT_TTL_SECONDS,
+            *counts,
+            command,
+            payload,
+            settlement.jid if settlement.recovered and command == "RPUSH" else "",
+            RECOVERED_TTL_SECONDS,
+        ),
     )
 
 
@@ -152,6 +160,6 @@ def recover_call(settlement: Settlement, limits: DeadLimits, now: float) -> scri
             now,
             now - limits.timeout_seconds,
             -limits.max_jobs,
-            RECORD_TTL_SECONDS,
+            settlement.jid,
         ),
     )

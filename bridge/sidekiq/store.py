@@ -80,9 +80,16 @@ class RedisStore:
         ]
 
     def recoveries(self, jids: Sequence[str]) -> list[int]:
-        """How often each job was found in dead hands within the last 72 hours."""
+        """How often each job was found in dead hands within 72 hours. They wait in a queue no more."""
+        if not jids:
+            return []
         with outages():
-            found = self.client.mget([keys.recovered(jid) for jid in jids]) if jids else []
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.mget([keys.recovered(jid) for jid in jids])
+            pipeline.srem(keys.RECOVERING, *jids)
+            found, _ = pipeline.execute(raise_on_error=False)
+        if isinstance(found, redis.RedisError):
+            raise errors.StoreError(str(found))
         return [int(count or 0) for count in found]
 
     def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:

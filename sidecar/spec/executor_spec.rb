@@ -73,6 +73,23 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
       expect { deliver(executor, "class" => "WaitingJob", "x" => 1, claimed_at_ms: 2, recovered: true) }.to refusal("running")
     end
 
+    it "is only joined, never started, for who looks for it" do
+      look = -> { deliver(executor, "class" => "WaitingJob", claimed_at_ms: 2, recovered: true, only_if_known: true) }
+      expect(&look).to refusal("unknown")
+      waiting_job(claimed_at_ms: 1)
+      Trace.release
+      expect(status_of(look.call)).to eq("done")
+      expect(Trace.entries.count(:started)).to eq(1)
+    end
+
+    it "runs where the older one was only given back" do
+      older = waiting_job(claimed_at_ms: 1)
+      executor.interrupt(older.id)
+      expect(status_of(older)).to eq("shutdown")
+      Trace.release
+      expect(status_of(deliver(executor, "class" => "WaitingJob", claimed_at_ms: 2, recovered: true))).to eq("done")
+    end
+
     it "takes over a running one after a recovery, and the older is told so while it waits" do
       older = waiting_job(claimed_at_ms: 1)
       waiter = Thread.new { older.wait(5) }

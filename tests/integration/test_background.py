@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 
+from bridge import errors
 from bridge.sidekiq.clock import Timestamps
+from bridge.sidekiq.decision import GiveBack
 from bridge.sidekiq.heartbeat import Heartbeat
 from bridge.sidekiq.metrics import JobMetrics, MetricsFamily
 from bridge.sidekiq.process import ProcessInfo
 from bridge.sidekiq.queue_set import QueueSet
 from bridge.sidekiq.scheduler import BATCH, Scheduler
+from bridge.sidekiq.settlement import Settled
 from bridge.sidekiq.store import RedisStore
 from tests.integration.worker import Worker, job, next_first, push
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_for
 
 Maker = Callable[..., Worker]
 
@@ -35,7 +40,7 @@ def test_the_living_take_what_the_dead_held_in_its_order(make_worker: Maker) -> 
     push(dead.client, "default", *jobs)
     dead.take()
     died(dead)
-    for _ in range(3):
+    for _ in range(2):
         living.recovery.round()
         assert next_first(living.client) == []
         living.now += 5
@@ -60,6 +65,29 @@ def test_the_first_worker_back_after_an_outage_declares_nobody_dead(make_worker:
     first.recovery.round()
     slow.settle(unit)
     assert first.client.get("stat:processed") == b"1"
+
+
+def test_an_outage_shorter_than_a_lease_makes_nobody_take_the_jobs_of_the_living(
+    own_server: RedisServer, make_worker: Maker
+) -> None:
+    """The lease that was renewed first had run out, the other had not: its holder took the jobs at once."""
+    slow, first = (make_worker(own_server.port, timeout_seconds=0.1) for _ in range(2))
+    push(slow.client, "default", job())
+    (unit,) = slow.take()
+    first.lease.register()
+    first.now += 14
+    first.lease.renew()
+    own_server.client().execute_command("CLIENT", "PAUSE", 300, "ALL")
+    with pytest.raises(errors.StoreUnavailable):
+        first.recovery.round()
+    wait_for(lambda: own_server.client().ping(), "the end of the outage")
+    died(slow)
+
+    first.recovery.round()
+
+    slow.lease.renew()
+    slow.settle(unit)
+    assert [outcome for *_, outcome in slow.outcomes] == [Settled.OK]
 
 
 def test_one_worker_whose_jobs_cannot_be_read_does_not_keep_those_of_the_others(make_worker: Maker) -> None:
@@ -233,3 +261,40 @@ def test_metrics_that_could_not_be_written_go_out_with_the_next_beat(
             beating.round()
     beating.round()
     assert [worker.client.hget(key, "HardJob|p") for key in worker.client.scan_iter("j|*")] == [b"1"] * 3
+
+
+def test_a_worker_that_was_frozen_begins_no_job_that_others_took_over(make_worker: Maker) -> None:
+    """It woke up with jobs it had claimed and not begun, and ran them beside those who had taken them."""
+    frozen, other = make_worker(), make_worker()
+    push(frozen.client, "default", job(), job())
+    first, second = frozen.take()
+    assert frozen.lease.holds(first.delivery.identity)
+    frozen.now += 16
+    assert frozen.lease.holds(first.delivery.identity), "nobody took anything: one look at Redis says so"
+
+    frozen.now += 16
+    other.recovery.reap(died(frozen))
+
+    assert not frozen.lease.holds(second.delivery.identity)
+    assert frozen.lease.holds(frozen.identity), "it goes on under its new identity"
+
+
+def test_a_recovered_job_is_known_as_one_until_it_has_been_begun(make_worker: Maker) -> None:
+    """Given back for an outage it counted as any other, and was started beside its own first run."""
+    dead, living = make_worker(), make_worker()
+    push(dead.client, "default", job(), job())
+    dead.take()
+    living.recovery.reap(died(dead))
+    assert living.client.scard("bridge:recovering") == 2
+
+    units = living.take()
+    assert [unit.delivery.recovered for unit in units] == [1, 1]
+    assert not living.client.exists("bridge:recovering")
+
+    living.settle(units[0], GiveBack())
+    assert living.client.scard("bridge:recovering") == 1
+    (again,) = living.take()
+    assert again.delivery.recovered == 1
+    for unit in (again, units[1]):
+        living.settle(unit)
+    assert not living.client.exists("bridge:recovering")

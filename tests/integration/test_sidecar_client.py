@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import threading
@@ -244,3 +245,39 @@ def test_a_puma_worker_with_an_address_that_is_none_is_no_failure_of_the_job(
     server.health = healthy
     with pytest.raises(errors.SidecarUnavailable):
         client.execute(DELIVERY)
+
+
+RECOVERED = dataclasses.replace(DELIVERY, recovered=1)
+
+
+def test_a_job_out_of_dead_hands_is_looked_for_before_it_is_started(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    server.answers[:] = [reply(404, {"code": "unknown", "message": ""}), reply(200, DONE)]
+
+    assert client.execute(RECOVERED).status is Status.DONE
+
+    looked, started = server.requests
+    assert b"X-Bridge-If-Known: 1" in looked
+    assert b"X-Bridge-If-Known" not in started
+
+
+def test_a_job_out_of_dead_hands_that_is_known_is_joined(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    server.answers[:] = [reply(202, {"status": "running"}), reply(200, DONE)]
+
+    assert client.execute(RECOVERED).status is Status.DONE
+
+    assert [request.split(b" ")[0] for request in server.requests] == [b"POST", b"GET"]
+
+
+def test_a_job_that_may_run_where_nobody_answers_is_not_started(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    server.answers[:] = [ScriptedServer.CUT, ScriptedServer.CUT]
+
+    with pytest.raises(errors.SidecarUnavailable, match="may run this job"):
+        client.execute(RECOVERED)
+
+    assert all(b"X-Bridge-If-Known: 1" in request for request in server.requests)

@@ -56,6 +56,19 @@ def sleep(self: SidekiqTask, seconds: float) -> None:
     note(self, "done", seconds)
 
 
+@app.task(name="NativePatientJob", bind=True)
+def patient(self: SidekiqTask, seconds: float) -> None:
+    """Takes its time in Python, where an exception from outside reaches it, and swallows what it can."""
+    note(self, "started", seconds)
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        try:
+            time.sleep(0.01)
+        except Exception:
+            note(self, "swallowed", seconds)
+    note(self, "done", seconds)
+
+
 @app.task(name="NativeLambdaJob", bind=True)
 def from_lambda(self: SidekiqTask) -> None:
     (lambda: 1 // 0)()

@@ -2,7 +2,7 @@
 -- KEYS  1 bridge:lease  2 bridge:inflight:<identity>  3 paused  4 bridge:recovering  5.. queue:<name>
 -- ARGV  1 identity  2 want  3 first token  4 entry prefix (format version)  5.. one visiting order per slot
 --       ("2 1 3", weighted queues), or none (strict: as in KEYS)
--- Result {'OK', now in ms, paused queue numbers "1 3", 1 if jobs were recovered lately, queue number, payload, queue number, ...},
+-- Result {'OK', now in ms, paused queue numbers "1 3", 1 if recovered jobs wait in queues, queue number, payload, queue number, ...},
 --        {'FENCED'} when the lease is gone, {'EXPIRED'} when it has run out but nobody took it.
 local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local time = redis.call('TIME')

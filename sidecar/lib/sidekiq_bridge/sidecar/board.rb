@@ -7,6 +7,9 @@ module SidekiqBridge
   module Sidecar
     # Where the processes of a sidecar show each other their state: one small file each in a private directory.
     class Board
+      # A sibling that shows no sign of life for so long takes no jobs either.
+      STALE_SECONDS = 15
+
       def initialize(directory)
         @directory = directory
       end
@@ -41,7 +44,8 @@ module SidekiqBridge
 
       # A worker may leave between the listing and the reading.
       def read(name)
-        JSON.parse(File.read(File.join(@directory, name)))
+        path = File.join(@directory, name)
+        JSON.parse(File.read(path)) if Time.now - File.mtime(path) < STALE_SECONDS
       rescue Errno::ENOENT
         nil
       end

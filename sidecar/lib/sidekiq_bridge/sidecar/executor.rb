@@ -39,8 +39,8 @@ module SidekiqBridge
 
       # Returns the delivery of record: the given one, or the known one when it was delivered before. The block, if
       # any, gets the outcome and that delivery once, at once or later on a slot's thread.
-      def submit(delivery, job, &on_outcome)
-        delivery = @lock.synchronize { known(delivery.id) || admit(delivery, job) }
+      def submit(delivery, job, only_if_known: false, &on_outcome)
+        delivery = @lock.synchronize { known(delivery.id) || admit(delivery, job, only_if_known) }
         delivery.on_outcome(&on_outcome) if on_outcome
         delivery
       end
@@ -109,11 +109,12 @@ module SidekiqBridge
         delivery
       end
 
-      def admit(delivery, job)
+      def admit(delivery, job, only_if_known)
         other = @records.latest(delivery.jid)
         raise Refusals.superseded if other && delivery.older_than?(other)
-        return take_over(delivery, other) if other && delivery.may_take_over?(other)
+        return take_over(delivery, other) if other && !other.run.given_back? && delivery.may_take_over?(other)
         raise Refusals.running if other && !other.run.finished?
+        raise Refusals.unknown if only_if_known
         begin_run(delivery, job).tap { other&.supersede }
       end
 

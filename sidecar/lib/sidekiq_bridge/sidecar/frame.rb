@@ -26,6 +26,8 @@ module SidekiqBridge
 
       def recovered? = @recovered
 
+      def only_if_known? = false
+
       def queue = @queue.include?("%") ? Percent.decode(@queue) : @queue
 
       def body = @body || raise(Refusals.too_large(@limit))

@@ -12,7 +12,7 @@ module SidekiqBridge
       SIGNED_PREFIX = "HTTP_X_BRIDGE_"
       SIGNATURE = "HTTP_X_BRIDGE_SIGNATURE"
       # Made once: turning Rack's names back into headers would cost more than the HMAC itself.
-      SIGNED_NAMES = %w[attempt boot claimed-at correlation-id delivery nonce protocol queue recovered timestamp wait-ms]
+      SIGNED_NAMES = %w[attempt boot claimed-at correlation-id delivery if-known nonce protocol queue recovered timestamp wait-ms]
         .to_h { |name| ["#{SIGNED_PREFIX}#{name.upcase.tr("-", "_")}", "x-bridge-#{name}"] }.freeze
       MAX_WAIT_MS = 30_000
       CHUNK_BYTES = 64 * 1024
@@ -37,6 +37,9 @@ module SidekiqBridge
       def correlation_id = text("HTTP_X_BRIDGE_CORRELATION_ID")
 
       def recovered? = @env["HTTP_X_BRIDGE_RECOVERED"].to_i.positive?
+
+      # The job may only be joined, not started: somebody looks for who runs it.
+      def only_if_known? = @env["HTTP_X_BRIDGE_IF_KNOWN"] == "1"
 
       def queue
         value = @env["HTTP_X_BRIDGE_QUEUE"]

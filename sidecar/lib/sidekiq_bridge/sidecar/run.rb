@@ -61,6 +61,9 @@ module SidekiqBridge
 
       def finished? = !@outcome.nil?
 
+      # Whether it ended without an end of the job, so that its record is no reason not to run the job again.
+      def given_back? = @outcome&.status == "shutdown"
+
       # Calls the block with the outcome, at once if there is one: on the slot's thread otherwise, so it must be short.
       def on_finish(delivery, &listener)
         done = LOCK.synchronize do

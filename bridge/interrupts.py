@@ -1,0 +1,74 @@
+"""Raises an exception in a thread that runs a native task, and only while the task's own code runs.
+
+Python delivers such an exception whenever the thread comes to its next bytecode. One that arrived a little
+later, in Celery's code or ours, would cost the slot; later still, it would hit the next job. So each task's
+code runs within a window, and what is still on its way when the window closes is taken back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+_lock = threading.Lock()
+#: Thread to the token of the delivery whose code it runs.
+_open: dict[int, int] = {}
+#: Thread to what was raised in it and has not been seen to arrive.
+_sent: dict[int, BaseException] = {}
+
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+
+def raise_in(runner: Any, token: int, error: BaseException) -> bool:
+    """Raise in the thread (by identifier) or gevent greenlet that runs this delivery. False when it does not.
+
+    Safe from any thread. A thread that is inside a call which does not return notices nothing.
+    """
+    if hasattr(runner, "kill"):
+        runner.kill(error, block=False)
+        return True
+    with _lock:
+        if _open.get(runner) != token:
+            return False
+        _sent[runner] = error
+        _set_async_exc(ctypes.c_ulong(runner), ctypes.py_object(type(error)))
+        return True
+
+
+def window(code: Callable[..., Any], token: Callable[[], int | None]) -> Callable[..., Any]:
+    """``code`` with a window around it, for the delivery that ``token`` names at the time of the call."""
+
+    @functools.wraps(code)
+    def within(*args: Any, **kwargs: Any) -> Any:
+        number = token()
+        if number is None:
+            return code(*args, **kwargs)
+        thread = threading.get_ident()
+        _open_for(thread, number)
+        try:
+            return code(*args, **kwargs)
+        except BaseException as error:
+            # Only its class can be raised from outside: what it has to say is put in here.
+            if (meant := _sent.get(thread)) is not None and type(error) is type(meant) and not error.args:
+                error.args = meant.args
+            raise
+        finally:
+            _close(thread)
+
+    return within
+
+
+def _open_for(thread: int, token: int) -> None:
+    with _lock:
+        _sent.pop(thread, None)
+        _open[thread] = token
+
+
+def _close(thread: int) -> None:
+    with _lock:
+        _open.pop(thread, None)
+        if _sent.pop(thread, None) is not None:
+            _set_async_exc(ctypes.c_ulong(thread), None)

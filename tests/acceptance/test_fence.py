@@ -1,0 +1,104 @@
+"""No job is started a second time while its first run, or the record of it, can still be found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.probes import samples
+from tests.support.redis_server import RedisServer
+from tests.support.ruby_root import RubyRoot
+from tests.support.sidecar_process import SidecarProcess
+from tests.support.stage import Stage
+from tests.support.waiting import holds_for, wait_for, wait_until_equal
+from tests.support.worker_process import WorkerProcess
+
+pytestmark = pytest.mark.skipif(shutil.which("ruby") is None, reason="needs Ruby")
+
+JOBS = 6
+
+
+@pytest.fixture
+def fleet(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
+    """Two sidecars of two Puma workers each, on one Redis."""
+    stage = Stage(redis_server, ruby_root, database=3)
+    stage.redis.flushdb()
+    places = [ruby_root.make_directory() for _ in range(2)]
+    ledger = {"TEST_LEDGER": str(stage.place.path / "ledger")}
+    stage.sidecars = [  # type: ignore[attr-defined]
+        SidecarProcess(ruby_root, place, stage.redis_url, threads=2, arguments=("--workers", "2"), env=ledger)
+        for place in places
+    ]
+    yield stage
+    stage.stop()
+    for part in stage.sidecars:  # type: ignore[attr-defined]
+        part.stop()
+    for place in places:
+        place.remove()
+
+
+def worker_of(stage: Stage, name: str, *flags: str) -> WorkerProcess:
+    urls = ",".join(part.url for part in stage.sidecars)  # type: ignore[attr-defined]
+    return stage.make_worker(*flags, env={"BRIDGE_SIDECAR_URL": urls}, concurrency=JOBS, name=name)
+
+
+@pytest.mark.parametrize("flags", [(), ("-P", "threads")], ids=["default", "threads"])
+def test_jobs_of_a_worker_that_died_are_joined_wherever_they_run(
+    fleet: Stage, flags: tuple[str, ...]
+) -> None:
+    stage = fleet
+
+    # Given jobs that run in all Puma workers of both sidecars
+    first = worker_of(stage, "first", *flags)
+    jids = [stage.ruby.push("GateJob", "late") for _ in range(JOBS)]
+    wait_until_equal(lambda: stage.ledger.count("started"), JOBS, "running jobs")
+
+    # When their worker is killed, and another takes them over while they run
+    other = worker_of(stage, "other", *flags)
+    os.kill(first.pid, signal.SIGKILL)
+    wait_until_equal(
+        lambda: samples(other)["bridge_jobs_recovered_total"],
+        JOBS,
+        "recovered jobs",
+        20,
+    )
+    wait_for(lambda: not stage.redis.llen("queue:default"), "all of them claimed again")
+    holds_for(lambda: stage.ledger.count("started") == JOBS, 3, "no job starts a second time")
+
+    # Then each ends once, and is settled once
+    stage.ledger.open_gate("late")
+    for jid in jids:
+        stage.ledger.wait_for("done", jid)
+    stage.wait_counters(JOBS, 0)
+    stage.wait_idle()
+    assert stage.ledger.count("started") == stage.ledger.count("done") == JOBS
+    assert not stage.redis.exists("bridge:recovering", "retry", "dead")
+    for worker in (first, other):
+        worker.stop()
+
+
+def test_the_record_answers_for_jobs_that_ended_while_no_worker_lived(fleet: Stage) -> None:
+    stage = fleet
+    first = worker_of(stage, "first")
+    jids = [stage.ruby.push("GateJob", "late") for _ in range(JOBS)]
+    wait_until_equal(lambda: stage.ledger.count("started"), JOBS, "running jobs")
+
+    # Given that they end after their worker was killed
+    os.kill(first.pid, signal.SIGKILL)
+    stage.ledger.open_gate("late")
+    for jid in jids:
+        stage.ledger.wait_for("done", jid)
+
+    # When a worker starts
+    other = worker_of(stage, "other")
+
+    # Then it settles them without a second run
+    wait_until_equal(stage.counters, (JOBS, 0), "processed and failed", 40)
+    stage.wait_idle()
+    assert stage.ledger.count("started") == stage.ledger.count("done") == JOBS
+    for worker in (first, other):
+        worker.stop()

@@ -1,0 +1,90 @@
+"""Exceptions raised from outside hit a task's own code, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bridge import interrupts
+from bridge.retries import DeadlineExceeded
+from tests.support.waiting import wait_for
+
+
+def busy(seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        pass
+
+
+class Runner:
+    """A thread that runs ``code`` once in a window, as the delivery with token 7, and keeps its error."""
+
+    def __init__(self, code: Callable[[], Any]) -> None:
+        self.error: BaseException | None = None
+        self._code = interrupts.window(code, lambda: 7)
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._code()
+        except BaseException as error:
+            self.error = error
+
+
+def test_it_arrives_with_its_words() -> None:
+    runner = Runner(lambda: busy(20))
+    said = DeadlineExceeded.after(3)
+
+    wait_for(lambda: interrupts.raise_in(runner.thread.ident, 7, said), "the window")
+
+    runner.thread.join(20)
+    assert isinstance(runner.error, DeadlineExceeded)
+    assert str(runner.error) == "the job ran longer than its time limit of 3 s"
+
+
+def test_it_is_not_raised_for_another_delivery_or_outside_the_window() -> None:
+    go = threading.Event()
+    runner = Runner(go.wait)
+    wait_for(lambda: runner.thread.ident in interrupts._open, "the window")
+
+    assert not interrupts.raise_in(runner.thread.ident, 8, DeadlineExceeded())
+    go.set()
+    runner.thread.join()
+    assert runner.error is None
+    assert not interrupts.raise_in(runner.thread.ident, 7, DeadlineExceeded())
+
+
+def test_one_that_is_late_never_reaches_what_the_thread_does_next() -> None:
+    """It hit the next job of the thread, or Celery between the two, and the slot was gone."""
+    late, stop = [], threading.Event()
+    turn = interrupts.window(lambda: busy(0.0002), lambda: 7)
+
+    def work() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(DeadlineExceeded):
+                turn()
+            try:
+                busy(0.0002)
+            except DeadlineExceeded as error:
+                late.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    sent = 0
+    ends = time.monotonic() + 2
+    while time.monotonic() < ends:
+        sent += interrupts.raise_in(thread.ident, 7, DeadlineExceeded())
+        time.sleep(0.0001)
+    stop.set()
+    thread.join()
+
+    assert sent > 100
+    assert late == []
+
+
+def test_a_call_outside_of_a_delivery_has_no_window() -> None:
+    assert interrupts.window(lambda: 5, lambda: None)() == 5
