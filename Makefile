@@ -25,7 +25,7 @@ compose-test:  ## the compose file on a real engine
 
 conformance faults bench compose-test: setup
 	@test -x scripts/$@ || { echo "make $@: scripts/$@ does not exist yet" >&2; exit 1; }
-	@scripts/$@
+	@scripts/$@ $(ARGS)
 
 lock: setup  ## write requirements/*.txt anew from pyproject.toml
 	@scripts/lock

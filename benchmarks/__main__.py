@@ -2,134 +2,98 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
-import tempfile
-import time
-from pathlib import Path
+import random
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 
-import redis
+from benchmarks import options as command_line
+from benchmarks import processes, results
+from benchmarks.cast import new_cast
+from benchmarks.machine import machine
+from benchmarks.options import Options
+from benchmarks.peers.bridge import Tuning
+from benchmarks.report import publish, text
+from benchmarks.roots import find_roots
+from benchmarks.runner import Runner
+from benchmarks.scenarios import CPU_MS, FULL, QUICK, WAIT_MS, Scenario, scenarios
 
-from benchmarks.peers import Bridge, Load, Peer, Sidekiq, StockCelery
-from benchmarks.processes import cpu_seconds, free_port, rss_bytes, running, wait_until
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what is asked for. Returns the exit status: 1 where a measurement failed, 130 after Ctrl-C."""
+    options = command_line.parse(arguments)
+    if options.report:
+        publish.publish(results.read(options.report))
+        return 0
+    roots, notes = find_roots()
+    if not roots:
+        sys.exit("benchmark: no Ruby with Sidekiq was found; run scripts/setup")
+    tuning = Tuning(options.worker_arguments, dict(options.worker_env))
+    scale = (QUICK if options.quick else FULL).times(options.scale)
+    chosen = choose(scenarios(new_cast(roots, tuning), scale, *_sizes(options)), options)
+    if options.list:
+        print("\n".join(_listing(chosen)))
+        return 0
+    found = results.Results(machine(roots), notes=notes)
+    return _run(chosen, options, found)
 
 
-def scenarios(matrix: str) -> dict[str, list[tuple[Peer, Load]]]:
-    """Name -> peers with their loads; the first peer is the base of the ratios."""
-    sidekiq: list[Peer] = [Sidekiq("Sidekiq (system)")]
-    for name, folder in (("Sidekiq 7.3", "trixie"), ("Sidekiq 8.1", "sid")):
-        if (Path(matrix) / folder / "usr/bin/sidekiq").exists():
-            sidekiq.append(Sidekiq(name, str(Path(matrix) / folder)))
-    native: list[tuple[Peer, Load]] = [(Bridge("bridge, native"), Load("NativeNoop", (1,), 20_000))]
-    native += [(StockCelery("Celery, stock transport", "threads", 20), Load("noop", (1,), 3_000))]
-    noop: list[tuple[Peer, Load]] = [(peer, Load("NoopJob", (1,), 20_000)) for peer in sidekiq]
-    ruby: list[tuple[Peer, Load]] = [
-        (Bridge(f"bridge, {n} Puma", n), Load("NoopJob", (1,), 10_000)) for n in (1, 2)
-    ]
-    wait: list[tuple[Peer, Load]] = [
-        (peer, Load("WaitJob", (10,), 5_000)) for peer in (*sidekiq, Bridge("bridge, 2 Puma", 2))
-    ]
-    cpu: list[tuple[Peer, Load]] = [
-        (peer, Load("CpuJob", (5,), 800)) for peer in (*sidekiq, Bridge("bridge, 2 Puma", 2))
-    ]
-    return {
-        "native no-op": [*noop, *native],
-        "sidecar no-op": [*noop, *ruby],
-        "10 ms waiting": wait,
-        "5 ms Ruby CPU": cpu,
+def choose(everything: Sequence[Scenario], options: Options) -> list[Scenario]:
+    """The scenarios and rows that are asked for. Exits with a sentence where that is none."""
+    only = options.only or ((" ms Ruby CPU", " ms waiting") if options.sizes_ms else ("",))
+    chosen = [each for each in everything if any(part in each.name for part in only)]
+    if not chosen:
+        names = ", ".join(each.name for each in everything)
+        sys.exit(f"benchmark: no scenario is called like {', '.join(only)}; there are: {names}")
+    return [_with_peers(each, options.peers) for each in chosen] if options.peers else chosen
+
+
+def _with_peers(scenario: Scenario, peers: Sequence[str]) -> Scenario:
+    wanted = [r for r in scenario.rows if r.label == scenario.base or any(part in r.label for part in peers)]
+    return replace(scenario, rows=tuple(wanted))
+
+
+def _sizes(options: Options) -> tuple[Sequence[float], Sequence[float]]:
+    return (options.sizes_ms, options.sizes_ms) if options.sizes_ms else (CPU_MS, WAIT_MS)
+
+
+def _listing(chosen: Sequence[Scenario]) -> list[str]:
+    return [line for each in chosen for line in (each.name, *(f"    {row.label}" for row in each.rows))]
+
+
+def _run(chosen: Sequence[Scenario], options: Options, found: results.Results) -> int:
+    processes.adopt_orphans()
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    settings: dict[str, object] = {
+        "rounds": options.rounds,
+        "seed": options.seed,
+        "quick": options.quick,
+        "scale": options.scale,
     }
-
-
-def measure(peer: Peer, load: Load, folder: Path) -> dict[str, float]:
-    """One run of one peer on a Redis of its own."""
-    port = free_port()
-    url = f"redis://127.0.0.1:{port}/0"
-    server = redis.Redis(port=port)
-    command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no"]
-    with running(command, {}, folder / "redis.log"):
-        wait_until(lambda: _answers(server), 10, "Redis")
-        with peer.started(server, url, folder):
-            _warm_up(peer, server, load)
-            before, memory, started = cpu_seconds(peer.pids), 0, time.perf_counter()
-            peer.fill(server, load)
-            while server.llen(peer.queue):
-                memory = max(memory, rss_bytes(peer.pids)) if int(time.time() * 4) % 4 == 0 else memory
-                time.sleep(0.01)
-            seconds = time.perf_counter() - started
-            used = cpu_seconds(peer.pids) - before
-            memory = max(memory, rss_bytes(peer.pids))
-    return {
-        "jobs_per_second": load.jobs / seconds,
-        "cpu_us_per_job": used / load.jobs * 1e6,
-        "rss_mb": memory / 1e6,
-    }
-
-
-def _warm_up(peer: Peer, server: redis.Redis, load: Load) -> None:
-    peer.fill(server, Load(load.job_class, load.args, max(50, load.jobs // 20)))
-    wait_until(lambda: server.llen(peer.queue) == 0, 60, f"the warm-up of {peer.name}")
-    time.sleep(0.5)
-
-
-def _answers(server: redis.Redis) -> bool:
+    settings |= {"worker_arguments": options.worker_arguments, "worker_env": dict(options.worker_env)}
+    runner = Runner(found, settings, lambda line: print(line, flush=True))
+    print(f"seed {options.seed}, {options.rounds} rounds", *found.notes, sep="\n", flush=True)
+    interrupted = False
     try:
-        return bool(server.ping())
-    except redis.ConnectionError:
-        return False
+        runner.run(chosen, options.rounds, random.Random(options.seed))
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        processes.end_orphans()
+    _write(found, options)
+    print(text.report(found))
+    return 130 if interrupted else int(bool(found.errors))
 
 
-def main() -> None:
-    """Run, print, and write ``benchmarks/results.json``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", action="append", help="name of a scenario (may be repeated)")
-    parser.add_argument(
-        "--matrix", default=os.environ.get("BRIDGE_MATRIX", ""), help="folder with the change-roots"
-    )
-    options = parser.parse_args()
-    results: dict[str, dict[str, list[dict[str, float]]]] = {}
-    chosen = {n: s for n, s in scenarios(options.matrix).items() if not options.only or n in options.only}
-    with tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder:
-        for round_number in range(options.rounds):
-            for name, peers in chosen.items():
-                for peer, load in peers:
-                    found = measure(peer, load, Path(folder))
-                    results.setdefault(name, {}).setdefault(peer.name, []).append(found)
-                    print(f"round {round_number + 1}  {name:16} {peer.name:26} {_line(found)}", flush=True)
-    report(results)
-
-
-def report(results: dict[str, dict[str, list[dict[str, float]]]]) -> None:
-    """Medians, and each peer's rate against the first one's of the same round."""
-    machine = {
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "ruby": subprocess.run(["ruby", "-v"], capture_output=True, text=True, check=False).stdout.strip(),
-        "celery": __import__("celery").__version__,
-    }
-    print(f"\n{machine}")
-    for name, peers in results.items():
-        print(f"\n{name}")
-        base = next(iter(peers.values()))
-        for peer, runs in peers.items():
-            ratios = [r["jobs_per_second"] / b["jobs_per_second"] for r, b in zip(runs, base, strict=True)]
-            middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-            print(f"  {peer:26} {_line(middle)}   x {statistics.median(ratios):.2f}")
-    Path(__file__).with_name("results.json").write_text(
-        json.dumps({"machine": machine, "runs": results}, indent=1)
-    )
-
-
-def _line(found: dict[str, float]) -> str:
-    rate, cpu, memory = found["jobs_per_second"], found["cpu_us_per_job"], found["rss_mb"]
-    return f"{rate:8.0f} jobs/s {cpu:7.0f} us CPU/job {memory:6.0f} MB"
+def _write(found: results.Results, options: Options) -> None:
+    written = found
+    if options.merge and options.json.exists():
+        written = results.read(options.json)
+        written.machine = found.machine
+        written.merge(found)
+    written.write(options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,9 @@
-"""Starts, watches and ends the processes of a run."""
+"""Starts, watches and ends the processes of a run: each by its own pid, come what may."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -12,9 +14,36 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import procfs
+
 ROOT = Path(__file__).resolve().parent.parent
-TICK = os.sysconf("SC_CLK_TCK")
 PYTHON_BIN = Path(sys.executable).parent
+STOP_SECONDS = 20.0
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None)
+
+#: What would reach the settings of one of the peers from outside.
+FOREIGN = ("BRIDGE_", "REDIS_", "CELERY", "RAILS_", "RACK_", "APP_ENV", "SIDEKIQ", "RUBY", "BUNDLE", "DYNO")
+
+
+class BenchmarkFailed(Exception):
+    """A measurement that gave no figure; the text says why."""
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of what its children leave behind, so that nothing outlives the run."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_orphans() -> None:
+    """Kill what is left of the children's children."""
+    for pid in procfs.descendants([os.getpid()]) - {os.getpid()}:
+        with contextlib.suppress(ProcessLookupError):  # it may have ended meanwhile
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):  # all of them are waited for
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def free_port() -> int:
@@ -24,72 +53,70 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for a condition, or stop the run with a sentence."""
+def wait_until(condition: Callable[[], object], seconds: float, what: str, pause: float = 0.005) -> None:
+    """Wait for a condition. Raises BenchmarkFailed when it does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit(f"benchmark: waited {seconds:.0f} s in vain for {what}")
-        time.sleep(0.002)
+            raise BenchmarkFailed(f"waited {seconds:.0f} s in vain for {what}")
+        time.sleep(pause)
+
+
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without what is meant for one of the peers, and ``extra``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    # Ruby 3.1 warns of its own gems; Python buffers what goes into a file.
+    return kept | {"LANG": "C.UTF-8", "RUBYOPT": "-W0", "PYTHONUNBUFFERED": "1"} | dict(extra)
 
 
 @contextmanager
-def running(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own, ended with TERM (then KILL) at the end."""
+def running(
+    command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path = ROOT
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process for the time of the block, ended with TERM, and with KILL where that is not enough."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, env={**os.environ, **env}, cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+            command,
+            env=environment(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
         )
     try:
         yield process
     finally:
-        _end(process)
+        end([process])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(15)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+def end(processes: Sequence[subprocess.Popen[bytes]], seconds: float = STOP_SECONDS) -> None:
+    """TERM to all of them at once, then wait; KILL to what is left of them and of their children."""
+    family = procfs.descendants([process.pid for process in processes])
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the KILL below ends it
+            process.wait(max(0.0, deadline - time.monotonic()))
+    _kill_the_rest(family)
+    for process in processes:
         process.wait()
 
 
-def cpu_seconds(pids: Sequence[int]) -> float:
-    """CPU time used by these processes and all their descendants that live."""
-    return sum(_stat_seconds(pid) for pid in _with_descendants(pids))
+def _kill_the_rest(family: set[int]) -> None:
+    # All of them are ours: this process is the subreaper of its children's children.
+    for pid in family & procfs.descendants([os.getpid()]):
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            os.kill(pid, signal.SIGKILL)
 
 
-def rss_bytes(pids: Sequence[int]) -> int:
-    """Resident memory of these processes and all their descendants (shared pages counted once for each)."""
-    return sum(_rss(pid) for pid in _with_descendants(pids))
+def tail(log: Path, characters: int = 1500) -> str:
+    """The end of a log, for a sentence about what went wrong."""
+    return log.read_text(errors="replace")[-characters:].strip() if log.exists() else ""
 
 
-def _with_descendants(pids: Sequence[int]) -> set[int]:
-    parents = {pid: _parent(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
-    found = set(pids)
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
-
-
-def _fields(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _parent(pid: int) -> int:
-    fields = _fields(pid)
-    return int(fields[1]) if fields else 0
-
-
-def _stat_seconds(pid: int) -> float:
-    fields = _fields(pid)
-    return (int(fields[11]) + int(fields[12])) / TICK if fields else 0.0
-
-
-def _rss(pid: int) -> int:
-    fields = _fields(pid)
-    return int(fields[21]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

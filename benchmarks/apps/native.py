@@ -1,0 +1,33 @@
+"""Native tasks of the benchmarks (``celery -A benchmarks.apps.native worker``)."""
+
+# mypy: disable-error-code=untyped-decorator
+import os
+import time
+
+from benchmarks.apps.probes import write_probe
+from bridge import app
+
+
+@app.task(name="NativeNoop")
+def noop(*args: object) -> None:
+    """Nothing: what is measured is everything around it."""
+
+
+@app.task(name="NativeWait")
+def wait(milliseconds: float) -> None:
+    """As jobs.rb's WaitJob."""
+    time.sleep(milliseconds / 1000)
+
+
+@app.task(name="NativeFail")
+def fail(*args: object) -> None:
+    """As jobs.rb's FailJob."""
+    raise RuntimeError("on purpose")
+
+
+@app.task(name="NativeProbe")
+def probe(pushed_ns: int, milliseconds: float = 0) -> None:
+    """As jobs.rb's ProbeJob."""
+    write_probe(os.environ["BENCH_PROBES"], pushed_ns)
+    if milliseconds:
+        time.sleep(milliseconds / 1000)

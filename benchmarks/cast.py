@@ -1,0 +1,54 @@
+"""The peers of a run, by the part that they play."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.peers.bridge import Bridge, Tuning
+from benchmarks.peers.naive import NaiveBridge
+from benchmarks.peers.sidekiq import Sidekiq
+from benchmarks.peers.stock import StockCelery
+from benchmarks.roots import RubyRoot
+
+NATIVE = "bridge, native"
+SIDECAR = "bridge, 2 Puma"
+
+
+@dataclass(frozen=True)
+class Cast:
+    """``sidekiqs`` begins with the newest, which is the base of the ratios."""
+
+    sidekiqs: tuple[Sidekiq, ...]
+    celery: StockCelery
+    celery_prefork: StockCelery
+    naive: NaiveBridge
+    native: Bridge
+    bridges: tuple[Bridge, ...]
+    """The bridge with sidecars of different kinds; the last is the one of the goals."""
+
+    @property
+    def base(self) -> Sidekiq:
+        """The newest Sidekiq."""
+        return self.sidekiqs[0]
+
+    @property
+    def bridge(self) -> Bridge:
+        """One worker, and a sidecar with two Puma workers on the Ruby of the newest Sidekiq."""
+        return self.bridges[-1]
+
+
+def new_cast(roots: Sequence[RubyRoot], tuning: Tuning) -> Cast:
+    """``roots`` begins with the oldest Sidekiq; the sidecar runs where the newest is."""
+    newest, oldest = roots[-1], roots[0]
+    bridges = [Bridge("bridge, 1 Puma", newest, 1, tuning), Bridge(SIDECAR, newest, 2, tuning)]
+    if oldest != newest:
+        bridges.insert(0, Bridge(f"bridge, 2 Puma, Ruby {oldest.ruby[:3]}", oldest, 2, tuning))
+    return Cast(
+        sidekiqs=tuple(Sidekiq(root) for root in reversed(roots)),
+        celery=StockCelery("Celery, threads", "threads"),
+        celery_prefork=StockCelery("Celery, prefork", "prefork"),
+        naive=NaiveBridge(newest),
+        native=Bridge(NATIVE, None, 0, tuning),
+        bridges=tuple(bridges),
+    )

@@ -1,0 +1,93 @@
+"""What is to be done: so many jobs of one kind, and how they stand in Redis."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.site import Site
+
+ID = "@ID@"
+STAGING = "bench:staging:"
+CHUNK = 20_000
+_FILL = (Path(__file__).parent / "apps/fill.lua").read_text()
+
+#: Kind of job -> Ruby class.
+RUBY = {
+    "noop": "NoopJob",
+    "wait": "WaitJob",
+    "cpu": "CpuJob",
+    "fail": "FailJob",
+    "probe": "ProbeJob",
+    "write": "BenchWriteJob",
+}
+
+
+@dataclass(frozen=True)
+class Load:
+    """Jobs of one kind. ``milliseconds`` is what a job waits or computes.
+
+    ``batches`` lets the jobs come in so many parts, each when the one before is done; ``backlog`` is how many
+    wait in the queue at the beginning, of which only the first ``jobs`` are measured.
+    """
+
+    kind: str
+    milliseconds: float = 0
+    batches: int = 1
+    backlog: int = 0
+
+    @property
+    def args(self) -> tuple[float, ...]:
+        """Arguments of a job."""
+        return (self.milliseconds,) if self.milliseconds else (1,)
+
+
+def sidekiq_payload(job_class: str, args: Sequence[Any], queue: str, jid: str = ID) -> str:
+    """A job as Sidekiq's client writes it."""
+    now = time.time()
+    fields = {"retry": True, "queue": queue, "class": job_class, "args": args, "jid": jid}
+    return _compact(fields | {"created_at": now, "enqueued_at": now})
+
+
+def active_job_payload(job_class: str, args: Sequence[Any], queue: str) -> str:
+    """A job as ActiveJob's adapter for Sidekiq writes it."""
+    wrapped: dict[str, Any] = {
+        "job_class": job_class,
+        "job_id": ID,
+        "provider_job_id": None,
+        "queue_name": queue,
+    }
+    wrapped |= {"priority": None, "arguments": args, "executions": 0, "exception_executions": {}}
+    wrapped |= {"locale": "en", "timezone": "UTC", "enqueued_at": "2026-01-01T00:00:00Z"}
+    outer = json.loads(
+        sidekiq_payload("ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper", [wrapped], queue)
+    )
+    return _compact({**outer, "wrapped": job_class})
+
+
+def stage(site: Site, templates: Sequence[tuple[str, str]], jobs: int, first: int, tag: str = "") -> None:
+    """Write jobs where no worker sees them, spread evenly over (list, template) pairs."""
+    script = site.server.register_script(_FILL)
+    share = -(-jobs // len(templates))
+    for place, (key, template) in enumerate(templates):
+        start = first + place * share
+        last = min(start + share, first + jobs) - 1
+        for begin in range(start, last + 1, CHUNK):
+            stop = min(begin + CHUNK - 1, last)
+            script(keys=[f"{STAGING}{tag}{key}"], args=[template, begin, stop])
+
+
+def release(site: Site, keys: Sequence[str], tag: str = "") -> None:
+    """Let the workers see them, all at one stroke."""
+    with site.server.pipeline(transaction=True) as pipeline:
+        for key in keys:
+            pipeline.rename(f"{STAGING}{tag}{key}", key)
+        pipeline.execute()
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,71 @@
+"""The bridge: workers, and a sidecar with so many Puma workers (none: native tasks only)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.loads import Load, sidekiq_payload
+from benchmarks.peers.base import Peer, Setup, Start
+from benchmarks.peers.sidecar import sidecar, socket_of
+from benchmarks.peers.sidekiq import ruby_template
+from benchmarks.processes import PYTHON_BIN
+from benchmarks.roots import RubyRoot
+from benchmarks.site import Site
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a run changes at the bridge's workers, to try it: arguments and environment."""
+
+    arguments: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class Bridge(Peer):
+    """``root`` is the Ruby of the sidecar."""
+
+    def __init__(self, name: str, root: RubyRoot | None, puma_workers: int, tuning: Tuning) -> None:
+        super().__init__(name)
+        self.root = root
+        self.puma_workers = puma_workers
+        self.cores = max(1, puma_workers)
+        self.tuning = tuning
+        self.noop_rate = 7000.0 if puma_workers else 9000.0
+
+    def starts(self, site: Site, setup: Setup) -> list[Start]:
+        """The sidecar first."""
+        workers = [self._worker(site, setup, number + 1) for number in range(setup.workers)]
+        if self.root is None or not self.puma_workers:
+            return workers
+        return [sidecar(site, setup, self.root, self.puma_workers), *workers]
+
+    def job_class(self, load: Load) -> str:
+        """A native task where there is no sidecar."""
+        return super().job_class(load) if self.puma_workers else f"Native{load.kind.capitalize()}"
+
+    def template(self, load: Load, queue: str) -> tuple[str, str]:
+        """Also an ActiveJob."""
+        return ruby_template(load, queue) or super().template(load, queue)
+
+    def probe(self, args: Sequence[float], jid: str, queue: str = "default") -> tuple[str, str]:
+        """Of the native class where there is no sidecar."""
+        return f"queue:{queue}", sidekiq_payload(self.job_class(Load("probe")), args, queue, jid)
+
+    def _worker(self, site: Site, setup: Setup, number: int) -> Start:
+        command = [str(PYTHON_BIN / "celery"), "-A", "benchmarks.apps.native", "worker", "-l", "CRITICAL"]
+        command += ["-c", str(setup.concurrency), "-Q", ",".join(setup.queues), "-n", f"bench{number}@%h"]
+        return Start(
+            f"worker-{number}",
+            [*command, *self.tuning.arguments],
+            self._environment(site) | dict(self.tuning.env),
+            lambda: site.server.scard("processes") == number,
+        )
+
+    def _environment(self, site: Site) -> dict[str, str]:
+        return {
+            "BRIDGE_REDIS_URL": site.url,
+            "BRIDGE_SIDECAR_URL": f"unix://{socket_of(site)}",
+            "BRIDGE_HEALTH_BIND": "127.0.0.1:0",
+            "BENCH_PROBES": str(site.probe_file),
+        }

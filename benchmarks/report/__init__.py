@@ -1,0 +1,1 @@
+"""What is said about it: text, Markdown, a chart."""

@@ -1,0 +1,75 @@
+"""Runs the scenarios: several rounds, in each of them every peer in turn, in an order drawn anew."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from benchmarks.figures import Sample
+from benchmarks.processes import BenchmarkFailed, end_orphans
+from benchmarks.results import Found, Results
+from benchmarks.scenarios import Row, Scenario
+from benchmarks.site import new_site
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Runner:
+    """``say`` gets a line for each measurement. A row that two scenarios share is measured once a round."""
+
+    results: Results
+    settings: dict[str, object]
+    say: Say
+    _known: dict[object, Sample | None] = field(default_factory=dict)
+
+    def run(self, scenarios: Sequence[Scenario], rounds: int, chance: random.Random) -> None:
+        """All rounds; what was found so far stands in ``results`` at any moment."""
+        for scenario in scenarios:
+            self._prepare(scenario)
+        families = list(dict.fromkeys(scenario.family for scenario in scenarios))
+        for number in range(rounds):
+            for family in chance.sample(families, len(families)):
+                self._known.clear()
+                members = [scenario for scenario in scenarios if scenario.family == family]
+                self._round(members, f"{number + 1}/{rounds}", chance)
+
+    def _prepare(self, scenario: Scenario) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        found = Found(scenario.metric, scenario.base, scenario.what, now, self.settings)
+        found.rows = {row.label: [] for row in scenario.rows}
+        self.results.scenarios[scenario.name] = found
+
+    def _round(self, family: Sequence[Scenario], number: str, chance: random.Random) -> None:
+        rows = [(scenario, row) for scenario in family for row in scenario.rows]
+        for scenario, row in chance.sample(rows, len(rows)):
+            started = time.monotonic()
+            sample = self._measured(row)
+            self.results.scenarios[scenario.name].rows[row.label].append(sample)
+            self._tell(scenario, row, sample, number, time.monotonic() - started)
+
+    def _measured(self, row: Row) -> Sample | None:
+        key = (row.peer.name, row.setup, row.method)
+        if key not in self._known:
+            self._known[key] = self._measure(row)
+        return self._known[key]
+
+    def _measure(self, row: Row) -> Sample | None:
+        try:
+            with new_site() as site:
+                try:
+                    return row.method(row.peer, row.setup, site)
+                finally:
+                    row.peer.clean(site)
+        except BenchmarkFailed as error:
+            self.results.errors.append(f"{row.label}: {error}")
+            return None
+        finally:
+            end_orphans()
+
+    def _tell(self, scenario: Scenario, row: Row, sample: Sample | None, which: str, seconds: float) -> None:
+        value = f"{sample[scenario.metric]:12,.2f}" if sample else f"FAILED: {self.results.errors[-1]}"
+        self.say(f"{which}  {scenario.name:32} {row.label:38} {value}  ({seconds:.0f} s)")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import procfs, results
+from benchmarks.goals import ONE_NATIVE
+from tests.support.processes import ROOT
+from tests.support.waiting import wait_for
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """The smallest run there is: the system's Sidekiq and a native worker."""
+    words = ["--only", "native no-op", "--peers", "bridge, native", "--rounds", "1", "--quick"]
+    return [
+        sys.executable,
+        "-m",
+        "benchmarks",
+        *words,
+        "--scale",
+        "0.02",
+        "--json",
+        str(tmp_path / "found.json"),
+    ]
+
+
+@pytest.fixture
+def run(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Runs it without the change-roots, which take minutes to build."""
+    env = os.environ | {"BRIDGE_RELEASES": "system"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_short_run_measures_both_peers_and_writes_what_it_found(
+    run: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    said, _ = run.communicate(timeout=100)
+
+    assert run.returncode == 0, said
+    found = results.read(tmp_path / "found.json").scenarios["native no-op"]
+    assert set(found.rows) == {found.base, ONE_NATIVE}
+    for (sample,) in found.rows.values():
+        assert sample is not None
+        assert sample["jobs_per_second"] > 0
+        assert 10 < sample["cpu_us_per_job"] < 100_000
+        assert sample["pss_mb"] > 10
+    assert "Not shown:" in said
+
+
+def test_ctrl_c_leaves_no_process_and_reports_what_there_is(
+    run: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    # Given a run with its Redis and at least one worker
+    family = wait_for(
+        lambda: (pids := procfs.descendants([run.pid])) and len(pids) > 2 and pids, "the processes"
+    )
+
+    run.send_signal(signal.SIGINT)
+    said, _ = run.communicate(timeout=60)
+
+    assert run.returncode == 130, said
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+    assert results.read(tmp_path / "found.json").scenarios.keys() == {"native no-op"}
