@@ -82,7 +82,14 @@ class Bridge(Celery):
     def _push_fields(self, name: str, given: Any) -> dict[str, Any]:
         task = self.tasks.get(name)
         own = task.push_options() if isinstance(task, SidekiqTask) else {}
-        return {**own, **(given or {})}
+        return {**self._trace_fields(), **own, **(given or {})}
+
+    def _trace_fields(self) -> dict[str, str]:
+        if self.bridge.settings.tracing == "off":
+            return {}
+        from bridge.monitoring import tracing  # needs the extra otel
+
+        return tracing.inject()
 
 
 def make_app(settings: Settings) -> Bridge:
@@ -105,6 +112,8 @@ def make_app(settings: Settings) -> Bridge:
     )
     if settings.concurrency is not None:
         app.conf.worker_concurrency = settings.concurrency
+    if settings.child_max_memory_megabytes is not None:
+        app.conf.worker_max_memory_per_child = settings.child_max_memory_megabytes * 1_000_000 // 1024
     _set_backoff(settings)
     steps.install(app)
     if click.get_current_context(silent=True) is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import ssl
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,10 +22,10 @@ from bridge.settings.redis_address import redis_address
 from bridge.sidecar.address import Address
 from bridge.sidecar.breaker import Breaker, State
 from bridge.sidecar.client import Sidecar, SidecarClient, Timeouts
+from bridge.sidecar.credentials import Credentials, Files
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.health import Health, HealthProbe
-from bridge.sidecar.signature import Signer
 from bridge.sidecar.streaming import StreamingSidecar
 from bridge.sidekiq import neighbours
 from bridge.sidekiq.connection import RedisAddress, connect
@@ -87,28 +86,31 @@ class Runtime:
     # -- the sidecar
 
     @cached_property
-    def signer(self) -> Signer:
-        """Signs requests, with the first of two secrets during a rotation."""
-        secret = self.settings.sidecar_secret
-        return Signer.of(None if secret is None else secret.get_secret_value())
+    def credentials(self) -> Credentials:
+        """The shared secret, and certificates."""
+        said = self.settings
+        secret = said.sidecar_secret.get_secret_value() if said.sidecar_secret else None
+        files = Files(
+            said.sidecar_secret_file, said.sidecar_ca, said.sidecar_client_cert, said.sidecar_client_key
+        )
+        return Credentials(secret, files, tls=any(url.startswith("https:") for url in said.sidecar_url))
 
     @cached_property
     def fleet(self) -> Fleet:
         """All Puma workers of all sidecars."""
         said = self.settings
-        verify: str | bool = str(said.sidecar_ca) if said.sidecar_ca else True
-        probe = HealthProbe(self.signer, said.sidecar_connect_timeout_seconds, verify)
+        shown = self.credentials
+        probe = HealthProbe(
+            shown.signer, said.sidecar_connect_timeout_seconds, shown.verify, shown.client_certificate
+        )
         return Fleet([Address.parse(url) for url in said.sidecar_url], probe)
 
     @cached_property
     def sidecar(self) -> Sidecar:
         """The client of the sidecars."""
         said = self.settings
-        tls = None
-        if any(url.startswith("https:") for url in said.sidecar_url):
-            tls = ssl.create_default_context(cafile=str(said.sidecar_ca) if said.sidecar_ca else None)
         timeouts = Timeouts(said.sidecar_connect_timeout_seconds, said.sidecar_read_timeout_seconds)
-        return SidecarClient(self.fleet, self.signer, timeouts, tls)
+        return SidecarClient(self.fleet, self.credentials.signer, timeouts, self.credentials.tls)
 
     def stream_from(self, waiter: Waiter, limit: int) -> None:
         """The pool parks Ruby tasks on this waiter's thread: give it streams."""
@@ -122,6 +124,11 @@ class Runtime:
     def breaker(self) -> Breaker:
         """Keeps Ruby jobs in their queues while no sidecar can run them."""
         return Breaker(self.fleet, self._learn, lambda: self.fetcher.wake())
+
+    def probe_sidecar(self) -> float:
+        """Ask the sidecars, with the secret and certificates of now. Returns seconds to the next time."""
+        self.credentials.refresh()
+        return self.breaker.round()
 
     def note_outage(self, reason: str, *, rejected: bool = False) -> None:
         """A job met an outage of the sidecar."""

@@ -109,7 +109,7 @@ class Sidecar(BridgeStep):
         runtime = self.runtime(c)
         runtime.breaker.round()
         runtime.ask_neighbours()
-        thread = Periodic("sidecar", runtime.breaker.round)
+        thread = Periodic("sidecar", runtime.probe_sidecar)
         runtime.breaker.probe_soon = thread.nudge
         return thread
 
@@ -188,6 +188,18 @@ def install(app: Any) -> None:
     signals.worker_process_init.connect(guard.watch_parent, weak=False)
 
 
+def _install_tracing(style: str) -> None:
+    if style == "off":
+        return
+    try:
+        from bridge.monitoring.tracing import Tracing  # only who wants spans needs the library
+    except ImportError as error:
+        raise ConfigurationError(
+            f"BRIDGE_TRACING={style} needs OpenTelemetry ({error}): pip install 'sidekiq-bridge[otel]'"
+        ) from None
+    Tracing(links=style == "link").install()
+
+
 def process_info(runtime: Runtime, c: Any) -> ProcessInfo:
     """What the Busy page shows of this worker."""
     hostname, _, nonce = runtime.lease.identity.rsplit(":", 2)
@@ -211,6 +223,7 @@ def _check_worker(sender: Any, **_: Any) -> None:
         return  # another Celery application in this process
     try:
         guard.check(app, sender)
+        _install_tracing(app.bridge.settings.tracing)
     except ConfigurationError as error:
         guard.refuse(error)
     guard.prepare(app, sender)

@@ -32,7 +32,9 @@ def probe(parts: Parts) -> HealthProbe:
     said = parts.settings
     secret = None if said.sidecar_secret is None else said.sidecar_secret.get_secret_value()
     verify: str | bool = str(said.sidecar_ca) if said.sidecar_ca else True
-    return HealthProbe(Signer.of(secret), said.sidecar_connect_timeout_seconds, verify)
+    pem, key = said.sidecar_client_cert, said.sidecar_client_key
+    cert = (str(pem), str(key or pem)) if pem else None
+    return HealthProbe(Signer.of(secret), said.sidecar_connect_timeout_seconds, verify, cert)
 
 
 def ask(parts: Parts) -> list[SidecarRow]:

@@ -16,6 +16,8 @@ from pythonjsonlogger.json import JsonFormatter
 from bridge.broker.messages import RUBY_TASK
 from bridge.sidekiq import process
 
+#: Where tracing keeps the ids of a running job, on its request.
+TRACKS_ATTRIBUTE = "bridge_tracks"
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 #: What may stand in a text line without quotes.
 _PLAIN = re.compile(r"[\w.:+-]+")
@@ -108,7 +110,9 @@ def _running_job() -> dict[str, Any]:
     if task is None or task.request.id is None:
         return {}
     found = {"jid": task.request.id, "queue": (task.request.delivery_info or {}).get("routing_key")}
-    return found if task.name == RUBY_TASK else {**found, "class": task.name}
+    if task.name != RUBY_TASK:
+        found["class"] = task.name
+    return {**found, **getattr(task.request, TRACKS_ATTRIBUTE, {})}
 
 
 def _word(value: object) -> str:

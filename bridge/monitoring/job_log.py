@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from bridge.sidekiq import tracks
 from bridge.sidekiq.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
+from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.settlement import Settled
 from bridge.sidekiq.unit_of_work import UnitOfWork
 
@@ -25,6 +27,14 @@ _WORDS: dict[type[Decision], str] = {
     Interrupt: "interrupted",
     GiveBack: "given back",
 }
+
+
+def _pushed_in(job: SidekiqJob) -> str | None:
+    return tracks.trace_id(job.fields)
+
+
+#: Names the trace of a job; replaced where the worker makes spans of its own.
+trace_of: Callable[[SidekiqJob], str | None] = _pushed_in
 
 
 class JobLog:
@@ -59,7 +69,12 @@ def _identity(unit: UnitOfWork) -> dict[str, Any]:
     job = unit.job
     shown = job.fields.get("display_class")
     name = shown if isinstance(shown, str) else job.native_class
-    return {"jid": _cut(job.jid), "class": _cut(name), "queue": unit.delivery.queue}
+    found = {"jid": _cut(job.jid), "class": _cut(name), "queue": unit.delivery.queue}
+    if (correlation := tracks.correlation_id(job.fields)) is not None:
+        found["correlation_id"] = _cut(correlation)
+    if (trace := trace_of(job)) is not None:
+        found["trace_id"] = trace
+    return found
 
 
 def _error(decision: Decision) -> dict[str, Any]:

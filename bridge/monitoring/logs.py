@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
-from logging.handlers import WatchedFileHandler
 from typing import TYPE_CHECKING, Any
 
 import click
 from celery import signals
 
+from bridge.monitoring import log_files
 from bridge.monitoring.batching import Batching
 from bridge.monitoring.formats import JsonFormat, TextFormat
 
@@ -30,9 +29,10 @@ def install() -> None:
 
 
 def configure(settings: Settings, level: int, logfile: Any = None) -> None:
-    """Send everything to stderr, or to the file of ``-f``, which may be rotated."""
-    handler = Batching(_target(logfile))
-    handler.setFormatter(JsonFormat() if settings.log_format == "json" else TextFormat())
+    """Send everything to stdout, or to the file of ``-f`` or of the settings."""
+    target = log_files.target(settings, logfile)
+    handler = Batching(target)
+    handler.setFormatter(JsonFormat() if log_files.is_json(settings, target) else TextFormat())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
@@ -47,6 +47,8 @@ def _on_worker(instance: Any = None, **_: Any) -> None:
     if runtime is None or signals.setup_logging.receivers or not instance.app.conf.worker_hijack_root_logger:
         return
     settings: Settings = runtime.settings
+    # Celery's banner is text on stdout, where a reader of JSON expects none.
+    instance.quiet = instance.quiet or settings.log_format == "json"
 
     def set_up(loglevel: int, logfile: Any = None, **_: Any) -> None:
         configured = logging.getLevelNamesMapping()[settings.log_level]
@@ -61,11 +63,3 @@ def _is_asked_for(option: str) -> bool:
     if context is None:
         return True  # started by a program, which says what it wants
     return context.get_parameter_source(option) is not click.core.ParameterSource.DEFAULT
-
-
-def _target(logfile: Any) -> logging.Handler:
-    if not logfile:
-        return logging.StreamHandler(sys.__stderr__)
-    if hasattr(logfile, "write"):
-        return logging.StreamHandler(logfile)
-    return WatchedFileHandler(logfile, encoding="utf-8")

@@ -12,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 
 from bridge.monitoring.job_log import JobLog
 from bridge.monitoring.job_series import JobSeries
+from bridge.monitoring.memory import MemoryCeiling
 from bridge.monitoring.queue_series import QueueSeries
 from bridge.monitoring.report import Report
 from bridge.monitoring.server import Reply, Routes, Server
@@ -20,6 +21,7 @@ from bridge.monitoring.verdict import LoopWatch
 from bridge.monitoring.vitals import Examiner
 from bridge.monitoring.worker_series import WorkerSeries
 from bridge.sidekiq.connection import connect
+from bridge.sidekiq.periodic import Periodic
 
 if TYPE_CHECKING:
     from bridge.runtime import Runtime
@@ -44,6 +46,9 @@ class Monitoring(bootsteps.StartStopStep):
         server = Server(_routes(runtime, tallies, parent))
         bind = runtime.settings.health_bind
         server.start(bind.host, bind.port)
+        if runtime.settings.max_memory_megabytes is not None:
+            ceiling = MemoryCeiling(runtime.settings.max_memory_megabytes)
+            Periodic("memory", ceiling.round).start()
         signals.worker_shutdown.connect(lambda **_: server.stop(), sender=parent, weak=False)
 
     def stop(self, parent: Any) -> None:

@@ -23,7 +23,7 @@ PREFIX = "BRIDGE_"
 #: Variables of the same prefix that the sidecar, the demo and the tests read.
 _OTHERS = frozenset(
     f"BRIDGE_SIDECAR_{name}"
-    for name in ("BIND", "WORKERS", "THREADS", "REQUIRE", "MAX_BODY", "CERT", "KEY", "ALLOW")
+    for name in ("BIND", "WORKERS", "THREADS", "REQUIRE", "MAX_BODY", "MAX_RSS_MB", "CERT", "KEY", "ALLOW")
 )
 _OTHER_PREFIXES = ("BRIDGE_DEMO_", "BRIDGE_TEST_", "BRIDGE_BENCH_", "BRIDGE_MATRIX", "BRIDGE_RELEASES")
 
@@ -41,7 +41,9 @@ def gather(environ: Mapping[str, str]) -> Found:
     given = _from_environment(environ)
     found = {**_from_fallbacks(environ), **_from_file(given, environ), **given}
     _refuse_unknown(found)
-    return _with_secret_from_file(found)
+    for name in ("sidecar_secret", "redis_url"):
+        found = _with_content_of_file(found, name)
+    return found
 
 
 def make(found: Found) -> Settings:
@@ -105,25 +107,27 @@ def _suggestion(name: str, place: str, known: list[str]) -> str:
     return f": did you mean {PREFIX + close[0].upper() if place.startswith(PREFIX) else close[0]}?"
 
 
-def _with_secret_from_file(found: Found) -> Found:
-    if "sidecar_secret_file" not in found:
+def _with_content_of_file(found: Found, name: str) -> Found:
+    if f"{name}_file" not in found:
         return found
-    place, path = found["sidecar_secret_file"]
-    if "sidecar_secret" in found:
-        raise ConfigurationError(f"{found['sidecar_secret'][0]} and {place} are both set: set one of them")
-    return {**found, "sidecar_secret": (place, _secret_in(place, Path(str(path))))}
+    place, path = found[f"{name}_file"]
+    given = found.get(name)
+    # REDIS_URL is a fallback of Sidekiq's, which stands in many an environment.
+    if given is not None and given[0] not in ("REDIS_URL",):
+        raise ConfigurationError(f"{given[0]} and {place} are both set: set one of them")
+    return {**found, name: (place, _content_of(place, Path(str(path))))}
 
 
-def _secret_in(place: str, path: Path) -> str:
+def _content_of(place: str, path: Path) -> str:
     try:
-        secret = path.read_text().strip()
+        content = path.read_text().strip()
     except (OSError, UnicodeDecodeError):
         raise ConfigurationError(
-            f"{place}={path} cannot be read: name a text file that holds the secret"
+            f"{place}={path} cannot be read: name a text file that holds the value"
         ) from None
-    if not secret:
-        raise ConfigurationError(f"{place}={path} is empty: write the secret into it")
-    return secret
+    if not content:
+        raise ConfigurationError(f"{place}={path} is empty: write the value into it")
+    return content
 
 
 def _sentence(detail: ErrorDetails, found: Found) -> str:
@@ -131,8 +135,10 @@ def _sentence(detail: ErrorDetails, found: Found) -> str:
     place, value = found.get(name, (PREFIX + name.upper(), detail["input"]))
     problem = detail["msg"].removeprefix("Value error, ").rstrip(".")
     examples = Settings.model_fields[name].examples or []
-    return f"{place}={_shown(name, value)}: {problem}; write for example {' or '.join(map(str, examples))}"
+    advice = f"write for example {' or '.join(map(str, examples))}"
+    return f"{place}={_shown(name, place, value)}: {problem}; {advice}"
 
 
-def _shown(name: str, value: object) -> str:
-    return SECRET if name == "sidecar_secret" else mask(str(value))
+def _shown(name: str, place: str, value: object) -> str:
+    from_file = place.upper().endswith("_FILE") and not name.endswith("_file")
+    return SECRET if name == "sidecar_secret" or from_file else mask(str(value))

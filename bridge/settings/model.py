@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, field_validator
@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from bridge.errors import ConfigurationError
 from bridge.settings import values
-from bridge.settings.redis_url import Address, RedisUrl
+from bridge.settings.redis_url import RedisUrl
+from bridge.settings.watching import Names, Text, Watching, number_as_text
 from bridge.sidekiq.metrics import MetricsFamily
 from bridge.sidekiq.queue_set import QueueSet
 
@@ -24,26 +25,14 @@ def _redis_url(value: object) -> RedisUrl:
     return value if isinstance(value, RedisUrl) else RedisUrl.parse(str(value))
 
 
-def _text(value: object) -> object:
-    """YAML reads 7 and 8.1 as numbers."""
-    return str(value) if isinstance(value, int | float) else value
-
-
-Text = Annotated[str, BeforeValidator(_text)]
 Url = Annotated[RedisUrl, PlainValidator(_redis_url)]
 Queues = Annotated[QueueSet, PlainValidator(values.queues)]
-Bind = Annotated[Address, PlainValidator(values.bind_address)]
 SidecarUrls = Annotated[tuple[str, ...], PlainValidator(values.sidecar_urls)]
-Names = Annotated[tuple[str, ...], PlainValidator(values.names)]
 TimeLimits = Annotated[Mapping[str, float], PlainValidator(values.time_limits)]
 Backoff = Annotated[bool | float | None, PlainValidator(values.retry_backoff)]
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
-    BeforeValidator(lambda value: str(value).upper()),
-]
 
 
-class Settings(BaseSettings):
+class Settings(Watching):
     """The settings of one worker. Every field can be given as ``BRIDGE_<NAME>``."""
 
     model_config = SettingsConfigDict(
@@ -54,6 +43,11 @@ class Settings(BaseSettings):
         RedisUrl.parse(DEFAULT_REDIS_URL),
         description="Sidekiq's Redis; REDIS_PROVIDER and REDIS_URL serve when it is unset.",
         examples=["redis://:password@host:6379/0", "sentinel://host1:26379,host2:26379/mymaster/0"],
+    )
+    redis_url_file: Path | None = Field(
+        None,
+        description="File that holds the URL, instead of the URL.",
+        examples=["/run/secrets/redis_url"],
     )
     redis_ca: Path | None = Field(
         None,
@@ -85,6 +79,14 @@ class Settings(BaseSettings):
         None,
         description="File with the CA that signed the certificate of an https:// sidecar.",
         examples=["/etc/ssl/sidecar-ca.pem"],
+    )
+    sidecar_client_cert: Path | None = Field(
+        None,
+        description="File with the client certificate for an https:// sidecar that asks for one.",
+        examples=["/etc/ssl/worker.pem"],
+    )
+    sidecar_client_key: Path | None = Field(
+        None, description="File with the key of that certificate.", examples=["/etc/ssl/worker-key.pem"]
     )
     sidecar_connect_timeout_seconds: float = Field(
         2.0, gt=0, le=600, description="How long connecting to the sidecar may take.", examples=["2"]
@@ -123,11 +125,6 @@ class Settings(BaseSettings):
         (),
         description="Modules with native tasks, separated by commas.",
         examples=["myapp.tasks,myapp.reports"],
-    )
-    health_bind: Bind = Field(
-        Address("127.0.0.1", 9394),
-        description="Where the worker serves /metrics and /health.",
-        examples=["127.0.0.1:9394"],
     )
     time_limits: TimeLimits = Field(
         {},
@@ -182,21 +179,8 @@ class Settings(BaseSettings):
         description="Sidekiq version to work like; else the sidecar's, else that of other processes.",
         examples=["7.3.2"],
     )
-    metrics_family: Annotated[MetricsFamily | None, BeforeValidator(_text)] = Field(
+    metrics_family: Annotated[MetricsFamily | None, BeforeValidator(number_as_text)] = Field(
         None, description="Whose Metrics page is written for: none, 7, 8 or both.", examples=["7"]
-    )
-    tag: Text = Field("", description="Shown beside this worker on the Busy page.", examples=["myapp"])
-    labels: Names = Field(
-        (),
-        description="Shown beside this worker on the Busy page, separated by commas.",
-        examples=["python,reliable"],
-    )
-    log_level: LogLevel = Field(
-        "INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL.", examples=["INFO"]
-    )
-    log_format: Literal["text", "json"] = Field("text", description="text or json.", examples=["json"])
-    show_args: bool = Field(
-        False, description="Whether Flower and events show the arguments of jobs.", examples=["false"]
     )
     remote_control: bool = Field(
         True, description="Whether celery inspect and control reach this worker.", examples=["true"]
@@ -205,7 +189,9 @@ class Settings(BaseSettings):
         False, description="Whether celery purge may empty Sidekiq's queues.", examples=["false"]
     )
 
-    @field_validator("redis_ca", "redis_cert", "redis_key", "sidecar_secret_file", "sidecar_ca")
+    @field_validator(
+        "redis_ca", "redis_cert", "redis_key", "sidecar_ca", "sidecar_client_cert", "sidecar_client_key"
+    )
     @classmethod
     def _is_there(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_file():

@@ -17,7 +17,7 @@ from bridge.sidecar.health import PROTOCOL
 from bridge.sidecar.http import BadReply, HttpConnection, Reply, request_bytes
 from bridge.sidecar.result import JobResult
 from bridge.sidecar.signature import Signer
-from bridge.sidecar.wire import WAIT_MS, error_of, execute_headers, path_of
+from bridge.sidecar.wire import WAIT_MS, error_of, execute_headers, path_of, trace_headers
 from bridge.sidekiq.unit_of_work import Delivery
 
 EXECUTE = "/jobs/execute"
@@ -206,7 +206,8 @@ class SidecarClient:
             member.full_until = time.monotonic() + 0.1
             return errors.SidecarUnavailable(text, retry_after_seconds=0.1)
         self.fleet.forget(member)
-        return errors.SidecarUnavailable(text)
+        # Where only this Puma worker goes (it is being replaced) another one takes the job.
+        return errors.SidecarUnavailable(text, retry_after_seconds=0.05 if self.fleet.members else None)
 
     def open_stream(self, member: Member) -> socket.socket:
         """Open a stream to one Puma worker. Raises OSError or BadReply."""
@@ -235,7 +236,8 @@ class SidecarClient:
     ) -> Reply:
         base = [("X-Bridge-Protocol", str(PROTOCOL)), ("X-Bridge-Boot", member.worker.boot)]
         signed = self._signer.sign(method, path, base + headers, body)
-        request = request_bytes(method, path, member.worker.address.authority, signed, body)
+        headers = [*signed, *trace_headers()]
+        request = request_bytes(method, path, member.worker.address.authority, headers, body)
         try:
             reply = connection.exchange(request, self._timeouts.read)
         except BaseException:

@@ -26,6 +26,11 @@ class Member:
     full_until: float = 0.0
     """Monotonic time until which it is passed over, because it said that it has no free slot."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes one more job of ours."""
+        return self.running < self.worker.slots and not self.worker.draining
+
     def close(self) -> None:
         """Close the idle connections."""
         while self.idle:
@@ -78,7 +83,7 @@ class Fleet:
         with self._lock:
             if not self._members:
                 raise errors.SidecarUnavailable("no sidecar is ready to take jobs")
-            free = [m for m in self._members.values() if m.full_until <= now and m.running < m.worker.slots]
+            free = [m for m in self._members.values() if m.full_until <= now and m.has_room]
             if not free:
                 raise errors.SidecarUnavailable("all slots of the sidecar are busy", retry_after_seconds=0.05)
             member = min(free, key=lambda m: m.running / m.worker.slots)

@@ -29,6 +29,10 @@ class PumaWorker:
     boot: str
     slots: int
     busy: int
+    draining: bool = False
+    """Whether it is being replaced: what runs there goes on, and nothing new is sent to it."""
+    traces_on_streams: bool = False
+    """Whether a job on a stream may bring its trace context; older sidecars would take that for garbage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +133,18 @@ def _parse(address: Address, reply: Mapping[str, Any]) -> Health:
         dead_timeout_seconds=int(reply["dead"]["timeout_seconds"]),
         client_middleware=tuple(map(str, reply.get("client_middleware") or ())),
         cron=tuple(map(str, reply.get("cron") or ())),
-        workers=tuple(
-            PumaWorker(address.peer(w["url"]), str(w["boot"]), int(w["slots"]), int(w["busy"]))
-            for w in reply["workers"]
-        ),
+        workers=tuple(_worker(address, reply, found) for found in reply["workers"]),
+    )
+
+
+def _worker(address: Address, reply: Mapping[str, Any], found: Mapping[str, Any]) -> PumaWorker:
+    return PumaWorker(
+        address.peer(found["url"]),
+        str(found["boot"]),
+        int(found["slots"]),
+        int(found["busy"]),
+        draining=found.get("draining") is True,
+        traces_on_streams=reply.get("traces_on_streams") is True,
     )
 
 

@@ -10,6 +10,16 @@ import time
 from collections.abc import Iterable
 
 
+def first_secret(text: str | None) -> bytes | None:
+    """The one to sign with: the first, where there are two during a rotation. Raises ValueError for none."""
+    if text is None:
+        return None
+    secret = re.split(r"[,\n]", text.strip())[0].strip()
+    if not secret:
+        raise ValueError("the secret is empty")
+    return secret.encode()
+
+
 class Signer:
     """Signs with one shared secret, or leaves requests as they are (Unix socket without a secret)."""
 
@@ -19,7 +29,11 @@ class Signer:
     @classmethod
     def of(cls, text: str | None) -> Signer:
         """For a secret as it stands in the settings: during a rotation two, of which the first signs."""
-        return cls(None if text is None else re.split(r"[,\n]", text.strip())[0].strip().encode())
+        return cls(first_secret(text))
+
+    def replace(self, secret: bytes | None) -> None:
+        """Sign with another secret from now on."""
+        self._secret = secret
 
     def sign(
         self, method: str, path: str, headers: list[tuple[str, str]], body: bytes

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from bridge.broker.waiter import Waiter
 from bridge.sidecar.http import LARGEST_REPLY, HttpConnection, request_bytes
 from bridge.sidecar.signature import Signer
+from bridge.sidecar.wire import trace_word
 from bridge.sidekiq.unit_of_work import Delivery
 
 logger = logging.getLogger(__name__)
@@ -53,10 +54,13 @@ def _checked(size: int) -> int:
 class Stream:
     """Sends jobs and calls back with their replies."""
 
-    def __init__(self, sock: socket.socket, waiter: Waiter, on_cut: Callable[[], None]) -> None:
+    def __init__(
+        self, sock: socket.socket, waiter: Waiter, on_cut: Callable[[], None], *, traced: bool = False
+    ) -> None:
         self._socket = sock
         self._waiter = waiter
         self._on_cut = on_cut
+        self._traced = traced
         self._ids = itertools.count(1)
         self._pending: dict[int, OnReply] = {}
         self._outgoing = bytearray()
@@ -79,7 +83,7 @@ class Stream:
         queue = quote(delivery.queue, safe="")
         line = (
             f"E {number} {len(payload)} {delivery.identity} {delivery.token} {delivery.claimed_at_ms} "
-            f"{delivery.recovered} {queue}\n"
+            f"{delivery.recovered} {queue}{trace_word() if self._traced else ''}\n"
         )
         self._outgoing += line.encode("latin-1", "replace")
         self._outgoing += payload

@@ -6,6 +6,7 @@ task stays parked.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -85,7 +86,7 @@ class StreamingSidecar:
             member.stream = None
             self._streams.discard(stream)
 
-        stream = member.stream = Stream(sock, self._waiter, forget)
+        stream = member.stream = Stream(sock, self._waiter, forget, traced=member.worker.traces_on_streams)
         self._streams.add(stream)
 
     def _acquire(self) -> Member | None:
@@ -118,7 +119,7 @@ class StreamingSidecar:
             def done(future: Future[JobResult]) -> None:
                 self._waiter.call_soon(lambda: resume(future))
 
-            self._helpers.submit(work).add_done_callback(done)
+            self._helpers.submit(contextvars.copy_context().run, work).add_done_callback(done)
 
         future: Future[JobResult] = parking.park(start)
         return future.result()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import quote
+from collections.abc import Callable, Mapping
+from urllib.parse import quote, urlencode
 
 from bridge.sidecar.http import Reply
+from bridge.sidekiq import tracks
 from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.unit_of_work import Delivery
 
@@ -13,9 +15,30 @@ from bridge.sidekiq.unit_of_work import Delivery
 WAIT_MS = 25_000
 
 
+#: Gives W3C's headers for the span that is under way; set where the worker makes spans.
+current_trace: Callable[[], Mapping[str, str]] | None = None
+LONGEST_TRACE_WORD = 2048
+
+
+def trace_headers() -> list[tuple[str, str]]:
+    """For a request: the trace context of the calling job. The payload has its own, for who needs no more."""
+    return list(current_trace().items()) if current_trace else []
+
+
+def trace_word() -> str:
+    """The same for a line of a stream: a space and one word, or nothing."""
+    if current_trace is None or not (found := current_trace()):
+        return ""
+    word = urlencode(found)
+    if len(word) > LONGEST_TRACE_WORD:
+        word = urlencode({"traceparent": found["traceparent"]})
+    return f" {word}"
+
+
 def execute_headers(delivery: Delivery) -> list[tuple[str, str]]:
     job = SidekiqJob.parse(delivery.payload)
     count = job.retry_count
+    correlation = tracks.correlation_id(job.fields) or job.jid or delivery.name
     return [
         ("X-Bridge-Queue", quote(delivery.queue, safe="")),
         ("X-Bridge-Attempt", str(1 if count is None else count + 2)),
@@ -23,7 +46,7 @@ def execute_headers(delivery: Delivery) -> list[tuple[str, str]]:
         ("X-Bridge-Claimed-At", str(delivery.claimed_at_ms)),
         ("X-Bridge-Recovered", str(delivery.recovered)),
         ("X-Bridge-Wait-Ms", str(WAIT_MS)),
-        ("X-Bridge-Correlation-Id", _header_text(job.jid or delivery.name)),
+        ("X-Bridge-Correlation-Id", _header_text(correlation)),
     ]
 
 

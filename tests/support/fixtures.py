@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests.support import redis_users
 from tests.support.processes import RUNNING
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot
@@ -37,6 +38,9 @@ def redis_server() -> Iterator[RedisServer]:
     with tempfile.TemporaryDirectory(prefix="sb-redis-") as directory:
         server = RedisServer(Path(directory))
         yield server
+        if redis_users.CHOSEN:
+            with server.client() as client:
+                assert redis_users.denied(client) == []
         server.stop()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from tests.support import redis_users
 from tests.support.processes import Process, free_port
 
 
@@ -40,6 +41,8 @@ class RedisServer:
         command += self.arguments or ("--save", "", "--appendonly", "no")
         self.process = Process("redis", command, self.directory)
         self.process.wait_ready(self._answers, 15)
+        with self.client() as client:
+            redis_users.make(client)
 
     def client(self, database: int = 0, **options: Any) -> redis.Redis:
         """A client that gives bytes."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import redis
 
+from tests.support import redis_users
 from tests.support.processes import ROOT, Process
 
 CELERY = Path(sys.executable).with_name("celery")
@@ -24,7 +25,7 @@ def foreign_zone() -> str:
 def bridge_environment(redis_url: str, sidecar_url: str | None) -> dict[str, str]:
     """The settings of an application under test."""
     found = {
-        "BRIDGE_REDIS_URL": redis_url,
+        "BRIDGE_REDIS_URL": redis_users.url_for(redis_url, redis_users.CHOSEN),
         "BRIDGE_HEALTH_BIND": "127.0.0.1:0",
         "BRIDGE_SHUTDOWN_TIMEOUT_SECONDS": str(SHUTDOWN_SECONDS),
         "BRIDGE_LEASE_SECONDS": "5",

@@ -185,7 +185,10 @@ def unused_settings() -> set[str]:
     paths = [path for path in (ROOT / "bridge").rglob("*.py") if path.name != "model.py"]
     code = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     return {
-        name for name in Settings.model_fields if not re.search(rf"\.{name}\b|\"{name}\" (not )?in ", code)
+        name
+        for name in Settings.model_fields
+        # A *_file is read where its content takes the place of the setting.
+        if not re.search(rf"\.{name}\b|\"{name}\" (not )?in ", code) and not name.endswith("_url_file")
     }
 
 

@@ -45,9 +45,9 @@ def test_every_setting_has_a_description_and_an_example() -> None:
 @pytest.mark.parametrize("name", [n for n in Settings.model_fields if n not in ("config", "sidecar_secret")])
 def test_every_example_is_accepted(name: str, tmp_path: Path) -> None:
     for example in Settings.model_fields[name].examples or ():
-        is_file = str(example).startswith("/etc/") or str(example).startswith("/run/secrets")
+        is_file = str(example).startswith(("/etc/", "/run/secrets", "/var/log"))
         file = tmp_path / "file"
-        file.write_text("content")
+        file.write_text("redis://host" if name == "redis_url_file" else "content")
         Settings.load({"BRIDGE_" + name.upper(): str(file) if is_file else str(example)})
 
 

@@ -11,18 +11,20 @@ module SidekiqBridge
       NO_START = 70
       BEAT_SECONDS = 1
 
-      def initialize(settings, index, shared, probes, board, master_pid)
+      def initialize(settings, index, shared, probes, board, master_pid, restarts)
         @settings = settings
         @index = index
         @shared = shared
         @probes = probes
         @board = board
         @master_pid = master_pid
+        @restarts = restarts
       end
 
       def run
-        signals = Signals.new
+        signals = Signals.new([*Signals::NAMES, Rollover::RETIRE])
         trap("CHLD", "DEFAULT")
+        trap("HUP", "IGNORE") # a terminal sends it to the whole group; it is meant for the master
         start
         beat until asked_to_stop?(signals)
         @worker.stop
@@ -33,8 +35,10 @@ module SidekiqBridge
       private
 
       def start
+        @settings.read_secrets_anew
         @own = Listener.new(@settings.address.private(@index)).open
-        @worker = Worker.new(@settings, listeners: [@shared, @own], probes: @probes, index: @index, board: @board, on_drain: method(:drain_all))
+        @worker = Worker.new(@settings, listeners: [@shared, @own], probes: @probes, index: @index, board: @board,
+          on_drain: method(:drain_all), restarts: @restarts)
         @worker.start
         beat
         ::Sidekiq.logger.info { "Sidecar worker #{@index} ready on #{@own.bind}, #{@settings.threads} slots" }
@@ -50,8 +54,9 @@ module SidekiqBridge
         when "TERM", "INT" then return true
         when "TSTP" then @worker.drain
         when "TTIN" then Signals.log_backtraces
+        when Rollover::RETIRE then @worker.retire
         end
-        Process.ppid != @master_pid
+        Process.ppid != @master_pid || @worker.retired?
       end
 
       def beat

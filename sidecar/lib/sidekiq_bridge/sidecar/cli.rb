@@ -17,6 +17,7 @@ module SidekiqBridge
         [:environment, "-e", "--environment NAME", "the app's environment (development)"],
         [:config, "-C", "--config FILE", "a sidekiq.yml (config/sidekiq.yml of the app, if there)"],
         [:timeout, "--timeout SECONDS", Integer, "what running jobs get when the sidecar is stopped (25)"],
+        [:max_rss, "--max-rss MEGABYTES", Integer, "a Puma worker with more resident memory is replaced in peace (none is)"],
         [:max_body, "--max-body BYTES", Integer, "largest payload that is taken (64 MiB)"],
         [:allow, "--allow CLASS,...", Array, "the only job classes that are performed (any)"],
         [:secret_file, "--secret-file FILE", "file with the shared secret, instead of BRIDGE_SIDECAR_SECRET"],

@@ -5,6 +5,7 @@ require "tmpdir"
 require "sidekiq_bridge/sidecar/board"
 require "sidekiq_bridge/sidecar/child"
 require "sidekiq_bridge/sidecar/listener"
+require "sidekiq_bridge/sidecar/rollover"
 require "sidekiq_bridge/sidecar/service_manager"
 require "sidekiq_bridge/sidecar/signals"
 
@@ -20,16 +21,21 @@ module SidekiqBridge
       MARGIN_SECONDS = 15
       # A worker that dies younger than this is not replaced at once.
       MIN_AGE_SECONDS = 2
+      # How often the Puma workers' memory is looked at.
+      LOOK_SECONDS = 1
 
       def initialize(settings)
         @settings = settings
         @children = {}
+        @restarts = Hash.new { |hash, index| hash[index] = Hash.new(0) }
+        @rollover = Rollover.new(max_rss_bytes: settings.max_rss_bytes, start: method(:start_another),
+          retire: ->(pid) { Process.kill(Rollover::RETIRE, pid) })
         @stopping = false
         @manager = ServiceManager.new(settings.watchdog_seconds)
       end
 
       def run
-        @signals = Signals.new([*Signals::NAMES, "CHLD"])
+        @signals = Signals.new([*Signals::NAMES, "CHLD", "HUP"])
         @shared = Listener.new(@settings.address).open
         @probes = @settings.metrics_address && Listener.new(@settings.metrics_address).open
         @directory = Dir.mktmpdir("sidekiq-bridge-")
@@ -50,16 +56,26 @@ module SidekiqBridge
       end
 
       def start_child(index)
-        pid = fork { Child.new(@settings, index, @shared, @probes, Board.new(@directory), @master_pid).run }
+        restarts = @restarts[index]
+        pid = fork { Child.new(@settings, index, @shared, @probes, Board.new(@directory), @master_pid, restarts).run }
         @children[pid] = [index, now]
+        pid
+      end
+
+      # At the one address that is always free, because there is one more of them than Puma workers.
+      def start_another(reason)
+        index = (0..@settings.workers).find { |number| @children.values.none? { |taken, _| taken == number } }
+        @restarts[index][reason] += 1
+        start_child(index)
       end
 
       def supervise
         until @stopping && @children.empty?
-          case @signals.next(@stopping ? seconds_left : @manager.pause)
+          case @signals.next(@stopping ? seconds_left : [@manager.pause, LOOK_SECONDS].compact.min)
           when "TERM", "INT" then stop
           when "CHLD" then reap
-          when nil then @stopping ? kill_children : report
+          when "HUP" then @rollover.request(@children.keys)
+          when nil then @stopping ? kill_children : look
           when "TTIN" then signal("TTIN")
           when "TSTP" then signal("TSTP")
           end
@@ -67,10 +83,15 @@ module SidekiqBridge
         exit(0)
       end
 
+      def look
+        report
+        roll
+      end
+
       # Alive is what can answer: one Puma worker that hangs takes no others with it.
       def report
         board = Board.new(@directory)
-        @manager.ready if board.states.size == @settings.workers
+        @manager.ready if board.states.size >= @settings.workers
         @manager.alive unless @manager.hang?(board.silent_seconds)
       end
 
@@ -89,6 +110,10 @@ module SidekiqBridge
         @deadline = now + 1
       end
 
+      def roll
+        @rollover.step(Board.new(@directory).states.to_h { |state| [state["pid"], state] }.slice(*@children.keys))
+      end
+
       def signal(name)
         @children.each_key { |pid| Process.kill(name, pid) }
       end
@@ -97,18 +122,28 @@ module SidekiqBridge
       def reap
         while (pid = Process.wait(-1, Process::WNOHANG))
           index, started_at = @children.delete(pid)
-          replace(index, started_at, $?) if index && !@stopping
+          next unless index
+          Board.new(@directory).withdraw(index)
+          replace(pid, index, started_at, $?) unless @stopping
+          @rollover.ended(pid)
         end
       rescue Errno::ECHILD
         nil
       end
 
-      def replace(index, started_at, status)
-        Board.new(@directory).withdraw(index)
+      def replace(pid, index, started_at, status)
+        return if @rollover.leaving?(pid)
+        return keep_old(index) if @rollover.coming?(pid)
         return give_up(index) if status.exitstatus == Child::NO_START
+        @restarts[index]["died"] += 1
         ::Sidekiq.logger.error { "Sidecar worker #{index} died (#{status}): starting another" }
         sleep([MIN_AGE_SECONDS - (now - started_at), 0].max)
         start_child(index)
+      end
+
+      # A certificate or secret that is no good must not end a sidecar that works with the old one.
+      def keep_old(index)
+        ::Sidekiq.logger.error { "Sidecar worker #{index} could not start: the one it was to replace goes on" }
       end
 
       def give_up(index)
@@ -119,7 +154,7 @@ module SidekiqBridge
 
       def tidy_up
         [@shared, @probes].compact.each(&:close)
-        @settings.workers.times { |index| Listener.remove(@settings.address.private(index)) }
+        (0..@settings.workers).each { |index| Listener.remove(@settings.address.private(index)) }
         FileUtils.remove_entry(@directory) if @directory
         exit!(Child::NO_START) if @failed
       end

@@ -1,6 +1,8 @@
 # frozen_string_literal: true
 
+require "uri"
 require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/message"
 require "sidekiq_bridge/sidecar/percent"
 
 module SidekiqBridge
@@ -11,13 +13,14 @@ module SidekiqBridge
       attr_writer :body
 
       # No delivery: a probe. `limit` is given for a body that is larger and not kept.
-      def initialize(id, delivery = nil, claimed_at_ms = nil, recovered = false, queue = nil, limit = nil)
+      def initialize(id, delivery = nil, claimed_at_ms = nil, recovered = false, queue = nil, limit = nil, trace = nil)
         @id = id
         @delivery = delivery
         @claimed_at_ms = claimed_at_ms
         @recovered = recovered
         @queue = queue
         @limit = limit
+        @trace = trace
       end
 
       def probe? = @delivery.nil?
@@ -32,10 +35,17 @@ module SidekiqBridge
 
       def body = @body || raise(Refusals.too_large(@limit))
 
-      # Neither travels on a stream.
+      # Stands in the payload.
       def correlation_id = nil
 
-      def trace = nil
+      # W3C's headers, as the form of a Web page would send them.
+      def trace
+        return unless @trace
+        found = URI.decode_www_form(@trace).to_h.slice(*Message::TRACE_HEADERS.keys)
+        found.transform_values(&:scrub) unless found.empty?
+      rescue ArgumentError
+        nil # no such form: the job runs without
+      end
     end
   end
 end

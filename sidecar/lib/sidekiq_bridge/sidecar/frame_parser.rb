@@ -10,7 +10,7 @@ module SidekiqBridge
       class Malformed < StandardError; end
 
       LINE_BYTES = 4096
-      JOB = %r{\AE \d{1,19} \d{1,15} [^\s/]{1,255} \d{1,20} \d{1,19} \d{1,9} \S+\z}
+      JOB = %r{\AE \d{1,19} \d{1,15} [^\s/]{1,255} \d{1,20} \d{1,19} \d{1,9} \S+(?: traceparent=\S+)?\z}
       PROBE = /\AP \d{1,19} 0\z/
 
       def initialize(max_body:)
@@ -70,10 +70,10 @@ module SidekiqBridge
         line.force_encoding(Encoding::UTF_8)
         line.scrub! unless line.valid_encoding?
         raise Malformed, "a line that is no frame's" unless JOB.match?(line) || PROBE.match?(line)
-        _, id, bytes, identity, token, claimed_at_ms, recovered, queue = line.split(" ")
+        _, id, bytes, identity, token, claimed_at_ms, recovered, queue, trace = line.split(" ")
         @missing = bytes.to_i
         return Frame.new(id) unless identity
-        Frame.new(id, "#{identity}/#{token}", claimed_at_ms.to_i, recovered != "0", queue, (@max_body if @missing > @max_body))
+        Frame.new(id, "#{identity}/#{token}", claimed_at_ms.to_i, recovered != "0", queue, (@max_body if @missing > @max_body), trace)
       end
 
       def body_taken?

@@ -7,7 +7,7 @@ module SidekiqBridge
   module Sidecar
     # What /health and its probes say.
     class Health
-      PUBLIC = %w[index boot pid url slots busy rss_bytes].freeze
+      PUBLIC = %w[index boot pid url slots busy rss_bytes draining].freeze
       CRON_GEMS = %w[sidekiq-cron sidekiq-scheduler sidekiq-ent whenever].freeze
 
       # `siblings` are the states of all Puma workers, this one included.
@@ -24,12 +24,14 @@ module SidekiqBridge
 
       def status
         return "booting" unless @ready
-        @vitals.to_h["draining"] ? "draining" : "ready"
+        own = @vitals.to_h
+        going = own["retiring"] ? states(own).all? { |state| state["draining"] } : own["draining"]
+        going ? "draining" : "ready"
       end
 
       def full
         own = @vitals.to_h
-        {"protocol" => PROTOCOL.to_i, "status" => status, "boot" => own["boot"], "version" => VERSION, "streams" => true,
+        {"protocol" => PROTOCOL.to_i, "status" => status, "boot" => own["boot"], "version" => VERSION, "streams" => true, "traces_on_streams" => true,
          **facts, "workers" => states(own).map { |state| state.slice(*PUBLIC) }}
       end
 

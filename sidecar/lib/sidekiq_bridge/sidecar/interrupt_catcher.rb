@@ -42,7 +42,7 @@ module SidekiqBridge
       rescue ::Sidekiq::Job::Interrupted
         processor = instance._context
         client = Client.new
-        client.push(hash.except(*processor.lent_keys))
+        client.push(processor.without_lent(hash))
         processor.interrupted(client.payload)
         raise ::Sidekiq::JobRetry::Skip
       end

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/tracks"
 
 module SidekiqBridge
   module Sidecar
@@ -11,7 +12,7 @@ module SidekiqBridge
       WRAPPERS = %w[ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper Sidekiq::ActiveJob::Wrapper]
         .flat_map { |name| [name, "::#{name}"] }.freeze
 
-      attr_reader :payload, :jid, :class_name, :active_job_class_name, :queue, :correlation_id, :trace
+      attr_reader :payload, :jid, :class_name, :active_job_class_name, :queue, :correlation_id, :trace, :trace_id
 
       def initialize(payload, queue: nil, correlation_id: nil, trace: nil)
         @payload = payload.force_encoding(Encoding::UTF_8)
@@ -21,8 +22,9 @@ module SidekiqBridge
         @wrapper = WRAPPERS.include?(class_name)
         @active_job_class_name = wrapped_class_name if @wrapper
         @queue = queue || @hash["queue"].to_s
-        @correlation_id = correlation_id
+        @correlation_id = correlation_id || Tracks.correlation_id(@hash)
         @trace = trace
+        @trace_id = Tracks.trace_id(@hash, trace)
       end
 
       # The parsed payload, for whoever asks first: it is theirs to change.

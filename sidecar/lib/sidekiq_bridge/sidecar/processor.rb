@@ -10,7 +10,7 @@ module SidekiqBridge
     # Redis, and what happens to it afterwards is told instead of written. All between is Sidekiq's code, and what
     # gems patch into it.
     class JobProcessor < ::Sidekiq::Processor
-      NOTHING_LENT = [].freeze
+      NOTHING_LENT = {}.freeze
 
       # What Sidekiq calls a unit of work: the payload as it stood in Redis.
       Work = Struct.new(:job, :queue_name, :acknowledged) do
@@ -70,8 +70,10 @@ module SidekiqBridge
         @requeue = payload
       end
 
-      # What #dispatch has put into the job's hash for middleware: it is not the job's and must not go back with it.
-      def lent_keys = @lent
+      # The job's hash as it was, without what #dispatch has put into it for middleware.
+      def without_lent(hash)
+        @lent.each_with_object(hash.dup) { |(key, own), copy| own.nil? ? copy.delete(key) : copy[key] = own }
+      end
 
       def check_class
         @refusal = @guard.refusal(@run.job) { |name| @lookup.call(self, name) }
@@ -98,12 +100,13 @@ module SidekiqBridge
       # 7 and 8 let Sidekiq::Shutdown in here; it must only hit the job's own code (Run#interruptible).
       def dispatch(job_hash, queue, jobstr, &block)
         lend(job_hash, @run.job.trace) if @run.job.trace
-        Interrupts.closed { super }
+        Tracks.with(@run.job) { Interrupts.closed { super } }
       end
 
+      # Middleware that continues traces looks there: it shall find the worker's span, not the one of the push.
       def lend(job_hash, trace)
-        @lent = trace.keys - job_hash.keys
-        job_hash.update(trace.slice(*@lent))
+        @lent = trace.keys.to_h { |key| [key, job_hash[key]] }
+        job_hash.update(trace)
       end
 
       def execute_job(instance, args)

@@ -33,8 +33,9 @@ module SidekiqBridge
       end
 
       def global(jobstr, queue)
-        correlation_id = @run.job.correlation_id
-        ::Sidekiq::Context.add(:correlation_id, correlation_id) if correlation_id
+        job = @run.job
+        ::Sidekiq::Context.add(:correlation_id, job.correlation_id) if job.correlation_id && job.correlation_id != job.jid
+        ::Sidekiq::Context.add(:trace_id, job.trace_id) if job.trace_id
         super
       end
 

@@ -17,6 +17,7 @@ module SidekiqBridge
         threads: 5,                         # job slots of each
         timeout: 25,                        # seconds running jobs get when the sidecar is stopped
         max_body: 64 * 1024 * 1024,         # bytes
+        max_rss: nil,                       # megabytes; a Puma worker above it is replaced
         allow: nil,                         # class names, nil for any
         config: nil,                        # a sidekiq.yml
         environment: nil,
@@ -33,7 +34,8 @@ module SidekiqBridge
 
       def self.from_env(env)
         {
-          bind: env["BRIDGE_SIDECAR_BIND"], metrics_bind: env["BRIDGE_SIDECAR_METRICS_BIND"], workers: env["BRIDGE_SIDECAR_WORKERS"]&.to_i,
+          bind: env["BRIDGE_SIDECAR_BIND"], metrics_bind: env["BRIDGE_SIDECAR_METRICS_BIND"],
+          workers: env["BRIDGE_SIDECAR_WORKERS"]&.to_i, max_rss: env["BRIDGE_SIDECAR_MAX_RSS_MB"]&.to_i,
           threads: env["BRIDGE_SIDECAR_THREADS"]&.to_i, secret_file: env["BRIDGE_SIDECAR_SECRET_FILE"],
           environment: env.values_at(*ENVIRONMENT).compact.first, watchdog_usec: env["WATCHDOG_USEC"]&.to_i
         }.compact
@@ -60,7 +62,16 @@ module SidekiqBridge
         @secrets ||= secret_text.split(/[\n,]/).map(&:strip).reject(&:empty?).freeze
       end
 
-      def cluster? = workers > 1
+      # Files may be written anew while the sidecar runs.
+      def read_secrets_anew
+        @secrets = nil
+        secrets
+      end
+
+      # Only a process above it can replace a Puma worker.
+      def cluster? = workers > 1 || !max_rss.nil?
+
+      def max_rss_bytes = max_rss && (max_rss * 1_000_000)
 
       def watchdog_seconds = watchdog_usec && watchdog_usec / 1e6
 
@@ -83,7 +94,7 @@ module SidekiqBridge
       def check_usage
         raise UsageError, "say what to boot: --require PATH (a Rails directory or a Ruby file)" unless app
         raise UsageError, "#{app} does not exist: correct --require" unless File.exist?(app)
-        {workers: workers, threads: threads, timeout: timeout, max_body: max_body}.each do |name, value|
+        {workers: workers, threads: threads, timeout: timeout, max_body: max_body, max_rss: max_rss || 1}.each do |name, value|
           least = (name == :timeout) ? 0 : 1
           raise UsageError, "--#{name.to_s.tr("_", "-")} must be at least #{least}" if value < least
         end

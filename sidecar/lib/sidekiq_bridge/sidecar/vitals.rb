@@ -5,7 +5,7 @@ module SidekiqBridge
     # The state of this Puma worker, for /health, /metrics and its siblings.
     class Vitals
       # Why a Puma worker was replaced.
-      RESTARTS = %w[died memory].freeze
+      RESTARTS = %w[died memory reload].freeze
 
       def initialize(index:, boot:, url:, executor:, streams:, counters:, restarts: {})
         @index = index
@@ -15,14 +15,20 @@ module SidekiqBridge
         @streams = streams
         @counters = counters
         @restarts = restarts
+        @retiring = false
         @started_at = Process.clock_gettime(Process::CLOCK_REALTIME, :millisecond) / 1000.0
+      end
+
+      # Another one has come: this one is going, and the sidecar stays.
+      def retire
+        @retiring = true
       end
 
       def to_h
         {
           "index" => @index, "boot" => @boot, "pid" => Process.pid, "url" => @url,
           "slots" => @executor.slot_count, "busy" => @executor.busy, "rss_bytes" => rss_bytes,
-          "streams" => @streams.size, "draining" => @executor.draining?,
+          "streams" => @streams.size, "draining" => @retiring || @executor.draining?, "retiring" => @retiring,
           "started_at" => @started_at, "restarts" => RESTARTS.to_h { |reason| [reason, @restarts.fetch(reason, 0)] }, **@counters.to_h
         }
       end

@@ -19,6 +19,11 @@ module SidekiqBridge
     class Worker
       attr_reader :health, :app, :executor, :vitals
 
+      # A retiring worker takes jobs for as long as clients need to notice (they ask /health every 5 s), and answers for
+      # as long as it takes them to go elsewhere.
+      NOTICE_SECONDS = 7
+      LINGER_SECONDS = 2
+
       # `on_drain` is called when a client asks the whole sidecar to drain.
       # `probes` is the listener of the second address, for probes and metrics alone.
       def initialize(settings, listeners:, probes: nil, index: 0, board: nil, on_drain: nil, restarts: {})
@@ -48,6 +53,19 @@ module SidekiqBridge
           @family.fire(:quiet) unless @quiet
           @quiet = true
         end
+      end
+
+      # Leaves in peace, because another one has come: nothing is interrupted, however long it takes.
+      def retire
+        @vitals.retire
+        @retire_at ||= now + NOTICE_SECONDS
+      end
+
+      # To be asked once a second, because it is what goes on with it.
+      def retired?
+        return false unless @retire_at && now >= @retire_at
+        drain
+        @executor.busy.zero? && now >= @retire_at + LINGER_SECONDS
       end
 
       # In Sidekiq's order: quiet, :shutdown while the last jobs run, :exit when they have ended.
@@ -91,6 +109,8 @@ module SidekiqBridge
           authenticator: Authenticator.new(@settings.secrets), health: @health, boot: @boot, max_body: @settings.max_body, on_drain: on_drain)
         @app = Front.new(App.new(api, Metrics.new(@health)), api)
       end
+
+      def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
     end
   end
 end

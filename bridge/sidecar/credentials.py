@@ -1,0 +1,92 @@
+"""What this worker shows to the sidecars and believes of them. Files that change are read anew.
+
+So a secret and certificates can be replaced while jobs run: nothing has to be restarted on this side.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from bridge.sidecar.signature import Signer, first_secret
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where they are, as far as they are files."""
+
+    secret: Path | None = None
+    ca: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+
+
+class Credentials:
+    """The secret under which requests are signed, and the TLS context of connections that are opened."""
+
+    def __init__(self, secret: str | None, files: Files, *, tls: bool) -> None:
+        self._files = files
+        self.signer = Signer.of(secret)
+        self.tls = ssl.create_default_context(cafile=_text(files.ca)) if tls else None
+        if self.tls and files.client_cert:
+            self.tls.load_cert_chain(files.client_cert, files.client_key)
+        self._seen = self._changed_at()
+
+    @property
+    def verify(self) -> str | bool:
+        """For requests: the private CA, or the system's."""
+        return _text(self._files.ca) or True
+
+    @property
+    def client_certificate(self) -> tuple[str, str] | None:
+        """For requests: certificate and key."""
+        cert, key = self._files.client_cert, self._files.client_key
+        return (str(cert), str(key or cert)) if cert else None
+
+    def refresh(self) -> bool:
+        """Look whether a file has changed; True where it had, and was read. What cannot be read stays out."""
+        now = self._changed_at()
+        if now == self._seen:
+            return False
+        try:
+            self._read()
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # ssl.SSLError is an OSError; a half-written file is read again
+            logger.warning("the sidecar's secret or certificates changed and cannot be read yet: %s", error)
+            return False
+        self._seen = now
+        logger.info("the sidecar's secret and certificates were read anew")
+        return True
+
+    def _read(self) -> None:
+        files = self._files
+        if files.secret:
+            self.signer.replace(first_secret(files.secret.read_text()))
+        if self.tls and files.ca:
+            self.tls.load_verify_locations(files.ca)
+        if self.tls and files.client_cert:
+            self.tls.load_cert_chain(files.client_cert, files.client_key)
+
+    def _changed_at(self) -> tuple[tuple[int, int] | None, ...]:
+        files = self._files
+        return tuple(_stamp(path) for path in (files.secret, files.ca, files.client_cert, files.client_key))
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None  # it is just being replaced
+    return found.st_mtime_ns, found.st_ino
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

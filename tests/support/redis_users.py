@@ -1,0 +1,45 @@
+"""The published users of Redis (deploy/redis/users.acl), on a server of the tests."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+import redis
+
+from tests.support.processes import ROOT
+
+FILE = ROOT / "deploy/redis/users.acl"
+PASSWORD = "only-for-tests"
+WORKER, CONTROL = "bridge", "bridge-control"
+
+#: The whole suite runs under this user where the variable names one.
+CHOSEN = os.environ.get("TEST_REDIS_USER", "")
+
+
+def rules(user: str) -> list[str]:
+    """The words after ``user NAME``, with the password of the tests."""
+    for line in FILE.read_text().splitlines():
+        words = line.split()
+        if words[:2] == ["user", user]:
+            return [f">{PASSWORD}" if word.startswith("#SHA256") else word for word in words[2:]]
+    raise AssertionError(f"{FILE} names no user {user}")
+
+
+def make(client: redis.Redis) -> None:
+    """Add both users."""
+    for user in (WORKER, CONTROL):
+        client.execute_command("ACL", "SETUSER", user, *rules(user))
+
+
+def url_for(url: str, user: str) -> str:
+    """The same server as that user; a URL with a user of its own stays as it is."""
+    parts = urlsplit(url)
+    if not user or "@" in parts.netloc or parts.scheme != "redis":
+        return url
+    return parts._replace(netloc=f"{user}:{PASSWORD}@{parts.netloc}").geturl()
+
+
+def denied(client: redis.Redis) -> list[tuple[str, str]]:
+    """(user, command or key) of what the server has refused so far."""
+    return [(entry["username"].decode(), entry["object"].decode()) for entry in client.acl_log()]
