@@ -45,6 +45,18 @@ end
 
 class OtherJob < EchoJob; end
 
+# Keeps memory that nothing will ever give back.
+class HoardJob
+  include JOB
+  include Listed
+  HOARD = []
+
+  def perform(megabytes)
+    HOARD << ("x" * (megabytes * 1_000_000))
+    note("done")
+  end
+end
+
 module Deeply
   module Nested
     class EchoJob < ::EchoJob; end

@@ -38,7 +38,9 @@ module SidekiqBridge
       def ended(pid)
         @wanted.delete(pid)
         @at_start.delete(pid)
-        @old = @new = nil if pid == @old || pid == @new
+        return unless pid == @old || pid == @new
+        ::Sidekiq.logger.info { "All that was to be replaced is" } if pid == @old && @wanted.empty?
+        @old = @new = nil
       end
 
       private
