@@ -69,6 +69,11 @@ def patient(self: SidekiqTask, seconds: float) -> None:
     note(self, "done", seconds)
 
 
+@app.task(name="NativePushJob", bind=True)
+def push(self: SidekiqTask, name: str) -> None:
+    note(self, "done", app.send_task(name, args=[]).id)
+
+
 @app.task(name="NativeLambdaJob", bind=True)
 def from_lambda(self: SidekiqTask) -> None:
     (lambda: 1 // 0)()

@@ -45,6 +45,9 @@ end
 
 class OtherJob < EchoJob; end
 
+# TracingMiddleware tells which trace it runs in.
+class TracedJob < EchoJob; end
+
 # Keeps memory that nothing will ever give back.
 class HoardJob
   include JOB
@@ -206,10 +209,21 @@ def configure(config, name, variable)
   target[name] = ENV[variable].to_i
 end
 
+# As OpenTelemetry's instrumentation of Sidekiq does: reads the trace from the job's hash.
+class TracingMiddleware
+  def call(_instance, message, _queue)
+    Ledger.of(message, "traced", trace: message["traceparent"]) if message["class"] == "TracedJob"
+    yield
+  end
+end
+
 Sidekiq.configure_server do |config|
   configure(config, :dead_max_jobs, "TEST_DEAD_MAX_JOBS")
   configure(config, :poll_interval_average, "TEST_POLL_INTERVAL")
-  config.server_middleware { |chain| chain.add ChangingMiddleware }
+  config.server_middleware do |chain|
+    chain.add ChangingMiddleware
+    chain.add TracingMiddleware
+  end
   config.death_handlers << ->(message, error) { Ledger.of(message, "died", note: error.message) }
   config.error_handlers << lambda do |error, context, _config = nil|
     Ledger.of(context[:job] || {}, "error", note: error.class.name)
