@@ -76,7 +76,7 @@ def _dead(tallies: Iterable[tuple[Label, Tally]]) -> Metric:
         "bridge_jobs_dead", "Jobs that went to the dead set.", labels=(*_LABELS, "reason")
     )
     for label, tally in tallies:
-        for reason in ("failed", "refused"):
+        for reason in ("failed", "refused", "poisoned"):
             family.add_metric((*label, reason), tally.dead[reason])
     return family
 

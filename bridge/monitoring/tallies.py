@@ -59,7 +59,7 @@ class Tally:
     discarded: int = 0
     given_back: int = 0
     dead: Counter[str] = field(default_factory=Counter)
-    """By reason: ``failed`` (out of retries, or killed), ``refused`` (never run)."""
+    """By reason: ``failed`` (out of retries, or killed), ``refused`` (never run), ``poisoned``."""
 
 
 class JobTallies:
@@ -74,10 +74,13 @@ class JobTallies:
 
     def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
         """Count a settlement that took effect, as Sidekiq's own counters do."""
-        if outcome is not Settled.OK:
+        if outcome not in (Settled.OK, Settled.BURIED):
             return
         label = (unit.delivery.queue, unit.job.native_class or UNKNOWN)
         tally = self.by_label.get(label) or self._tally(label)
+        if outcome is Settled.BURIED:
+            tally.dead["poisoned"] += 1
+            return
         if unit.started_at is None or isinstance(decision, GiveBack):
             _count_not_run(tally, decision)
             return

@@ -111,8 +111,8 @@ class WorkerSeries(Collector):
             )
             yield CounterMetricFamily(
                 "bridge_jobs_poisoned",
-                "Recovered jobs that were buried, for the third death around them.",
-                value=recovery.poisoned,
+                "Jobs that were buried, for the third death around them.",
+                value=recovery.poisoned + self._runtime.fetcher.journal.buried,
             )
         if scheduler is not None:
             yield CounterMetricFamily(

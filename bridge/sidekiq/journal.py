@@ -28,6 +28,7 @@ class Journal:
         self.in_order = False
         """Keep what is given back until ``release``, to put it back in the order of the claims."""
         self.fenced = 0
+        self.buried = 0
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._returning)
@@ -65,6 +66,9 @@ class Journal:
             if outcome is Settled.FENCED:
                 self.fenced += 1
                 logger.warning("FENCED: jid=%s was no longer held by this worker; not written", unit.job.jid)
+            if outcome is Settled.BURIED:
+                self.buried += 1
+                logger.error("buried jid=%s: its outcome was lost for the third time", unit.job.jid)
             self._on_settled(unit, decision, outcome)
 
 

@@ -14,6 +14,8 @@ from bridge.sidekiq.decision import Bury, DeadLimits, Decision, Discard, Done, G
 RECOVERED_TTL_SECONDS = 72 * 3600
 #: A job that is found in dead hands this often within 72 h is buried (poison pill).
 RECOVERY_LIMIT = 3
+#: The answer of recover.lua where it did so.
+RECOVER_BURIED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Settled(Enum):
 
     OK = "ok"
     FENCED = "fenced"
+    BURIED = "buried"
+    """It was to be given back, its outcome unknown, for the third time: a poison pill."""
     FAILED = "failed"
     """Redis refused it (outage, a key of a wrong type): the job is still in flight, try again."""
 
@@ -68,7 +72,7 @@ class SettlementBatch:
                     outcomes[i] = Settled.FENCED if self._settlements[i].token in gone else Settled.OK
         for i, result in zip(self._single, results[batches:], strict=True):
             if isinstance(result, int):
-                outcomes[i] = Settled.OK if result else Settled.FENCED
+                outcomes[i] = _outcome(self._settlements[i].decision, result)
         return outcomes
 
     def _finish_call(self, identity: str, members: Sequence[int], day: str) -> scripts.Call:
@@ -76,6 +80,12 @@ class SettlementBatch:
         return scripts.Call(
             scripts.load("finish"), _settling_keys(identity, day), (keys.STAT_TTL_SECONDS, *tokens)
         )
+
+
+def _outcome(decision: Decision, result: int) -> Settled:
+    if isinstance(decision, GiveBack) and result == RECOVER_BURIED:
+        return Settled.BURIED
+    return Settled.OK if result else Settled.FENCED
 
 
 def _settling_keys(identity: str, day: str) -> tuple[str, ...]:

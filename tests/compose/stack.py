@@ -14,7 +14,7 @@ from typing import Any
 import requests
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("redis", "web", "sidecar-1", "sidecar-2", "worker", "flower")
+SERVICES = ("redis", "web", "sidecar-1", "sidecar-2", "worker", "flower", "prometheus")
 HEALTHY_SECONDS = 120
 ENDED_SECONDS = 180
 
@@ -51,6 +51,7 @@ class Stack:
     def __init__(self) -> None:
         self.web_url = f"http://127.0.0.1:{os.environ.get('WEB_PORT', '3000')}"
         self.flower_url = f"http://127.0.0.1:{os.environ.get('FLOWER_PORT', '5555')}"
+        self.prometheus_url = f"http://127.0.0.1:{os.environ.get('PROMETHEUS_PORT', '9090')}"
 
     def compose(self, *arguments: str, timeout: float = 300) -> str:
         return _run(["docker", "compose", *arguments], timeout)

@@ -18,7 +18,7 @@ def test_the_mix_ends_as_expected(stack: Stack) -> None:
     assert census.bookings == len(ran)
 
 
-@pytest.mark.parametrize("service", ["redis", "web", "flower", "worker-1", "worker-2"])
+@pytest.mark.parametrize("service", ["redis", "web", "flower", "prometheus", "worker-1", "worker-2"])
 def test_a_killed_container_loses_nothing(stack: Stack, service: str) -> None:
     before = _kill_in_the_middle(stack, service)
     stack.wait_ended(before)

@@ -99,3 +99,8 @@ def test_a_running_job_shows_for_how_long_it_runs() -> None:
     found = series(JobTallies(), [unit(), unit(started_at=50.0)])
     running = found['sidekiq_running_job_runtime_seconds{queue="default",worker="HardJob"}']
     assert running > 1_000_000
+
+
+def test_a_poison_pill_is_a_death_of_its_own_kind() -> None:
+    found = count(GiveBack(unknown_outcome=True), outcome=Settled.BURIED)
+    assert found == {"bridge_jobs_dead_total": 1}

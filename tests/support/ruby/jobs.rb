@@ -129,6 +129,13 @@ class OnceFailingJob
   end
 end
 
+# A poison pill: its process dies at once, as by the kernel's hand.
+class KillerJob
+  include JOB
+
+  def perform = Process.kill("KILL", Process.pid)
+end
+
 class RetryFalseJob < FailJob
   sidekiq_options retry: false
 end

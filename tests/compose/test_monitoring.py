@@ -1,0 +1,91 @@
+"""Prometheus among the containers: what it sees, and how soon an incident shows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from scripts.grafana import picture
+from tests.compose.stack import ROOT, Stack
+
+pytestmark = pytest.mark.timeout(600)
+
+MINUTE = 60.0
+#: Empty as long as nothing goes wrong.
+QUIET = ("rejected < 0", "refused_total", "pool_resident", "ALERTS")
+
+
+def ask(stack: Stack, path: str, **query: str) -> Any:
+    reply = requests.get(f"{stack.prometheus_url}/api/v1/{path}", params=query, timeout=30)
+    assert reply.status_code == 200, reply.text
+    return reply.json()["data"]
+
+
+def vector(stack: Stack, expression: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ask(stack, "query", query=expression)["result"]
+    return found
+
+
+def firing(stack: Stack) -> set[str]:
+    alerts = ask(stack, "alerts")["alerts"]
+    return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+
+def wait(condition: Callable[[], object], what: str, seconds: float = 2 * MINUTE) -> float:
+    """Seconds until it was so."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}"
+        time.sleep(1)
+    return time.monotonic() - began
+
+
+def test_both_workers_and_both_sidecars_are_scraped(stack: Stack) -> None:
+    stack.wait_healthy()
+    for job in ("bridge-worker", "bridge-sidecar"):
+        wait(lambda job=job: len(vector(stack, f'up{{job="{job}"}} == 1')) == 2, f"two of {job}")
+
+
+def test_every_panel_of_the_dashboard_has_data(stack: Stack) -> None:
+    stack.wait_ended(stack.enqueue(size=5))
+    board = json.loads((ROOT / "deploy/grafana/dashboards/sidekiq-bridge.json").read_text())
+    queries = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    expected = [query for query in queries if not any(word in query for word in QUIET)]
+    wait(lambda: all(vector(stack, picture.plain(query)) for query in expected), "data for each panel")
+    for query in queries:
+        vector(stack, picture.plain(query))
+
+
+def test_sidecars_that_are_gone_show_within_a_minute(stack: Stack) -> None:
+    stack.wait_healthy()
+    wait(lambda: not firing(stack) & {"BridgeSidecarDown", "BridgeNoSidecar"}, "silence", 4 * MINUTE)
+    stack.compose("kill", "sidecar-1")
+    # One is enough to work: what is said is that the other is gone.
+    assert wait(lambda: "BridgeSidecarDown" in firing(stack), "the alert") < MINUTE
+    assert "BridgeNoSidecar" not in firing(stack)
+    stack.compose("kill", "sidecar-2")
+    assert wait(lambda: "BridgeNoSidecar" in firing(stack), "the alert") < MINUTE
+    stack.compose("start", "sidecar-1", "sidecar-2")
+    stack.wait_healthy()
+    wait(lambda: not firing(stack) & {"BridgeSidecarDown", "BridgeNoSidecar"}, "silence", 4 * MINUTE)
+
+
+def test_prometheus_keeps_its_data(stack: Stack) -> None:
+    known = "count_over_time(up[1h])"
+    before = max(float(series["value"][1]) for series in vector(stack, known))
+    (container,) = stack.containers("prometheus")
+    stack.kill_and_start(container["Name"])
+    stack.wait_healthy()
+    assert max(float(series["value"][1]) for series in vector(stack, known)) >= before
+
+
+def test_the_picture_of_the_dashboard_can_be_drawn(stack: Stack, tmp_path: Path) -> None:
+    now = time.time()
+    page = picture.page(stack.prometheus_url, picture.Span(now - 600, now))
+    assert page.count("<polyline") > 20
