@@ -1,6 +1,6 @@
 # Thin lines only: the work is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check conformance faults bench compose-test lock clean
+.PHONY: help setup demo test check conformance faults bench compose-test docs lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z ,-]+):.*  ## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -26,6 +26,9 @@ compose-test:  ## the compose file on a real engine
 conformance faults bench compose-test: setup
 	@test -x scripts/$@ || { echo "make $@: scripts/$@ does not exist yet" >&2; exit 1; }
 	@scripts/$@ $(ARGS)
+
+docs: setup  ## the site of the documents, in build/docs
+	@scripts/docs
 
 lock: setup  ## write requirements/*.txt anew from pyproject.toml
 	@scripts/lock
