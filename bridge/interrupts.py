@@ -22,20 +22,28 @@ _sent: dict[int, BaseException] = {}
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
-def raise_in(runner: Any, token: int, error: BaseException) -> bool:
+class Cancelled(BaseException):
+    """What a task sees of an error that its own ``except Exception`` would swallow."""
+
+
+def raise_in(runner: Any, token: int, error: BaseException, *, hidden: bool = False) -> bool:
     """Raise in the thread (by identifier) or gevent greenlet that runs this delivery. False when it does not.
 
+    ``hidden``: the task's code sees a :class:`Cancelled`, and ``error`` is raised where that code ends.
     Safe from any thread. A thread that is inside a call which does not return notices nothing.
     """
-    if hasattr(runner, "kill"):
-        runner.kill(error, block=False)
-        return True
+    greenlet = runner if hasattr(runner, "kill") else None
+    thread = id(runner) if greenlet is not None else runner
     with _lock:
-        if _open.get(runner) != token:
+        if _open.get(thread) != token:
             return False
-        _sent[runner] = error
-        _set_async_exc(ctypes.c_ulong(runner), ctypes.py_object(type(error)))
-        return True
+        _sent[thread] = error
+        kind = Cancelled if hidden else type(error)
+        if greenlet is None:
+            _set_async_exc(ctypes.c_ulong(thread), ctypes.py_object(kind))
+    if greenlet is not None:
+        greenlet.kill(kind, block=False)
+    return True
 
 
 def window(code: Callable[..., Any], token: Callable[[], int | None]) -> Callable[..., Any]:
@@ -50,6 +58,8 @@ def window(code: Callable[..., Any], token: Callable[[], int | None]) -> Callabl
         _open_for(thread, number)
         try:
             return code(*args, **kwargs)
+        except Cancelled:
+            raise _sent.get(thread) or RuntimeError("cancelled by nobody") from None
         except BaseException as error:
             # Only its class can be raised from outside: what it has to say is put in here.
             if (meant := _sent.get(thread)) is not None and type(error) is type(meant) and not error.args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import Any
@@ -64,8 +63,7 @@ class SidekiqRequest(Request):
     @property
     def in_process(self) -> bool:
         """Whether it runs in a pool process."""
-        pid: Any = self.worker_pid
-        return pid is not None and pid != os.getpid()
+        return bool(self.app.bridge.pool_has_processes)
 
     @property
     def time_limits(self) -> tuple[float | None, float | None]:
@@ -80,7 +78,8 @@ class SidekiqRequest(Request):
 
     def raise_inside(self, error: BaseException) -> bool:
         """Raise in the native task's thread or greenlet; a pool process is killed."""
-        return interrupts.raise_in(self.runner, self.delivery.token, error)
+        hidden = isinstance(error, Ignore)
+        return interrupts.raise_in(self.runner, self.delivery.token, error, hidden=hidden)
 
     def decision_after(self, error: BaseException) -> Decision:
         """What becomes of the job when this ends it."""

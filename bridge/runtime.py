@@ -7,7 +7,7 @@ import re
 import socket
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -21,11 +21,13 @@ from bridge.settings import Settings
 from bridge.settings.redis_address import redis_address
 from bridge.sidecar.address import Address
 from bridge.sidecar.breaker import Breaker, State
-from bridge.sidecar.client import Sidecar, SidecarClient, Timeouts
+from bridge.sidecar.client import Sidecar, SidecarClient
+from bridge.sidecar.courier import Timeouts
 from bridge.sidecar.credentials import Credentials, Files
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.health import Health, HealthProbe
+from bridge.sidecar.promotion import Promotion
 from bridge.sidecar.streaming import StreamingSidecar
 from bridge.sidekiq import neighbours
 from bridge.sidekiq.connection import RedisAddress, connect
@@ -140,6 +142,16 @@ class Runtime:
     def _learn(self, health: Health) -> None:
         limits = DeadLimits(health.dead_max_jobs, health.dead_timeout_seconds)
         self.dialect.learn(health.sidekiq_version, health.max_retries, limits)
+        self.promotion.chain = health.client_middleware if self.settings.promote_through_sidecar else ()
+
+    @cached_property
+    def promotion(self) -> Promotion:
+        """The way of due jobs through the app's client middleware."""
+        return Promotion(self._post_to_sidecar)
+
+    def _post_to_sidecar(self, path: str, body: bytes) -> bytes:
+        client: Any = getattr(self.sidecar, "client", self.sidecar)
+        return bytes(client.post(path, body))
 
     def ask_neighbours(self) -> None:
         """No sidecar has said which Sidekiq this is: other processes on this Redis may."""

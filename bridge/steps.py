@@ -142,6 +142,7 @@ class Scheduler(BridgeStep):
             lambda: dialect.dead_limits,
             quiet=lambda: runtime.fetcher.quiet,
             longest_sleep_seconds=runtime.settings.poll_interval_seconds,
+            middleware=runtime.promotion,
         )
         runtime.scheduler = work
         return Periodic("scheduler", work.round)

@@ -144,6 +144,11 @@ class Settings(Watching):
     poll_interval_seconds: float = Field(
         1.0, gt=0, le=60, description="Longest wait between two looks for due or new jobs.", examples=["1"]
     )
+    promote_through_sidecar: bool = Field(
+        True,
+        description="Whether due jobs pass the app's client middleware, as with Sidekiq's own poller.",
+        examples=["true"],
+    )
     retry_backoff: Backoff = Field(
         None,
         description="Unset: Sidekiq's delays. true, or seconds to start from: Celery's exponential backoff.",

@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 PROBE_SECONDS = 5.0
 FIRST_PROBE_SECONDS = 0.1
 LONGEST_PROBE_SECONDS = 1.0
+#: A sidecar whose probe is well and which fails the job that goes first gets the next one after a pause.
+FIRST_TRIAL_SECONDS = 0.5
+LONGEST_TRIAL_SECONDS = 4.0
 
 
 UNASKED = "the sidecar was not asked yet"
@@ -51,6 +54,7 @@ class Breaker:
         self._on_change = on_change
         self._lock = threading.Lock()
         self._pause = FIRST_PROBE_SECONDS
+        self._trial_pause = 0.0
         self.state = State.OPEN
         self.rejected: str | None = None
         """Why the sidecar refuses this worker, while it does: a wrong secret makes the worker unhealthy."""
@@ -80,11 +84,14 @@ class Breaker:
     def trip(self, reason: str) -> None:
         """A job or a probe met an outage."""
         with self._lock:
-            news = self.state is not State.OPEN or self.reason == UNASKED
+            before = self.state
+            news = before is not State.OPEN or self.reason == UNASKED
             self.state, self.reason = State.OPEN, reason
         if news:
             self.opened_at = time.monotonic()
             self._pause = FIRST_PROBE_SECONDS
+            if before is State.HALF_OPEN:
+                self._trial_pause = min(LONGEST_TRIAL_SECONDS, self._trial_pause * 2 or FIRST_TRIAL_SECONDS)
             logger.warning("Ruby jobs wait in their queues: %s", reason)
             self._on_change()
             self.probe_soon()
@@ -112,11 +119,13 @@ class Breaker:
         if self.state is not State.CLOSED:
             # The second good probe closes it as well: the one job that went first may take an hour.
             if self.state is State.OPEN:
-                self._set(State.HALF_OPEN)
+                if time.monotonic() >= self.opened_at + self._trial_pause:
+                    self._set(State.HALF_OPEN)
             else:
                 self._close()
 
     def _close(self) -> None:
+        self._trial_pause = 0.0
         self._set(State.CLOSED)
         logger.info("the sidecar runs jobs")
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from bridge import errors
 from bridge.sidecar import stream
-from bridge.sidecar.fleet import Fleet, Member
-from bridge.sidecar.health import PROTOCOL
-from bridge.sidecar.http import BadReply, HttpConnection, Reply, request_bytes
+from bridge.sidecar.courier import Courier
+from bridge.sidecar.fleet import Member
+from bridge.sidecar.http import BadReply, HttpConnection, Reply
 from bridge.sidecar.result import JobResult
-from bridge.sidecar.signature import Signer
-from bridge.sidecar.wire import WAIT_MS, error_of, execute_headers, path_of, trace_headers
+from bridge.sidecar.wire import WAIT_MS, error_of, execute_headers, path_of
 from bridge.sidekiq.unit_of_work import Delivery
 
 EXECUTE = "/jobs/execute"
@@ -37,34 +33,8 @@ class Sidecar(Protocol):
         """Ask for this job to stop at its next checkpoint."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. ``full`` is how long to wait for a slot while the sidecar is merely full."""
-
-    connect: float = 2.0
-    read: float = 40.0
-    """How long one reply may take; more than a request waits for its job."""
-    full: float = 20.0
-    repeat: float = 10.0
-    """How long to ask again for the outcome of a job whose reply was lost."""
-
-
-class SidecarClient:
+class SidecarClient(Courier):
     """Talks to all Puma workers over pooled keep-alive connections. Safe for threads and greenlets."""
-
-    def __init__(
-        self,
-        fleet: Fleet,
-        signer: Signer,
-        timeouts: Timeouts = Timeouts(),
-        tls: ssl.SSLContext | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.fleet = fleet
-        self._signer = signer
-        self._timeouts = timeouts
-        self._tls = tls
-        self._sleep = sleep
 
     def execute(self, delivery: Delivery) -> JobResult:
         """Run a job and return its outcome, however long it takes.
@@ -94,6 +64,20 @@ class SidecarClient:
         self._tell_all(
             f"{path_of(delivery)}/cancel", json.dumps({"reason": reason, "message": message}).encode()
         )
+
+    def post(self, path: str, body: bytes) -> bytes:
+        """Send something else to any Puma worker. Raises SidecarError unless it answers 200."""
+        members = self.fleet.members
+        if not members:
+            raise errors.SidecarUnavailable("no sidecar is ready")
+        member = members[0]
+        try:
+            reply = self._send(self._connection(member), member, "POST", path, [], body)
+        except (OSError, BadReply) as error:
+            raise errors.SidecarUnavailable(f"{member.worker.address} does not answer: {error!r}") from error
+        if reply.status != 200:
+            raise self.refusal(member, reply, started=False)
+        return reply.body
 
     # -- one job
 
@@ -137,7 +121,9 @@ class SidecarClient:
 
     def _joined(self, delivery: Delivery) -> JobResult | None:
         """The outcome of a job out of dead hands that runs somewhere still, or has ended there."""
-        for member in self.fleet.everyone():
+        if not self.fleet.members:
+            self.fleet.refresh()
+        for member in self.fleet.everyone:
             reply = self._ask_whether_known(member, delivery)
             if reply is not None:
                 return self._outcome(member, delivery, reply, started=True)
@@ -146,7 +132,7 @@ class SidecarClient:
     def _ask_whether_known(self, member: Member, delivery: Delivery) -> Reply | None:
         headers = [*execute_headers(delivery), ("X-Bridge-If-Known", "1")]
         try:
-            connection = HttpConnection(member.worker.address, self._timeouts.connect, self._tls)
+            connection = self._fresh(member)
             reply = self._send(connection, member, "POST", EXECUTE, headers, delivery.payload)
         except (ConnectionRefusedError, FileNotFoundError):
             return None  # the process is gone, and what it ran with it
@@ -162,7 +148,7 @@ class SidecarClient:
         pause = 0.05
         while time.monotonic() < deadline:
             try:
-                connection = HttpConnection(member.worker.address, self._timeouts.connect, self._tls)
+                connection = self._fresh(member)
                 headers = execute_headers(delivery)
                 reply = self._send(connection, member, "POST", EXECUTE, headers, delivery.payload)
             except (ConnectionRefusedError, FileNotFoundError):
@@ -216,44 +202,3 @@ class SidecarClient:
         return stream.open_socket(
             connection, worker.address.authority, worker.boot, self._signer, self._timeouts.connect
         )
-
-    # -- requests
-
-    def _connection(self, member: Member) -> HttpConnection:
-        try:
-            return member.idle.pop()
-        except IndexError:
-            return HttpConnection(member.worker.address, self._timeouts.connect, self._tls)
-
-    def _send(
-        self,
-        connection: HttpConnection,
-        member: Member,
-        method: str,
-        path: str,
-        headers: list[tuple[str, str]],
-        body: bytes,
-    ) -> Reply:
-        base = [("X-Bridge-Protocol", str(PROTOCOL)), ("X-Bridge-Boot", member.worker.boot)]
-        signed = self._signer.sign(method, path, base + headers, body)
-        headers = [*signed, *trace_headers()]
-        request = request_bytes(method, path, member.worker.address.authority, headers, body)
-        try:
-            reply = connection.exchange(request, self._timeouts.read)
-        except BaseException:
-            # Also when a time limit or a shutdown ends this job's thread: a half-read connection serves
-            # nobody else.
-            connection.close()
-            raise
-        if reply.keep_alive:
-            member.idle.append(connection)
-        else:
-            connection.close()
-        return reply
-
-    def _tell_all(self, path: str, body: bytes) -> None:
-        for member in self.fleet.members:
-            try:
-                self._send(self._connection(member), member, "POST", path, [], body)
-            except (OSError, BadReply):
-                continue  # it is gone or going: nothing is left there to stop

@@ -100,10 +100,9 @@ class Fleet:
         """All Puma workers that are known at the moment."""
         return list(self._members.values())
 
+    @property
     def everyone(self) -> list[Member]:
-        """The same, and those that take no more jobs but may still run some. Raises as ``refresh`` does."""
-        if not self._members:
-            self.refresh()
+        """The same, and those that take no more jobs but may still run some."""
         return [*self.members, *self._leaving]
 
     def forget(self, member: Member) -> None:

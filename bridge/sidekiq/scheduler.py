@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bridge import errors
-from bridge.sidekiq import clock, keys
+from bridge.sidekiq import clock, keys, splice
 from bridge.sidekiq.decision import DeadLimits
 from bridge.sidekiq.job import SidekiqJob, invalid_entry
 from bridge.sidekiq.store import RedisStore
@@ -21,6 +22,23 @@ from bridge.sidekiq.store import RedisStore
 logger = logging.getLogger(__name__)
 
 BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What client middleware did to a due job: top-level fields it set and removed, or that it halted."""
+
+    fields: Mapping[str, Any]
+    removed: tuple[str, ...]
+    halted: bool = False
+
+
+UNCHANGED = Passed({}, ())
+
+
+def unchanged(members: Sequence[bytes]) -> Sequence[Passed]:
+    """No middleware."""
+    return [UNCHANGED] * len(members)
 
 
 @dataclass
@@ -32,6 +50,8 @@ class Scheduler:
     dead_limits: Callable[[], DeadLimits] = DeadLimits
     rng: random.Random = field(default_factory=random.Random)
 
+    middleware: Callable[[Sequence[bytes]], Sequence[Passed]] = unchanged
+    """The app's client middleware, which Sidekiq's own poller runs as well."""
     quiet: Callable[[], bool] = lambda: False
     """Whether this worker was told to be quiet: then it promotes nothing, as Sidekiq's poller does."""
     longest_sleep_seconds: float = 1.0
@@ -57,12 +77,23 @@ class Scheduler:
         return self.longest_sleep_seconds * self.rng.uniform(0.8, 1.0)
 
     def _promote(self, source: str, members: Sequence[bytes], now: float) -> int:
-        entries = [entry for member in members if (entry := self._entry(source, member, now))]
+        passed = self.middleware(members) if members else []
+        halted = [member for member, one in zip(members, passed, strict=True) if one.halted]
+        dropped = self.store.drop(source, halted) if halted else 0
+        going = [(member, one) for member, one in zip(members, passed, strict=True) if not one.halted]
+        return dropped + self._move(source, going, now)
+
+    def _move(self, source: str, going: Sequence[tuple[bytes, Passed]], now: float) -> int:
+        entries = [entry for member, one in going if (entry := self._entry(source, member, one, now))]
         return self.store.promote(source, entries) if entries else 0
 
-    def _entry(self, source: str, member: bytes, now: float) -> tuple[bytes, str, bytes] | None:
+    def _entry(
+        self, source: str, member: bytes, passed: Passed, now: float
+    ) -> tuple[bytes, str, bytes] | None:
         try:
             job = SidekiqJob.parse(member)
+            if passed is not UNCHANGED:
+                job = SidekiqJob.parse(splice.remove(job.with_fields(passed.fields), passed.removed))
             queue = job.queue or "default"
             return member, queue, job.with_fields(promotion_fields(job, queue, self.timestamps().stamp(now)))
         except errors.PayloadError as error:

@@ -141,6 +141,11 @@ class RedisStore:
             logger.error("a due job stays in %s: %s", source, error)
         return sum(result for result in results if isinstance(result, int))
 
+    def drop(self, source: str, members: Sequence[bytes]) -> int:
+        """Remove entries from a sorted set. Returns how many were there."""
+        with outages():
+            return int(self.client.zrem(source, *members))
+
     def bury_entry(self, source: str, member: bytes, payload: bytes, limits: DeadLimits, now: float) -> bool:
         """Move an entry that is no job from a sorted set to ``dead``. False when somebody else took it."""
         args = (member, payload, now, now - limits.timeout_seconds, -limits.max_jobs)

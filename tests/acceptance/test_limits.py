@@ -11,7 +11,7 @@ from tests.acceptance.test_commands import celery
 from tests.support import census
 from tests.support.probes import health, samples
 from tests.support.processes import Process
-from tests.support.stage import Stage
+from tests.support.stage import Stage, new_jid
 from tests.support.waiting import holds_for, wait_for, wait_until_equal
 from tests.support.worker_process import CELERY, bridge_environment
 
@@ -41,8 +41,8 @@ def listening(pooled: Stage) -> Iterator[Process]:
     """Who listens to Celery's events, as Flower does."""
     env = bridge_environment(pooled.redis_url, None)
     words = [CELERY, "-A", "bridge", "events", "--dump"]
-    process = Process("events", words, pooled.directory, env=env)
-    process.wait_ready(lambda: "worker heartbeat" in process.log, 40)
+    process = Process(f"events-{new_jid()}", words, pooled.directory, env=env)
+    process.wait_ready(lambda: " heartbeat" in process.log, 40)
     yield process
     process.stop()
 
@@ -97,7 +97,7 @@ def test_a_job_that_does_not_end_costs_its_slot_and_too_many_end_the_worker(
 ) -> None:
     stage = shared_stage
     stage.reset()
-    worker = stage.make_worker("-Q", "stuck", *flags, concurrency=4, name="stuck")
+    worker = stage.make_worker("-Q", "stuck", *flags, concurrency=4, name=f"stuck-{len(flags)}")
     try:
         # Given a job inside a call that does not return, past its time
         stuck = stage.ruby.push("NativeSleepJob", 600, queue="stuck", time_limit=1)

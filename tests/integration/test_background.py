@@ -298,3 +298,17 @@ def test_a_recovered_job_is_known_as_one_until_it_has_been_begun(make_worker: Ma
     for unit in (again, units[1]):
         living.settle(unit)
     assert not living.client.exists("bridge:recovering")
+
+
+def test_a_job_whose_outcome_is_unknown_for_the_third_time_is_buried_and_counted(worker: Worker) -> None:
+    push(worker.client, "default", job(jid="odd"))
+    for _ in range(3):
+        (unit,) = worker.take()
+        worker.settle(unit, GiveBack(unknown_outcome=True))
+
+    assert worker.take() == []
+    (buried,) = worker.client.zrange("dead", 0, -1)
+    assert json.loads(buried)["error_class"] == "Bridge::PoisonPill"
+    assert worker.fetcher.journal.buried == 1
+    assert [outcome for *_, outcome in worker.outcomes] == [Settled.OK, Settled.OK, Settled.BURIED]
+    assert not worker.client.exists("bridge:recovering", "bridge:recovered:odd")

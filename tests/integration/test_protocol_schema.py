@@ -149,6 +149,17 @@ def test_what_is_refused(
     assert check(sidecar.execute(payload, **headers), status, "error")["code"] == code
 
 
+def test_due_jobs_before_their_promotion(sidecar: Sidecar) -> None:
+    jobs = [job(jid="due1"), b"{"]
+    body = b"".join(b"%d\n%s" % (len(payload), payload) for payload in jobs)
+
+    passed, failed = check(sidecar.about("POST", "/jobs/promote", body), 200, "promoted")["jobs"]
+
+    assert passed["removed"] == []
+    assert "error" in failed
+    assert check(sidecar.about("POST", "/jobs/promote", b"nonsense"), 400, "error")["code"] == "protocol"
+
+
 def test_what_is_not_there(sidecar: Sidecar) -> None:
     assert check(sidecar.about("GET", "/jobs/worker:1:abc/9"), 404, "error")["code"] == "unknown"
     assert check(sidecar.ask("GET", "/nothing", []), 404, "error")["code"] == "not_found"

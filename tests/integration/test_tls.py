@@ -19,7 +19,8 @@ from cryptography.x509.oid import NameOID
 
 from bridge import errors
 from bridge.sidecar.address import Address
-from bridge.sidecar.client import SidecarClient, Timeouts
+from bridge.sidecar.client import SidecarClient
+from bridge.sidecar.courier import Timeouts
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.result import Status

@@ -18,6 +18,7 @@ from bridge.sidecar.result import JobResult, Next, Status
 from bridge.sidecar.signature import Signer, signed_text
 from bridge.sidekiq.decision import Bury, DeadLimits, Discard, Retry
 from bridge.sidekiq.job import SidekiqJob
+from tests.support.waiting import wait_for
 
 JOB = SidekiqJob.parse(b'{"class":"X","jid":"a","args":[1.0]}')
 
@@ -219,6 +220,16 @@ def states(breaker: Breaker, fleet: FakeFleet, *answers: Any) -> list[State]:
 def test_a_good_probe_half_opens_and_a_second_one_closes(breaker: Breaker, fleet: FakeFleet) -> None:
     assert breaker.is_open
     assert states(breaker, fleet, "ready", "ready") == [State.HALF_OPEN, State.CLOSED]
+
+
+def test_a_sidecar_that_fails_the_job_that_went_first_gets_the_next_one_after_a_pause(
+    breaker: Breaker, fleet: FakeFleet
+) -> None:
+    """Its probe was well, so it got ten jobs a second, and each of them was buried within a second."""
+    states(breaker, fleet, "ready")
+    breaker.trip("the reply was cut")
+    assert states(breaker, fleet, "ready", "ready") == [State.OPEN, State.OPEN]
+    wait_for(lambda: states(breaker, fleet, "ready") == [State.HALF_OPEN], "the next trial", 5)
 
 
 def test_a_job_that_got_through_closes_it(breaker: Breaker, fleet: FakeFleet) -> None:

@@ -3,6 +3,7 @@
 require "json"
 require "sidekiq_bridge/sidecar/authenticator"
 require "sidekiq_bridge/sidecar/message"
+require "sidekiq_bridge/sidecar/promoter"
 require "sidekiq_bridge/sidecar/replies"
 
 module SidekiqBridge
@@ -56,6 +57,14 @@ module SidekiqBridge
         check_boot(message)
         @executor.cancel(id, cancellation(message.body))
         accepted(id)
+      end
+
+      # Due jobs through the client middleware; their worker moves them.
+      def promote(env)
+        message = accept(env)
+        check_boot(message)
+        raise Refusals.draining if @executor.draining?
+        json(200, jobs: Promoter.new.call(message.body))
       end
 
       def drain(env)

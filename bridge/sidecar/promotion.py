@@ -1,0 +1,74 @@
+"""Due jobs through the app's client middleware: the sidecar says what that changes, the worker moves them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bridge import errors
+from bridge.sidekiq.scheduler import UNCHANGED, Passed, unchanged
+
+logger = logging.getLogger(__name__)
+
+PATH = "/jobs/promote"
+#: So many bytes of payloads in one request, well below what a sidecar takes.
+LARGEST_BODY = 4 * 1024 * 1024
+
+
+class Promotion:
+    """``post`` sends a body to one Puma worker and gives its reply's body; raises SidecarError."""
+
+    def __init__(self, post: Callable[[str, bytes], bytes]) -> None:
+        self._post = post
+        self._away = False
+        self.chain: tuple[str, ...] = ()
+        """The app's client middleware beyond Sidekiq's own, as the sidecar reports it."""
+
+    def __call__(self, payloads: Sequence[bytes]) -> Sequence[Passed]:
+        """What became of each. While no sidecar answers they pass unchanged: to be late is worse."""
+        if not self.chain:
+            return unchanged(payloads)
+        try:
+            found = [passed for batch in _batches(payloads) for passed in self._ask(batch)]
+        except errors.SidecarError as error:
+            if not self._away:
+                logger.warning("due jobs do not pass the app's client middleware: %s", error)
+            self._away = True
+            return unchanged(payloads)
+        self._away = False
+        return found
+
+    def _ask(self, payloads: Sequence[bytes]) -> list[Passed]:
+        body = b"".join(b"%d\n%s" % (len(payload), payload) for payload in payloads)
+        reply = self._post(PATH, body)
+        try:
+            found = [_passed(entry) for entry in json.loads(reply)["jobs"]]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise errors.OutcomeUnknown(
+                f"the sidecar's reply to {PATH} makes no sense ({error!r})"
+            ) from error
+        if len(found) != len(payloads):
+            raise errors.OutcomeUnknown(f"the sidecar answered {len(found)} of {len(payloads)} due jobs")
+        return found
+
+
+def _batches(payloads: Sequence[bytes]) -> list[list[bytes]]:
+    batches: list[list[bytes]] = [[]]
+    size = 0
+    for payload in payloads:
+        if size + len(payload) > LARGEST_BODY and batches[-1]:
+            batches.append([])
+            size = 0
+        batches[-1].append(payload)
+        size += len(payload)
+    return batches
+
+
+def _passed(entry: dict[str, Any]) -> Passed:
+    if entry.get("halted"):
+        return Passed({}, (), halted=True)
+    if "error" in entry:
+        return UNCHANGED
+    return Passed(dict(entry["fields"]), tuple(map(str, entry["removed"])))

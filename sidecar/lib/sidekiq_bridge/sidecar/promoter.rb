@@ -1,0 +1,62 @@
+# frozen_string_literal: true
+
+require "sidekiq"
+require "sidekiq/client"
+require "sidekiq_bridge/sidecar/errors"
+
+module SidekiqBridge
+  module Sidecar
+    # Takes due jobs through the app's client middleware, as Sidekiq's own poller does when it pushes them, and tells
+    # what that changed. The worker moves them; nothing is written here.
+    class Promoter
+      # Where a push would be written, what would be written is kept.
+      class Client < ::Sidekiq::Client
+        attr_reader :payload
+
+        private
+
+        def raw_push(payloads)
+          @payload = payloads.first
+          true
+        end
+      end
+
+      # A body of many payloads: the size of each in a line before it.
+      HEAD = /\G(\d{1,9})\n/
+
+      def call(body) = payloads(body.b).map { |payload| pass(payload) }
+
+      private
+
+      def payloads(body)
+        found, position = [], 0
+        while position < body.bytesize
+          size = HEAD.match(body, position) || raise(Refusals.protocol("the body must be sizes and payloads"))
+          position = size.end(0) + size[1].to_i
+          raise Refusals.protocol("the body ends within a payload") if position > body.bytesize
+          found << body.byteslice(size.end(0), size[1].to_i)
+        end
+        found
+      end
+
+      # An error of a middleware is the job's own: it is moved as it is, and the app hears of it.
+      def pass(payload)
+        before = load(payload)
+        client = Client.new
+        return {"halted" => true} unless client.push(load(payload)) && client.payload
+        difference(before, client.payload)
+      rescue => e
+        ::Sidekiq.logger.error { "Client middleware failed for a due job: #{e.class}: #{e.message}" }
+        {"error" => "#{e.class}: #{e.message}"}
+      end
+
+      # Sidekiq adds and removes fields of its own on the way (`at`); what a middleware sets in place of a value counts.
+      def difference(before, after)
+        fields = after.reject { |key, value| before.key?(key) && before[key].eql?(value) }
+        {"fields" => fields, "removed" => before.keys - after.keys}
+      end
+
+      def load(payload) = ::Sidekiq.load_json(payload.dup.force_encoding(Encoding::UTF_8))
+    end
+  end
+end
