@@ -29,8 +29,9 @@ from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
 
 logger = logging.getLogger(__name__)
 
-#: How often a job that has not ended is asked again. After the first time its slot counts as lost.
-AGAIN_SECONDS = 5.0
+#: How often a job that has not ended is told again: not sooner, because it may be tidying up. From the first
+#: time on its slot counts as lost.
+AGAIN_SECONDS = 10.0
 #: A worker that has lost more than this part of its slots ends: another starts with all of them.
 MOST_LOST = 0.25
 IDLE_SECONDS = 60.0
