@@ -45,6 +45,7 @@ class Fleet:
         self._probe = probe
         self._members: dict[str, Member] = {}
         self._leaving: list[Member] = []
+        self._left: list[Member] = []
         self._lock = threading.Lock()
         self._refreshed_at = float("-inf")
 
@@ -66,6 +67,7 @@ class Fleet:
             self._leaving = [
                 Member(worker) for health in healths if not health.ready for worker in health.workers
             ]
+            self._left = [member for member in self._left if member.running]
             self._refreshed_at = time.monotonic()
         if not healths:
             raise failures[0]
@@ -102,13 +104,17 @@ class Fleet:
 
     @property
     def everyone(self) -> list[Member]:
-        """The same, and those that take no more jobs but may still run some."""
-        return [*self.members, *self._leaving]
+        """The same, and those that take no more jobs but may still run some: ours, or another worker's."""
+        with self._lock:
+            self._left = [member for member in self._left if member.running]
+            known = [*self._left, *self._leaving, *self._members.values()]
+        return list({member.worker.boot: member for member in known}.values())
 
     def forget(self, member: Member) -> None:
         """It cannot be reached: give it no more jobs until ``refresh`` finds it again."""
         with self._lock:
             self._members.pop(member.worker.boot, None)
+            self._left.append(member)
         member.close()
 
     def close(self) -> None:
@@ -135,5 +141,6 @@ class Fleet:
             found[worker.boot] = known or Member(worker)
         for boot, member in self._members.items():
             if boot not in found:
+                self._left.append(member)
                 member.close()
         self._members = found

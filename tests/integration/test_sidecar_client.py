@@ -282,3 +282,34 @@ def test_a_job_that_may_run_where_nobody_answers_is_not_started(
         client.execute(RECOVERED)
 
     assert all(b"X-Bridge-If-Known: 1" in request for request in server.requests)
+
+
+def test_a_job_is_cancelled_at_a_puma_worker_that_takes_no_more_jobs(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    """It was forgotten when it began to drain, and its running job could be ended no more."""
+    client.fleet.refresh()
+    member = client.fleet.acquire()
+    server.health = {**server._healthy(), "status": "draining", "workers": []}
+    client.fleet.refresh()
+    assert client.fleet.members == []
+    server.answers[:] = [reply(202, {"status": "accepted"})]
+
+    client.cancel(DELIVERY, "deadline", "late")
+
+    assert server.requests[0].startswith(b"POST /jobs/host:1:abc/7/cancel")
+    client.fleet.release(member)
+    assert client.fleet.everyone == []
+
+
+def test_a_command_goes_on_a_fresh_connection(server: ScriptedServer, client: SidecarClient) -> None:
+    """It was sent on a kept one, which the other side may have closed, and was lost with it."""
+    server.answers[:] = [reply(200, DONE), reply(202, {"status": "accepted"})]
+    client.execute(DELIVERY)
+    (member,) = client.fleet.members
+    for connection in member.idle:
+        connection.close()
+
+    client.cancel(DELIVERY, "revoked", "enough")
+
+    assert len(server.requests) == 2
