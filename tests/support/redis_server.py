@@ -14,8 +14,11 @@ from tests.support.processes import Process, free_port
 class RedisServer:
     """A redis-server on a free port of loopback; without persistence unless ``arguments`` say otherwise."""
 
-    def __init__(self, directory: Path, *arguments: str, port: int | None = None) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, port: int | None = None, wrapper: tuple[str, ...] = ()
+    ) -> None:
         self.directory = directory
+        self.wrapper = wrapper
         self.arguments = arguments
         self.port = port or free_port()
         self.start()
@@ -30,6 +33,7 @@ class RedisServer:
     def start(self) -> None:
         """Start it, or start it again on the same port with the same files."""
         command = [
+            *self.wrapper,
             "redis-server",
             "--port",
             str(self.port),

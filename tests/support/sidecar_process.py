@@ -25,9 +25,11 @@ class SidecarProcess:
         threads: int = 10,
         arguments: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
+        name: str = "sidecar",
     ) -> None:
-        self._root, self._place = root, place
-        self.socket = place.path / "s.sock"
+        self._root, self._place, self.name = root, place, name
+        # Short: a Unix socket's path has at most 107 bytes.
+        self.socket = place.path / ("s.sock" if name == "sidecar" else f"{name}.sock")
         self.url = f"unix://{self.socket}"
         self._command = root.command(
             "env", "-C", ROOT, "ruby", ROOT / "sidecar/bin/sidecar", "--require", require,
@@ -43,7 +45,7 @@ class SidecarProcess:
 
     def start(self) -> None:
         """Start it, or start it again in the same place."""
-        self.process = Process("sidecar", self._command, self._place.path, env=self._env)
+        self.process = Process(self.name, self._command, self._place.path, env=self._env)
         self.process.wait_ready(self.is_ready, 40)
 
     def is_ready(self) -> bool:

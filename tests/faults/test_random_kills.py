@@ -1,0 +1,149 @@
+"""kill -9 of whatever there is, at random moments, again and again, while real clients push."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from tests.faults.report import Report
+from tests.faults.rig import Rig
+from tests.faults.settle import settle
+from tests.support.waiting import NeverHappened, wait_for
+
+WORKERS = ("own0", "own1", "prefork")
+SIDECARS = ("car0", "car1")
+
+
+class Reaper:
+    """Draws victims by a seed, kills them, and lets them be started again as a supervisor would."""
+
+    def __init__(self, rig: Rig, seed: int) -> None:
+        self.rig = rig
+        self.chance = random.Random(seed)
+        self.kills: Counter[str] = Counter()
+        self._starting: list[threading.Thread] = []
+        self._kinds: dict[str, Callable[[], bool]] = {
+            "worker": self._worker,
+            "keeper": self._keeper,
+            "pool process": self._pool_process,
+            "sidecar": self._sidecar,
+            "Puma worker": self._puma_worker,
+            "Redis": self._redis,
+        }
+
+    def kill_one(self) -> None:
+        """One kill; kinds whose victim is just being started are passed over."""
+        kinds = self.chance.sample(sorted(self._kinds), len(self._kinds))
+        for kind in kinds:
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, StopIteration):
+                if self._kinds[kind]():
+                    self.kills[kind] += 1
+                    return
+
+    def pause(self) -> None:
+        time.sleep(self.chance.uniform(0.1, 1.2))
+
+    def wait_all_started(self) -> None:
+        for thread in self._starting:
+            thread.join(60)
+
+    def _worker(self) -> bool:
+        name = self.chance.choice(WORKERS)
+        worker = self.rig.workers.pop(name, None)
+        if worker is None:
+            return False
+        self.rig.kill(worker.pid)
+        worker.process.popen.wait(10)
+        flags = ("-P", "prefork") if name == "prefork" else ()
+        self._start(lambda: self.rig.add_worker(name, *flags, concurrency=4 if flags else 8))
+        return True
+
+    def _keeper(self) -> bool:
+        name = self.chance.choice(WORKERS)
+        if name not in self.rig.workers:
+            return False
+        os.kill(self.rig.keeper(name), signal.SIGKILL)
+        return True
+
+    def _pool_process(self) -> bool:
+        if "prefork" not in self.rig.workers:
+            return False
+        children = self.rig.pool_children("prefork")
+        if not children:
+            return False
+        self.rig.kill(self.chance.choice(children))
+        return True
+
+    def _sidecar(self) -> bool:
+        name = self.chance.choice(SIDECARS)
+        sidecar = self.rig.sidecars.pop(name, None)
+        if sidecar is None:
+            return False
+        self.rig.kill(sidecar.process.pid)
+        sidecar.process.kill()
+        self._start(lambda: self.rig.add_sidecar(name))
+        return True
+
+    def _puma_worker(self) -> bool:
+        name = self.chance.choice(SIDECARS)
+        if name not in self.rig.sidecars:
+            return False
+        children = self.rig.puma_workers(name)
+        if not children:
+            return False
+        self.rig.kill(self.chance.choice(children))
+        return True
+
+    def _redis(self) -> bool:
+        self.rig.server.process.kill()
+        time.sleep(self.chance.uniform(0.0, 0.5))
+        self.rig.server.start()
+        return True
+
+    def _start(self, make: Callable[[], object]) -> None:
+        thread = threading.Thread(target=_until_it_works, args=(make,))
+        thread.start()
+        self._starting.append(thread)
+
+
+def _until_it_works(make: Callable[[], object]) -> None:
+    for _ in range(5):
+        # Redis may be away just now, or the new process be killed at its birth.
+        with contextlib.suppress(NeverHappened, OSError, Exception):
+            make()
+            return
+
+
+@pytest.mark.parametrize(
+    "kills", [pytest.param(12, marks=pytest.mark.short), pytest.param(100, marks=pytest.mark.timeout(600))]
+)
+def test_nothing_is_lost_whatever_is_killed(rig: Rig, report: Report, seed: int, kills: int) -> None:
+    reaper = Reaper(rig, seed)
+    with rig.feeding(rate=25):
+        rig.wait_more_done(10)
+        for _ in range(kills):
+            reaper.kill_one()
+            reaper.pause()
+        reaper.wait_all_started()
+        killed_until = time.monotonic()
+        rig.wait_more_done(30, 60)
+        recovery = time.monotonic() - killed_until
+
+    rig.wait_quiet(90)
+    # Whoever was in dead hands three times was buried, as promised; a person looks at it and lets it run again.
+    buried = rig.redis.zcard("dead")
+    rig.ruby.evaluate("Sidekiq::DeadSet.new.retry_all; nil")
+    wait_for(lambda: not rig.redis.zcard("dead"), "the buried to run", 20)
+    what = ", ".join(f"{count} {kind}" for kind, count in sorted(reaper.kills.items()))
+    settle(rig, report, f"kill -9 at random, {sum(reaper.kills.values())} times (seed {seed})", recovery,
+           f"{what}; {buried} buried as poison pills")  # fmt: skip
+    assert sum(reaper.kills.values()) == kills
