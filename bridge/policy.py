@@ -7,8 +7,8 @@ task_acks_on_failure = True
 task_acks_on_timeout = True
 #: Celery would requeue without counting; a lost process is recorded as an unknown outcome instead.
 task_reject_on_worker_lost = False
-#: How long a result of a pool process that is gone may still be on its way. It is in the pipe by then; Celery's 10 s
-#: would keep the job waiting.
+#: Seconds in which the result of a dead pool process may still come. It is in the pipe by then; Celery's 10 s
+#: would only keep the job waiting.
 worker_lost_wait = 1.0
 #: A slot is free before a job leaves its queue; nothing is hoarded.
 worker_prefetch_multiplier = 1

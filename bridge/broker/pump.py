@@ -45,6 +45,7 @@ class Pump:
         self._hungry = True
         self._poll_at = 0.0
         self._pause = 0.0
+        self._claims_fail = False
         self._vain: list[float] = []
         self._rearm_at = 0.0
 
@@ -63,12 +64,12 @@ class Pump:
         try:
             fetched = self._fetcher.turn(claim=claim)
         except errors.StoreUnavailable as error:
-            self._suffer(error)
+            self._suffer(error, claim)
             return 0
         except errors.StoreError as error:
-            self._suffer(error, fault=True)
+            self._suffer(error, claim, fault=True)
             return 0
-        self._recovered()
+        self._recovered(claim)
         if claim:
             self._digest(fetched)
         refused = [unit for unit in fetched.units if not self._hand_over(unit)]
@@ -81,7 +82,7 @@ class Pump:
     def next_event_seconds(self) -> float:
         """How long to wait at most before the next turn."""
         now = time.monotonic()
-        if self._pause:
+        if self._pause and (self._fetcher.free_slots or not self._claims_fail):
             return max(0.0, self._poll_at - now)
         if self._hungry and self._fetcher.free_slots:
             return 0.0
@@ -178,18 +179,22 @@ class Pump:
 
     # -- outages
 
-    def _suffer(self, error: errors.StoreError, *, fault: bool = False) -> None:
+    def _suffer(self, error: errors.StoreError, claim: bool, *, fault: bool = False) -> None:
         if not self._pause:
             level = logging.ERROR if fault else logging.WARNING
             logger.log(level, "fetching stops: %s; running jobs go on, trying again until it works", error)
         self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
         self._poll_at = time.monotonic() + self._pause
-        self._hungry = True
+        self._hungry, self._claims_fail = True, claim
         for peek in list(self._peeks.values()):
             self._drop(peek)
         self._fetcher.reconnect()
 
-    def _recovered(self) -> None:
+    def _recovered(self, claim: bool) -> None:
+        if self._claims_fail and not claim:
+            # A settlement got through, and claims may fail still: to say so at each would flood the log.
+            return
+        self._claims_fail = False
         if self._pause:
             logger.warning("fetching goes on: Redis is back")
         self._pause = 0.0

@@ -1,4 +1,4 @@
-"""The account after a fault: what was pushed, what the jobs themselves wrote down, and what Redis still holds."""
+"""The account after a fault: what was pushed, what the jobs wrote down, and what Redis still holds."""
 
 from __future__ import annotations
 

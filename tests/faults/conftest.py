@@ -28,7 +28,7 @@ REPORT = Report()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without FAULTS=all the long ones are left out. All come last, because their stack lives till the end."""
+    """Without FAULTS=all the long ones are left out. They come last: their stack lives till the end."""
     here = Path(__file__).parent
     faults = [item for item in items if here in item.path.parents]
     if os.environ.get(WHICH) != "all":

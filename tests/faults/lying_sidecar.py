@@ -21,7 +21,7 @@ def answer(status: int, body: bytes, *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
-#: What it sends instead of an outcome; the connection is closed after it. None: a byte at a time, without end.
+#: What it sends instead of an outcome, before it closes the connection. None: a byte at a time, without end.
 LIES: dict[str, bytes | None] = {
     "nothing": b"",
     "half a head": b"HTTP/1.1 20",
@@ -58,7 +58,7 @@ FRAME_LIES: dict[str, bytes] = {
     "words": b"one two three\n",
     "a negative size": b"1 200 -1\n",
     "an absurd size": b"1 200 99999999999999\n",
-    "another's number": b'424242 200 2\n{}',
+    "another's number": b"424242 200 2\n{}",
     "half a frame": b'1 200 1000\n{"status":',
     "a line without end": b"1" * 10_000,
     "bytes": bytes(range(256)),
@@ -105,7 +105,7 @@ class LyingSidecar:
         if not line:
             return None
         length = 0
-        while (header := reader.readline().strip()) :
+        while header := reader.readline().strip():
             name, _, value = header.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
@@ -137,7 +137,9 @@ class LyingSidecar:
             time.sleep(0.05)
 
     def _upgrade(self, client: socket.socket, reader: Any) -> None:
-        head = f"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: bridge-jobs\r\nX-Bridge-Boot: {BOOT}\r\n\r\n"
+        head = (
+            f"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: bridge-jobs\r\nX-Bridge-Boot: {BOOT}\r\n\r\n"
+        )
         client.sendall(head.encode())
         while line := reader.readline():
             words = line.split()

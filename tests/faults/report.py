@@ -38,11 +38,12 @@ class Report:
         rows = [("fault", "jobs", "lost", "repeated", "recovery s", "")]
         for line in self.lines:
             recovery = "" if line.recovery_seconds is None else f"{line.recovery_seconds:.1f}"
-            rows.append(
-                (line.fault, str(line.jobs), str(line.lost), str(line.repeated), recovery, line.note)
-            )
+            rows.append((line.fault, str(line.jobs), str(line.lost), str(line.repeated), recovery, line.note))
         widths = [max(len(row[i]) for row in rows) for i in range(6)]
-        return ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return [
+            "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
 
     def write(self) -> None:
         """As JSON, where the variable names a file."""

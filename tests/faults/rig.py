@@ -1,4 +1,4 @@
-"""A whole deployment for the fault tests: Redis with append-only file, several sidecars of several Puma workers, several workers."""
+"""A whole deployment for the fault tests: Redis, sidecars of several Puma workers, and several workers."""
 
 from __future__ import annotations
 
@@ -143,6 +143,14 @@ class Rig(Stage):
             with contextlib.suppress(psutil.NoSuchProcess):
                 yield child.pid, any("keeper" in word for word in child.cmdline())
 
+    def open_files(self, name: str) -> int:
+        """Of a worker's main process."""
+        return psutil.Process(self.workers[name].pid).num_fds()
+
+    def wait_for_jobs_in_hand(self, name: str) -> None:
+        key = f"bridge:inflight:{self.workers[name].identity}"
+        wait_for(lambda: self.redis.exists(key), f"jobs in the hands of {name}", 30)
+
     def may_interrupt_ruby_jobs(self) -> None:
         """What the sidecars run may be ended by the test, and run again."""
         self.ended |= {pid for name in self.sidecars for pid in self.puma_workers(name)}
@@ -185,7 +193,9 @@ class Rig(Stage):
             self._feeder = RubyHelper(self.root, self.place, self.redis_url, name="feeder")
             self._feeder.evaluate(f"load {json.dumps(str(RUBY / 'feeder.rb'))}")
         code = f"JSON.parse({json.dumps(json.dumps(list(mix)))})"
-        self._feeder.evaluate(f"($feeder = Feeder.new({json.dumps(str(self.pushed_path))})).start({code}, {rate})")
+        self._feeder.evaluate(
+            f"($feeder = Feeder.new({json.dumps(str(self.pushed_path))})).start({code}, {rate})"
+        )
         try:
             yield
         finally:
@@ -218,31 +228,38 @@ class Rig(Stage):
         self.wait_done(seconds)
 
     def _is_quiet(self) -> bool:
+        """Looks twice: while it looks, a job may move from where it has not looked to where it has."""
         try:
             self.make_due("retry")
-            return not (self.queued or self.redis.zcard("retry") or census.inflight(self.redis))
+            before = self.counters()
+            return self._is_empty() and self._is_empty() and self.counters() == before
         except redis.RedisError:
             return False
+
+    def _is_empty(self) -> bool:
+        return not (census.inflight(self.redis) or self.queued or self.redis.zcard("retry"))
 
     def account(self) -> Account:
         places = census.assert_each_in_one_place(self.redis)
         return draw_up(Pushed.read(self.pushed_path), self.ledger.lines, places, frozenset(self.ended))
 
     def assert_well(self) -> None:
-        """No key left that should not be, every page of the Web UI opens, Ruby's API counts what Redis holds."""
+        """No foreign key is left, every page of the Web UI opens, Ruby's API counts what Redis holds."""
         census.assert_keys_clean(self.redis)
         assert not census.inflight(self.redis)
         for page in PAGES:
             self.ruby.get(page).assert_fine()
         stats = self.ruby.call("stats")
         sizes = {name: self.redis.zcard(name) for name in ("retry", "schedule", "dead")}
-        assert {name: stats[f"{name}d_size" if name == "schedule" else f"{name}_size"] for name in sizes} == sizes
+        assert {
+            name: stats[f"{name}d_size" if name == "schedule" else f"{name}_size"] for name in sizes
+        } == sizes
 
     def assert_counted(self) -> None:
         """Each job was settled as done exactly once, however often it ran."""
         processed, failed = self.counters()
         finished = {line["jid"] for line in self.ledger.lines if line["event"] == "done"}
-        assert processed - failed == len(finished)
+        assert processed - failed == len(finished), (processed, failed, len(finished))
 
 
 def seconds_until(condition: Callable[[], object], what: str, seconds: float) -> float:

@@ -9,7 +9,7 @@ from tests.faults.rig import Rig
 def settle(
     rig: Rig, report: Report, fault: str, recovery: float | None, note: str = "", *, counted: bool = True
 ) -> None:
-    """Wait until all is quiet; then nothing is lost, and nothing ran again unless a process died that ran it."""
+    """Wait until all is quiet. Nothing is lost; nothing ran again unless a process died that ran it."""
     rig.wait_quiet()
     account = rig.account()
     report.add(fault, account, recovery, note)

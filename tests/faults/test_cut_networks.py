@@ -1,4 +1,4 @@
-"""The network between a worker and Redis or its sidecars: cut, half open, slow, losing answers. Nothing runs twice for it."""
+"""The network to Redis or the sidecars: cut, half open, slow, losing answers. Nothing runs twice for it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def seconds_to_next_of_each_kind(rig: Rig) -> float:
     now = time.time()
 
     def both() -> bool:
-        begun = {line["class"] for line in rig.ledger.lines if line["event"] == "started" and line["at"] > now}
+        begun = {
+            line["class"] for line in rig.ledger.lines if line["event"] == "started" and line["at"] > now
+        }
         return {"SleepJob", "NativeSleepJob"} <= begun
 
     return seconds_until(both, "jobs of both kinds to be begun", 40)

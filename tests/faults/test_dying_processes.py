@@ -144,7 +144,9 @@ def test_a_job_whose_pool_process_is_killed_runs_again_at_once(rig: Rig, report:
     with rig.feeding([("NativeSleepJob", [3]), ("NativeSleepJob", [0])], rate=2):
         victim, jid = wait_for(lambda: begun_in_the_pool(rig), "a job in a pool process", 30)
         rig.kill(victim)
-        recovery = seconds_until(lambda: rig.ledger.events(jid).count("started") == 2, "its job to run again", 20)
+        recovery = seconds_until(
+            lambda: rig.ledger.events(jid).count("started") == 2, "its job to run again", 20
+        )
         wait_for(lambda: len(rig.pool_children("prefork")) == 4, "four pool processes", 20)
 
     assert worker.process.is_alive
@@ -228,7 +230,9 @@ def test_a_worker_told_to_end_gives_back_what_does_not_end_in_time(rig: Rig, rep
     worker = rig.workers["own0"]
     rig.ended.add(worker.pid)
     rig.may_interrupt_ruby_jobs()
-    with rig.feeding([("SleepJob", [0.2]), ("NativeSleepJob", [0.2]), ("SleepJob", [6]), ("NativeSleepJob", [6])], rate=8):
+    with rig.feeding(
+        [("SleepJob", [0.2]), ("NativeSleepJob", [0.2]), ("SleepJob", [6]), ("NativeSleepJob", [6])], rate=8
+    ):
         key = hold_jobs(rig, worker, "SleepJob", "NativeSleepJob")
         started = time.monotonic()
         assert worker.terminate() == 0
@@ -250,13 +254,15 @@ def test_a_worker_told_to_end_finishes_what_ends_in_time(rig: Rig, report: Repor
         took = time.monotonic() - started
         rig.wait_more_done(20)
 
-    assert not [key for key in rig.redis.scan_iter(f"*{identity}*")]
+    assert not list(rig.redis.scan_iter(f"*{identity}*"))
     assert rig.redis.zscore("bridge:lease", identity) is None
     settle_once(rig, report, "9 TERM of a worker whose jobs end in time", took, "exit 0")
 
 
 @pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT])
-def test_other_signals_that_end_a_worker_lose_nothing(rig: Rig, report: Report, number: signal.Signals) -> None:
+def test_other_signals_that_end_a_worker_lose_nothing(
+    rig: Rig, report: Report, number: signal.Signals
+) -> None:
     worker = rig.workers["own0"]
     rig.ended.add(worker.pid)
     rig.may_interrupt_ruby_jobs()

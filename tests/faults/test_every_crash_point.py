@@ -1,6 +1,7 @@
-"""A process that dies between any two of its Redis commands: claiming, settling, recovering, promoting, giving back.
+"""A process that dies between any two of its Redis commands, whatever it does.
 
-The same model as tests/integration/test_life_of_a_job.py, with death added; and every single crash point of one whole life, in turn.
+The same model as tests/integration/test_life_of_a_job.py, with death added; and every single crash point of
+one whole life, in turn.
 """
 
 from __future__ import annotations
@@ -164,7 +165,9 @@ class MortalLife(Life):
             self.promote()
             for unit in last.take():
                 last.settle(unit, Done())
-            if not self.client.exists("queue:default", "retry", "schedule") and not census.inflight(self.client):
+            if not self.client.exists("queue:default", "retry", "schedule") and not census.inflight(
+                self.client
+            ):
                 break
         places = census.assert_each_in_one_place(self.client)
         assert set(places.values()) <= {"dead"}
@@ -209,14 +212,25 @@ def test_no_death_between_two_commands_loses_a_job(
 
 
 def whole_life(worker: Worker, scheduler: Scheduler, reaper: Callable[[], None]) -> None:
-    """Lease, promotion, claims, each kind of settlement, the recovery of another's jobs, and a clean end."""
+    """Lease, promotion, claims, each kind of settlement, the recovery of another's jobs, a clean end."""
     worker.lease.register()
     scheduler.round()
     reaper()
-    decisions = [Done(), Retry(1.0, job(jid="retried")), GiveBack(), Done(), GiveBack(unknown_outcome=True), Done()]
+    decisions = [
+        Done(),
+        Retry(1.0, job(jid="retried")),
+        GiveBack(),
+        Done(),
+        GiveBack(unknown_outcome=True),
+        Done(),
+    ]
     for decision in decisions:
         for unit in worker.take()[:1]:
-            given = Retry(1.0, unit.job.with_fields({"retry_count": 0})) if isinstance(decision, Retry) else decision
+            given = (
+                Retry(1.0, unit.job.with_fields({"retry_count": 0}))
+                if isinstance(decision, Retry)
+                else decision
+            )
             worker.settle(unit, given)
     worker.fetcher.hush()
     worker.fetcher.give_back_all(list(worker.fetcher.held.values()))
@@ -234,7 +248,7 @@ def test_at_no_single_crash_point_of_a_life_a_job_is_lost(server: RedisServer, f
 
 
 def live_once(server: RedisServer, fuse: Fuse, commands: int) -> bool:
-    """Die after so many commands, let another finish everything, and check. False when it lived to its end."""
+    """Die after so many commands, let another finish, and check. False when it lived to its end."""
     client = connect_to(server.port)
     client.flushdb()
     fuse.left = None
@@ -255,7 +269,7 @@ def live_once(server: RedisServer, fuse: Fuse, commands: int) -> bool:
     fuse.left = None
     census.assert_each_in_one_place(client)
     client.zadd("bridge:lease", {worker.identity: 1}, xx=True)
-    client.zadd("retry", {member: 1.0 for member in client.zrange("retry", 0, -1)} or {b"{}": 1.0}, xx=True)
+    client.zadd("retry", dict.fromkeys(client.zrange("retry", 0, -1), 1.0) or {b"{}": 1.0}, xx=True)
 
     done = finish(last, client)
 

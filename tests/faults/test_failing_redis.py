@@ -1,10 +1,11 @@
-"""Redis that dies, comes back, refuses, freezes, forgets: jobs wait, none is lost, and none runs twice for it."""
+"""Redis that dies, refuses, freezes, forgets: jobs wait, none is lost, and none runs twice for it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import redis
 
 from tests.faults.report import Report
 from tests.faults.rig import LEASE_SECONDS, Rig, seconds_until
-from tests.faults.settle import settle, settle_once
+from tests.faults.settle import settle_once
 from tests.support.waiting import wait_for
 
 #: What the issue promises: the first job that soon after Redis is back.
@@ -195,7 +196,7 @@ def test_a_password_that_changes_under_way_is_survived(rig: Rig, report: Report)
 
 @pytest.mark.short
 def test_a_hundred_killed_connections_cost_nothing(rig: Rig, report: Report) -> None:
-    open_files = {name: psutil.Process(w.pid).num_fds() for name, w in rig.workers.items()}
+    open_files = {name: rig.open_files(name) for name in rig.workers}
     with rig.feeding(), rig.server.client() as admin:
         rig.wait_more_done(20)
         for _ in range(100):
@@ -205,8 +206,11 @@ def test_a_hundred_killed_connections_cost_nothing(rig: Rig, report: Report) -> 
 
     assert recovery < BACK_SECONDS
     settle_once(rig, report, "33 CLIENT KILL of all, 100 times", recovery)
-    for name, before in open_files.items():
-        wait_for(lambda: psutil.Process(rig.workers[name].pid).num_fds() <= before + 5, "no files left open", 20)  # noqa: B023
+
+    def closed_again() -> bool:
+        return all(rig.open_files(name) <= before + 5 for name, before in open_files.items())
+
+    wait_for(closed_again, "no files to be left open", 20)
 
 
 @pytest.mark.short
@@ -266,3 +270,26 @@ def test_a_flushed_redis_costs_what_was_in_it_and_no_worker(rig: Rig, report: Re
     rig.assert_well()
 
 
+# -- 22: it comes back with an older state
+
+
+def test_a_redis_that_comes_back_with_an_older_state_loses_nothing_of_it(rig: Rig, report: Report) -> None:
+    with rig.feeding([("NativeSleepJob", [0.5]), ("SleepJob", [0.5])], rate=100):
+        wait_for(lambda: sum(rig.queued.values()) > 40, "a backlog", 40)
+    files = rig.server.directory / "appendonlydir"
+    older = rig.directory / "older"
+    shutil.copytree(files, older)
+    time.sleep(2)
+    rig.server.process.kill()
+    shutil.rmtree(files)
+    shutil.move(older, files)
+    rig.server.start()
+    recovery = seconds_to_next_done(rig)
+
+    rig.wait_quiet()
+    account = rig.account()
+    report.add("22 Redis comes back with a state 2 s old", account, recovery)
+    assert not account.lost
+    assert recovery < BACK_SECONDS
+    rig.assert_counted()
+    rig.assert_well()

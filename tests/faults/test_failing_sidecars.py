@@ -1,4 +1,4 @@
-"""Sidecars and Puma workers that are killed, frozen, drained, full or away: an outage is no failure of a job."""
+"""Sidecars that are killed, frozen, drained, full or away: an outage is no failure of a job."""
 
 from __future__ import annotations
 

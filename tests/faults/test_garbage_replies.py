@@ -32,6 +32,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
+PLACES = st.sampled_from(["retry", "dead", "none"])
 #: An outcome with one or two things wrong.
 OUTCOMES = st.fixed_dictionaries(
     {},
@@ -41,7 +42,7 @@ OUTCOMES = st.fixed_dictionaries(
         "payload": st.text() | JSON,
         "error": st.fixed_dictionaries({"class": st.text() | JSON, "message": st.text() | JSON}) | JSON,
         "next": st.fixed_dictionaries(
-            {"place": st.sampled_from(["retry", "dead", "none"]) | JSON, "fields": st.dictionaries(st.text(), JSON) | JSON},
+            {"place": PLACES | JSON, "fields": st.dictionaries(st.text(), JSON) | JSON},
             optional={"delay": st.floats() | st.integers() | JSON, "dead_limits": JSON, "delay_source": JSON},
         )
         | JSON,

@@ -33,21 +33,28 @@ from tests.support.waiting import wait_for
 SECRET = "a secret of these tests"
 MAX_BODY = 100_000
 many = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
-PATHS = st.sampled_from(
-    ["/jobs/execute", "/jobs/stream", "/jobs/h:1:a/1", "/jobs/h:1:a/1/cancel", "/drain", "/health", "/metrics", "/"]
-) | st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20).map(lambda text: "/" + text)  # fmt: skip
+ROUTES = "/jobs/execute /jobs/stream /jobs/h:1:a/1 /jobs/h:1:a/1/cancel /drain /health /metrics /"
+PATHS = st.sampled_from(ROUTES.split()) | st.text(
+    st.characters(min_codepoint=33, max_codepoint=126), max_size=20
+).map(lambda text: "/" + text)
+NAMES = """X-Bridge-Protocol X-Bridge-Boot X-Bridge-Delivery X-Bridge-Claimed-At X-Bridge-Wait-Ms
+    X-Bridge-Recovered X-Bridge-Queue X-Bridge-Signature X-Bridge-Timestamp X-Bridge-Nonce Content-Length
+    Transfer-Encoding Connection Upgrade Expect Host"""
 WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=40)
-HEADERS = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["X-Bridge-Protocol", "X-Bridge-Boot", "X-Bridge-Delivery", "X-Bridge-Claimed-At", "X-Bridge-Wait-Ms",
-             "X-Bridge-Recovered", "X-Bridge-Queue", "X-Bridge-Signature", "X-Bridge-Timestamp", "X-Bridge-Nonce",
-             "Content-Length", "Transfer-Encoding", "Connection", "Upgrade", "Expect", "Host"]
-        ),
-        WORDS | st.sampled_from(["1", "0", "-1", "chunked", "99999999999", "Upgrade", "bridge-jobs", "100-continue"]),
-    ),
-    max_size=6,
-)  # fmt: skip
+FRAMES = [
+    b"E 1 99999999999 h 1 1 0 q\n",
+    b"E 1 -1 h 1 1 0 q\n",
+    b"E\n",
+    b"P x y\n",
+    b"\n" * 50,
+    b"E 1 2 h 1 1 0 q\n{}",
+    b"E 1 5 h 1 1 0 q\n{}",
+    b"E 1 2 h 1 soon many q\n{}",
+    b"E 1 2 \xff 1 1 0 %zz\n{}",
+    b"x" * 9000,
+]
+VALUES = WORDS | st.sampled_from(["1", "0", "-1", "chunked", "99999999999", "Upgrade", "100-continue"])
+HEADERS = st.lists(st.tuples(st.sampled_from(NAMES.split()), VALUES), max_size=6)
 
 
 @dataclass
@@ -134,7 +141,11 @@ def test_an_unsigned_request_of_any_shape_runs_nothing(
     answer = target.send("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
 
     assert status_of(answer) not in (500, 502)
-    assert status_of(answer) < 300 <= 599 or b'"code"' in answer or status_of(answer) in (0, 400, 404, 405, 411, 413, 501)
+    assert (
+        status_of(answer) < 300 <= 599
+        or b'"code"' in answer
+        or status_of(answer) in (0, 400, 404, 405, 411, 413, 501)
+    )
     assert target.ledger.count("done") == before
 
 
@@ -152,7 +163,10 @@ def test_after_all_that_it_runs_jobs(target: Target) -> None:
 
 @pytest.mark.short
 @many
-@given(st.binary(max_size=60) | st.sampled_from([b"[" * 5000, b"{" * 99, b'{"class":"EchoJob","args":' + b"9" * 9000]))
+@given(
+    st.binary(max_size=60)
+    | st.sampled_from([b"[" * 5000, b"{" * 99, b'{"class":"EchoJob","args":' + b"9" * 9000])
+)
 def test_a_signed_body_of_any_bytes_is_refused_or_run(target: Target, body: bytes) -> None:
     delivery = target.delivery(b"{}")
     headers = [*execute_headers(delivery), ("X-Bridge-Boot", boot_of(target)), ("X-Bridge-Protocol", "1")]
@@ -173,7 +187,11 @@ def boot_of(target: Target) -> str:
 def test_a_signed_request_that_was_changed_under_way_runs_nothing(target: Target, part: str) -> None:
     jid = f"{time.time_ns():024x}"
     body = b'{"class":"EchoJob","args":[],"jid":"%s"}' % jid.encode()
-    headers = [*execute_headers(target.delivery(body)), ("X-Bridge-Boot", boot_of(target)), ("X-Bridge-Protocol", "1")]
+    headers = [
+        *execute_headers(target.delivery(body)),
+        ("X-Bridge-Boot", boot_of(target)),
+        ("X-Bridge-Protocol", "1"),
+    ]
     signed = dict(target.signer.sign("POST", "/jobs/execute", headers, body))
     path = "/jobs/execute"
     match part:
@@ -197,13 +215,7 @@ def test_a_signed_request_that_was_changed_under_way_runs_nothing(target: Target
 
 @pytest.mark.short
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
-@given(
-    st.binary(max_size=80)
-    | st.sampled_from(
-        [b"E 1 99999999999 h 1 1 0 q\n", b"E 1 -1 h 1 1 0 q\n", b"E\n", b"P x y\n", b"\n" * 50, b"E 1 2 h 1 1 0 q\n{}",
-         b"E 1 5 h 1 1 0 q\n{}", b"x" * 9000, b"E 1 2 h 1 soon many q\n{}", b"E 1 2 \xff 1 1 0 %zz\n{}"]
-    )
-)  # fmt: skip
+@given(st.binary(max_size=80) | st.sampled_from(FRAMES))
 def test_frames_of_any_bytes_end_the_stream_and_nothing_else(target: Target, frames: bytes) -> None:
     boot = boot_of(target)
     address = target.client.fleet.members[0].worker.address

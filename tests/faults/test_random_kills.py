@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import psutil
 import pytest
+import redis
 
 from tests.faults.report import Report
 from tests.faults.rig import Rig
@@ -30,7 +31,7 @@ class Reaper:
         self.rig = rig
         self.chance = random.Random(seed)
         self.kills: Counter[str] = Counter()
-        self._starting: list[threading.Thread] = []
+        self._starting: list[threading.Event] = []
         self._kinds: dict[str, Callable[[], bool]] = {
             "worker": self._worker,
             "keeper": self._keeper,
@@ -53,8 +54,8 @@ class Reaper:
         time.sleep(self.chance.uniform(0.1, 1.2))
 
     def wait_all_started(self) -> None:
-        for thread in self._starting:
-            thread.join(60)
+        for started in self._starting:
+            started.wait(60)
 
     def _worker(self) -> bool:
         name = self.chance.choice(WORKERS)
@@ -110,17 +111,19 @@ class Reaper:
         return True
 
     def _start(self, make: Callable[[], object]) -> None:
-        thread = threading.Thread(target=_until_it_works, args=(make,))
-        thread.start()
-        self._starting.append(thread)
+        started = threading.Event()
+        threading.Thread(target=_until_it_works, args=(make, started), daemon=True).start()
+        self._starting.append(started)
 
 
-def _until_it_works(make: Callable[[], object]) -> None:
-    for _ in range(5):
+def _until_it_works(make: Callable[[], object], started: threading.Event) -> None:
+    while not started.is_set():
         # Redis may be away just now, or the new process be killed at its birth.
-        with contextlib.suppress(NeverHappened, OSError, Exception):
+        with contextlib.suppress(NeverHappened, OSError, redis.RedisError):
             make()
-            return
+            started.set()
+    # The new process dies with the thread that started it, so this one lives on.
+    threading.Event().wait()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_nothing_is_lost_whatever_is_killed(rig: Rig, report: Report, seed: int,
         recovery = time.monotonic() - killed_until
 
     rig.wait_quiet(90)
-    # Whoever was in dead hands three times was buried, as promised; a person looks at it and lets it run again.
+    # Whoever was in dead hands three times was buried, as promised; a person lets it run again.
     buried = rig.redis.zcard("dead")
     rig.ruby.evaluate("Sidekiq::DeadSet.new.retry_all; nil")
     wait_for(lambda: not rig.redis.zcard("dead"), "the buried to run", 20)

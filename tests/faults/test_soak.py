@@ -1,4 +1,4 @@
-"""A million jobs, and a million that wait: memory does not grow, and a job costs what it costs with an empty queue."""
+"""A million jobs, and a million that wait: memory does not grow, and a job costs the same."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ MEGABYTE = 1024 * 1024
 #: Jobs made inside Redis: a million of them take a client minutes.
 MAKE_JOBS = """
 for number = ARGV[1], ARGV[2] do
-  redis.call('LPUSH', KEYS[1], string.format('{"class":"%s","args":[],"jid":"%024x","retry":true,"queue":"default"}', ARGV[3], number))
+  local payload = '{"class":"%s","args":[],"jid":"%024x","retry":true,"queue":"default"}'
+  redis.call('LPUSH', KEYS[1], string.format(payload, ARGV[3], number))
 end
 """
 MAKE_RETRIES = """
 for number = ARGV[1], ARGV[2] do
-  redis.call('ZADD', KEYS[1], 4000000000 + number,
-    string.format('{"class":"X","args":[],"jid":"f%023x","retry":true,"queue":"default","retry_count":1}', number))
+  local payload = '{"class":"X","args":[],"jid":"f%023x","retry":true,"queue":"default","retry_count":1}'
+  redis.call('ZADD', KEYS[1], 4000000000 + number, string.format(payload, number))
 end
 """
 
@@ -86,8 +87,10 @@ def nothing_lost(report: Report, fault: str, jobs: int, note: str) -> None:
     report.add(fault, Account(jobs, (), {}, (), ()), None, note)
 
 
-def resident_while(soak: Soak, processes: list[psutil.Process], end: int, refill: Callable[[], None]) -> list[list[float]]:
-    """Rows of (jobs processed, megabytes of each process), about once a second, until so many are processed."""
+def resident_while(
+    soak: Soak, processes: list[psutil.Process], end: int, refill: Callable[[], None]
+) -> list[list[float]]:
+    """Rows of (jobs processed, megabytes of each process), one a second, until so many are processed."""
     rows: list[list[float]] = []
     while (done := soak.processed) < end:
         rows.append([done, *(process.memory_info().rss / MEGABYTE for process in processes)])
@@ -124,7 +127,9 @@ def test_memory_does_not_grow_with_the_number_of_jobs(
 
     names = ("worker", "sidecar")
     grown = {name: growth(rows, column) for column, name in enumerate(names, 1)}
-    told = ", ".join(f"{name} {total:+.1f} MB ({slope:+.2f} bytes a job)" for name, (total, slope) in grown.items())
+    told = ", ".join(
+        f"{name} {total:+.1f} MB ({slope:+.2f} bytes a job)" for name, (total, slope) in grown.items()
+    )
     nothing_lost(report, f"soak: {jobs} jobs of {job_class}", jobs, f"{rate:.0f} jobs/s; RSS {told}")
     assert soak.stage.counters() == (jobs, 0)
     # The sidecar remembers up to 10,000 outcomes; all others are forgotten.
@@ -180,8 +185,9 @@ def test_a_job_costs_the_same_whatever_waits_beside_it(soak: Soak, report: Repor
     used = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
 
     told = (
-        f"commands {empty.commands:.2f} -> {full.commands:.2f}, worker {empty.worker_microseconds:.0f} -> "
-        f"{full.worker_microseconds:.0f} us, Redis {empty.redis_microseconds:.0f} -> {full.redis_microseconds:.0f} us"
+        f"commands {empty.commands:.2f} -> {full.commands:.2f}, "
+        f"worker {empty.worker_microseconds:.0f} -> {full.worker_microseconds:.0f} us, "
+        f"Redis {empty.redis_microseconds:.0f} -> {full.redis_microseconds:.0f} us"
     )
     nothing_lost(report, f"46 backlog of {MILLION} and {MILLION} in retry: cost of a job", 20_000, told)
     assert full.commands <= empty.commands * 1.25 + 0.05

@@ -1,4 +1,4 @@
-"""The network between a worker and what it talks to: a real one that can be cut, stalled, slowed down, or lose answers."""
+"""The network between a worker and its peers: one that can be cut, stalled, slowed, or lose answers."""
 
 from __future__ import annotations
 

@@ -133,6 +133,15 @@ def test_a_queue_of_a_wrong_type_does_not_keep_jobs_of_the_others(store: RedisSt
     assert len(claim(store, queues=("broken", "default")).jobs) == 1
 
 
+def test_a_paused_set_of_a_wrong_type_pauses_nothing(store: RedisStore) -> None:
+    # Open-source Sidekiq never reads it; here no job at all was taken any more.
+    store.lease(ME, 15_000, register=True)
+    store.client.set("paused", "x")
+    push(store.client, "default", job(), last := job())
+    assert len(claim(store, want=1).jobs) == 1
+    assert store.claim_exact(ME, 2, "default", [last]).jobs
+
+
 def test_an_inflight_hash_of_a_wrong_type_pops_nothing(store: RedisStore) -> None:
     store.lease(ME, 15_000, register=True)
     store.client.set(INFLIGHT, "x")

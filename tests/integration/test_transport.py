@@ -214,6 +214,28 @@ def test_the_consumer_survives_a_redis_that_is_restarted(
 # -- what was handed over
 
 
+def test_claims_that_fail_while_settlements_succeed_are_told_once(
+    own_server: RedisServer, client: redis.Redis, make_consumer: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Each settlement counted as the end of the outage: ten lines a second, and a claim at each.
+    consumer = make_consumer(own_server.url, "default", slots=3)
+    push(client, "default", job(), job())
+    while len(consumer.messages) < 2:
+        consumer.drain()
+
+    def refuse(*_: object) -> None:
+        raise errors.StoreError("NOPERM this user may not claim")
+
+    consumer.fetcher._request = refuse
+    for _ in range(2):
+        consumer.fetcher.started(consumer.messages[0].delivery_tag, time.time())
+        consumer.messages.pop(0).ack()
+        with pytest.raises(TimeoutError):
+            consumer.drain(1.5)
+
+    assert sum("fetching" in record.message for record in caplog.records) == 1
+
+
 def test_a_fault_while_handing_over_gives_the_job_back(
     own_server: RedisServer, client: redis.Redis, make_consumer: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ for i = 0, want - 1 do
 end
 local closed, paused, reply, refused = {}, {}, {'OK', now, '', redis.call('EXISTS', KEYS[4])}, nil
 for i = 1, queues do
-  if redis.call('SISMEMBER', KEYS[3], string.sub(KEYS[4 + i], 7)) == 1 then
+  if redis.pcall('SISMEMBER', KEYS[3], string.sub(KEYS[4 + i], 7)) == 1 then
     closed[i] = true; paused[#paused + 1] = i
   end
 end

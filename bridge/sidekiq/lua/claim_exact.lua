@@ -12,7 +12,7 @@ local name, token, taken = string.sub(KEYS[4], 7), tonumber(ARGV[2]), 0
 for i = 0, #ARGV - 4 do
   if redis.call('HEXISTS', KEYS[2], token + i) == 1 then return redis.error_reply('TOKEN used twice') end
 end
-if redis.call('SISMEMBER', KEYS[3], name) == 1 then return {'OK', now, 0} end
+if redis.pcall('SISMEMBER', KEYS[3], name) == 1 then return {'OK', now, 0} end
 for i = 4, #ARGV do
   if redis.call('LINDEX', KEYS[4], -1) ~= ARGV[i] then break end
   redis.call('RPOP', KEYS[4])
