@@ -19,7 +19,7 @@ check: setup  ## format, lint, types, import directions, Ruby syntax
 	@scripts/check
 
 conformance:  ## the real Sidekiq versions
-faults:  ## fault injection
+faults:  ## fault injection: kills, cuts, outages, garbage, soak; with a report
 bench:  ## benchmarks against peers
 compose-test:  ## the compose file on a real engine
 
