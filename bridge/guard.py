@@ -9,8 +9,11 @@ import sys
 import threading
 from typing import Any, NoReturn
 
+from celery.concurrency import prefork
+
 from bridge.broker.transport import Transport
 from bridge.errors import EX_CONFIG, ConfigurationError
+from bridge.prefork import TaskPool
 
 #: Celery settings that an invariant rests on, with what would break.
 REQUIRED: dict[str, tuple[Any, str]] = {
@@ -61,6 +64,8 @@ def prepare(app: Any, worker: Any) -> None:
     global _parent_pipe, _parent_pid
     _parent_pid = os.getpid()
     _parent_pipe = os.pipe()
+    if worker.pool_cls is prefork.TaskPool:
+        worker.pool_cls = TaskPool
     if worker.pool_cls.__module__.endswith(".solo"):
         # The prefetch count follows -c, but this pool runs one job at a time.
         app.bridge.fetcher.slot_limit = 1

@@ -23,7 +23,7 @@ from bridge.sidekiq.journal import Journal, settlement
 from bridge.sidekiq.lease import Lease
 from bridge.sidekiq.queues import QueueOrder
 from bridge.sidekiq.settlement import Settled
-from bridge.sidekiq.unanswered import Unanswered
+from bridge.sidekiq.unanswered import Strays, Unanswered
 from bridge.sidekiq.unit_of_work import Delivery, Fetched, Gate, UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ class Fetcher:
         self.journal = Journal(lambda unit, decision, outcome: self.on_settled(unit, decision, outcome))
         self._exchange_lock = threading.Lock()
         self._unanswered = Unanswered()
+        self._strays = Strays()
 
     # -- the consumer's side
 
@@ -312,12 +313,37 @@ class Fetcher:
         longer than here, and must not run again.
         """
         identity, now_ms = self.lease.identity, int(time.time() * 1000)
-        unknown = [job for job in self.store.inflight(identity) if job.token in self._unanswered]
+        found = self.store.inflight(identity)
+        unknown = [job for job in found if job.token in self._unanswered]
         units = tuple(unit for job in unknown if (unit := self._admit(identity, job, now_ms)))
         self._note_recoveries(units)
         for job in unknown:
             self._unanswered.answered(job.token, 1)
         self._unanswered.looked()
+        self._give_back_strays(identity, found, now_ms)
         if unknown:
             logger.warning("adopted %d jobs whose claim was answered into a cut connection", len(unknown))
         return units
+
+    def _give_back_strays(self, identity: str, found: Iterable[Claimed], now_ms: int) -> None:
+        """Redis came back with an older state: what was settled since then stands there as if it still ran.
+
+        Where it went is not known any more, so it is counted as found in dead hands: a sidecar that remembers
+        the job answers from memory.
+        """
+        by_token = {job.token: job for job in found}
+        strays = self._strays.seen_again(by_token.keys() - self.held.keys() - self.journal.tokens)
+        for token in sorted(strays, reverse=True):
+            job = by_token[token]
+            delivery = Delivery(identity, token, job.queue, job.payload, now_ms)
+            self.journal.add(UnitOfWork(delivery, _parsed(job.payload)), GiveBack(unknown_outcome=True))
+        if strays:
+            logger.warning("Redis has lost a while: gave back %d jobs that were settled in it", len(strays))
+
+
+def _parsed(payload: bytes) -> SidekiqJob:
+    """Also where the next claim will bury it."""
+    try:
+        return SidekiqJob.parse(payload)
+    except errors.PayloadError:
+        return SidekiqJob.unreadable(payload)

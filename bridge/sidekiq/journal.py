@@ -33,6 +33,12 @@ class Journal:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._returning)
 
+    @property
+    def tokens(self) -> set[int]:
+        """Of all that waits."""
+        waiting = [unit for unit, _ in list(self._waiting)]
+        return {unit.delivery.token for unit in [*waiting, *self._returning]}
+
     def add(self, unit: UnitOfWork, decision: Decision) -> None:
         """What shall become of a job is decided."""
         if self.in_order and isinstance(decision, GiveBack) and not decision.unknown_outcome:

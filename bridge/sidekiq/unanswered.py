@@ -11,6 +11,22 @@ LATE_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 5.0
 
 
+class Strays:
+    """Tokens that Redis holds for this process, which has settled them long ago: Redis has lost a while.
+
+    One look is not enough, because a job that is being settled stands in Redis a little longer than here.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def seen_again(self, tokens: set[int]) -> set[int]:
+        """Those of ``tokens`` that were there at the last look already."""
+        again = tokens & self._seen
+        self._seen = tokens - again
+        return again
+
+
 class Unanswered:
     """Remembers tokens from the sending of their claim to its answer. For one thread at a time."""
 
@@ -18,6 +34,7 @@ class Unanswered:
         self._clock = clock
         self._until: dict[int, float] = {}
         self._look_at = 0.0
+        self._looks = 0
 
     def sent(self, first: int, count: int) -> None:
         """A claim with these tokens is on its way."""
@@ -32,17 +49,19 @@ class Unanswered:
     @property
     def due(self) -> bool:
         """Whether Redis should be asked what is in flight."""
-        return bool(self._until) and self._clock() >= self._look_at
+        return bool(self._until or self._looks) and self._clock() >= self._look_at
 
     def look_now(self) -> None:
-        """Ask at the next occasion."""
+        """Ask at the next occasion, and once more a little later: only what is there twice is a stray."""
         self._look_at = 0.0
+        self._looks = 2
 
     def looked(self) -> None:
         """Redis was asked: again a little later, and some time after the claim no more."""
         now = self._clock()
         self._until = {token: until for token, until in self._until.items() if until > now}
         self._look_at = now + LOOK_AGAIN_SECONDS
+        self._looks = max(0, self._looks - 1)
 
     def __contains__(self, token: int) -> bool:
         return token in self._until

@@ -23,7 +23,7 @@ from tests.support.ruby_helper import RubyHelper
 from tests.support.ruby_root import RubyRoot
 from tests.support.sidecar_process import SidecarProcess
 from tests.support.stage import Stage
-from tests.support.waiting import wait_for
+from tests.support.waiting import NeverHappened, wait_for
 from tests.support.worker_process import WorkerProcess
 
 RUBY = ROOT / "tests/faults/ruby"
@@ -230,7 +230,20 @@ class Rig(Stage):
 
     def wait_quiet(self, seconds: float = 60.0) -> None:
         """Wait until nothing waits, runs or is to be retried."""
-        wait_for(self._is_quiet, "everything to have ended", seconds)
+        try:
+            wait_for(self._is_quiet, "everything to have ended", seconds)
+        except NeverHappened as error:
+            raise NeverHappened(f"{error}\n{self._state()}") from None
+
+    def _state(self) -> str:
+        """What keeps it from being quiet."""
+        leases = self.redis.zrange("bridge:lease", 0, -1, withscores=True)
+        living = {name: worker.identity for name, worker in self.workers.items()}
+        sets = {name: self.redis.zrange(name, 0, 5) for name in ("retry", "schedule", "dead")}
+        return (
+            f"in flight: {census.inflight(self.redis)}\nqueues: {self.queued}\n{sets}\n"
+            f"leases: {leases} at {self.redis.time()}\nworkers: {living}"
+        )
 
     def wait_quiet_but_for_retries(self, seconds: float = 60.0) -> None:
         """Wait until nothing waits in a queue or runs."""

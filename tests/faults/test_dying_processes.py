@@ -157,6 +157,21 @@ def test_a_job_whose_pool_process_is_killed_runs_again_at_once(rig: Rig, report:
 
 
 @pytest.mark.short
+def test_idle_pool_processes_that_are_killed_do_not_hang_the_others(rig: Rig, report: Report) -> None:
+    # An idle one holds the lock of the pool's queue, and took it with it: no job was run any more.
+    for name in ("own0", "own1"):
+        rig.workers.pop(name).terminate()
+    for _ in range(6):
+        victim = rig.pool_children("prefork")[0]
+        rig.kill(victim)
+        wait_for(lambda: len(rig.pool_children("prefork")) == 4, "four pool processes", 20)
+    with rig.feeding():
+        rig.wait_more_done(30)
+
+    settle_once(rig, report, "2 kill -9 of idle pool processes", None)
+
+
+@pytest.mark.short
 @pytest.mark.parametrize("job_class", ["KillerJob", "NativeKillerJob"])
 def test_a_job_that_kills_its_process_runs_three_times_and_is_buried_with_the_reason(
     rig: Rig, report: Report, job_class: str
