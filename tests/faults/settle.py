@@ -14,11 +14,16 @@ def settle(
     account = rig.account()
     report.add(fault, account, recovery, note)
     assert not account.lost, f"{len(account.lost)} jobs are lost: {account.lost[:5]}"
-    assert not account.unexplained, f"ran again and nobody had died: {account.unexplained[:5]}"
+    assert not account.unexplained, f"ran again and nobody had died: {story(rig, account.unexplained)}"
     assert not account.strangers
     if counted:
         rig.assert_counted()
     rig.assert_well()
+
+
+def story(rig: Rig, jids: tuple[str, ...]) -> str:
+    """What the ledger says of the first few."""
+    return "\n".join(str(line) for line in rig.ledger.lines if line["jid"] in jids[:5])
 
 
 def settle_once(rig: Rig, report: Report, fault: str, recovery: float | None, note: str = "") -> None:

@@ -273,3 +273,30 @@ def test_a_wrong_request_is_no_outage(text: str) -> None:
     from bridge.sidekiq.store import is_outage
 
     assert not is_outage(BaseParser.parse_error(text))
+
+
+def test_jobs_that_an_older_redis_holds_for_a_living_worker_are_given_back(
+    own_server: RedisServer, make_worker: Maker
+) -> None:
+    # They were settled, and stood in flight again after Redis had lost that, as long as their worker lived.
+    worker = make_worker(own_server.port)
+    push(worker.client, "default", older := job(), job())
+    running = worker.take()
+    before = worker.client.dump(worker.inflight_key)
+    worker.settle(running[0])
+    worker.client.restore(worker.inflight_key, 0, before, replace=True)
+    worker.gate.most = 0
+
+    # Given that the connection was cut by it, the worker looks, and a little later once more
+    worker.fetcher.reconnect()
+    worker.fetcher.turn(claim=False)
+    assert worker.client.hlen(worker.inflight_key) == 2
+    worker.fetcher._unanswered._look_at = 0.0
+    worker.fetcher.turn(claim=False)
+    worker.fetcher.turn(claim=False)
+
+    assert next_first(worker.client) == [older]
+    assert worker.client.hkeys(worker.inflight_key) == [str(running[1].delivery.token).encode()]
+    assert worker.client.get(f"bridge:recovered:{running[0].job.jid}") == b"1"
+    worker.settle(running[1])
+    assert not worker.client.exists(worker.inflight_key)
