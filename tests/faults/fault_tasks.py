@@ -11,6 +11,17 @@ from bridge import app
 from bridge.retries import SidekiqTask
 from tests.support.native_tasks import note
 
+real_time = time.time
+
+
+def wrong_time() -> float:
+    """The wall clock, as wrong as the file says."""
+    return real_time() + float(Path(os.environ["TEST_CLOCK"]).read_text() or 0)
+
+
+if "TEST_CLOCK" in os.environ:
+    time.time = wrong_time
+
 
 @app.task(name="NativeFailOnceJob", bind=True)
 def fail_once(self: SidekiqTask) -> None:

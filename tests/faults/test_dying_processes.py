@@ -201,7 +201,7 @@ def test_a_job_that_kills_its_process_runs_three_times_and_is_buried_with_the_re
 @pytest.mark.short
 def test_a_worker_frozen_beyond_its_lease_settles_nothing_and_says_so(rig: Rig, report: Report) -> None:
     worker = rig.workers["own0"]
-    with rig.feeding():
+    with rig.feeding([("SleepJob", [0.4]), ("NativeSleepJob", [0.4])], rate=80):
         key = hold_jobs(rig, worker, "SleepJob", "NativeSleepJob")
         with rig.frozen(rig.keeper("own0")), rig.frozen(worker.pid):
             recovery = seconds_until_free(rig, key)

@@ -191,7 +191,7 @@ def fuse(monkeypatch: pytest.MonkeyPatch) -> Fuse:
 
 @pytest.mark.parametrize(
     ("examples", "steps"),
-    [pytest.param(25, 40, marks=pytest.mark.short), pytest.param(250, 60, marks=pytest.mark.timeout(400))],
+    [pytest.param(15, 30, marks=pytest.mark.short), pytest.param(250, 60, marks=pytest.mark.timeout(400))],
 )
 def test_no_death_between_two_commands_loses_a_job(
     server: RedisServer, fuse: Fuse, examples: int, steps: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 from typing import Any
 
@@ -26,7 +27,7 @@ from tests.support import census
 from tests.support.stage import Stage
 from tests.support.waiting import wait_for
 
-quick = settings(deadline=None, max_examples=300)
+quick = settings(deadline=None, max_examples=int(os.environ.get("FAULTS") == "all") * 400 + 100)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),

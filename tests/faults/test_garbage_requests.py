@@ -32,7 +32,7 @@ from tests.support.waiting import wait_for
 
 SECRET = "a secret of these tests"
 MAX_BODY = 100_000
-many = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+many = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 ROUTES = "/jobs/execute /jobs/stream /jobs/h:1:a/1 /jobs/h:1:a/1/cancel /drain /health /metrics /"
 PATHS = st.sampled_from(ROUTES.split()) | st.text(
     st.characters(min_codepoint=33, max_codepoint=126), max_size=20
