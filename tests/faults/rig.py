@@ -29,9 +29,7 @@ from tests.support.worker_process import WorkerProcess
 RUBY = ROOT / "tests/faults/ruby"
 MODULE = "tests.faults.fault_tasks"
 PAGES = ("/", "/busy", "/queues", "/queues/default", "/retries", "/scheduled", "/morgue", "/stats")
-LEASE_SECONDS = 3
-#: A job taken out of dead hands goes to any Puma worker, and only the one that runs it knows of it.
-FENCE_SPANS_PUMA_WORKERS = False
+LEASE_SECONDS = 5
 
 #: Ruby and native jobs, short and less short, and some that fail once.
 MIX: tuple[tuple[str, list[Any]], ...] = (
@@ -117,24 +115,17 @@ class Rig(Stage):
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it to this pid; what it ran may run again."""
         self.ended |= {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
-        self._note_worker(pid)
         os.kill(pid, number)
 
     @contextlib.contextmanager
     def frozen(self, pid: int) -> Iterator[None]:
         """It stands still meanwhile, and its lease may run out: what it ran may run again."""
         self.ended.add(pid)
-        self._note_worker(pid)
         os.kill(pid, signal.SIGSTOP)
         try:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
-
-    def _note_worker(self, pid: int) -> None:
-        """Its Ruby jobs may go to another Puma worker, which does not know that they run."""
-        if not FENCE_SPANS_PUMA_WORKERS and pid in {worker.pid for worker in self.workers.values()}:
-            self.may_interrupt_ruby_jobs()
 
     def puma_workers(self, name: str) -> list[int]:
         return [child.pid for child in psutil.Process(self.sidecars[name].process.pid).children()]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.faults.report import Report
-from tests.faults.rig import FENCE_SPANS_PUMA_WORKERS, LEASE_SECONDS, Rig, seconds_until
+from tests.faults.rig import LEASE_SECONDS, Rig, seconds_until
 from tests.faults.settle import settle, settle_once
 from tests.support.waiting import holds_for, wait_for
 from tests.support.worker_process import WorkerProcess
@@ -81,9 +81,7 @@ def test_a_ruby_job_of_a_killed_worker_goes_on_in_the_sidecar_and_runs_once(rig:
         recovery = seconds_until_free(rig, key)
         rig.wait_more_done(40)
 
-    (settle_once if FENCE_SPANS_PUMA_WORKERS else settle)(
-        rig, report, "1 kill -9 of a worker with Ruby jobs only", recovery
-    )
+    settle_once(rig, report, "1 kill -9 of a worker with Ruby jobs only", recovery)
 
 
 def test_a_worker_that_dies_with_its_keeper_is_recovered_within_twenty_seconds(
