@@ -46,6 +46,17 @@ def worker_of(stage: Stage, name: str, *flags: str) -> WorkerProcess:
     return stage.make_worker(*flags, env={"BRIDGE_SIDECAR_URL": urls}, concurrency=JOBS, name=name)
 
 
+def test_a_job_that_stops_by_itself_does_not_run_for_ever(stage: Stage) -> None:
+    jid = stage.ruby.push("StoppingJob")
+
+    entry = stage.only("dead")
+
+    assert entry["jid"] == jid
+    assert entry["error_class"] == "Bridge::PoisonPill"
+    assert stage.ledger.events(jid) == ["started"] * 3
+    assert stage.counters() == (0, 0)
+
+
 @pytest.mark.parametrize("flags", [(), ("-P", "threads")], ids=["default", "threads"])
 def test_jobs_of_a_worker_that_died_are_joined_wherever_they_run(
     fleet: Stage, flags: tuple[str, ...]

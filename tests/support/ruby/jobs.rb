@@ -90,6 +90,17 @@ class GateJob
   end
 end
 
+# Stops as Sidekiq stops a job at a shutdown, though nobody stops anything.
+class StoppingJob
+  include JOB
+  include Listed
+
+  def perform
+    note("started")
+    raise Sidekiq::Shutdown
+  end
+end
+
 class FailJob
   include JOB
   include Listed
