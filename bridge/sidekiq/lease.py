@@ -103,7 +103,7 @@ class Lease:
         A process that was frozen for longer than a term wakes up with jobs that others have taken over. So
         Redis is asked once before the next begins; a pool process, which renews nothing, trusts its parent.
         """
-        if self.age_seconds <= self.length_seconds or os.getpid() != self._pid:
+        if self.clock() - self._renewed_at <= self.length_seconds or os.getpid() != self._pid:
             return True
         try:
             self.renew()
