@@ -91,6 +91,25 @@ def test_revoke_ends_a_running_job_for_good(pooled: Stage, listening: Process, j
     stage.ledger.wait_for("done", jid)
 
 
+def test_a_deadline_that_has_passed_is_a_failure_whatever_becomes_of_the_run(bare_stage: Stage) -> None:
+    stage = bare_stage
+    sidecar, worker = stage.start_sidecar(), stage.start_worker()
+
+    # Given a Ruby job that does not heed its deadline
+    jid = stage.ruby.push("StubbornJob", time_limit=1)
+    wait_for(lambda: f"ending jid={jid}" in worker.log, "its end to be asked for")
+
+    # When the sidecar dies with it, so that nobody reports an outcome
+    sidecar.process.kill()
+
+    # Then the worker has decided, and an attempt is spent
+    entry = stage.only("retry")
+    assert entry["error_class"] == "Bridge::DeadlineExceeded"
+    assert entry["retry_count"] == 0
+    stage.wait_counters(1, 1)
+    assert not stage.redis.exists(f"bridge:recovered:{jid}")
+
+
 @pytest.mark.parametrize("flags", [(), ("-P", "threads")], ids=["default", "threads"])
 def test_a_job_that_does_not_end_costs_its_slot_and_too_many_end_the_worker(
     shared_stage: Stage, flags: tuple[str, ...]

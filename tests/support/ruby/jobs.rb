@@ -90,6 +90,19 @@ class GateJob
   end
 end
 
+# Holds out against every exception: only the end of its process ends it.
+class StubbornJob
+  include JOB
+  include Listed
+
+  def perform
+    note("started")
+    sleep
+  rescue Exception # rubocop:disable Lint/RescueException
+    retry
+  end
+end
+
 # Stops as Sidekiq stops a job at a shutdown, though nobody stops anything.
 class StoppingJob
   include JOB
