@@ -76,6 +76,11 @@ class SidecarUnavailable(SidecarError):
 class SidecarRejected(SidecarError):
     """The sidecar refuses this worker (secret, protocol): fetching must stop until it is put right."""
 
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        """The sidecar's own word for it: ``signature``, ``timestamp``, ``protocol``, ..."""
+
 
 class OutcomeUnknown(SidecarError):
     """The job may or may not have run: it is given back and counted as recovered."""

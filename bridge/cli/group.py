@@ -14,7 +14,7 @@ FAILED, WRONG_USE, UNREACHABLE = 1, 2, 3
 
 COMMANDS = {
     "config": "bridge.cli.config:config",
-    # DOCTOR
+    "doctor": "bridge.cli.doctor.command:doctor",
     "jobs": "bridge.cli.jobs:jobs",
     "pause": "bridge.cli.queues:pause",
     "push": "bridge.cli.push:push",

@@ -47,6 +47,12 @@ class Health:
     client_middleware: tuple[str, ...]
     cron: tuple[str, ...]
     workers: tuple[PumaWorker, ...]
+    version: str = ""
+    """Release of the sidecar."""
+    now: float | None = None
+    """Its clock, in epoch seconds."""
+    timeout_seconds: float | None = None
+    """What running jobs get after its TERM."""
 
     @property
     def ready(self) -> bool:
@@ -91,7 +97,8 @@ class HealthProbe:
         except requests.RequestException as error:
             raise errors.SidecarUnavailable(f"{address} cannot be reached: {_root_cause(error)}") from error
         if reply.status_code in (400, 401, 403):
-            raise errors.SidecarRejected(_refusal(address, reply))
+            code = _code_of(reply)
+            raise errors.SidecarRejected(_refusal(address, reply.status_code, code), code)
         if reply.status_code != 200:
             raise errors.SidecarUnavailable(f"{address} answered {reply.status_code} to {PATH}")
         try:
@@ -123,7 +130,8 @@ def _parse(address: Address, reply: Mapping[str, Any]) -> Health:
     if reply["protocol"] != PROTOCOL:
         raise errors.SidecarRejected(
             f"{address} speaks protocol {reply['protocol']}, this worker {PROTOCOL}: "
-            "install matching releases of both"
+            "install matching releases of both",
+            "protocol",
         )
     return Health(
         status=reply["status"],
@@ -134,6 +142,9 @@ def _parse(address: Address, reply: Mapping[str, Any]) -> Health:
         client_middleware=tuple(map(str, reply.get("client_middleware") or ())),
         cron=tuple(map(str, reply.get("cron") or ())),
         workers=tuple(_worker(address, reply, found) for found in reply["workers"]),
+        version=str(reply.get("version") or ""),
+        now=_number(reply.get("now")),
+        timeout_seconds=_number(reply.get("timeout_seconds")),
     )
 
 
@@ -148,6 +159,10 @@ def _worker(address: Address, reply: Mapping[str, Any], found: Mapping[str, Any]
     )
 
 
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
 def _boot_of(reply: requests.Response) -> str:
     try:
         return str(reply.json()["boot"])
@@ -155,9 +170,18 @@ def _boot_of(reply: requests.Response) -> str:
         return ""
 
 
-def _refusal(address: Address, reply: requests.Response) -> str:
-    if reply.status_code == 400:
+def _code_of(reply: requests.Response) -> str:
+    try:
+        return str(reply.json()["code"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _refusal(address: Address, status: int, code: str) -> str:
+    if status == 400:
         return f"{address} refuses this worker's protocol: install matching releases of worker and sidecar"
+    if code == "timestamp":
+        return f"{address} refuses this worker's clock: both must agree within a minute; synchronise them"
     return (
         f"{address} refuses this worker's signature: give both sides the same BRIDGE_SIDECAR_SECRET "
         "(and clocks that agree within a minute)"

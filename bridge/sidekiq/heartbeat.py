@@ -47,6 +47,7 @@ class Heartbeat:
     rtt_us: int = 0
     _identity: str = ""
     _due_at: float = 0.0
+    _queues: tuple[str, ...] = ()
 
     def round(self) -> float:
         """One tick. Returns seconds to the next."""
@@ -54,12 +55,13 @@ class Heartbeat:
         if not self.fetcher.attended:
             self.fetcher.flush()
         self._update_rows(now)
-        if now >= self._due_at:
+        if now >= self._due_at or self.fetcher.order.names != self._queues:
             self.beat(now)
         return TICK_SECONDS
 
     def beat(self, now: float) -> None:
         """Register, report, flush the metrics, and obey at most one signal, as Sidekiq does."""
+        self._queues = self.fetcher.order.names
         info = self.info()
         self._leave_old_identity(info.identity)
         flush = self.metrics.drain(now, self.metrics_family())

@@ -238,6 +238,16 @@ def test_a_beat_registers_and_one_signal_is_obeyed_at_a_time(worker: Worker, bea
     assert not worker.client.exists("processes")
 
 
+def test_a_worker_shows_its_queues_as_soon_as_it_has_them(worker: Worker, beating: Any) -> None:
+    # Its first beat comes before Celery's consumer has any: for five seconds the Busy page named none.
+    beating.round()
+    beating.info = lambda: ProcessInfo("h", 1, "n", 1.0, QueueSet.of([("late", 0)]), 4, "8.1.0")
+    worker.fetcher.order.add("late")
+    beating.clock += 0.5
+    beating.round()
+    assert json.loads(worker.client.hget("h:1:n", "info"))["queues"] == ["late"]
+
+
 def test_a_new_identity_takes_the_old_one_off_the_busy_page(worker: Worker, beating: Any) -> None:
     beating.round()
     old = worker.identity

@@ -11,9 +11,10 @@ module SidekiqBridge
       CRON_GEMS = %w[sidekiq-cron sidekiq-scheduler sidekiq-ent whenever].freeze
 
       # `siblings` are the states of all Puma workers, this one included.
-      def initialize(vitals:, environment:, board: nil)
+      def initialize(vitals:, environment:, timeout: nil, board: nil)
         @vitals = vitals
         @environment = environment
+        @timeout = timeout
         @board = board
         @ready = false
       end
@@ -32,6 +33,7 @@ module SidekiqBridge
       def full
         own = @vitals.to_h
         {"protocol" => PROTOCOL.to_i, "status" => status, "boot" => own["boot"], "version" => VERSION, "streams" => true, "traces_on_streams" => true,
+         "now" => Process.clock_gettime(Process::CLOCK_REALTIME), "timeout_seconds" => @timeout,
          **facts, "workers" => states(own).map { |state| state.slice(*PUBLIC) }}
       end
 

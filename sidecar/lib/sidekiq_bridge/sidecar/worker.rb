@@ -101,7 +101,7 @@ module SidekiqBridge
       def build_health(index, board, restarts)
         @vitals = Vitals.new(index: index, boot: @boot, url: @listeners.last.bind.to_s, executor: @executor,
           streams: @streams, counters: @counters, restarts: restarts)
-        @health = Health.new(vitals: @vitals, environment: @settings.environment, board: board)
+        @health = Health.new(vitals: @vitals, environment: @settings.environment, timeout: @settings.timeout, board: board)
       end
 
       def build_app(on_drain)

@@ -1,0 +1,136 @@
+"""The sidecars: reachable, ours, matching, large enough."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import bridge
+from bridge import errors
+from bridge.cli.doctor.finding import Check, Finding, error, hint, warning
+from bridge.cli.doctor.site import SidecarSight, Site
+
+MOST_SKEW_SECONDS = 5.0
+SHORT_SECRET = 16
+
+
+def reachable(site: Site) -> Iterator[Finding]:
+    for sight in site.sidecars:
+        if sight.health is None:
+            yield _refusal(sight) if sight.code != "away" else _away(site, sight)
+        elif not sight.health.ready:
+            cure = "wait until it has booted; a draining one is about to end: start another"
+            yield warning("sidecar-not-ready", f"{sight.url} is {sight.health.status}", cure)
+
+
+def _away(site: Site, sight: SidecarSight) -> Finding:
+    if "sidecar_url" not in site.settings.model_fields_set:
+        cure = "fine with native tasks alone; else start it, and set BRIDGE_SIDECAR_URL"
+        return warning("sidecar-away", f"no sidecar answers: {sight.problem}", cure)
+    cure = "start bin/sidecar, or correct BRIDGE_SIDECAR_URL; Ruby jobs wait in their queues meanwhile"
+    return error("sidecar-away", sight.problem, cure)
+
+
+def _refusal(sight: SidecarSight) -> Finding:
+    if sight.code == "timestamp":
+        return error("sidecar-clock", sight.problem, "run a time service on both machines")
+    if sight.code == "protocol" or "protocol" in sight.problem:
+        return error("sidecar-protocol", sight.problem, "install the same release of worker and sidecar")
+    cure = "give both sides the same BRIDGE_SIDECAR_SECRET (or _FILE), and restart the one you corrected"
+    return error("sidecar-secret", sight.problem, cure)
+
+
+def safety(site: Site) -> Iterator[Finding]:
+    try:
+        site.settings.require_safe_sidecar()
+    except errors.ConfigurationError as refusal:
+        if "sidecar_url" in site.settings.model_fields_set or site.settings.sidecar_secret is not None:
+            yield error("sidecar-unsafe", str(refusal).split(": ")[0], str(refusal).partition(": ")[2])
+
+
+def secrets(site: Site) -> Iterator[Finding]:
+    secret = site.settings.sidecar_secret
+    if (
+        secret is not None
+        and min(map(len, secret.get_secret_value().replace("\n", ",").split(","))) < SHORT_SECRET
+    ):
+        yield warning(
+            "weak-secret",
+            f"the sidecar's secret is shorter than {SHORT_SECRET} characters",
+            "openssl rand -hex 32",
+        )
+    path = site.settings.sidecar_secret_file
+    if path is not None and path.stat().st_mode & stat.S_IROTH:
+        yield warning("readable-secret", f"every user of this machine can read {path}", f"chmod o-r {path}")
+
+
+def sockets(site: Site) -> Iterator[Finding]:
+    for url in site.settings.sidecar_url:
+        path = urlsplit(url).path if url.startswith("unix:") else ""
+        if (
+            path
+            and os.path.exists(path)
+            and os.stat(path).st_mode & stat.S_IWOTH
+            and site.settings.sidecar_secret is None
+        ):
+            seen = f"every user of this machine can send jobs to {path}"
+            yield warning(
+                "open-socket", seen, "put it into a directory of the app's user (mode 0700), or set a secret"
+            )
+
+
+def clock(site: Site) -> Iterator[Finding]:
+    for sight in site.sidecars:
+        if sight.skew_seconds is not None and abs(sight.skew_seconds) > MOST_SKEW_SECONDS:
+            way = "ahead of" if sight.skew_seconds > 0 else "behind"
+            seen = f"the clock of {sight.url} is {abs(sight.skew_seconds):.0f} s {way} ours; at 60 it refuses"
+            yield warning("sidecar-clock", seen, "run a time service on both machines")
+
+
+def release(site: Site) -> Iterator[Finding]:
+    for sight in site.sidecars:
+        version = sight.health.version if sight.health else ""
+        if version and version != bridge.__version__:
+            seen = f"{sight.url} is release {version}, this is {bridge.__version__}"
+            yield warning("sidecar-release", seen, "install the same release of both")
+    if len(found := {health.sidekiq_version for health in site.healths}) > 1:
+        seen = f"the sidecars run Sidekiq {' and '.join(sorted(found))}: retries depend on where a job ran"
+        yield warning("sidecar-versions", seen, "bring them to one version")
+
+
+def slots(site: Site) -> Iterator[Finding]:
+    have, want = sum(health.slots for health in site.healths), sum(row.concurrency for row in site.workers)
+    if have and want > have:
+        seen = f"the workers run {want} jobs at once (-c), the sidecars have {have} slots"
+        yield warning(
+            "slots",
+            seen,
+            "raise the sidecar's --threads or --workers, or lower -c: jobs wait in the wrong place",
+        )
+
+
+def client_chain(site: Site) -> Iterator[Finding]:
+    names = sorted({name for health in site.healths for name in health.client_middleware})
+    if names:
+        seen = f"promoting retries and scheduled jobs skips the app's client middleware: {', '.join(names)}"
+        cure = "fine where it only adds fields at the first push; else do not move its classes yet"
+        yield warning("client-middleware", seen, cure)
+
+
+def cron(site: Site) -> Iterator[Finding]:
+    names = sorted({name for health in site.healths for name in health.cron})
+    if names and not site.rubies:
+        seen = f"the app has {', '.join(names)}, and no Sidekiq process is there to run its clock"
+        yield warning(
+            "cron", seen, "keep one Sidekiq process for it, or move the entries to `celery -A bridge beat`"
+        )
+    elif names:
+        cure = "it goes on in the Sidekiq processes: keep one of them when you take the others away"
+        yield hint("cron", f"the app has {', '.join(names)}", cure)
+
+
+CHECKS: tuple[Check, ...] = (
+    reachable, safety, secrets, sockets, clock, release, slots, client_chain, cron,
+)  # fmt: skip
