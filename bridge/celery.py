@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -69,7 +70,7 @@ class Bridge(Celery):
             PushRefused: keyword arguments, links, chains, priorities, expiry, values that JSON cannot hold: a
                 Sidekiq job has no place for them.
         """
-        messages.refuse_foreign(name, kwargs, options)
+        messages.refuse_foreign(name, kwargs, {**options, **_zeros(options)})
         messages.check_args(args)
         fields = self._push_fields(name, options.pop(messages.OPTIONS_HEADER, None))
         if fields:
@@ -142,6 +143,11 @@ def _set_backoff(settings: Settings) -> None:
         SidekiqTask.retry_backoff = settings.retry_backoff
         SidekiqTask.retry_backoff_max = settings.retry_backoff_max_seconds
         SidekiqTask.retry_jitter = settings.retry_jitter
+
+
+def _zeros(options: Mapping[str, Any]) -> dict[str, bool]:
+    """``priority=0`` and ``expires=0`` say something too; further down 0 is what kombu fills in."""
+    return {name: True for name in ("priority", "expires") if options.get(name) is not None}
 
 
 def _load_settings() -> Settings:
