@@ -17,6 +17,8 @@ worker_prefetch_multiplier = 1
 #: in threads.
 #: ``-P threads``, ``prefork``, ``gevent`` and ``solo`` work as with any Celery app.
 worker_pool = "bridge.pool:TaskPool"
+#: Celery's own, with a shorter way for each message.
+worker_consumer = "bridge.consumer:JobConsumer"
 #: Flower and `celery events` see every job without a flag.
 worker_send_task_events = True
 #: Sidekiq's Web UI speaks of queues, not of exchanges; what is named by -Q exists.
@@ -26,7 +28,7 @@ task_default_queue = "default"
 #: A claimed job's body is an object, a pushed job's body holds only what JSON (and Ruby) can. Pickle is never
 #: read.
 task_serializer = "sidekiq"
-accept_content = ["application/x-sidekiq-job", "application/x-sidekiq-args", "application/json"]
+accept_content = ["application/x-sidekiq-args", "application/json"]
 result_accept_content = ["application/json"]
 event_serializer = "json"
 #: Sidekiq has no results; a job's end is in its sets and counters.

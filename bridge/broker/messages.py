@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,12 +21,9 @@ from bridge.sidekiq import ruby_json
 from bridge.sidekiq.clock import Timestamps
 from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
 
-#: Content type of a job that was claimed: its body is a Python object that needs no decoding.
-JOB_CONTENT = "application/x-sidekiq-job"
 #: Content type of arguments on their way into a job: JSON, and nothing that JSON cannot hold.
 ARGS_CONTENT = "application/x-sidekiq-args"
 ARGS_SERIALIZER = "sidekiq"
-JOB_SERIALIZER = "sidekiq-job"
 
 #: Header under which the delivery travels to the pool side.
 DELIVERY_HEADER = "sidekiq"
@@ -43,54 +40,46 @@ RUBY_TASK = "bridge.perform"
 
 
 class JobMessage(Message):
-    """A claimed job on its way to Celery's worker."""
+    """A claimed job on its way to Celery's worker.
 
-    unit: UnitOfWork
+    ``body`` is what Celery decodes a body to, ``(args, kwargs, embed)``: within a process nothing is encoded.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """Positional and keyword arguments of the task; read directly, never encoded within a process."""
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-    def __len__(self) -> int:
-        # kombu prints the length of a body in its reprs.
-        return len(self.args)
-
-    def __bool__(self) -> bool:
-        # kombu does not decode a body that is false; one without arguments must be decoded like any other.
-        return True
+    def __init__(self, unit: UnitOfWork, channel: Any, headers: dict[str, Any], args: Args) -> None:
+        # Not kombu's own: it is made for text that comes from anywhere, and takes longer than the claim.
+        delivery = unit.delivery
+        body: Any = (args[0], args[1], _EMBED)
+        tag: Any = delivery.token
+        properties: dict[str, Any] = {"priority": None, "correlation_id": headers["id"]}
+        self.unit = unit
+        self.channel = channel
+        self.delivery_tag = tag
+        self.content_type = self.content_encoding = self.accept = None
+        self.delivery_info = {"exchange": "", "routing_key": delivery.queue, "redelivered": False}
+        self.properties = properties
+        self.headers = headers
+        self.body = self._decoded_cache = body
+        self.errors = []
+        self._state = "RECEIVED"
 
 
 def register() -> None:
-    """Make both content types known to kombu. They have names of their own, so other apps are not touched."""
+    """Make the content type of pushes known to kombu, under a name of its own."""
     register_serializer: Any = kombu.serialization.register
-    register_serializer(JOB_SERIALIZER, _refuse_encode, _decode_body, JOB_CONTENT, "binary")
     register_serializer(ARGS_SERIALIZER, encode_args, json.loads, ARGS_CONTENT, "utf-8")
 
 
 def from_unit(unit: UnitOfWork, channel: Any, task: str, *, native: bool, show_args: bool) -> JobMessage:
     """The Celery message for a claimed job. ``native`` tasks get its arguments, others read the payload."""
-    job, delivery = unit.job, unit.delivery
-    args, kwargs = native_arguments(unit) if native else ((), {})
-    message: JobMessage = _make_message(
-        body=Body(tuple(args), kwargs),
-        delivery_tag=delivery.token,
-        content_type=JOB_CONTENT,
-        content_encoding="binary",
-        delivery_info={"exchange": "", "routing_key": delivery.queue, "redelivered": False},
-        properties={"priority": None, "correlation_id": job.jid},
-        headers=_headers(delivery, unit, task, repr(job.args) if show_args else _HIDDEN),
-        channel=channel,
-    )
-    message.unit = unit
-    return message
+    shown = repr(unit.job.args) if show_args else _HIDDEN
+    headers = _headers(unit.delivery, unit, task, shown)
+    return JobMessage(unit, channel, headers, native_arguments(unit) if native else _NO_ARGS)
 
 
-#: The stubs want text where kombu takes what the transport gives: an object for a body, a number for a tag.
-_make_message: Any = JobMessage
+Args = tuple[Sequence[Any], Mapping[str, Any]]
+"""Positional and keyword arguments of a task."""
+
+_NO_ARGS: Args = ((), {})
 
 
 def native_arguments(unit: UnitOfWork) -> tuple[list[Any], dict[str, Any]]:
@@ -116,6 +105,8 @@ def _headers(delivery: Delivery, unit: UnitOfWork, task: str, shown: str) -> dic
         "argsrepr": shown,
         "kwargsrepr": "{}",
         "ignore_result": True,
+        # Celery would look for headers it does not know, in all of them: there is one, and a name for it.
+        "headers": {},
         DELIVERY_HEADER: delivery,
     }
 
@@ -162,14 +153,6 @@ def _check_object(value: dict[Any, Any], where: str) -> None:
                 f"{where} has the key {key!r}: JSON objects have string keys only. Use str(key)."
             )
         _check(item, f"{where}[{key!r}]")
-
-
-def _refuse_encode(body: Any) -> bytes:
-    raise PushRefused(f"a {type(body).__name__} cannot be sent as a claimed job")
-
-
-def _decode_body(body: Body) -> tuple[tuple[Any, ...], Mapping[str, Any], dict[str, None]]:
-    return body.args, body.kwargs, _EMBED
 
 
 @dataclass(frozen=True, slots=True)

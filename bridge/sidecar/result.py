@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -25,8 +26,18 @@ class Status(Enum):
 
 #: What the sidecar raises inside a job that was revoked.
 CANCELLED = "Bridge::Cancelled"
+#: A reply that says nothing but that the job was performed, as the sidecar writes it: nearly all are this.
+_DONE = re.compile(
+    rb'\{"status":"done","jid":(?:"[\w:./-]*"|null),"delivery":"[\w:./-]*","duration_ms":(\d+(?:\.\d+)?)\}'
+)
+
 #: What Sidekiq's own defaults say.
 _DEFAULT_LIMITS = DeadLimits()
+
+
+def says_done(body: bytes) -> bool:
+    """Whether a reply says that the job was performed, and nothing else. ``False`` may still be that."""
+    return _DONE.fullmatch(body) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,9 @@ class JobResult:
         Raises:
             OutcomeUnknown: it is not what the protocol says.
         """
+        done = _DONE.fullmatch(body)
+        if done is not None:
+            return cls(Status.DONE, float(done[1]))
         try:
             return cls._from_reply(json.loads(body, parse_constant=_refuse))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:

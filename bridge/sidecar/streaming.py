@@ -18,11 +18,14 @@ from bridge.sidecar import parking
 from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Member
 from bridge.sidecar.http import BadReply, Reply
-from bridge.sidecar.result import JobResult
+from bridge.sidecar.result import JobResult, says_done
 from bridge.sidecar.stream import Stream
 from bridge.sidekiq.unit_of_work import Delivery
 
 logger = logging.getLogger(__name__)
+
+#: Who replied, with which status (None: the stream was cut), and what.
+EarlyReply = tuple[Member, int | None, bytes]
 
 
 class StreamingSidecar:
@@ -33,18 +36,40 @@ class StreamingSidecar:
         self._waiter = waiter
         self._streams: set[Stream] = set()
         self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="bridge-sidecar")
+        self._early: dict[int, EarlyReply] = {}
+
+    def begin(self, delivery: Delivery, on_done: Callable[[], None], on_other: Callable[[], None]) -> bool:
+        """Send a job without parking anything. Returns False where no stream is to be had.
+
+        ``on_done`` is called when it was performed. For any other end ``on_other`` is, and ``execute`` then
+        goes on from the reply that has come.
+        """
+        member = None if delivery.recovered else self._acquire()
+        if member is None:
+            return False
+
+        def on_reply(status: int | None, body: bytes) -> None:
+            if status == 200 and says_done(body):
+                self.client.fleet.release(member)
+                on_done()
+            else:
+                self._early[delivery.token] = (member, status, body)
+                on_other()
+
+        member.stream.send(delivery, on_reply)
+        return True
 
     def execute(self, delivery: Delivery) -> JobResult:
         """Run a job and return its outcome; raises as :meth:`SidecarClient.execute` does."""
         if not parking.is_parkable():
             return self.client.execute(delivery)
+        early = self._early.pop(delivery.token, None)
+        if early is not None:
+            return self._released(early[0], lambda: self._outcome(early, delivery))
         member = None if delivery.recovered else self._acquire()
         if member is None:
             return self._in_thread(lambda: self.client.execute(delivery))
-        try:
-            return self._over_stream(member, delivery)
-        finally:
-            self.client.fleet.release(member)
+        return self._released(member, lambda: self._over_stream(member, delivery))
 
     def interrupt(self, delivery: Delivery) -> None:
         """Ask every Puma worker to stop this job."""
@@ -100,9 +125,19 @@ class StreamingSidecar:
             return None
         return member
 
+    def _released(self, member: Member, work: Callable[[], JobResult]) -> JobResult:
+        try:
+            return work()
+        finally:
+            self.client.fleet.release(member)
+
     def _over_stream(self, member: Member, delivery: Delivery) -> JobResult:
         stream = member.stream
         status, body = parking.park(lambda resume: stream.send(delivery, lambda s, b: resume((s, b))))
+        return self._outcome((member, status, body), delivery)
+
+    def _outcome(self, reply: EarlyReply, delivery: Delivery) -> JobResult:
+        member, status, body = reply
         if status == 200:
             return JobResult.parse(body)
         if status is None:

@@ -15,7 +15,9 @@ from celery.concurrency.base import BasePool, apply_target
 from celery.events import EventDispatcher
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import consumer, request
+from celery.worker.consumer import Consumer
 from celery.worker.request import Request, create_request_cls
+from celery.worker.worker import WorkController
 
 from bridge.broker.transport import Transport
 from bridge.retries import RetryAt, Settle, SidekiqTask
@@ -292,3 +294,43 @@ def test_celery_and_kombu_are_the_minor_version_that_was_read() -> None:
     assert celery.VERSION[:2] == (5, 7)
     assert kombu.VERSION[:2] == (5, 7)
     assert Path(celery.__file__).exists()
+
+
+# -- the consumer
+
+
+def test_the_consumer_class_is_a_setting() -> None:
+    """Else JobConsumer is never made, and each job costs two promises."""
+    assert "either('worker_consumer', consumer_cls)" in source(WorkController.setup_defaults)
+
+
+def test_a_task_handler_gives_a_strategy_message_payload_ack_reject_and_callbacks() -> None:
+    """JobConsumer calls strategies as Celery's own handler does."""
+    text = " ".join(source(Consumer.create_task_handler).split())
+    assert "strategy( message, payload, ack_log_error_promise, reject_log_error_promise, callbacks, )" in text
+    assert "strategies = self.strategies" in text
+    assert "callbacks = self.on_task_message" in text
+
+
+def test_promises_only_matter_after_a_restart() -> None:
+    """JobConsumer leaves messages to Celery's handler then: they give back prefetch that a restart took."""
+    assert "self.restart_count > 0" in source(Consumer.create_task_handler)
+
+
+def test_a_success_without_observers_leaves_no_trace_in_the_tracer() -> None:
+    """RubyRuns skips the tracer then: whatever else it tells of a success must be added to observers."""
+    told = [line.strip() for line in source(trace.build_tracer).splitlines() if "receivers" in line]
+    assert [line for line in told if line.startswith("if")] == [
+        "if prerun_receivers:",
+        "if success_receivers:",
+        "if postrun_receivers:",
+    ]
+    assert "return (1, R, T) if I else (0, Rstr, T)" in source(trace.fast_trace_task) + source(
+        trace.trace_task_ret
+    )
+
+
+def test_an_ack_is_called_with_a_logger_and_the_errors_of_the_connection() -> None:
+    """JobConsumer gives Request the message's own method instead of a promise around it."""
+    assert "self._on_ack(logger, self._connection_errors)" in source(Request.acknowledge)
+    assert "self._on_reject(logger, self._connection_errors, requeue)" in source(Request.reject)

@@ -13,9 +13,16 @@ from kombu.message import Message
 from kombu.transport import virtual
 
 from bridge.broker.channel import Channel
-from bridge.broker.messages import Body, register
+from bridge.broker.messages import from_unit
 from bridge.broker.qos import QoS
 from bridge.broker.transport import Transport
+from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
+
+
+def unit() -> UnitOfWork:
+    payload = b'{"class":"Noop","jid":"abc","args":[1,"\xc3\xbc"]}'
+    return UnitOfWork(Delivery("me", 7, "low", payload, 5), SidekiqJob.parse(payload))
 
 
 def parameters(function: Any) -> list[str]:
@@ -90,17 +97,23 @@ def test_a_message_has_the_fields_that_a_claimed_job_is_given() -> None:
     assert wanted | {"headers", "channel"} <= set(parameters(Message.__init__))
 
 
-def test_a_body_is_decoded_by_its_content_type() -> None:
+def test_a_job_message_has_all_that_kombus_own_has() -> None:
+    """It is made without kombu's constructor, which sets these; ack and reject read them."""
+    theirs = Message(body="x", channel=None)
+    ours = from_unit(unit(), None, "Noop", native=False, show_args=False)
+    for name in (*(slot for slot in Message.__slots__ if slot != "__dict__"), "errors"):
+        assert getattr(ours, name, "missing") != "missing", name
+    assert ours._state == theirs._state
+    assert not ours.errors
+
+
+def test_the_body_of_a_job_message_is_never_decoded() -> None:
     """The arguments of a claimed job never become text on their way to the task."""
-    register()
-    message = Message(
-        body=Body((1, "ü"), {"k": 2}),
-        content_type="application/x-sidekiq-job",
-        content_encoding="binary",
-        accept={"application/x-sidekiq-job"},
-    )
-    args, kwargs, _ = message.decode()
-    assert (args, kwargs) == ((1, "ü"), {"k": 2})
+    message = from_unit(unit(), None, "Noop", native=True, show_args=False)
+    args, kwargs, embed = message.payload
+    assert (list(args), kwargs) == ([1, "ü"], {})
+    assert embed["callbacks"] is None
+    assert message.decode() is message.body
 
 
 def test_the_transport_is_asked_by_these_names() -> None:

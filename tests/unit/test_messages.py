@@ -132,5 +132,5 @@ def test_a_job_without_a_jid_has_an_id_of_its_own() -> None:
 
 
 def test_a_native_job_gets_its_arguments_and_a_ruby_job_none() -> None:
-    assert sent(unit(), native=True).body.args == (1,)
-    assert sent(unit()).body.args == ()
+    assert list(sent(unit(), native=True).payload[0]) == [1]
+    assert list(sent(unit()).payload[0]) == []

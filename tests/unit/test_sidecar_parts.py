@@ -14,7 +14,7 @@ from bridge.sidecar.address import Address
 from bridge.sidecar.breaker import Breaker, State
 from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.health import Health
-from bridge.sidecar.result import JobResult, Next, Status
+from bridge.sidecar.result import JobResult, Next, Status, says_done
 from bridge.sidecar.signature import Signer, signed_text
 from bridge.sidekiq.decision import Bury, DeadLimits, Discard, Retry
 from bridge.sidekiq.job import SidekiqJob
@@ -282,3 +282,27 @@ def test_the_gate_lets_native_jobs_pass_and_one_ruby_job_first(breaker: Breaker,
     assert gate.limit() == 1
     breaker.passed()
     assert gate.limit() is None
+
+
+DONE = b'{"status":"done","jid":"abc","delivery":"h:1:n/7","duration_ms":0.125}'
+
+
+def test_a_plain_reply_says_done() -> None:
+    assert says_done(DONE)
+    assert JobResult.parse(DONE) == JobResult(Status.DONE, 0.125)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        DONE[:-1],
+        DONE + b"x",
+        DONE + b"\n",
+        DONE.replace(b"done", b"failed"),
+        DONE.replace(b"0.125", b"0.1e999"),
+        DONE.replace(b'"abc"', b'"a","status":"failed"'),
+    ],
+)
+def test_what_is_not_exactly_a_plain_reply_is_looked_at_as_json(body: bytes) -> None:
+    assert not says_done(body)

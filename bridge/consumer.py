@@ -1,0 +1,41 @@
+"""Celery's consumer, with a shorter way from a claimed job to its task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery.exceptions import InvalidTaskError
+from celery.worker.consumer import Consumer
+from kombu.exceptions import ContentDisallowed, DecodeError
+
+from bridge.broker.messages import JobMessage
+
+
+class JobConsumer(Consumer):
+    """The consumer of a bridge worker (setting ``worker_consumer``).
+
+    Celery wraps the ack and the reject of each message into promises, which defer them under an event loop
+    and give prefetch back after a restart. There is no event loop here, and they cost 13 us a job.
+    """
+
+    strategies: Any
+    on_task_message: Any
+    restart_count: int
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        """What is called with each message."""
+        celerys: Callable[[Any], Any] = super().create_task_handler(*args, **kwargs)
+        strategies, callbacks = self.strategies, self.on_task_message
+
+        def on_task_received(message: Any) -> Any:
+            strategy = strategies.get(message.headers["task"]) if isinstance(message, JobMessage) else None
+            if strategy is None or self.restart_count > 0:
+                # No job, or no task for it; or a restart, after which promises give prefetch back bit by bit.
+                return celerys(message)
+            try:
+                strategy(message, None, message.ack_log_error, message.reject_log_error, callbacks)
+            except (InvalidTaskError, ContentDisallowed, DecodeError) as error:
+                self.on_invalid_task(None, message, error)
+
+        return on_task_received
