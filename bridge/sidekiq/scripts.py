@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -31,6 +31,11 @@ class Call:
     keys: Sequence[str]
     args: Sequence[str | bytes | int | float]
 
+    @property
+    def words(self) -> tuple[str | bytes | int | float, ...]:
+        """The command as it is sent."""
+        return "EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args
+
 
 @functools.cache
 def load(name: str) -> Script:
@@ -39,8 +44,11 @@ def load(name: str) -> Script:
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
-def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-    """Run the calls in order, in one round trip.
+RoundTrip = Callable[[Sequence[Call]], list[Any]]
+
+
+def run(client: redis.Redis, calls: Sequence[Call], round_trip: RoundTrip | None = None) -> list[Any]:
+    """Run the calls in order, in one round trip, over a connection of the client's or by ``round_trip``.
 
     Returns one result for each call: what the script returned, or the :class:`redis.ResponseError` it ended
     with.
@@ -48,11 +56,12 @@ def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
     Raises:
         redis.RedisError: the connection failed; any of the calls may or may not have been carried out.
     """
-    results = _pipeline(client, calls)
+    send = round_trip or functools.partial(_pipeline, client)
+    results = send(calls)
     missing = [i for i, result in enumerate(results) if isinstance(result, redis.exceptions.NoScriptError)]
     if missing:
         _teach(client, [calls[i].script for i in missing])
-        for i, result in zip(missing, _pipeline(client, [calls[i] for i in missing]), strict=True):
+        for i, result in zip(missing, send([calls[i] for i in missing]), strict=True):
             results[i] = result
     return results
 
@@ -60,7 +69,7 @@ def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
 def _pipeline(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
     pipeline = client.pipeline(transaction=False)
     for call in calls:
-        pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+        pipeline.execute_command(*call.words)
     return list(pipeline.execute(raise_on_error=False))
 
 

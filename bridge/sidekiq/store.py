@@ -13,6 +13,7 @@ from bridge import errors
 from bridge.sidekiq import keys, scripts
 from bridge.sidekiq.claims import Claim, Claimed, ClaimRequest, Due, Exchange, LeaseState
 from bridge.sidekiq.decision import DeadLimits
+from bridge.sidekiq.line import Line
 from bridge.sidekiq.settlement import Settlement, SettlementBatch, recover_call
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,13 @@ class RedisStore:
     ) -> None:
         self.client = client
         self._dead_limits = dead_limits
+        self._line = Line(client)
 
     def exchange(self, settlements: Sequence[Settlement], claim: ClaimRequest | None) -> Exchange:
-        """Settle and claim in one round trip; finished jobs of one worker share one script call."""
+        """Settle and claim in one round trip; finished jobs of one worker share one script call.
+
+        For one thread at a time.
+        """
         batch = SettlementBatch(settlements, self._dead_limits())
         calls = batch.calls
         if claim is not None:
@@ -43,7 +48,7 @@ class RedisStore:
         if not calls:
             return Exchange()
         with outages():
-            results = scripts.run(self.client, calls)
+            results = self._line.run(calls)
         answer = _claim_answer(claim, results.pop()) if claim is not None else None
         return Exchange(batch.outcomes(results), answer)
 

@@ -11,34 +11,40 @@ if not lease or tonumber(lease) < 0 then return {'FENCED'} end
 if tonumber(lease) < now then return {'EXPIRED'} end
 
 local want, token, queues = tonumber(ARGV[2]), tonumber(ARGV[3]), #KEYS - 4
-for i = 0, want - 1 do
-  if redis.call('HEXISTS', KEYS[2], token + i) == 1 then return redis.error_reply('TOKEN used twice') end
+local tokens = {}
+for i = 1, want do tokens[i] = token + i - 1 end
+for _, used in ipairs(redis.call('HMGET', KEYS[2], unpack(tokens))) do
+  if used then return redis.error_reply('TOKEN used twice') end
 end
 local closed, paused, reply, refused = {}, {}, {'OK', now, '', redis.call('EXISTS', KEYS[4])}, nil
-for i = 1, queues do
+for i = 1, redis.call('EXISTS', KEYS[3]) * queues do
   if redis.pcall('SISMEMBER', KEYS[3], string.sub(KEYS[4 + i], 7)) == 1 then
     closed[i] = true; paused[#paused + 1] = i
   end
 end
 reply[3] = table.concat(paused, ' ')
 
-local function take(i)
+local function take(i, most)
   if closed[i] then return false end
-  local payload = redis.pcall('RPOP', KEYS[4 + i])
-  if type(payload) == 'table' and not string.find(payload.err, 'WRONGTYPE', 1, true) then refused = payload end
-  if not payload or type(payload) == 'table' then closed[i] = true; return false end
-  redis.call('HSET', KEYS[2], token, ARGV[4] .. string.sub(KEYS[4 + i], 7) .. '\n' .. payload)
-  token, want = token + 1, want - 1
-  reply[#reply + 1] = i; reply[#reply + 1] = payload
+  local found = redis.pcall('RPOP', KEYS[4 + i], most)
+  if found and found.err and not string.find(found.err, 'WRONGTYPE', 1, true) then refused = found end
+  if not found or found.err then closed[i] = true; return false end
+  local entries, prefix = {}, ARGV[4] .. string.sub(KEYS[4 + i], 7) .. '\n'
+  for _, payload in ipairs(found) do
+    entries[#entries + 1] = token; entries[#entries + 1] = prefix .. payload
+    reply[#reply + 1] = i; reply[#reply + 1] = payload
+    token, want = token + 1, want - 1
+  end
+  redis.call('HSET', KEYS[2], unpack(entries))
   return true
 end
 
 if #ARGV > 4 then
   for slot = 5, #ARGV do
-    for i in string.gmatch(ARGV[slot], '%d+') do if take(tonumber(i)) then break end end
+    for i in string.gmatch(ARGV[slot], '%d+') do if take(tonumber(i), 1) then break end end
   end
 else
-  for i = 1, queues do while want > 0 and take(i) do end end
+  for i = 1, queues do if want > 0 then take(i, want) end end
 end
 -- A replica refuses to pop: that is no empty queue.
 if refused and token == tonumber(ARGV[3]) then return refused end

@@ -3,14 +3,11 @@
 -- ARGV  1 TTL of daily counters in s  2.. tokens
 -- Result: the tokens that were not held (fenced)
 --@include counters
-local fenced, done = {}, 0
+local fenced, tokens = {}, {}
 for i = 2, #ARGV do
-  if redis.call('HDEL', KEYS[1], ARGV[i]) == 1 then
-    done = done + 1
-    redis.pcall('HDEL', KEYS[2], ARGV[i]); redis.pcall('HDEL', KEYS[3], ARGV[i])
-  else
-    fenced[#fenced + 1] = ARGV[i]
-  end
+  tokens[i - 1] = ARGV[i]
+  if redis.call('HDEL', KEYS[1], ARGV[i]) == 0 then fenced[#fenced + 1] = ARGV[i] end
 end
-count(4, done, 0, ARGV[1])
+redis.pcall('HDEL', KEYS[2], unpack(tokens)); redis.pcall('HDEL', KEYS[3], unpack(tokens))
+count(4, #tokens - #fenced, 0, ARGV[1])
 return fenced

@@ -1,0 +1,56 @@
+"""A connection kept for calls that follow closely: taking one from the pool costs as much as a call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from bridge.sidekiq import scripts
+
+#: After so long without a call it is looked at first: a server or a firewall may have closed it.
+IDLE_SECONDS = 5.0
+
+
+class Line:
+    """Runs scripts over one connection. For one thread at a time."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._connection: Any = None
+        self._used_at = 0.0
+
+    def run(self, calls: Sequence[scripts.Call]) -> list[Any]:
+        """As :func:`bridge.sidekiq.scripts.run`."""
+        return scripts.run(self._client, calls, self._round_trip)
+
+    def _round_trip(self, calls: Sequence[scripts.Call]) -> list[Any]:
+        connection = self._ready()
+        try:
+            connection.send_packed_command(connection.pack_commands([call.words for call in calls]))
+            return [_answer(connection) for _ in calls]
+        except BaseException:
+            # Also where an exception was raised in this thread from outside: answers may be left unread.
+            self._connection = None
+            connection.disconnect()
+            self._client.connection_pool.release(connection)
+            raise
+
+    def _ready(self) -> Any:
+        now = time.monotonic()
+        if self._connection is None or now - self._used_at > IDLE_SECONDS:
+            if self._connection is not None:
+                self._client.connection_pool.release(self._connection)
+            # The pool looks whether it is alive, and finds the master anew behind Sentinels.
+            self._connection = self._client.connection_pool.get_connection()
+        self._used_at = now
+        return self._connection
+
+
+def _answer(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
