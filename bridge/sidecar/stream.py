@@ -5,6 +5,7 @@ Non-blocking, and only ever touched by the thread that owns its waiter.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import socket
@@ -22,7 +23,9 @@ from bridge.sidekiq.unit_of_work import Delivery
 logger = logging.getLogger(__name__)
 
 PATH = "/jobs/stream"
-READ_SIZE = 262_144
+READ_SIZE = 65_536
+#: So many bytes go out at once: the sidecar begins while the rest is being made.
+EAGER_BYTES = 1024
 LONGEST_LINE = 4096
 #: A probe that is not answered within this ends the stream: the peer is gone though nobody said so.
 PROBE_TIMEOUT_SECONDS = 15.0
@@ -43,6 +46,11 @@ def open_socket(
     signed = signer.sign("POST", PATH, [("X-Bridge-Protocol", "1"), ("X-Bridge-Boot", boot)], b"")
     upgrade = [("Connection", "Upgrade"), ("Upgrade", "bridge-jobs")]
     return connection.upgrade(request_bytes("POST", PATH, authority, upgrade + signed, b""), timeout_seconds)
+
+
+@functools.lru_cache(maxsize=1024)
+def _quoted(queue: str) -> str:
+    return quote(queue, safe="")
 
 
 def _checked(size: int) -> int:
@@ -66,6 +74,8 @@ class Stream:
         self._outgoing = bytearray()
         self._incoming = bytearray()
         self._flushing = False
+        self._blocked = False
+        """Whether the peer takes no more at present: what is left goes out when it does."""
         self._probed_at: float | None = None
         self._retiring = False
         self.closed = False
@@ -80,14 +90,17 @@ class Stream:
         number = next(self._ids)
         self._pending[number] = on_reply
         payload = delivery.payload
-        queue = quote(delivery.queue, safe="")
+        queue = _quoted(delivery.queue)
         line = (
             f"E {number} {len(payload)} {delivery.identity} {delivery.token} {delivery.claimed_at_ms} "
             f"{delivery.recovered} {queue}{trace_word() if self._traced else ''}\n"
         )
         self._outgoing += line.encode("latin-1", "replace")
         self._outgoing += payload
-        self._flush_soon()
+        if len(self._outgoing) >= EAGER_BYTES and not self._blocked:
+            self._flush()
+        else:
+            self._flush_soon()
 
     def probe(self) -> None:
         """Ask whether the peer is there; one that has not answered the last probe for long is cut off."""
@@ -117,13 +130,16 @@ class Stream:
     # -- writing
 
     def _flush_soon(self) -> None:
-        # Not at once: the frames of one turn go out together, in one system call.
-        if not self._flushing:
+        # Not at once: small frames of one turn go out together, in one system call.
+        if not self._flushing and not self._blocked:
             self._flushing = True
-            self._waiter.call_soon(self._flush)
+            self._waiter.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flushing = False
+        self._flush()
 
     def _flush(self) -> None:
-        self._flushing = False
         if self.closed or not self._outgoing:
             return
         try:
@@ -131,10 +147,13 @@ class Stream:
         except (BlockingIOError, ssl.SSLWantWriteError):
             sent = 0
         except OSError as error:
-            self._cut(str(error))
+            # Not here: a task that is just sending would be told from within itself.
+            self._waiter.call_soon(functools.partial(self._cut, str(error)))
             return
         del self._outgoing[:sent]
-        self._waiter.watch(self._socket, self._readable, self._flush if self._outgoing else None)
+        if bool(self._outgoing) is not self._blocked:
+            self._blocked = not self._blocked
+            self._waiter.watch(self._socket, self._readable, self._flush if self._blocked else None)
 
     # -- reading
 

@@ -7,6 +7,10 @@ module SidekiqBridge
     class Outbox
       # A peer that lets more than this lie gets no more jobs taken off its hands.
       ROOM_BYTES = 1024 * 1024
+      # While others are about to follow, replies wait for each other: at most so many, and so long. The worker sends
+      # the next jobs meanwhile, instead of both waiting for each other.
+      TOGETHER = 5
+      TOGETHER_SECONDS = 0.0005
 
       def initialize(socket)
         @socket = socket
@@ -16,7 +20,8 @@ module SidekiqBridge
         @pending = +"".b
         @writing = 0    # bytes that the thread is just writing
         @called = @closed = false
-        @answered = 0
+        @answered = @waiting = 0
+        @sent_at = monotonic
       end
 
       # How many replies were added.
@@ -29,7 +34,7 @@ module SidekiqBridge
           next if @closed
           @pending << text
           next if @writing.positive?
-          (more || !@socket.immediate?) ? call_thread : write_now
+          (more && may_wait?) || !@socket.immediate? ? call_thread : write_now
         end
       end
 
@@ -77,8 +82,14 @@ module SidekiqBridge
         @filled.signal
       end
 
+      def may_wait?
+        (@waiting += 1) < TOGETHER && monotonic - @sent_at < TOGETHER_SECONDS
+      end
+
       # Costs no change of threads, which costs more than the system call.
       def write_now
+        @waiting = 0
+        @sent_at = monotonic
         written = @socket.write_some(@pending)
         return call_thread if written == :wait_writable
         return finish_writing if written == @pending.bytesize
