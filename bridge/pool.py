@@ -6,18 +6,16 @@ runs on the consumer's thread: one that blocks would stop the fetching.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any
 
 from celery.concurrency.base import BasePool
 
 from bridge.broker import waiter
 from bridge.broker.messages import RUBY_TASK
-from bridge.retries import JobCancelled
+from bridge.native_threads import NativeThreads
 from bridge.ruby_runs import RubyRuns
-from bridge.runs import Call, apply
+from bridge.runs import Call
 
 LOOK_SECONDS = 0.1
 
@@ -75,46 +73,3 @@ class TaskPool(BasePool):
             {"max-concurrency": self.limit, "parked": self._ruby.running, "threads": self._native.count}
         )
         return info
-
-
-class NativeThreads:
-    """A queue and as many threads as are needed, up to the limit. No Future for each job."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._queue: SimpleQueue[Call | None] = SimpleQueue()
-        self._lock = threading.Lock()
-        self.count = 0
-        self.busy = 0
-
-    def submit(self, call: Call) -> None:
-        """Run this in a thread."""
-        with self._lock:
-            self.busy += 1
-            grow = self.busy > self.count and self.count < self._limit
-            self.count += grow
-            name = f"bridge-native-{self.count}"
-        self._queue.put(call)
-        if grow:
-            threading.Thread(target=self._work, name=name, daemon=True).start()
-
-    def stop(self) -> None:
-        """End the threads."""
-        for _ in range(self.count):
-            self._queue.put(None)
-
-    def _work(self) -> None:
-        while (call := self._next()) is not None:
-            try:
-                apply(call)
-            finally:
-                with self._lock:
-                    self.busy -= 1
-
-    def _next(self) -> Call | None:
-        while True:
-            try:
-                return self._queue.get()
-            except JobCancelled:
-                # Raised from outside for a job that had just ended: the thread is needed all the same.
-                continue

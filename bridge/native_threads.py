@@ -1,0 +1,84 @@
+"""The threads that run native tasks, and the runs that wait for one.
+
+Waking a thread costs more than a small job. So a run that comes in wakes one thread only, and whoever takes a
+run wakes the next one only while there is more to take and nobody is on the way already. A task that waits
+for something lets the woken thread go on, which wakes another: soon all slots are in use. A task that does
+not wait is followed by the next on the same thread, since Python runs one of them at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from bridge.runs import Call, apply
+
+
+class NativeThreads:
+    """A queue, and as many threads as are needed up to the limit. No Future for each job."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._calls: deque[Call] = deque()
+        self._idle: list[threading.Lock] = []
+        """What each idle thread waits for; the last to fall asleep at the end, its caches are warm."""
+        self._on_its_way = False
+        self._stopping = False
+        self.count = 0
+        self.busy = 0
+
+    def submit(self, call: Call) -> None:
+        """Run this in a thread."""
+        with self._lock:
+            self.busy += 1
+            self._calls.append(call)
+            self._wake_one()
+
+    def stop(self) -> None:
+        """End the threads; busy ones end after their run."""
+        with self._lock:
+            self._stopping = True
+            while self._idle:
+                self._idle.pop().release()
+
+    def _wake_one(self) -> None:
+        if self._on_its_way:
+            return
+        if self._idle:
+            self._on_its_way = True
+            self._idle.pop().release()
+        elif self.count < self._limit:
+            self._on_its_way = True
+            self.count += 1
+            name = f"bridge-native-{self.count}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def _work(self) -> None:
+        bell = threading.Lock()
+        bell.acquire()
+        arriving = True
+        while (call := self._take(bell, arriving)) is not None:
+            arriving = False
+            try:
+                apply(call)
+            finally:
+                with self._lock:
+                    self.busy -= 1
+
+    def _take(self, bell: threading.Lock, arriving: bool) -> Call | None:
+        """The next run, or None when there will be no more; waits for it."""
+        while True:
+            with self._lock:
+                if arriving:
+                    self._on_its_way = False
+                if self._calls:
+                    call = self._calls.popleft()
+                    if self._calls:
+                        self._wake_one()
+                    return call
+                if self._stopping:
+                    return None
+                self._idle.append(bell)
+            bell.acquire()
+            arriving = True
