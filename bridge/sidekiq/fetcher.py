@@ -67,6 +67,8 @@ class Fetcher:
         self.journal = Journal(lambda unit, decision, outcome: self.on_settled(unit, decision, outcome))
         self._exchange_lock = threading.Lock()
         self._unanswered = Unanswered()
+        self._seen: dict[bytes, SidekiqJob] = {}
+        """What was read to be admitted, not to be parsed again when it is taken."""
         self._strays = Strays()
 
     # -- the consumer's side
@@ -251,7 +253,7 @@ class Fetcher:
     def _admit(self, identity: str, claimed: Claimed, claimed_at_ms: int) -> UnitOfWork | None:
         delivery = Delivery(identity, claimed.token, claimed.queue, claimed.payload, claimed_at_ms)
         try:
-            unit = UnitOfWork(delivery, SidekiqJob.parse(claimed.payload))
+            unit = UnitOfWork(delivery, self._seen.get(claimed.payload) or SidekiqJob.parse(claimed.payload))
         except errors.PayloadError as error:
             self._bury_unreadable(delivery, error)
             return None
@@ -273,6 +275,7 @@ class Fetcher:
         names = self.order.names
         units: list[UnitOfWork] = []
         blocked: set[str] = set()
+        self._seen.clear()
         for name, payloads in zip(names, self.store.tails(names, self.free_slots), strict=True):
             admitted = list(itertools.takewhile(self._is_admitted, payloads))
             if len(admitted) < len(payloads):
@@ -300,7 +303,8 @@ class Fetcher:
 
     def _is_admitted(self, payload: bytes) -> bool:
         try:
-            return self.gate.admits(SidekiqJob.parse(payload))
+            job = self._seen[payload] = SidekiqJob.parse(payload)
+            return self.gate.admits(job)
         except errors.PayloadError:
             return True
 

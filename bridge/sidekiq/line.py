@@ -13,9 +13,12 @@ from bridge.sidekiq import scripts
 #: After so long without a call it is looked at first: a server or a firewall may have closed it.
 IDLE_SECONDS = 5.0
 
+Words = tuple[str | bytes | int | float, ...]
+"""One command."""
+
 
 class Line:
-    """Runs scripts over one connection. For one thread at a time."""
+    """Runs scripts and commands over one connection. For one thread at a time."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -24,13 +27,14 @@ class Line:
 
     def run(self, calls: Sequence[scripts.Call]) -> list[Any]:
         """As :func:`bridge.sidekiq.scripts.run`."""
-        return scripts.run(self._client, calls, self._round_trip)
+        return scripts.run(self._client, calls, lambda some: self.send([call.words for call in some]))
 
-    def _round_trip(self, calls: Sequence[scripts.Call]) -> list[Any]:
+    def send(self, commands: Sequence[Words]) -> list[Any]:
+        """Send commands in one round trip. An answer is the ResponseError where Redis refused."""
         connection = self._ready()
         try:
-            connection.send_packed_command(connection.pack_commands([call.words for call in calls]))
-            return [_answer(connection) for _ in calls]
+            connection.send_packed_command(connection.pack_commands(commands))
+            return [_answer(connection) for _ in commands]
         except BaseException:
             # Also where an exception was raised in this thread from outside: answers may be left unread.
             self._connection = None

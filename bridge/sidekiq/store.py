@@ -53,13 +53,19 @@ class RedisStore:
         return Exchange(batch.outcomes(results), answer)
 
     def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
-        """Claim jobs from the end of one queue, as long as they still are these bytes."""
+        """Claim jobs from the end of one queue, as long as they still are these bytes.
+
+        For one thread at a time.
+        """
         call = scripts.Call(
             scripts.load("claim_exact"),
             (keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.queue(queue)),
             (identity, first_token, ENTRY_VERSION + b"\n", *payloads),
         )
-        status, *rest = self._one(call)
+        with outages():
+            results = self._line.run([call])
+        raise_first_error(results)
+        status, *rest = results[0]
         if status != b"OK":
             return Claim(LeaseState(status.decode()))
         now_ms, taken = rest
@@ -67,12 +73,12 @@ class RedisStore:
         return Claim(LeaseState.HELD, jobs, now_ms)
 
     def tails(self, queues: Sequence[str], count: int) -> list[list[bytes]]:
-        """The next ``count`` jobs of each queue, the one that runs next first, without taking them."""
+        """The next ``count`` jobs of each queue, the one that runs next first, without taking them.
+
+        For one thread at a time.
+        """
         with outages():
-            pipeline = self.client.pipeline(transaction=False)
-            for name in queues:
-                pipeline.lrange(keys.queue(name), -count, -1)
-            found = pipeline.execute(raise_on_error=False)
+            found = self._line.send([("LRANGE", keys.queue(name), -count, -1) for name in queues])
         return [payloads[::-1] if isinstance(payloads, list) else [] for payloads in found]
 
     def inflight(self, identity: str) -> list[Claimed]:
