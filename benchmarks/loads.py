@@ -70,15 +70,12 @@ def active_job_payload(job_class: str, args: Sequence[Any], queue: str) -> str:
 
 
 def stage(site: Site, templates: Sequence[tuple[str, str]], jobs: int, first: int, tag: str = "") -> None:
-    """Write jobs where no worker sees them, spread evenly over (list, template) pairs."""
+    """Write jobs where no worker sees them, spread evenly over (list, template) pairs; at least one each."""
     script = site.server.register_script(_FILL)
-    share = -(-jobs // len(templates))
-    for place, (key, template) in enumerate(templates):
-        start = first + place * share
-        last = min(start + share, first + jobs) - 1
-        for begin in range(start, last + 1, CHUNK):
-            stop = min(begin + CHUNK - 1, last)
-            script(keys=[f"{STAGING}{tag}{key}"], args=[template, begin, stop])
+    bounds = [first + jobs * place // len(templates) for place in range(len(templates) + 1)]
+    for (key, template), start, end in zip(templates, bounds, bounds[1:], strict=True):
+        for begin in range(start, end, CHUNK):
+            script(keys=[f"{STAGING}{tag}{key}"], args=[template, begin, min(begin + CHUNK, end) - 1])
 
 
 def release(site: Site, keys: Sequence[str], tag: str = "") -> None:

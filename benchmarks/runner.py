@@ -66,9 +66,12 @@ class Runner:
                     row.peer.clean(site)
         except BenchmarkFailed as error:
             self.results.errors.append(f"{row.label}: {error}")
-            return None
+        except Exception as error:
+            # A fault of one measurement must not cost the others, which took half an hour.
+            self.results.errors.append(f"{row.label}: {error!r}")
         finally:
             end_orphans()
+        return None
 
     def _tell(self, scenario: Scenario, row: Row, sample: Sample | None, which: str, seconds: float) -> None:
         value = f"{sample[scenario.metric]:12,.2f}" if sample else f"FAILED: {self.results.errors[-1]}"

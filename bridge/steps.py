@@ -23,6 +23,7 @@ from bridge.sidekiq.process import ProcessInfo
 from bridge.sidekiq.queue_set import QueueSet
 from bridge.sidekiq.recovery import Recovery as RecoveryWork
 from bridge.sidekiq.scheduler import Scheduler as SchedulerWork
+from bridge.sidekiq.set_watch import SetWatch
 
 if TYPE_CHECKING:
     from bridge.runtime import Runtime
@@ -143,6 +144,7 @@ class Scheduler(BridgeStep):
             quiet=lambda: runtime.fetcher.quiet,
             longest_sleep_seconds=runtime.settings.poll_interval_seconds,
             middleware=runtime.promotion,
+            watch=SetWatch(runtime.store.client),
         )
         runtime.scheduler = work
         return Periodic("scheduler", work.round)

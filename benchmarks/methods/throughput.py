@@ -36,16 +36,20 @@ class Throughput:
         run = _Run(peer, setup, site, self.load)
         jobs = self._jobs(peer, setup)
         with peer.started(site, setup) as team:
-            run.warm_up(max(FEWEST_JOBS, int(jobs * WARM_UP_PART)))
+            run.warm_up(max(self._fewest(setup), int(jobs * WARM_UP_PART)))
             used = run.measure(jobs, team.pids)
             counted = peer.executed_so_far(site)
         run.verify(counted)
         return _figures(jobs, used)
 
     def _jobs(self, peer: Peer, setup: Setup) -> int:
-        jobs = max(FEWEST_JOBS, int(peer.expected_rate(self.load, setup) * self.seconds))
+        jobs = max(self._fewest(setup), int(peer.expected_rate(self.load, setup) * self.seconds))
         # Each batch is one of 1,000 jobs, whatever their number.
         return self.load.batches * max(1, jobs // self.load.batches)
+
+    @staticmethod
+    def _fewest(setup: Setup) -> int:
+        return max(FEWEST_JOBS, len(setup.queues))
 
 
 class _Run:
@@ -64,7 +68,6 @@ class _Run:
 
     def warm_up(self, jobs: int) -> None:
         """The same kind of job, until none is left."""
-        jobs = max(jobs, len(self._keys))
         self._stage(jobs, "warm")
         release(self._site, self._keys, "warm")
         wait_until(lambda: not self._left(), WARM_UP_SECONDS, f"the warm-up of {self._peer.name}", 0.02)

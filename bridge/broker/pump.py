@@ -10,14 +10,18 @@ import redis
 
 from bridge import errors
 from bridge.broker.waiter import Waiter
+from bridge.sidekiq import keys
 from bridge.sidekiq.fetcher import Fetcher
 from bridge.sidekiq.peek import Peek
+from bridge.sidekiq.tracker import Tracker
 from bridge.sidekiq.unit_of_work import Fetched, UnitOfWork
 
 logger = logging.getLogger(__name__)
 
-#: Queues beyond the first few are looked at once a second; each peek costs a connection.
+#: Each peek costs a connection. Queues beyond are watched together once they were quiet for a second.
 PEEKED_QUEUES = 4
+#: A claim each second of a quiet worker would be most of what it costs. So often it is enough to look.
+POLLS_WITHOUT_CLAIM = 15
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 1.0
 #: So many wake-ups within this time that found nothing: somebody else is quicker, so back off.
@@ -42,8 +46,10 @@ class Pump:
         self._client = client
         self._deliver = deliver
         self._peeks: dict[str, Peek] = {}
+        self._tracker: Tracker | None = None
         self._hungry = True
         self._poll_at = 0.0
+        self._claim_at = 0.0
         self._pause = 0.0
         self._claims_fail = False
         self._vain: list[float] = []
@@ -93,8 +99,7 @@ class Pump:
         if self._fetcher.attendant is self:
             # Not where a newer connection has taken over: nobody would wake it any more.
             self._fetcher.attendant = None
-        for peek in list(self._peeks.values()):
-            self._drop(peek)
+        self._drop_all()
         self._fetcher.flush()
 
     close = detach
@@ -103,11 +108,61 @@ class Pump:
         if not self._fetcher.free_slots or not self._fetcher.order.names:
             self._disarm()
             return False
-        return (self._hungry and not self._pause) or time.monotonic() >= self._poll_at
+        if self._hungry and not self._pause:
+            return True
+        now = time.monotonic()
+        return now >= self._poll_at and (not self._all_is_watched(now) or self._poll(now))
+
+    def _all_is_watched(self, now: float) -> bool:
+        """Whether the first queues are watched and nothing else asks for a claim: no pause, no cut watch."""
+        if self._pause or now >= self._claim_at or not self._fetcher.takes_everything:
+            return False
+        watched = [self._peeks.get(name) for name in self._fetcher.order.names[:PEEKED_QUEUES]]
+        return all(peek is not None and peek.armed and not peek.overdue for peek in watched)
+
+    def _poll(self, now: float) -> bool:
+        """Whether a queue beyond the watched ones has a job; from then on they are watched together."""
+        self._poll_at = now + self._poll_seconds
+        beyond = tuple(keys.queue(name) for name in self._fetcher.order.names[PEEKED_QUEUES:])
+        if not beyond or (self._tracker is not None and self._tracker.watches(beyond)):
+            return False
+        try:
+            return self._track(beyond)
+        except (redis.RedisError, OSError) as error:
+            # Forbidden, or the link was cut: a claim looks as well, and knows what to do about an outage.
+            logger.debug("cannot watch %d queues together: %s", len(beyond), error)
+            self._drop_tracker()
+            return True
+
+    def _track(self, names: tuple[str, ...]) -> bool:
+        self._tracker = tracker = self._tracker or Tracker(self._client)
+        self._waiter.unwatch(tracker.socket)
+        found = tracker.arm(names)
+        self._waiter.watch(tracker.socket, self._told)
+        return found
+
+    def _told(self) -> None:
+        assert self._tracker is not None
+        self._hungry = True
+        self._waiter.unwatch(self._tracker.socket)
+        try:
+            self._tracker.told()
+        except (redis.RedisError, OSError) as error:
+            logger.debug("the watch on many queues was cut: %s", error)
+            self._drop_tracker()
+        self._note_wake()
+
+    def _drop_tracker(self) -> None:
+        if self._tracker is not None:
+            self._waiter.unwatch(self._tracker.socket)
+            self._tracker.close()
+        self._tracker = None
 
     def _digest(self, fetched: Fetched) -> None:
         now = time.monotonic()
         self._poll_at = now + self._poll_seconds
+        # A claim learns of paused queues as well: while there are some, each poll is a claim.
+        self._claim_at = now if fetched.paused else now + self._poll_seconds * POLLS_WITHOUT_CLAIM
         self._hungry = not fetched.drained
         if fetched.units:
             self._vain.clear()
@@ -158,7 +213,7 @@ class Pump:
             found = True
         self._hungry = self._hungry or found
         if not found:
-            self._poll_at = 0.0
+            self._poll_at = self._claim_at = 0.0
         self._note_wake()
 
     def _note_wake(self) -> None:
@@ -169,8 +224,12 @@ class Pump:
 
     def _disarm(self) -> None:
         if self._fetcher.quiet:
-            for peek in list(self._peeks.values()):
-                self._drop(peek)
+            self._drop_all()
+
+    def _drop_all(self) -> None:
+        self._drop_tracker()
+        for peek in list(self._peeks.values()):
+            self._drop(peek)
 
     def _drop(self, peek: Peek) -> None:
         self._waiter.unwatch(peek.socket)
@@ -186,8 +245,7 @@ class Pump:
         self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
         self._poll_at = time.monotonic() + self._pause
         self._hungry, self._claims_fail = True, claim
-        for peek in list(self._peeks.values()):
-            self._drop(peek)
+        self._drop_all()
         self._fetcher.reconnect()
 
     def _recovered(self, claim: bool) -> None:

@@ -58,9 +58,9 @@ class Due:
     """Entries whose time has come. ``next_in_seconds`` is None when nothing else waits."""
 
     now: float
-    retry: tuple[bytes, ...]
-    schedule: tuple[bytes, ...]
-    next_in_seconds: float | None
+    retry: tuple[bytes, ...] = ()
+    schedule: tuple[bytes, ...] = ()
+    next_in_seconds: float | None = None
 
 
 @dataclass(slots=True)
@@ -94,6 +94,9 @@ class Store(Protocol):
 
     def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
         """Take (``register``) or renew a lease."""
+
+    def lease_end(self, identity: str) -> float:
+        """End of a lease in ms of Redis TIME; 0 or less when it is gone or being reaped."""
 
     def leave(self, identity: str) -> int:
         """End a lease. Returns how many jobs its holder still had."""

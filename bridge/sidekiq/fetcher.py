@@ -102,6 +102,11 @@ class Fetcher:
             return 0
         return max(0, self.slots - len(self.held))
 
+    @property
+    def takes_everything(self) -> bool:
+        """Whether a claim takes whatever a queue has: nothing is to be found out, no class must wait."""
+        return not self._unanswered.due and self.gate.everything()
+
     def sign_of_life(self) -> int:
         """A number that changes while the consumer's thread does what it should.
 

@@ -103,7 +103,8 @@ class Heartbeat:
         )
         started = time.perf_counter()
         with outages():
-            pipeline = self.client.pipeline(transaction=True)
+            # What counts must be counted once or not at all; the rest may be done by halves.
+            pipeline = self.client.pipeline(transaction=bool(extra))
             pipeline.rpop(keys.signals(identity))
             pipeline.sadd(keys.PROCESSES, identity)
             pipeline.hset(identity, mapping=fields)

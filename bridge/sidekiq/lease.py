@@ -58,6 +58,7 @@ class Lease:
         self._held_since: float | None = None
         self._pid = 0
         self._renewed_at = 0.0
+        self._end_ms = 0.0
 
     def register(self) -> None:
         """Take the lease. Raises StoreUnavailable when Redis cannot answer."""
@@ -77,6 +78,18 @@ class Lease:
         if state is LeaseState.FENCED:
             self.lost(state, identity)
             return
+        self._note_renewal()
+
+    def keep(self) -> None:
+        """Renew the lease, unless the keeper has done so since this was last asked: to look costs less."""
+        end_ms = self.store.lease_end(self.identity)
+        if end_ms <= self._end_ms:
+            self.renew()
+            return
+        self._end_ms = end_ms
+        self._note_renewal()
+
+    def _note_renewal(self) -> None:
         now = self.clock()
         if now - self._renewed_at > self.length_seconds:
             self._held_since = now

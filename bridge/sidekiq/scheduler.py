@@ -17,6 +17,7 @@ from bridge import errors
 from bridge.sidekiq import clock, keys, splice
 from bridge.sidekiq.decision import DeadLimits
 from bridge.sidekiq.job import SidekiqJob, invalid_entry
+from bridge.sidekiq.set_watch import SetWatch
 from bridge.sidekiq.store import RedisStore
 
 logger = logging.getLogger(__name__)
@@ -56,16 +57,21 @@ class Scheduler:
     """Whether this worker was told to be quiet: then it promotes nothing, as Sidekiq's poller does."""
     longest_sleep_seconds: float = 1.0
     """Another process may add an entry that is due sooner than what was seen."""
+    watch: SetWatch = field(default_factory=SetWatch)
+    """Tells when a look is worth its commands; without a client each one is."""
     promoted: int = 0
 
     def round(self) -> float:
         """Promote what is due. Returns seconds to sleep."""
         if self.quiet():
             return self.longest_sleep_seconds
+        if not self.watch.worth_a_look():
+            return self._sleep(self.watch.due_in_seconds)
         due = self.store.due(BATCH)
         moved = self._promote(keys.RETRY, due.retry, due.now)
         moved += self._promote(keys.SCHEDULE, due.schedule, due.now)
         self.promoted += moved
+        self.watch.seen(0.0 if due.retry or due.schedule else due.next_in_seconds)
         if moved and BATCH in (len(due.retry), len(due.schedule)):
             return 0.0
         return self._sleep(due.next_in_seconds)

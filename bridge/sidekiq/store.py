@@ -109,6 +109,17 @@ class RedisStore:
         till = self._one(scripts.Call(scripts.load("renew"), (keys.LEASE,), args))
         return LeaseState.HELD if till else LeaseState.FENCED
 
+    def lease_end(self, identity: str) -> float:
+        """End of a lease in ms of Redis TIME; 0 or less when it is gone or being reaped."""
+        with outages():
+            return float(self.client.zscore(keys.LEASE, identity) or 0)
+
+    def suspects(self, identity: str, now_ms: int) -> bool:
+        """Whether ``expired_leases`` may find somebody, by the caller's clock."""
+        with outages():
+            found: Any = self.client.zrangebyscore(keys.LEASE, "-inf", now_ms, start=0, num=2)
+        return any(name.decode() != identity for name in found)
+
     def expired_leases(self, identity: str, *, ended_only: bool) -> list[str]:
         """Identities of workers whose lease has run out; from now on they can claim and renew nothing.
 

@@ -23,6 +23,9 @@ for i = 1, redis.call('EXISTS', KEYS[3]) * queues do
   end
 end
 reply[3] = table.concat(paused, ' ')
+-- Many queues that are all empty: one is asked to give a job all the same, for a replica says then that it cannot.
+local hungry = queues > 4 and redis.call('EXISTS', unpack(KEYS, 5)) == 0
+for i = 2, hungry and queues or 0 do closed[i] = true end
 
 local function take(i, most)
   if closed[i] then return false end

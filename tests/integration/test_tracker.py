@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from bridge.sidekiq.clock import Timestamps
+from bridge.sidekiq.scheduler import Scheduler
+from bridge.sidekiq.set_watch import SetWatch
+from bridge.sidekiq.store import RedisStore
+from bridge.sidekiq.tracker import Tracker
+from tests.support.waiting import wait_for
+
+QUEUES = ("queue:a", "queue:b")
+
+
+@pytest.fixture
+def tracker(empty_redis: redis.Redis) -> Iterator[Tracker]:
+    made = Tracker(empty_redis)
+    yield made
+    made.close()
+
+
+def calls(client: redis.Redis) -> int:
+    """Commands so far, those inside scripts too, without the questions of this test."""
+    found = client.info("commandstats")
+    return sum(value["calls"] for name, value in found.items() if name != "cmdstat_info")
+
+
+# -- the tracker
+
+
+def test_a_push_to_any_of_the_keys_is_told_once(tracker: Tracker, empty_redis: redis.Redis) -> None:
+    assert tracker.arm(QUEUES) is False
+    assert not tracker.has_news()
+
+    empty_redis.lpush("queue:b", "1")
+
+    wait_for(tracker.has_news, "the message")
+    tracker.told()
+    assert not tracker.watches(QUEUES)
+    empty_redis.lpush("queue:b", "2")
+    empty_redis.ping()
+    assert not tracker.has_news(), "told once for each time it is asked for"
+
+
+def test_what_is_there_already_is_found_by_arming(tracker: Tracker, empty_redis: redis.Redis) -> None:
+    empty_redis.lpush("queue:a", "1")
+
+    assert tracker.arm(QUEUES) is True
+    assert tracker.watches(QUEUES)
+    assert not tracker.watches((*QUEUES, "queue:c")), "another queue would not be told"
+
+
+def test_a_message_that_nobody_read_is_not_taken_for_an_answer(
+    tracker: Tracker, empty_redis: redis.Redis
+) -> None:
+    tracker.arm(QUEUES)
+    empty_redis.lpush("queue:a", "1")
+    wait_for(tracker.has_news, "the message")
+
+    assert tracker.arm(QUEUES) is True
+
+
+def test_a_cut_link_is_an_error_and_can_be_watched_again(tracker: Tracker, empty_redis: redis.Redis) -> None:
+    tracker.arm(QUEUES)
+    for client in empty_redis.client_list():
+        if "t" in client["flags"]:
+            empty_redis.client_kill(client["addr"])
+
+    wait_for(tracker.has_news, "the end of the link")
+    with pytest.raises((redis.RedisError, OSError)):
+        tracker.told()
+    assert tracker.arm(QUEUES) is False
+
+
+# -- retry and schedule
+
+
+@pytest.fixture
+def scheduler(empty_redis: redis.Redis) -> Scheduler:
+    made = Scheduler(RedisStore(empty_redis), lambda: Timestamps.SECONDS, watch=SetWatch(empty_redis))
+    made.round()
+    return made
+
+
+def test_a_round_without_news_costs_redis_nothing_however_much_is_scheduled(
+    scheduler: Scheduler, empty_redis: redis.Redis
+) -> None:
+    empty_redis.zadd("schedule", {'{"class":"A","args":[]}': time.time() + 3600})
+    wait_for(lambda: scheduler.round() and scheduler.watch.due_in_seconds < 3601, "the entry to be seen")
+    before = calls(empty_redis)
+
+    for _ in range(5):
+        scheduler.round()
+
+    assert calls(empty_redis) == before
+
+
+def test_an_entry_that_another_process_adds_is_seen_at_the_next_round(
+    scheduler: Scheduler, empty_redis: redis.Redis
+) -> None:
+    scheduler.round()
+    empty_redis.zadd("retry", {'{"class":"A","args":[],"jid":"1","queue":"default"}': time.time() - 1})
+
+    wait_for(lambda: scheduler.round() and empty_redis.llen("queue:default"), "the job in its queue")
+
+    assert empty_redis.zcard("retry") == 0
+
+
+def test_an_entry_is_promoted_when_its_time_comes_and_nothing_changes_meanwhile(
+    scheduler: Scheduler, empty_redis: redis.Redis
+) -> None:
+    empty_redis.zadd("schedule", {'{"class":"A","args":[],"jid":"1","queue":"default"}': time.time() + 0.3})
+
+    wait_for(lambda: scheduler.round() and empty_redis.llen("queue:default"), "the job in its queue")
+
+
+def test_where_redis_tells_nothing_the_sets_are_looked_at(empty_redis: redis.Redis) -> None:
+    empty_redis.execute_command(
+        "ACL", "SETUSER", "no-tracking", "on", ">secret", "~*", "&*", "+@all", "-client|tracking"
+    )
+    port = empty_redis.connection_pool.connection_kwargs["port"]
+    try:
+        with redis.Redis(port=port, db=15, username="no-tracking", password="secret") as client:
+            scheduler = Scheduler(RedisStore(client), lambda: Timestamps.SECONDS, watch=SetWatch(client))
+            scheduler.round()
+            client.zadd("retry", {'{"class":"A","args":[],"jid":"1","queue":"default"}': time.time() - 1})
+
+            scheduler.round()
+
+            assert client.llen("queue:default") == 1
+    finally:
+        empty_redis.execute_command("ACL", "DELUSER", "no-tracking")
+
+
+# -- many queues
+
+
+def test_an_outage_of_the_watch_leaves_the_look(empty_redis: redis.Redis) -> None:
+    scheduler = Scheduler(RedisStore(empty_redis), lambda: Timestamps.SECONDS, watch=SetWatch(empty_redis))
+    scheduler.round()
+    for client in empty_redis.client_list():
+        if "t" in client["flags"]:
+            empty_redis.client_kill(client["addr"])
+    empty_redis.zadd("retry", {'{"class":"A","args":[],"jid":"1","queue":"default"}': time.time() - 1})
+
+    wait_for(lambda: scheduler.round() and empty_redis.llen("queue:default"), "the job in its queue")
