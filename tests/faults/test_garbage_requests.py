@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.sidecar.address import Address
-from bridge.sidecar.client import SidecarClient, Timeouts
+from bridge.sidecar.client import SidecarClient
+from bridge.sidecar.courier import Timeouts
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.http import HttpConnection, request_bytes
