@@ -24,9 +24,12 @@ class BatchingDispatcher(EventDispatcher):
         super().__init__(*args, **kwargs)
 
     def send(self, type: str, *args: Any, **fields: Any) -> Any:
-        """Send an event, unless it is one of a task and nobody listens."""
-        if type.startswith("task-") and not cast(Any, self.app).bridge.context.listeners:
+        """Send an event; not of a task while nobody listens, and none where remote control is off."""
+        bridge = cast(Any, self.app).bridge
+        if type.startswith("task-") and not bridge.context.listeners:
             return None
+        if not bridge.settings.remote_control:
+            return None  # this worker's Redis user may not even be allowed to publish
         return super().send(type, *args, **fields)
 
 

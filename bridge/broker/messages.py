@@ -32,6 +32,10 @@ RULES_HEADER = "sidekiq_rules"
 #: Header under which ``sidekiq_options`` travel to the producer.
 OPTIONS_HEADER = "sidekiq_options"
 
+#: Where Sentry's Ruby SDK puts the trace of who pushed a job, and what of it is passed on.
+SENTRY_FIELD = "trace_propagation_headers"
+SENTRY_HEADERS = ("sentry-trace", "baggage")
+
 _EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _HIDDEN = "(...)"
 
@@ -93,7 +97,7 @@ def _headers(delivery: Delivery, unit: UnitOfWork, task: str, shown: str) -> dic
     job = unit.job
     count = job.retry_count
     jid = job.jid or f"{delivery.identity}/{delivery.token}"
-    return {
+    headers: dict[str, Any] = {
         "lang": "py",
         "task": task,
         "id": jid,
@@ -109,6 +113,16 @@ def _headers(delivery: Delivery, unit: UnitOfWork, task: str, shown: str) -> dic
         "headers": {},
         DELIVERY_HEADER: delivery,
     }
+    if (sentry := job.fields.get(SENTRY_FIELD)) is not None:
+        headers["headers"] = _sentry_headers(sentry)
+    return headers
+
+
+def _sentry_headers(found: Any) -> dict[str, str]:
+    """Where Sentry's Python SDK looks for them; nothing else of the payload gets in this way."""
+    if not isinstance(found, Mapping):
+        return {}
+    return {name: found[name] for name in SENTRY_HEADERS if isinstance(found.get(name), str)}
 
 
 def encode_args(body: Any) -> bytes:

@@ -13,8 +13,12 @@ from typing import Any
 from celery import _state
 from pythonjsonlogger.json import JsonFormatter
 
-from bridge.broker.messages import RUBY_TASK
+from bridge import errors
+from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK
+from bridge.monitoring.scrub import scrub
 from bridge.sidekiq import process
+from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.unit_of_work import Delivery
 
 #: Where tracing keeps the ids of a running job, on its request.
 TRACKS_ATTRIBUTE = "bridge_tracks"
@@ -37,7 +41,7 @@ class TextFormat(logging.Formatter):
         """One line, and the traceback below it."""
         words = [f"{_level(record):5} {_time(record)} pid={record.process} tid={_tid(record)}"]
         words += [f"{name}={_word(value)}" for name, value in _context(record).items()]
-        lines = [f"{' '.join(words)}: {redact(record.getMessage())}"]
+        lines = [f"{' '.join(words)}: {_clean(record, record.getMessage())}"]
         if trace := _trace(self, record):
             lines.append(trace)
         return "\n".join(lines)
@@ -57,7 +61,7 @@ class JsonFormat(JsonFormatter):
         log_data["pid"] = record.process
         log_data["tid"] = _tid(record)
         log_data["lvl"] = _level(record)
-        log_data["msg"] = redact(record.getMessage())
+        log_data["msg"] = _clean(record, record.getMessage())
         if context := _context(record):
             log_data["ctx"] = {
                 name: redact(value) if isinstance(value, str) else value for name, value in context.items()
@@ -73,7 +77,25 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
         texts.append(str(formatter.formatException(record.exc_info)))
     if record.stack_info:
         texts.append(record.stack_info)
-    return redact("\n".join(texts))
+    return _clean(record, "\n".join(texts)) if texts else ""
+
+
+def _clean(record: logging.LogRecord, text: str) -> str:
+    """Without passwords and, where it may quote them, the arguments of the job that is running."""
+    if record.levelno >= logging.WARNING and (args := _running_args()):
+        text = scrub(text, args)
+    return redact(text)
+
+
+def _running_args() -> Any:
+    task = _state.get_current_task()
+    delivery = getattr(task.request, DELIVERY_HEADER, None) if task is not None else None
+    if not isinstance(delivery, Delivery):
+        return None
+    try:
+        return SidekiqJob.parse(delivery.payload).args
+    except errors.PayloadError:
+        return None  # the claim has buried it
 
 
 def _level(record: logging.LogRecord) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bridge.monitoring.scrub import scrub
 from bridge.sidekiq import tracks
 from bridge.sidekiq.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
 from bridge.sidekiq.job import SidekiqJob
@@ -87,7 +88,8 @@ def _error(decision: Decision) -> dict[str, Any]:
         return {}  # malformed bytes, buried as they are
     if not isinstance(fields, dict):
         return {}
-    return {name: _cut(fields.get(name)) for name in ("error_class", "error_message") if name in fields}
+    found = {name: fields[name] for name in ("error_class", "error_message") if name in fields}
+    return {name: _cut(scrub(str(value or ""), fields.get("args"))) for name, value in found.items()}
 
 
 def _cut(value: object) -> str:

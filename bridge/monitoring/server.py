@@ -22,6 +22,8 @@ PORTS_TRIED = 100
 #: Who asks and then says nothing does not hold a thread for ever; nor do more than so many at once.
 CLIENT_SECONDS = 5.0
 MOST_CLIENTS = 32
+#: One that sends a byte now and then goes when it has been there for so long and its place is needed.
+LONGEST_SECONDS = 10.0
 ACCEPT_PAUSE_SECONDS = 0.1
 
 
@@ -50,6 +52,7 @@ class Server:
         self._routes = routes
         self._http: _HttpServer | None = None
         self._clients = threading.BoundedSemaphore(MOST_CLIENTS)
+        self._since: dict[socket.socket, float] = {}
 
     @property
     def port(self) -> int | None:
@@ -100,15 +103,31 @@ class Server:
                     ACCEPT_PAUSE_SECONDS
                 )  # the end, or no file descriptors left: not to be asked in a spin
                 continue
-            if not self._clients.acquire(blocking=False):
+            if not self._has_place():
                 http.shutdown_request(request)
                 continue
+            self._since[request] = time.monotonic()
             threading.Thread(target=self._answer, args=(http, request, client), daemon=True).start()
+
+    def _has_place(self) -> bool:
+        return self._clients.acquire(blocking=False) or (
+            self._cut_slow_ones() and self._clients.acquire(timeout=1.0)
+        )
+
+    def _cut_slow_ones(self) -> bool:
+        """End those that have been there for long; whether there were any."""
+        now = time.monotonic()
+        slow = [sock for sock, since in list(self._since.items()) if now - since > LONGEST_SECONDS]
+        for sock in slow:
+            with contextlib.suppress(OSError):  # it has just gone
+                sock.shutdown(socket.SHUT_RDWR)
+        return bool(slow)
 
     def _answer(self, http: _HttpServer, request: socket.socket, client: Any) -> None:
         try:
             http.process_request_thread(request, client)
         finally:
+            self._since.pop(request, None)
             self._clients.release()
 
     def _forget(self) -> None:

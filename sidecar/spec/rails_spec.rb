@@ -7,7 +7,8 @@ RSpec.describe "A sidecar with a Rails app" do
 
   before(:context) do
     @directory = Dir.mktmpdir("sidecar-trace-")
-    @sidecar = SidecarProcess.new(app, "--environment", "test", env: {"TRACE_FILE" => File.join(@directory, "trace")})
+    files = {"TRACE_FILE" => File.join(@directory, "trace"), "RAILS_LOG_FILE" => File.join(@directory, "rails.log")}
+    @sidecar = SidecarProcess.new(app, "--environment", "test", env: files)
     @sidecar.start
   end
 
@@ -30,6 +31,14 @@ RSpec.describe "A sidecar with a Rails app" do
     data = {"job_class" => name, "job_id" => "1-2-3", "provider_job_id" => nil, "queue_name" => "default", "priority" => nil,
             "arguments" => args, "executions" => 0, "exception_executions" => {}, "locale" => "en", "timezone" => "UTC", "enqueued_at" => "2026-01-01T00:00:00Z"}
     payload({"class" => wrapper, "wrapped" => label, "args" => [data]}.merge(more))
+  end
+
+  it "marks each line of the Rails log with the ids of its job" do
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    sidecar.execute(payload("class" => "SpeakingJob", "jid" => "t9", "correlation_id" => "request-7", "traceparent" => parent))
+    expect(File.read(File.join(@directory, "rails.log"))).to include(
+      "[jid=t9] [correlation_id=request-7] [trace_id=0af7651916cd43dd8448eb211c80319c] a line of the job"
+    )
   end
 
   it "boots it as Sidekiq would: configure_server blocks run" do

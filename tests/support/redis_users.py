@@ -22,8 +22,17 @@ def rules(user: str) -> list[str]:
     for line in FILE.read_text().splitlines():
         words = line.split()
         if words[:2] == ["user", user]:
-            return [f">{PASSWORD}" if word.startswith("#SHA256") else word for word in words[2:]]
+            return [rule for word in words[2:] for rule in _for_tests(word)]
     raise AssertionError(f"{FILE} names no user {user}")
+
+
+def _for_tests(word: str) -> list[str]:
+    """The tests' own password; and every database, whose number stands in the channels' names."""
+    if word.startswith("#SHA256"):
+        return [f">{PASSWORD}"]
+    return (
+        [word.replace("&/0.", f"&/{number}.") for number in range(16)] if word.startswith("&/0.") else [word]
+    )
 
 
 def make(client: redis.Redis) -> None:
@@ -42,4 +51,4 @@ def url_for(url: str, user: str) -> str:
 
 def denied(client: redis.Redis) -> list[tuple[str, str]]:
     """(user, command or key) of what the server has refused so far."""
-    return [(entry["username"].decode(), entry["object"].decode()) for entry in client.acl_log()]
+    return [(str(entry["username"]), str(entry["object"])) for entry in client.acl_log()]

@@ -25,7 +25,9 @@ DOCUMENTS = [
 #: Names of others: Celery's application and its results, a field of the protocol.
 FOREIGN = frozenset(["app", "AsyncResult", "next", "ReportJob"])
 #: What the sidecar, the demo and the fault tests read.
-OTHER_VARIABLES = re.compile(r"BRIDGE_(SIDECAR_(BIND|METRICS_BIND|WORKERS|THREADS)|DEMO_\w+|FAULTS_SEED)")
+OTHER_VARIABLES = re.compile(
+    r"BRIDGE_(SIDECAR_(BIND|METRICS_BIND|MAX_RSS_MB|WORKERS|THREADS)|DEMO_\w+|FAULTS_SEED)"
+)
 
 FILE = re.compile(r"[\w./-]+/[\w.-]+\.(py|lua|rb|md|svg|json|yml|txt|sh)|\w+\.(toml|md)|Makefile")
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")

@@ -132,7 +132,7 @@ class Site:
         bind = self.settings.health_bind
         if bind.port == 0:
             return None
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind.host, bind.host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind.host, bind.host)  # nosec B104
         where = f"http://[{host}]:{bind.port}" if ":" in host else f"http://{host}:{bind.port}"
         return _ask_worker(where)
 

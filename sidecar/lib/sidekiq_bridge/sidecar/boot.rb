@@ -61,6 +61,7 @@ module SidekiqBridge
       def prepare_sidekiq
         Family.current.concurrency = @settings.threads
         Family.current.replace_middleware
+        Family.current.replace_error_log
       end
     end
   end

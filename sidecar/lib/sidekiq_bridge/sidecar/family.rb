@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/error_log"
+
 module SidekiqBridge
   module Sidecar
     # What differs between the families of Sidekiq versions, one subclass for each; the rest of the sidecar asks here.
@@ -40,6 +42,13 @@ module SidekiqBridge
         end
       end
 
+      # Sidekiq's own handler puts the job's arguments into the log; what the app has added stays.
+      def replace_error_log
+        handlers = error_handlers
+        handlers.delete_if { |handler| own_error_log?(handler) }
+        handlers.unshift(ErrorLog.new)
+      end
+
       # Sidekiq's lifecycle events; an error in :startup ends the start, as in Sidekiq.
       def fire(event)
         return unless options[:lifecycle_events].key?(event) # :exit is there from 8.0.2 on
@@ -59,6 +68,17 @@ module SidekiqBridge
       def timestamps = "seconds"
 
       def enter_thread = nil
+
+      private
+
+      def error_handlers = options[:error_handlers]
+
+      # By the name that it has had: 6.4, 6.5, 7 and later.
+      def own_error_log?(handler)
+        return handler.is_a?(::Sidekiq::ExceptionHandler::Logger) if defined?(::Sidekiq::ExceptionHandler::Logger)
+        [(::Sidekiq::DEFAULT_ERROR_HANDLER if defined?(::Sidekiq::DEFAULT_ERROR_HANDLER)),
+          (::Sidekiq::Config::ERROR_HANDLER if defined?(::Sidekiq::Config::ERROR_HANDLER))].compact.include?(handler)
+      end
     end
   end
 end

@@ -3,6 +3,7 @@
 require "puma"
 require "puma/server"
 require "sidekiq_bridge/sidecar/puma_body_limit"
+require "sidekiq_bridge/sidecar/puma_request_limit"
 
 module SidekiqBridge
   module Sidecar
@@ -11,12 +12,15 @@ module SidekiqBridge
       # Beyond a thread for each slot's client: probes and commands must be answered while all of them wait.
       EXTRA_THREADS = 8
       STOP_SECONDS = 5
+      # How long a client may take to send a whole request. Until it is there no thread is held for it.
+      REQUEST_SECONDS = 30
       # Puma cuts off at a multiple of the limit: what is only a little too large gets a proper 413.
       PUMA_LIMIT_FACTOR = 2
       ERROR_BODY = '{"code":"internal","message":"the request could not be answered: see the sidecar\'s log"}'
 
       def initialize(app, listeners:, slots:, max_body:)
         PumaBodyLimit.install(max_body * PUMA_LIMIT_FACTOR)
+        PumaRequestLimit.install(REQUEST_SECONDS)
         @server = build(app, options(slots, max_body))
         listeners.each { |listener| listener.attach(@server, log) }
       end
@@ -47,7 +51,7 @@ module SidekiqBridge
       def options(slots, max_body)
         {
           min_threads: slots + EXTRA_THREADS, max_threads: (2 * slots) + EXTRA_THREADS, environment: "production",
-          persistent_timeout: 75, force_shutdown_after: STOP_SECONDS, http_content_length_limit: max_body * PUMA_LIMIT_FACTOR,
+          persistent_timeout: 75, first_data_timeout: REQUEST_SECONDS, force_shutdown_after: STOP_SECONDS, http_content_length_limit: max_body * PUMA_LIMIT_FACTOR,
           lowlevel_error_handler: ->(_error, _env, status = 500) { [status, {"content-type" => "application/json"}, [ERROR_BODY]] }
         }
       end

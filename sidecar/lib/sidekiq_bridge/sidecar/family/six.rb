@@ -44,6 +44,8 @@ module SidekiqBridge
 
         private
 
+        def error_handlers = ::Sidekiq.error_handlers
+
         def component = make_processor
 
         def make_processor = JobProcessor.new(nil, options)

@@ -1,0 +1,23 @@
+# frozen_string_literal: true
+
+require_relative "spec_helper"
+
+RSpec.describe SidekiqBridge::Sidecar::ErrorLog do
+  def hide(...) = described_class.hide(...)
+
+  it "takes the arguments out of a message, as they stand and as they are inspected" do
+    expect(hide("no such user: alice@example.org", ["alice@example.org"])).to eq("no such user: ***")
+    expect(hide('invalid value: "a\\nb\\"c"', ["a\nb\"c"])).to eq('invalid value: "***"')
+    expect(hide("card 4111111111111111", [{"card" => [4_111_111_111_111_111]}])).to eq("card ***")
+    expect(hide("secret-token", %w[secret secret-token])).to eq("***")
+    expect(hide("after null: hidden-value", ["hidden-value", nil])).to eq("after null: ***")
+    expect(hide("one of 12 failed", [12, "of", true])).to eq("one of 12 failed")
+    expect(hide("nothing", nil)).to eq("nothing")
+  end
+
+  it "stands in the place of Sidekiq's own handler, which logs whole jobs" do
+    handlers = SidekiqBridge::Sidecar::Family.current.send(:error_handlers)
+    expect(handlers.count { |handler| handler.is_a?(described_class) }).to eq(1)
+    expect(handlers.none? { |handler| SidekiqBridge::Sidecar::Family.current.send(:own_error_log?, handler) }).to be(true)
+  end
+end

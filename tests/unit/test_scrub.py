@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.monitoring.scrub import scrub
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "expected"),
+    [
+        ("no such user: alice@example.org", ["alice@example.org"], "no such user: ***"),
+        ('bad value "it\'s \\n"', ["it's \n"], 'bad value "***"'),
+        ('{"name": "Zo\\u00eb S."}', ["Zoë S."], '{"name": "***"}'),
+        ("card 4111111111111111", [{"card": [4111111111111111]}], "card ***"),
+        ("longer before shorter: secret-token", ["secret", "secret-token"], "longer before shorter: ***"),
+        ("one of 12 failed", [12, "of", True, None], "one of 12 failed"),
+        ("nothing of it", [], "nothing of it"),
+        ("nothing of it", None, "nothing of it"),
+        ("after null: hidden-value", ["hidden-value", None], "after null: ***"),
+    ],
+)
+def test_arguments_are_taken_out_of_a_text(text: str, args: Any, expected: str) -> None:
+    assert scrub(text, args) == expected
+
+
+def test_many_arguments_cost_a_bounded_time() -> None:
+    assert scrub("text", ["x" * 10] * 1_000_000) == "text"
