@@ -14,6 +14,7 @@ from celery.worker.request import Request
 
 from bridge import interrupts, retries
 from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK, RULES_HEADER
+from bridge.monitoring.scrub import scrub
 from bridge.sidekiq import retry as rules
 from bridge.sidekiq.decision import Decision, Discard, GiveBack
 from bridge.sidekiq.fetcher import Fetcher
@@ -98,6 +99,16 @@ class SidekiqRequest(Request):
             # To Celery it is an ignored task, of which Flower would never hear again.
             self.send_event("task-revoked", terminated=True, signum=None, expired=False)
         return super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def send_event(self, type: str, **fields: Any) -> Any:
+        """An event for Flower and its like, with the job's arguments out of what an exception says."""
+        context = self.app.bridge.context
+        if "exception" in fields and context.listeners and not context.show_args:
+            fields = {name: self._scrubbed(value) for name, value in fields.items()}
+        return super().send_event(type, **fields)
+
+    def _scrubbed(self, value: Any) -> Any:
+        return scrub(value, SidekiqJob.parse(self.delivery.payload).args) if isinstance(value, str) else value
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard time limit ended the run: a failure, and it spends an attempt."""
