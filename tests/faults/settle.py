@@ -23,7 +23,10 @@ def settle(
 
 def story(rig: Rig, jids: tuple[str, ...]) -> str:
     """What the ledger says of the first few."""
-    return "\n".join(str(line) for line in rig.ledger.lines if line["jid"] in jids[:5])
+    runs = [str(line) for line in rig.ledger.lines if line["jid"] in jids[:5]]
+    logs = (path.read_text(errors="replace") for path in rig.directory.glob("*.log"))
+    leases = [line for log in logs for line in log.splitlines() if "FENCED" in line or "recovered" in line]
+    return "\n".join(["", *runs, *leases[-40:]])
 
 
 def settle_once(rig: Rig, report: Report, fault: str, recovery: float | None, note: str = "") -> None:

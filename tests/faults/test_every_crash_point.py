@@ -48,9 +48,9 @@ class Fuse:
         self.buried_early: list[str] = []
         self.carried_out: list[Any] = []
 
-    def run(self, client: redis.Redis, calls: Sequence[scripts.Call]) -> list[Any]:
+    def run(self, client: redis.Redis, calls: Sequence[scripts.Call], *way: Any) -> list[Any]:
         through = len(calls) if self.left is None else min(self.left, len(calls))
-        results = REAL_RUN(client, calls[:through]) if through else []
+        results = REAL_RUN(client, calls[:through], *way) if through else []
         for call, result in zip(calls, results, strict=False):
             self._note(call, result)
         if self.left is not None:
