@@ -227,6 +227,7 @@ def test_claims_that_fail_while_settlements_succeed_are_told_once(
         raise errors.StoreError("NOPERM this user may not claim")
 
     consumer.fetcher._request = refuse
+    push(client, "default", job())
     for _ in range(2):
         consumer.fetcher.started(consumer.messages[0].delivery_tag, time.time())
         consumer.messages.pop(0).ack()
