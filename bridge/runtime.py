@@ -209,9 +209,8 @@ class Runtime:
         if self.breaker.state is State.HALF_OPEN and not self.is_native(unit.job):
             self.breaker.passed()
         if outcome is Settled.OK:
-            elapsed_ms = int(((unit.ended_at or time.time()) - unit.started_at) * 1000)
             failed = not isinstance(decision, Done | Interrupt)
-            self.metrics.record(unit.job.native_class or "", max(0, elapsed_ms), failed)
+            self.metrics.record(unit.job.native_class or "", unit.elapsed_ms, failed)
 
     # -- the transport
 

@@ -34,7 +34,9 @@ def perform(self: SidekiqTask) -> None:
     """
     delivery = self.delivery
     assert delivery is not None, "push a job with app.send_task('HardJob', args=[...])"
-    conclude(hand_over(delivery))
+    result = hand_over(delivery)
+    app.bridge.fetcher.ran(delivery.token, result.duration_ms)
+    conclude(result)
 
 
 def hand_over(delivery: Delivery) -> JobResult:

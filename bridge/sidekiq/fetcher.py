@@ -151,6 +151,12 @@ class Fetcher:
         if unit is not None:
             unit.decision = decision
 
+    def ran(self, token: int, run_ms: float) -> None:
+        """The sidecar says how long the run of this delivery took."""
+        unit = self.held.get(token)
+        if unit is not None:
+            unit.run_ms = run_ms
+
     def settle(self, token: int, otherwise: Decision) -> None:
         """Let go of a delivery: by its recorded decision, or else ``otherwise``. Frees its slot."""
         unit = self.held.pop(token, None)

@@ -36,7 +36,18 @@ class UnitOfWork:
     """Epoch seconds, set when a pool slot has begun to run it."""
     ended_at: float | None = None
     """Epoch seconds, set when the slot let go of it; Redis may take the settlement much later."""
+    run_ms: float | None = None
+    """What the sidecar says that the run took: without the network, or waiting for one of its slots."""
     decision: Decision | None = None
+
+    @property
+    def elapsed_ms(self) -> int:
+        """How long the run took, for the Metrics page; whole milliseconds as there."""
+        if self.run_ms is not None:
+            return int(self.run_ms)
+        if self.started_at is None or self.ended_at is None:
+            return 0
+        return max(0, int((self.ended_at - self.started_at) * 1000))
 
 
 class Gate(Protocol):

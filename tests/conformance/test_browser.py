@@ -25,6 +25,8 @@ from tests.support.waiting import wait_for, wait_until_equal
 
 CHROMIUM = "/usr/bin/chromium"
 CLICK_MS = 20_000
+#: The form whose buttons act on the entries that are ticked.
+SELECTED = "form:has(input[name='key[]'])"
 
 
 @dataclass
@@ -193,14 +195,14 @@ def test_a_person_presses_the_buttons(shop: Stage, person: Person) -> None:
 
     person.visit("/retries")
     person.select_all()
-    person.click("retry", within="form[action$='retries']")
+    person.click("retry", within=SELECTED)
     wait_until_equal(lambda: shop.counters()[0], processed + 3, "processed: three retried now")
     wait_until_equal(lambda: shop.redis.zcard("retry"), 3, "entries in retry")
     postpone_retries(shop)
 
     person.visit("/retries")
     person.select_all()
-    person.click("kill", within="form[action$='retries']")
+    person.click("kill", within=SELECTED)
     assert (shop.redis.zcard("retry"), shop.redis.zcard("dead")) == (0, 5)
 
     person.visit("/morgue")
@@ -209,7 +211,7 @@ def test_a_person_presses_the_buttons(shop: Stage, person: Person) -> None:
 
     person.visit("/scheduled")
     person.select_all()
-    person.click("add_to_queue", within="form[action$='scheduled']")
+    person.click("add_to_queue", within=SELECTED)
     wait_until_equal(lambda: shop.counters()[0], processed + 5, "processed: two scheduled ones as well")
 
     person.visit("/queues")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import redis
 
 from bridge.sidekiq.metrics import JobMetrics, MetricsFamily
+from tests.support.redis_server import RedisServer
+from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage
 from tests.support.waiting import wait_for
 
@@ -139,3 +142,31 @@ def test_check_62_a_failure_adds_no_time_and_the_key_is_the_wrapped_class(stage:
     assert "SleepJob" in body
     assert "GreetJob" in body
     stage.ruby.get("/metrics/SleepJob").assert_fine()
+
+
+def test_the_time_is_that_of_the_run_and_not_of_waiting_for_a_slot_of_the_sidecar(narrow: Stage) -> None:
+    # A page once showed jobs of 20 ms at 200, because the worker had more slots than its sidecar.
+    for _ in range(4):
+        narrow.ruby.push("SleepJob", 0.4)
+
+    narrow.wait_counters(4, 0)
+
+    found = wait_for(
+        lambda: (m := narrow.ruby.call("metrics", job="SleepJob"))["totals"] and m, "the next beat"
+    )
+    assert 1600 <= found["totals"]["ms"] < 2400
+    assert max(found["histogram"]) >= 3, "jobs of one length stand in one bar"
+
+
+@pytest.fixture
+def narrow(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
+    """A worker with four slots and a sidecar with one."""
+    with redis_server.client(10) as client:
+        client.flushdb()
+    stage = Stage(redis_server, ruby_root, database=10)
+    try:
+        stage.start_sidecar(threads=1)
+        stage.start_worker(concurrency=4)
+        yield stage
+    finally:
+        stage.stop()
