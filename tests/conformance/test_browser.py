@@ -26,7 +26,8 @@ from tests.support.waiting import wait_for, wait_until_equal
 CHROMIUM = "/usr/bin/chromium"
 CLICK_MS = 20_000
 #: The form whose buttons act on the entries that are ticked.
-SELECTED = "form:has(input[name='key[]'])"
+TICKED = "form:has(input[name='key[]'])"
+DELETE_ALL_DEAD = "form[action$='morgue/all/delete'] [name=delete], [formaction$='morgue/all/delete']"
 
 
 @dataclass
@@ -45,12 +46,10 @@ class Person:
             self.page.screenshot(path=self.pictures / f"{picture}.png", full_page=True)
         return str(self.page.inner_text("body"))
 
-    def click(self, button: str, *, within: str = "body") -> None:
-        """Press the button (or the input that looks like one) of that name."""
-        scope = self.page.locator(within).first
-        found = scope.locator(f"[name='{button}']")
+    def click(self, button: str) -> None:
+        """Press the button that this selector finds, and wait for the page behind it."""
         with self.page.expect_navigation(timeout=CLICK_MS):
-            found.first.click()
+            self.page.locator(button).first.click(timeout=CLICK_MS)
 
     def notice(self, response: Any) -> None:
         """Anything but a script that Debian's package of Sidekiq 6.4 leaves out."""
@@ -195,35 +194,35 @@ def test_a_person_presses_the_buttons(shop: Stage, person: Person) -> None:
 
     person.visit("/retries")
     person.select_all()
-    person.click("retry", within=SELECTED)
+    person.click(f"{TICKED} [name=retry]")
     wait_until_equal(lambda: shop.counters()[0], processed + 3, "processed: three retried now")
     wait_until_equal(lambda: shop.redis.zcard("retry"), 3, "entries in retry")
     postpone_retries(shop)
 
     person.visit("/retries")
     person.select_all()
-    person.click("kill", within=SELECTED)
+    person.click(f"{TICKED} [name=kill]")
     assert (shop.redis.zcard("retry"), shop.redis.zcard("dead")) == (0, 5)
 
     person.visit("/morgue")
-    person.click("delete", within="form[action$='morgue/all/delete']")
+    person.click(DELETE_ALL_DEAD)
     assert shop.redis.zcard("dead") == 0
 
     person.visit("/scheduled")
     person.select_all()
-    person.click("add_to_queue", within=SELECTED)
+    person.click(f"{TICKED} [name=add_to_queue]")
     wait_until_equal(lambda: shop.counters()[0], processed + 5, "processed: two scheduled ones as well")
 
     person.visit("/queues")
-    person.click("delete", within="form[action$='queues/parked']")
+    person.click("form[action$='queues/parked'] [name=delete]")
     assert not shop.redis.exists("queue:parked")
 
     worker = shop.worker
     assert worker is not None
     person.visit("/busy")
-    person.click("quiet", within="td form")
+    person.click("td form [name=quiet]")
     wait_for(lambda: shop.redis.hget(worker.identity, "quiet") == b"true", "quiet", 10)
     assert "quiet" in person.visit("/busy", "busy-quiet")
-    person.click("stop", within="td form")
+    person.click("td form [name=stop]")
     assert worker.process.wait(20) == 0
     assert str(worker.pid) not in person.visit("/busy", "busy-stopped")
