@@ -24,6 +24,7 @@ from bridge.sidecar.breaker import Breaker, State
 from bridge.sidecar.client import Sidecar, SidecarClient
 from bridge.sidecar.courier import Timeouts
 from bridge.sidecar.credentials import Credentials, Files
+from bridge.sidecar.cron import CronNotice
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.health import Health, HealthProbe
@@ -61,6 +62,7 @@ class Runtime:
         self.started_at = time.time()
         self.metrics = JobMetrics()
         self.dialect = Dialect(_overrides(settings))
+        self.cron_notice = CronNotice()
         self.listeners: list[JobListener] = []
         self.threads: dict[str, Periodic] = {}
         self.heartbeat: Heartbeat | None = None
@@ -142,6 +144,7 @@ class Runtime:
     def _learn(self, health: Health) -> None:
         limits = DeadLimits(health.dead_max_jobs, health.dead_timeout_seconds)
         self.dialect.learn(health.sidekiq_version, health.max_retries, limits)
+        self.cron_notice.say(health)
         self.promotion.chain = health.client_middleware if self.settings.promote_through_sidecar else ()
 
     @cached_property

@@ -46,6 +46,9 @@ class Health:
     dead_timeout_seconds: int
     client_middleware: tuple[str, ...]
     cron: tuple[str, ...]
+    """Gems for periodic jobs that the app has loaded."""
+    cron_unserved: tuple[str, ...]
+    """Those of them that need a Ruby Sidekiq process."""
     workers: tuple[PumaWorker, ...]
     version: str = ""
     """Release of the sidecar."""
@@ -141,6 +144,7 @@ def _parse(address: Address, reply: Mapping[str, Any]) -> Health:
         dead_timeout_seconds=int(reply["dead"]["timeout_seconds"]),
         client_middleware=tuple(map(str, reply.get("client_middleware") or ())),
         cron=tuple(map(str, reply.get("cron") or ())),
+        cron_unserved=tuple(map(str, reply.get("cron_unserved") or ())),
         workers=tuple(_worker(address, reply, found) for found in reply["workers"]),
         version=str(reply.get("version") or ""),
         now=_number(reply.get("now")),

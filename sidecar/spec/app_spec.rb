@@ -114,7 +114,7 @@ RSpec.describe "The requests of the protocol" do
     status, health = ask("GET", "/health")
     expect(status).to eq(200)
     expect(health).to include("protocol" => 1, "boot" => boot, "sidekiq" => Sidekiq::VERSION, "ruby" => RUBY_VERSION, "environment" => "test",
-      "max_retries" => 25, "dead" => {"max_jobs" => 10_000, "timeout_seconds" => 15_552_000}, "client_middleware" => [], "cron" => [],
+      "max_retries" => 25, "dead" => {"max_jobs" => 10_000, "timeout_seconds" => 15_552_000}, "client_middleware" => [], "cron" => [], "cron_unserved" => [],
       "timestamps" => (SIDEKIQ >= Gem::Version.new("8")) ? "milliseconds" : "seconds",
       "metrics_family" => {6 => "none", 7 => "7", 8 => "8"}.fetch(SIDEKIQ.segments.first))
     expect(health["workers"]).to match([include("index" => 0, "boot" => boot, "pid" => Process.pid, "slots" => 2, "busy" => 0, "rss_bytes" => be > 1_000_000)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import redis
 
@@ -20,13 +21,14 @@ class StockSidekiq:
         place: Shared,
         redis_url: str,
         *arguments: str,
+        jobs: Path = JOBS,
         env: Mapping[str, str] | None = None,
     ) -> None:
         client = redis.Redis.from_url(redis_url)
         before = client.smembers("processes")
         self.process = Process(
             "stock-sidekiq",
-            root.command("env", "-C", ROOT, "sidekiq", "-r", JOBS, "-t", "2", *arguments),
+            root.command("env", "-C", ROOT, "sidekiq", "-r", jobs, "-t", "2", *arguments),
             place.path,
             env={
                 "REDIS_URL": redis_url,

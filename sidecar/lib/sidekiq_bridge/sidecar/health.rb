@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/cron"
 require "sidekiq_bridge/sidecar/family"
 require "sidekiq_bridge/sidecar/version"
 
@@ -8,7 +9,6 @@ module SidekiqBridge
     # What /health and its probes say.
     class Health
       PUBLIC = %w[index boot pid url slots busy rss_bytes draining].freeze
-      CRON_GEMS = %w[sidekiq-cron sidekiq-scheduler sidekiq-ent whenever].freeze
 
       # `siblings` are the states of all Puma workers, this one included.
       def initialize(vitals:, environment:, timeout: nil, board: nil)
@@ -61,7 +61,7 @@ module SidekiqBridge
         {
           "max_retries" => family.max_retries, "dead" => family.dead_limits, "timestamps" => family.timestamps,
           "metrics_family" => family.metrics_family, "client_middleware" => family.client_middleware,
-          "cron" => CRON_GEMS.select { |name| Gem.loaded_specs.key?(name) }
+          "cron" => Cron.gems, "cron_unserved" => Cron.unserved
         }
       end
     end

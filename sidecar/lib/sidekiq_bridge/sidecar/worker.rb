@@ -4,6 +4,7 @@ require "securerandom"
 require "sidekiq_bridge/sidecar/app"
 require "sidekiq_bridge/sidecar/class_guard"
 require "sidekiq_bridge/sidecar/counters"
+require "sidekiq_bridge/sidecar/cron"
 require "sidekiq_bridge/sidecar/executor"
 require "sidekiq_bridge/sidecar/front"
 require "sidekiq_bridge/sidecar/health"
@@ -32,6 +33,8 @@ module SidekiqBridge
         @listeners = listeners
         @probes = probes
         @boot = SecureRandom.hex(8)
+        @index = index
+        @cron = Cron.new(@family.options)
         @quiet_lock = Mutex.new
         build_executor
         build_transports
@@ -41,6 +44,7 @@ module SidekiqBridge
 
       def start
         @family.fire(:startup)
+        @cron.start(@index)
         @executor.start
         @servers = [serve(@app, @listeners, @settings.threads), *(serve(Probes.new(@app), [@probes], 0) if @probes)]
         @health.booted
@@ -50,7 +54,7 @@ module SidekiqBridge
       def drain
         @executor.drain
         @quiet_lock.synchronize do
-          @family.fire(:quiet) unless @quiet
+          leave_cron_and_fire_quiet unless @quiet
           @quiet = true
         end
       end
@@ -85,6 +89,12 @@ module SidekiqBridge
 
       def serve(app, listeners, slots)
         HttpServer.new(app, listeners: listeners, slots: slots, max_body: @settings.max_body).tap(&:start)
+      end
+
+      # In this order, as the Launcher that sidekiq-cron extends.
+      def leave_cron_and_fire_quiet
+        @cron.stop
+        @family.fire(:quiet)
       end
 
       def build_executor
