@@ -47,8 +47,6 @@ class Health:
     client_middleware: tuple[str, ...]
     cron: tuple[str, ...]
     """Gems for periodic jobs that the app has loaded."""
-    cron_unserved: tuple[str, ...]
-    """Those of them that need a Ruby Sidekiq process."""
     workers: tuple[PumaWorker, ...]
     version: str = ""
     """Release of the sidecar."""
@@ -56,6 +54,8 @@ class Health:
     """Its clock, in epoch seconds."""
     timeout_seconds: float | None = None
     """What running jobs get after its TERM."""
+    cron_unserved: tuple[str, ...] = ()
+    """Gems for periodic jobs that need a Ruby Sidekiq process."""
 
     @property
     def ready(self) -> bool:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bridge import errors
 from bridge.sidecar.address import Address
 from bridge.sidecar.breaker import Breaker, State
+from bridge.sidecar.cron import CronNotice
 from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.health import Health
 from bridge.sidecar.result import JobResult, Next, Status, says_done
@@ -306,3 +307,23 @@ def test_a_plain_reply_says_done() -> None:
 )
 def test_what_is_not_exactly_a_plain_reply_is_looked_at_as_json(body: bytes) -> None:
     assert not says_done(body)
+
+
+# -- periodic jobs
+
+
+def test_a_worker_says_once_what_becomes_of_periodic_jobs(caplog: pytest.LogCaptureFixture) -> None:
+    notice = CronNotice()
+    health = Health(
+        "ready", "8.1.0", 25, 10, 10, (), ("sidekiq-cron", "sidekiq-ent"), (), cron_unserved=("sidekiq-ent",)
+    )
+
+    with caplog.at_level("INFO"):
+        notice.say(health)
+        notice.say(health)
+
+    served, unserved = caplog.records
+    assert (served.levelname, unserved.levelname) == ("INFO", "WARNING")
+    assert "the sidecar runs the app's sidekiq-cron" in served.getMessage()
+    assert "sidekiq-ent are NOT enqueued" in unserved.getMessage()
+    assert "celery beat" in unserved.getMessage()
