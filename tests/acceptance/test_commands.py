@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import signal
 import subprocess
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import census
 from tests.support.processes import ROOT, Process, clean_environment, free_port
 from tests.support.stage import Stage
-from tests.support.waiting import holds_for, wait_for, wait_until_equal
+from tests.support.waiting import holds_for, wait_for
 from tests.support.worker_process import CELERY, bridge_environment
 
 
@@ -104,73 +99,6 @@ def test_beat_enqueues_sidekiq_jobs(stage: Stage, tmp_path: Path) -> None:
     assert stage.ledger.lines[0]["class"] == "EchoJob"
     assert stage.ledger.lines[0]["args"] == ["tick"]
     census.assert_keys_clean(stage.redis)
-
-
-@pytest.fixture(scope="module")
-def flower(shared_stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a real Flower."""
-    port = free_port()
-    env = bridge_environment(shared_stage.redis_url, None) | {"FLOWER_BASIC_AUTH": "u:p"}
-    words = [CELERY, "-A", "bridge", "flower", "--address=127.0.0.1", f"--port={port}"]
-    process = Process("flower", words, tmp_path_factory.mktemp("flower"), env=env)
-    url = f"http://127.0.0.1:{port}"
-    process.wait_ready(lambda: answers(f"{url}/healthcheck"), 40)
-    yield url
-    process.stop()
-
-
-def answers(url: str) -> bool:
-    try:
-        return bool(fetch(url))
-    except OSError:
-        return False
-
-
-def fetch(url: str) -> bytes:
-    token = base64.b64encode(b"u:p").decode()
-    request = urllib.request.Request(url, headers={"Authorization": f"Basic {token}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        found: bytes = answer.read()
-        return found
-
-
-def fetch_json(url: str) -> Any:
-    return json.loads(fetch(url))
-
-
-def test_flower_names_tasks_by_their_ruby_class_and_knows_them_by_jid(stage: Stage, flower: str) -> None:
-    wait_for(lambda: fetch_json(f"{flower}/api/workers"), "Flower to know the worker", 25)
-    done, failed = stage.ruby.push("EchoJob"), stage.ruby.push("FailJob", "seen in Flower", retry=0)
-    stage.wait_counters(2, 1)
-
-    tasks = wait_for(
-        lambda: (t := fetch_json(f"{flower}/api/tasks")).keys() >= {done, failed} and t, "both tasks"
-    )
-    wait_until_equal(
-        lambda: fetch_json(f"{flower}/api/task/info/{failed}")["state"], "FAILURE", "the state in Flower"
-    )
-
-    assert (tasks[done]["name"], tasks[failed]["name"]) == ("EchoJob", "FailJob")
-    assert "seen in Flower" in fetch_json(f"{flower}/api/task/info/{failed}")["exception"]
-    census.assert_keys_clean(stage.redis)
-
-
-def test_flower_shows_the_depth_of_sidekiqs_queues(stage: Stage, flower: str) -> None:
-    worker = stage.make_worker("-Q", "deep", concurrency=1, name="deep")
-    try:
-        worker.process.signal(signal.SIGTSTP)
-        wait_for(lambda: stage.redis.hget(worker.identity, "quiet") == b"true", "quiet")
-        for _ in range(4):
-            stage.push_job({"class": "EchoJob"}, "deep")
-
-        def depth() -> int | None:
-            fetch(f"{flower}/api/workers?refresh=1")
-            queues = fetch_json(f"{flower}/api/queues/length")["active_queues"]
-            return next((queue["messages"] for queue in queues if queue["name"] == "deep"), None)
-
-        wait_until_equal(depth, 4, "depth of the queue in Flower", 25)
-    finally:
-        worker.stop()
 
 
 REFUSALS: dict[str, tuple[dict[str, str], str]] = {
