@@ -74,7 +74,7 @@ def supervised(place: Place) -> Iterator[Supervisor]:
 
 def run(place: Place, supervisor: Supervisor, options: argparse.Namespace) -> int:
     if options.verbose:
-        supervisor.shown |= {"redis", "web", "sidecar", "worker", "flower"}
+        supervisor.shown |= {"redis", "web", "sidecar", "worker", "flower", "beat"}
     start_services(place, supervisor, stock_sidekiq=options.stock_sidekiq)
     outcome = Outcome(place)
     enqueue(place, options)
@@ -97,7 +97,7 @@ def start_services(place: Place, supervisor: Supervisor, *, stock_sidekiq: bool)
     # Both boot Rails: together they take little longer than one.
     start(supervisor, services.web(place), services.sidecar(place))
     start(supervisor, services.worker(place))
-    start(supervisor, services.flower(place))
+    start(supervisor, services.flower(place), services.beat(place))
 
 
 def start(supervisor: Supervisor, *group: Service) -> None:

@@ -61,6 +61,7 @@ def _what_to_look_at(place: Place) -> str:
   Web UI, Retries     enqueue again and watch FlakyJob fail, wait and succeed
   Web UI, Dead        KillJob, BacktraceJob and others with their Ruby errors; press Retry
   Web UI, Scheduled   a LedgerJob that waits for six hours; "Add to queue" runs it now
+  every 20 seconds    celery beat enqueues a LedgerJob for Ruby and a ReportJob for Python
   Flower, Tasks       the same jobs under their Ruby names; ReportJob ran in Python
   by hand             .venv/bin/celery -A bridge inspect active
                       (with BRIDGE_REDIS_URL={_without_password(place.redis_url)})

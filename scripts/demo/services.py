@@ -89,6 +89,19 @@ def flower(place: Place) -> Service:
     )
 
 
+def beat(place: Place) -> Service:
+    """Enqueues the periodic jobs of rails_app/python/demo_schedule.py."""
+    schedule = place.directory / "beat-schedule"
+    celery, *_ = _celery()
+    return Service(
+        name="beat",
+        command=[celery, "-A", "demo_schedule", "beat", "-s", str(schedule), "--pidfile", ""],
+        ready=lambda: any(place.directory.glob(f"{schedule.name}*")),  # dbm adds a suffix of its own
+        cwd=ROOT,
+        env=_bridge_environment(place),
+    )
+
+
 def stock_sidekiq(place: Place) -> Service:
     """In the place of worker and sidecar: to compare, and to try the Rails app alone."""
     return Service(
