@@ -49,12 +49,15 @@ class RubyRuns:
     def _send(self, sidecar: StreamingSidecar, delivery: Delivery, call: Call, began: float) -> None:
         held = self._app.bridge.lease.holds(delivery.identity)
         if not held or not sidecar.begin(
-            delivery, lambda: self._done(call, began), lambda: self._trace(call)
+            delivery,
+            lambda run_ms: self._done(call, began, delivery.token, run_ms),
+            lambda: self._trace(call),
         ):
             self._trace(call)
 
-    def _done(self, call: Call, began: float) -> None:
+    def _done(self, call: Call, began: float, token: int, run_ms: float) -> None:
         """As the tracer tells of a task that returned None."""
+        self._app.bridge.fetcher.ran(token, run_ms)
         self.running -= 1
         apply(call._replace(target=_result, args=(time.monotonic() - began,)))
 

@@ -35,9 +35,10 @@ _DONE = re.compile(
 _DEFAULT_LIMITS = DeadLimits()
 
 
-def says_done(body: bytes) -> bool:
-    """Whether a reply says that the job was performed, and nothing else. ``False`` may still be that."""
-    return _DONE.fullmatch(body) is not None
+def done_ms(body: bytes) -> float | None:
+    """Milliseconds of the run, of a reply that says "done" and nothing else. ``None`` may still be that."""
+    found = _DONE.fullmatch(body)
+    return None if found is None else float(found[1])
 
 
 @dataclass(frozen=True, slots=True)

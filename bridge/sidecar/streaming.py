@@ -18,7 +18,7 @@ from bridge.sidecar import parking
 from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Member
 from bridge.sidecar.http import BadReply, Reply
-from bridge.sidecar.result import JobResult, says_done
+from bridge.sidecar.result import JobResult, done_ms
 from bridge.sidecar.stream import Stream
 from bridge.sidekiq.unit_of_work import Delivery
 
@@ -38,20 +38,23 @@ class StreamingSidecar:
         self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="bridge-sidecar")
         self._early: dict[int, EarlyReply] = {}
 
-    def begin(self, delivery: Delivery, on_done: Callable[[], None], on_other: Callable[[], None]) -> bool:
+    def begin(
+        self, delivery: Delivery, on_done: Callable[[float], None], on_other: Callable[[], None]
+    ) -> bool:
         """Send a job without parking anything. Returns False where no stream is to be had.
 
-        ``on_done`` is called when it was performed. For any other end ``on_other`` is, and ``execute`` then
-        goes on from the reply that has come.
+        ``on_done`` is called with the milliseconds of the run when it was performed. For any other end
+        ``on_other`` is, and ``execute`` then goes on from the reply that has come.
         """
         member = None if delivery.recovered else self._acquire()
         if member is None:
             return False
 
         def on_reply(status: int | None, body: bytes) -> None:
-            if status == 200 and says_done(body):
+            run_ms = done_ms(body) if status == 200 else None
+            if run_ms is not None:
                 self.client.fleet.release(member)
-                on_done()
+                on_done(run_ms)
             else:
                 self._early[delivery.token] = (member, status, body)
                 on_other()

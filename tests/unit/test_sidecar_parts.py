@@ -15,7 +15,7 @@ from bridge.sidecar.breaker import Breaker, State
 from bridge.sidecar.cron import CronNotice
 from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.health import Health
-from bridge.sidecar.result import JobResult, Next, Status, says_done
+from bridge.sidecar.result import JobResult, Next, Status, done_ms
 from bridge.sidecar.signature import Signer, signed_text
 from bridge.sidekiq.decision import Bury, DeadLimits, Discard, Retry
 from bridge.sidekiq.job import SidekiqJob
@@ -289,7 +289,7 @@ DONE = b'{"status":"done","jid":"abc","delivery":"h:1:n/7","duration_ms":0.125}'
 
 
 def test_a_plain_reply_says_done() -> None:
-    assert says_done(DONE)
+    assert done_ms(DONE) == 0.125
     assert JobResult.parse(DONE) == JobResult(Status.DONE, 0.125)
 
 
@@ -306,7 +306,7 @@ def test_a_plain_reply_says_done() -> None:
     ],
 )
 def test_what_is_not_exactly_a_plain_reply_is_looked_at_as_json(body: bytes) -> None:
-    assert not says_done(body)
+    assert done_ms(body) is None
 
 
 # -- periodic jobs
