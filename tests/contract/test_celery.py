@@ -107,6 +107,26 @@ def test_retry_keeps_its_signature() -> None:
     assert theirs == ours
 
 
+def test_autoretry_keeps_the_tasks_own_code_where_we_put_its_window() -> None:
+    """Else a time limit or revoke would hit Celery's code after the task's, and cost the slot."""
+    app = Celery("contract", set_as_current=False)
+    called: list[str] = []
+
+    @app.task(name="Native", base=SidekiqTask)
+    def native() -> str:
+        called.append("code")
+        return "done"
+
+    assert "within" in repr(native._orig_run), native._orig_run
+    assert native.run() == "done"
+    assert called == ["code"]
+
+
+def test_the_pool_is_given_the_time_limits_of_the_request() -> None:
+    """Else the limits of a payload would end nothing under prefork."""
+    assert "time_limit, soft_time_limit = self.time_limits" in source(create_request_cls)
+
+
 def test_autoretry_asks_our_retry_for_every_error_and_lets_retry_reject_and_ignore_pass() -> None:
     """The whole retry policy hangs on it: task.run is wrapped, and what retry returns is raised."""
     app = Celery("contract", set_as_current=False)
