@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,6 +20,7 @@ from tests.support.worker_process import WorkerProcess
 pytestmark = pytest.mark.skipif(shutil.which("ruby") is None, reason="needs Ruby")
 
 JOBS = 6
+Maker = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
@@ -41,9 +42,21 @@ def fleet(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
         place.remove()
 
 
-def worker_of(stage: Stage, name: str, *flags: str) -> WorkerProcess:
-    urls = ",".join(part.url for part in stage.sidecars)  # type: ignore[attr-defined]
-    return stage.make_worker(*flags, env={"BRIDGE_SIDECAR_URL": urls}, concurrency=JOBS, name=name)
+@pytest.fixture
+def make(fleet: Stage) -> Iterator[Maker]:
+    """Makes workers that know both sidecars."""
+    made: list[WorkerProcess] = []
+
+    def worker(name: str, *flags: str) -> WorkerProcess:
+        urls = ",".join(part.url for part in fleet.sidecars)  # type: ignore[attr-defined]
+        env = {"BRIDGE_SIDECAR_URL": urls}
+        made.append(fleet.make_worker(*flags, env=env, concurrency=JOBS, name=name))
+        return made[-1]
+
+    yield worker
+    fleet.ledger.open_gate("all")
+    for each in made:
+        each.stop()
 
 
 def test_a_job_that_stops_by_itself_does_not_run_for_ever(stage: Stage) -> None:
@@ -64,12 +77,12 @@ def test_jobs_of_a_worker_that_died_are_joined_wherever_they_run(
     stage = fleet
 
     # Given jobs that run in all Puma workers of both sidecars
-    first = worker_of(stage, "first", *flags)
+    first = make("first", *flags)
     jids = [stage.ruby.push("GateJob", "late") for _ in range(JOBS)]
     wait_until_equal(lambda: stage.ledger.count("started"), JOBS, "running jobs")
 
     # When their worker is killed, and another takes them over while they run
-    other = worker_of(stage, "other", *flags)
+    other = make("other", *flags)
     os.kill(first.pid, signal.SIGKILL)
     wait_until_equal(
         lambda: samples(other)["bridge_jobs_recovered_total"],
@@ -88,13 +101,11 @@ def test_jobs_of_a_worker_that_died_are_joined_wherever_they_run(
     stage.wait_idle()
     assert stage.ledger.count("started") == stage.ledger.count("done") == JOBS
     assert not stage.redis.exists("bridge:recovering", "retry", "dead")
-    for worker in (first, other):
-        worker.stop()
 
 
-def test_the_record_answers_for_jobs_that_ended_while_no_worker_lived(fleet: Stage) -> None:
+def test_the_record_answers_for_jobs_that_ended_while_no_worker_lived(fleet: Stage, make: Maker) -> None:
     stage = fleet
-    first = worker_of(stage, "first")
+    first = make("first")
     jids = [stage.ruby.push("GateJob", "late") for _ in range(JOBS)]
     wait_until_equal(lambda: stage.ledger.count("started"), JOBS, "running jobs")
 
@@ -105,11 +116,9 @@ def test_the_record_answers_for_jobs_that_ended_while_no_worker_lived(fleet: Sta
         stage.ledger.wait_for("done", jid)
 
     # When a worker starts
-    other = worker_of(stage, "other")
+    make("other")
 
     # Then it settles them without a second run
     wait_until_equal(stage.counters, (JOBS, 0), "processed and failed", 40)
     stage.wait_idle()
     assert stage.ledger.count("started") == stage.ledger.count("done") == JOBS
-    for worker in (first, other):
-        worker.stop()

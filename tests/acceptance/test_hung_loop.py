@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.support.probes import get, status
 from tests.support.processes import ROOT, clean_environment
 from tests.support.stage import Stage
 from tests.support.waiting import wait_until_equal
-from tests.support.worker_process import CELERY, bridge_environment
+from tests.support.worker_process import CELERY, WorkerProcess, bridge_environment
 
 #: A command that never returns holds the thread on which the loop turns.
 MODULE = """
@@ -27,16 +31,33 @@ HUNG_SECONDS = 60
 TAKEN_OVER_SECONDS = 40
 
 
-def test_a_loop_that_hangs_fails_its_probe_and_loses_its_jobs(bare_stage: Stage, tmp_path: Path) -> None:
+@pytest.fixture
+def make(bare_stage: Stage) -> Iterator[Callable[..., WorkerProcess]]:
+    """Makes workers, and ends them."""
+    made: list[WorkerProcess] = []
+
+    def worker(*arguments: str, **options: Any) -> WorkerProcess:
+        made.append(bare_stage.make_worker(*arguments, **options))
+        return made[-1]
+
+    yield worker
+    bare_stage.ledger.open_gate("all")
+    for each in made:
+        each.process.kill()
+
+
+def test_a_loop_that_hangs_fails_its_probe_and_loses_its_jobs(
+    bare_stage: Stage, make: Callable[..., WorkerProcess], tmp_path: Path
+) -> None:
     stage = bare_stage
     (tmp_path / "blocking.py").write_text(MODULE)
     path = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
 
     # Given a worker with a running job, and another that is idle
-    hung = stage.make_worker("-n", "hung@%h", module="blocking", env=path, name="hung")
+    hung = make("-n", "hung@%h", module="blocking", env=path, name="hung")
     jid = stage.ruby.push("NativeGateJob", "never")
     stage.ledger.wait_for("started", jid)
-    idle = stage.make_worker("-n", "idle@%h", name="idle")
+    idle = make("-n", "idle@%h", name="idle")
     assert (status(hung, "live"), status(idle, "live")) == (200, 200)
 
     # When its loop hangs
@@ -54,6 +75,3 @@ def test_a_loop_that_hangs_fails_its_probe_and_loses_its_jobs(bare_stage: Stage,
 
     # and the other worker runs the job
     stage.ledger.wait_for("started", jid, times=2, seconds=TAKEN_OVER_SECONDS)
-    stage.ledger.open_gate("all")
-    for worker in (hung, idle):
-        worker.stop()

@@ -86,6 +86,18 @@ def cable(bare_stage: Stage) -> Iterator[Cable]:
     made.close()
 
 
+@pytest.fixture
+def workers(bare_stage: Stage, cable: Cable) -> Iterator[None]:
+    """One that uses streams, and one that uses single requests."""
+    made = [
+        bare_stage.make_worker("-Q", "streams", name="streams"),
+        bare_stage.make_worker("-Q", "polls", "-P", "threads", name="polls"),
+    ]
+    yield
+    for each in made:
+        each.stop()
+
+
 def cut_until_done(stage: Stage, cable: Cable, jids: list[str]) -> int:
     """Cut every few seconds until the jobs have ended. Gives how many connections that took."""
     cuts = 0
@@ -95,14 +107,11 @@ def cut_until_done(stage: Stage, cable: Cable, jids: list[str]) -> int:
     return cuts
 
 
+@pytest.mark.usefixtures("workers")
 def test_a_long_job_runs_once_while_its_connections_are_cut(bare_stage: Stage, cable: Cable) -> None:
     stage = bare_stage
 
-    # Given a worker that uses streams and one that uses single requests, with a long job each
-    workers = [
-        stage.make_worker("-Q", "streams", name="streams"),
-        stage.make_worker("-Q", "polls", "-P", "threads", name="polls"),
-    ]
+    # Given a long job of each worker
     jids = [stage.ruby.push("SleepJob", JOB_SECONDS, queue=queue) for queue in ("streams", "polls")]
     for jid in jids:
         stage.ledger.wait_for("started", jid)
@@ -120,5 +129,3 @@ def test_a_long_job_runs_once_while_its_connections_are_cut(bare_stage: Stage, c
     assert cuts > 5
     assert [stage.ledger.events(jid) for jid in jids] == [["started", "done"]] * 2
     wait_for(lambda: not stage.redis.exists("retry", "dead", "queue:streams", "queue:polls"), "empty sets")
-    for worker in workers:
-        worker.stop()
