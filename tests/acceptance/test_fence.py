@@ -72,7 +72,7 @@ def test_a_job_that_stops_by_itself_does_not_run_for_ever(stage: Stage) -> None:
 
 @pytest.mark.parametrize("flags", [(), ("-P", "threads")], ids=["default", "threads"])
 def test_jobs_of_a_worker_that_died_are_joined_wherever_they_run(
-    fleet: Stage, flags: tuple[str, ...]
+    fleet: Stage, make: Maker, flags: tuple[str, ...]
 ) -> None:
     stage = fleet
 
