@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import click
@@ -63,28 +63,36 @@ def _recovery(parts: Parts, lease: Lease) -> Recovery:
 
 
 def _dead(parts: Parts, lease: Lease) -> list[str]:
-    """Those whose lease was over at the first look, and is at the last; in between lies one full term."""
-    suspects = _over(parts)
-    ended = all(row.till_ms is not None and row.till_ms <= 0 for row in suspects.values())
-    if not ended:
-        click.echo(f"waiting {lease.length_seconds:g} s for a sign of life of their workers", err=True)
-        _wait_one_term(lease)
+    """Those whose lease is over, and that nobody renewed for one full term."""
+    first = {row.identity: row for row in parts.cluster.leases() if row.held or row.till_ms is None}
+    waiting = {name: row for name, row in first.items() if row.till_ms is None or row.till_ms > 0}
+    if waiting:
+        click.echo(
+            f"waiting {lease.length_seconds:g} s for a sign of life of {len(waiting)} workers", err=True
+        )
+        _wait_one_term(parts, lease, waiting)
     # Marks what it names: from now on those workers are fenced, so all of them are to be reaped.
-    expired = parts.store.expired_leases(lease.identity, ended_only=ended)
-    without_lease = {name for name, row in _over(parts).items() if row.till_ms is None} & suspects.keys()
-    return sorted({*expired, *without_lease})
+    expired = parts.store.expired_leases(lease.identity, ended_only=not waiting)
+    return sorted(
+        {*expired, *(name for name, row in _rows(parts).items() if row.till_ms is None and name in first)}
+    )
 
 
-def _wait_one_term(lease: Lease) -> None:
-    while not lease.settled_in:
+def _wait_one_term(parts: Parts, lease: Lease, waiting: Mapping[str, LeaseRow]) -> None:
+    """Also for a lease that is longer than ours, and that nobody has renewed yet."""
+    while not lease.settled_in or _undecided(parts, waiting):
         time.sleep(min(LOOK_SECONDS, lease.length_seconds / 6))
         if lease.age_seconds > lease.length_seconds / 3:
             lease.renew()
 
 
-def _over(parts: Parts) -> dict[str, LeaseRow]:
-    now_ms = parts.cluster.now_ms()
-    return {row.identity: row for row in parts.cluster.leases() if row.is_over(now_ms)}
+def _undecided(parts: Parts, waiting: Mapping[str, LeaseRow]) -> bool:
+    now_ms, rows = parts.cluster.now_ms(), _rows(parts)
+    return any(row == rows.get(name) and not row.is_over(now_ms) for name, row in waiting.items())
+
+
+def _rows(parts: Parts) -> dict[str, LeaseRow]:
+    return {row.identity: row for row in parts.cluster.leases()}
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def _document(path: Path, text: str) -> dict[Any, Any]:
             "write the values out, or set the BRIDGE_... variables instead"
         )
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is not YAML: {_where(error)}") from None
     if document is not None and not isinstance(document, dict):
@@ -66,6 +66,24 @@ def _text(path: Path) -> str:
         ) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes Ruby's symbols inside brackets as well, ``[:critical, 3]``, as Psych does."""
+
+    def check_value(self) -> bool:
+        """Whether a colon ends a key here."""
+        return not self._is_symbol() and super().check_value()
+
+    def check_plain(self) -> bool:
+        """Whether a plain text begins here."""
+        return self._is_symbol() or super().check_plain()
+
+    def _is_symbol(self) -> bool:
+        before = self.buffer[self.pointer - 1] if self.pointer else ""
+        return (
+            bool(self.flow_level) and self.peek() == ":" and self.peek(1).isalpha() and before in "[{, \t\n"
+        )
+
+
 class Places:
     """Where each key stands: ``config/sidekiq.yml:12:production.concurrency``."""
 
@@ -75,7 +93,7 @@ class Places:
     @classmethod
     def of(cls, path: Path, text: str) -> Places:
         """The places of the keys in a text that ``yaml.safe_load`` has understood."""
-        return cls(path, dict(_lines(yaml.compose(text, Loader=yaml.SafeLoader), "", 2)))
+        return cls(path, dict(_lines(yaml.compose(text, Loader=_Loader), "", 2)))
 
     def of_key(self, name: str) -> str:
         """File, line and name; a key that another mapping brought in (``<<``) has its section's line."""

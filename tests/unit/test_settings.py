@@ -359,3 +359,43 @@ def test_a_mistake_in_a_rails_file_names_its_own_key(tmp_path: Path) -> None:
         "RAILS_ENV": "production",
     }
     assert f"{environ['BRIDGE_CONFIG']}:2:production.timeout=soon: " in mistake(environ)
+
+
+@pytest.mark.parametrize(
+    "queues",
+    [
+        "[[critical, 3], [default, 1]]",
+        "[critical: 3, default: 1]",
+        "{critical: 3, default: 1}",
+        '["critical,3", "default,1"]',
+        "[critical, critical, critical, default]",
+        "[[:critical, 3], :default]",
+        '"critical:3,default:1"',
+        "[critical, [critical, 2], default]",
+    ],
+)
+def test_weighted_queues_are_read_in_every_spelling(tmp_path: Path, queues: str) -> None:
+    for key in (":queues:", "queues:"):
+        settings = Settings.load(config(tmp_path, f"{key} {queues}\n", "sidekiq.yml"))
+        assert settings.queues.weight_by_name == {"critical": 3, "default": 1}
+        assert settings.queues.mode is QueueMode.WEIGHTED
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("capsules:\n  one:\n    concurrency: many\n    queues: [a]\n", ":1:capsules.one.concurrency=many: "),
+        ("concurrency: 1.5\ncapsules: {one: {concurrency: 2}}\n", ":1:concurrency=1.5: "),
+        ("capsules: [one]\n", ":1:capsules is no list of capsules"),
+        ("a: 1\n:concurrency: lots\n", ":2:concurrency=lots: "),
+        (":queues:\n  - [a, b, c]\n", ":1:queues="),
+    ],
+)
+def test_a_mistake_in_a_rails_file_is_named_with_its_line(tmp_path: Path, text: str, place: str) -> None:
+    assert place in mistake(config(tmp_path, text, "sidekiq.yml"))
+
+
+def test_a_value_that_came_by_an_anchor_has_the_line_of_its_section(tmp_path: Path) -> None:
+    text = "base: &base\n  concurrency: soon\nproduction:\n  <<: *base\n"
+    environ = {**config(tmp_path, text, "sidekiq.yml"), "RAILS_ENV": "production"}
+    assert ":3:production.concurrency=soon: " in mistake(environ)
