@@ -48,7 +48,7 @@ def _document(path: Path, text: str) -> dict[Any, Any]:
             "write the values out, or set the BRIDGE_... variables instead"
         )
     try:
-        document = yaml.load(text, Loader=_Loader)
+        document = yaml.load(text, Loader=_Loader)  # nosec B506  (a SafeLoader)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is not YAML: {_where(error)}") from None
     if document is not None and not isinstance(document, dict):

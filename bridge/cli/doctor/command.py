@@ -64,7 +64,7 @@ def doctor(ctx: click.Context, parts: Parts, strict: bool, as_json: bool) -> Non
 def examine(parts: Parts) -> Iterator[Finding]:
     """Everything that is found."""
     try:
-        assert parts.settings
+        _ = parts.settings
     except errors.ConfigurationError as mistake:
         yield error("settings", str(mistake), "correct it, then look again: nothing else was looked at")
         return
@@ -76,7 +76,7 @@ def examine(parts: Parts) -> Iterator[Finding]:
 
 def _redis(site: Site) -> Iterator[Finding]:
     try:
-        assert site.client
+        _ = site.client
     except errors.StoreUnavailable as outage:
         yield error(
             "redis-away", str(outage).partition(": start it")[0], "start it, or correct BRIDGE_REDIS_URL"
