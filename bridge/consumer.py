@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,12 @@ class JobConsumer(Consumer):
     strategies: Any
     on_task_message: Any
     restart_count: int
+
+    def on_ready(self) -> None:
+        """Begin. What was loaded until now stays: the garbage collector need not look at it again."""
+        super().on_ready()
+        gc.collect()
+        gc.freeze()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """What is called with each message."""

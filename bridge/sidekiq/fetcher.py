@@ -5,7 +5,6 @@ It lives as long as the process: connections, channels and consumers of Celery c
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 import random
@@ -255,7 +254,7 @@ class Fetcher:
             counts = [1] * len(named)
         for unit, count in zip(named, counts, strict=True):
             if count:
-                unit.delivery = dataclasses.replace(unit.delivery, recovered=count)
+                unit.delivery = unit.delivery._replace(recovered=count)
 
     def _note_lease(self, state: LeaseState, identity: str) -> None:
         if state is not LeaseState.HELD:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.sidekiq import keys, scripts
 from bridge.sidekiq.decision import Bury, DeadLimits, Decision, Discard, Done, GiveBack, Interrupt, Retry
@@ -18,8 +17,7 @@ RECOVERY_LIMIT = 3
 RECOVER_BURIED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What shall become of one delivery; ``payload`` is the job's exact bytes, ``jid`` names its counter."""
 
     identity: str

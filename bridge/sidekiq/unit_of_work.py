@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bridge.sidekiq.decision import Decision
 from bridge.sidekiq.job import SidekiqJob
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One handing-over of one job: what the pool side needs to know of it. Crosses process borders."""
 
     identity: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import socket
 import threading
@@ -248,7 +247,7 @@ def test_a_puma_worker_with_an_address_that_is_none_is_no_failure_of_the_job(
         client.execute(DELIVERY)
 
 
-RECOVERED = dataclasses.replace(DELIVERY, recovered=1)
+RECOVERED = DELIVERY._replace(recovered=1)
 
 
 def test_a_job_out_of_dead_hands_is_looked_for_before_it_is_started(
