@@ -75,7 +75,7 @@ class Pump:
         except errors.StoreError as error:
             self._suffer(error, claim, fault=True)
             return 0
-        self._recovered(claim)
+        self._recovered(claim and not fetched.adopted)
         if claim:
             self._digest(fetched)
         refused = [unit for unit in fetched.units if not self._hand_over(unit)]

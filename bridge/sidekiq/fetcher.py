@@ -83,7 +83,7 @@ class Fetcher:
             if claim:
                 self.lease.ensure()
             if self._unanswered.due:
-                return Fetched(self._adopt_unknown())
+                return Fetched(self._adopt_unknown(), adopted=True)
             if claim and self.free_slots and not self.gate.everything():
                 self._exchange(None)
                 return self._take_admitted()

@@ -69,3 +69,5 @@ class Fetched:
     units: tuple[UnitOfWork, ...] = ()
     drained: bool = False
     paused: frozenset[str] = frozenset()
+    adopted: bool = False
+    """Whether this turn looked for what was claimed before, and claimed nothing."""
