@@ -52,6 +52,7 @@ class Rig(Stage):
         self.workers: dict[str, WorkerProcess] = {}
         self.sidecars: dict[str, SidecarProcess] = {}
         self.ended: set[int] = set()
+        self.lease_seconds = LEASE_SECONDS
         self._feeder: RubyHelper | None = None
         # Workers reach Redis and sidecars through wires that a test can cut.
         port = free_port()
@@ -89,7 +90,7 @@ class Rig(Stage):
         """A worker that the rig does not know: whoever makes it ends it."""
         settings = {
             "BRIDGE_QUEUES": "high,default,low",
-            "BRIDGE_LEASE_SECONDS": str(LEASE_SECONDS),
+            "BRIDGE_LEASE_SECONDS": str(self.lease_seconds),
             "BRIDGE_SIDECAR_URL": ",".join(
                 f"unix://{self._wired / sidecar.socket.name}" for sidecar in self.sidecars.values()
             ),

@@ -9,18 +9,20 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
 import redis
 
 from tests.faults.report import Report
-from tests.faults.rig import Rig
+from tests.faults.rig import LEASE_SECONDS, Rig
 from tests.faults.settle import settle
 from tests.support.waiting import NeverHappened, wait_for
 
-WORKERS = ("own0", "own1", "prefork")
+DEFAULT_LEASE_SECONDS = 15
+FLAGS: dict[str, tuple[str, ...]] = {"own0": (), "own1": (), "prefork": ("-P", "prefork")}
+WORKERS = tuple(FLAGS)
 SIDECARS = ("car0", "car1")
 
 
@@ -64,7 +66,7 @@ class Reaper:
             return False
         self.rig.kill(worker.pid)
         worker.process.popen.wait(10)
-        flags = ("-P", "prefork") if name == "prefork" else ()
+        flags = FLAGS[name]
         self._start(lambda: self.rig.add_worker(name, *flags, concurrency=4 if flags else 8))
         return True
 
@@ -126,10 +128,28 @@ def _until_it_works(make: Callable[[], object], started: threading.Event) -> Non
     threading.Event().wait()
 
 
+@pytest.fixture
+def patient(rig: Rig) -> Iterator[Rig]:
+    """Workers with the default lease: where Redis dies every second, a living one may not renew a short one."""
+    rig.lease_seconds = DEFAULT_LEASE_SECONDS
+    restart_workers(rig)
+    yield rig
+    rig.lease_seconds = LEASE_SECONDS
+    for name in list(rig.workers):
+        rig.workers.pop(name).process.kill()
+
+
+def restart_workers(rig: Rig) -> None:
+    for name, flags in FLAGS.items():
+        rig.workers.pop(name).terminate()
+        rig.add_worker(name, *flags, concurrency=4 if flags else 8)
+
+
 @pytest.mark.parametrize(
     "kills", [pytest.param(12, marks=pytest.mark.short), pytest.param(100, marks=pytest.mark.timeout(600))]
 )
-def test_nothing_is_lost_whatever_is_killed(rig: Rig, report: Report, seed: int, kills: int) -> None:
+def test_nothing_is_lost_whatever_is_killed(patient: Rig, report: Report, seed: int, kills: int) -> None:
+    rig = patient
     reaper = Reaper(rig, seed)
     with rig.feeding(rate=25):
         rig.wait_more_done(10)
