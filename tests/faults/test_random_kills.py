@@ -130,7 +130,7 @@ def _until_it_works(make: Callable[[], object], started: threading.Event) -> Non
 
 @pytest.fixture
 def patient(rig: Rig) -> Iterator[Rig]:
-    """Workers with the default lease: where Redis dies every second, a living one may not renew a short one."""
+    """Workers with the default lease: while Redis dies every second, they may not renew a short one."""
     rig.lease_seconds = DEFAULT_LEASE_SECONDS
     restart_workers(rig)
     yield rig
