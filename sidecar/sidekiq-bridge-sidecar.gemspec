@@ -14,8 +14,8 @@ Gem::Specification.new do |spec|
   spec.bindir = "bin"
   spec.executables = ["sidecar"]
 
-  spec.add_dependency "puma", ">= 5.6"
-  spec.add_dependency "rack", ">= 2.2"
-  spec.add_dependency "sidekiq", ">= 6.4"
-  spec.add_dependency "sinatra", ">= 3.0"
+  spec.add_dependency "puma", ">= 5.6", "< 9"
+  spec.add_dependency "rack", ">= 2.2", "< 4"
+  spec.add_dependency "sidekiq", ">= 6.4", "< 9"
+  spec.add_dependency "sinatra", ">= 3.0", "< 5"
 end

@@ -120,6 +120,11 @@ def _looks(panel: Panel) -> dict[str, Any]:
     steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
     if panel.bad_from is not None:
         steps.append({"color": "red", "value": panel.bad_from})
+    if panel.kind == "state-timeline":
+        return {
+            "color": {"mode": "fixed", "fixedColor": "red"},
+            "custom": {"fillOpacity": 80, "lineWidth": 0},
+        }
     custom = {
         "lineWidth": 1,
         "fillOpacity": 30 if panel.stacked else 10,
@@ -137,5 +142,7 @@ def _options(panel: Panel) -> dict[str, Any]:
     if panel.kind == "stat":
         reduce = {"calcs": ["lastNotNull"], "fields": "", "values": False}
         return {"reduceOptions": reduce, "colorMode": "value", "graphMode": "area", "textMode": "value"}
+    if panel.kind == "state-timeline":
+        return {"showValue": "never", "rowHeight": 0.8, "mergeValues": True, "legend": {"showLegend": False}}
     legend = {"displayMode": "list", "placement": "bottom", "showLegend": True}
     return {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}

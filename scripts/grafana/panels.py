@@ -21,7 +21,7 @@ class Panel:
     width: int = 8
     """Of the 24 columns."""
     kind: str = "timeseries"
-    """Or stat: one number."""
+    """Or stat: one number; or state-timeline: a bar for each series while it is there."""
     bad_from: float | None = None
     """From this value on it is red."""
     description: str = ""
@@ -209,6 +209,7 @@ ALERTS = Row(
             "Firing",
             (('max by (alertname) (ALERTS{alertname=~"Bridge.*", alertstate="firing"})', "{{alertname}}"),),
             width=24,
+            kind="state-timeline",
         ),
     ),
     height=6,

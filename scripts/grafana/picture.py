@@ -85,13 +85,39 @@ def _box(url: str, span: Span, panel: dict[str, Any]) -> str:
     if panel["type"] == "row":
         return f"<div class=r style='{style}'>{title}</div>"
     lines = [line for target in panel["targets"] for line in _ask(url, span, target)]
-    body = _number(panel, lines) if panel["type"] == "stat" else _chart(panel, lines, span, width, height)
-    return f"<div class=p style='{style}'>{title}{body}</div>"
+    return f"<div class=p style='{style}'>{title}{_body(panel, lines, span, width, height)}</div>"
+
+
+def _body(panel: dict[str, Any], lines: list[Line], span: Span, width: int, height: int) -> str:
+    lines = [line for line in lines if line.points]
+    if panel["type"] == "stat":
+        return _number(panel, lines)
+    if not lines:
+        return "<div class=n style='position:static;font-size:14px'>No data</div>"
+    if panel["type"] == "state-timeline":
+        return _states(lines, span, width, height)
+    return _chart(panel, lines, span, width, height)
+
+
+def _states(lines: list[Line], span: Span, width: int, height: int) -> str:
+    left, row = 170, (height - 56) / len(lines)
+    scale, step = (width - left - 10) / (span.end - span.start), _step(span)
+    marks = [
+        _label(left, height - 38, "start", _clock(span.start)),
+        _label(width - 10, height - 38, "end", _clock(span.end)),
+    ]
+    for i, line in enumerate(lines):
+        marks.append(_label(left - 8, i * row + row / 2 + 4, "end", html.escape(line.legend)))
+        marks += [
+            f"<rect x={left + (at - span.start) * scale:.1f} y={i * row + 1:.1f} fill='#F2495C'"
+            f" width={step * scale + 0.6:.1f} height={row - 2:.1f} />"
+            for at, _ in line.points
+        ]
+    return f"<svg width={width} height={height - 30}>{''.join(marks)}</svg>"
 
 
 def _ask(url: str, span: Span, target: dict[str, Any]) -> list[Line]:
-    step = max(5, (span.end - span.start) / POINTS)
-    query = {"query": plain(target["expr"]), "start": span.start, "end": span.end, "step": step}
+    query = {"query": plain(target["expr"]), "start": span.start, "end": span.end, "step": _step(span)}
     with urllib.request.urlopen(  # nosec B310
         f"{url}/api/v1/query_range?{urllib.parse.urlencode(query)}", timeout=30
     ) as reply:
@@ -100,6 +126,14 @@ def _ask(url: str, span: Span, target: dict[str, Any]) -> list[Line]:
         Line(_legend(target["legendFormat"], series["metric"]), _points(series["values"]))
         for series in result
     ]
+
+
+def _step(span: Span) -> float:
+    return max(5, (span.end - span.start) / POINTS)
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M", time.localtime(at))
 
 
 def _points(values: Sequence[tuple[float, str]]) -> tuple[tuple[float, float], ...]:
@@ -120,9 +154,6 @@ def _number(panel: dict[str, Any], lines: list[Line]) -> str:
 
 
 def _chart(panel: dict[str, Any], lines: list[Line], span: Span, width: int, height: int) -> str:
-    lines = [line for line in lines if line.points]
-    if not lines:
-        return "<div class=n style='position:static;font-size:14px'>No data</div>"
     drawn = (
         _stacked(lines)
         if panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal"
@@ -130,21 +161,32 @@ def _chart(panel: dict[str, Any], lines: list[Line], span: Span, width: int, hei
     )
     top = max((value for line in drawn for _, value in line.points), default=0) * 1.1 or 1.0
     left, inner = 52, height - 74
+    across, down = (width - left - 10) / (span.end - span.start), inner / top
     paths = "".join(
         f"<polyline fill=none stroke-width=1.5 stroke='{COLORS[i % len(COLORS)]}' points='"
         + " ".join(
-            f"{left + (at - span.start) / (span.end - span.start) * (width - left - 10):.1f},"
-            f"{10 + inner * (1 - max(0.0, value) / top):.1f}"
-            for at, value in line.points
+            f"{left + (at - span.start) * across:.1f},{10 + inner - max(0.0, value) * down:.1f}"
+            for at, value in piece
         )
         + "'/>"
         for i, line in enumerate(drawn)
+        for piece in _pieces(line, _step(span))
     )
     unit = panel["fieldConfig"]["defaults"]["unit"]
     return (
         f"<svg width={width} height={inner + 24}>{_axes(span, top, unit, left, width, inner)}{paths}</svg>"
         + _legends(lines)
     )
+
+
+def _pieces(line: Line, step: float) -> list[list[tuple[float, float]]]:
+    """A line ends where there is no data."""
+    pieces: list[list[tuple[float, float]]] = []
+    for point in line.points:
+        if not pieces or point[0] - pieces[-1][-1][0] > 1.5 * step:
+            pieces.append([])
+        pieces[-1].append(point)
+    return pieces
 
 
 def _axes(span: Span, top: float, unit: str, left: int, width: int, inner: int) -> str:
@@ -154,7 +196,7 @@ def _axes(span: Span, top: float, unit: str, left: int, width: int, inner: int) 
         marks.append(f"<line x1={left} x2={width - 10} y1={y} y2={y} stroke='#2c2f36'/>")
         marks.append(_label(left - 6, y + 4, "end", _value(top * share, unit)))
         x = left + share * (width - left - 10)
-        clock = time.strftime("%H:%M", time.localtime(span.start + share * (span.end - span.start)))
+        clock = _clock(span.start + share * (span.end - span.start))
         anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[share]
         marks.append(_label(x, inner + 22, anchor, clock))
     return "".join(marks)
