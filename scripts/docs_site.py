@@ -29,6 +29,15 @@ PRESENT = {path: name for path, name in ELSEWHERE.items() if (ROOT / path).is_fi
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """A document that mkdocs.yml gives no place is found at the end of the reference."""
+    nav = config.nav or []
+    placed = set(re.findall(r"[\w-]+\.md", str(nav)))
+    (reference,) = (section["Reference"] for section in nav if "Reference" in section)
+    reference += sorted({path.name for path in (ROOT / "docs").glob("*.md")} - placed)
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the documents from elsewhere, and the files that any document links to."""
     for path, name in PRESENT.items():

@@ -12,6 +12,7 @@ RUN groupadd --gid 10001 app \
  && install -d -o app -g app -m 0750 /data
 
 COPY deploy/docker/redis.conf /usr/local/etc/redis.conf
+COPY deploy/redis/users.acl /usr/local/etc/users.acl
 COPY deploy/docker/redis-start /usr/local/bin/
 
 USER 10001:10001

@@ -72,6 +72,18 @@ def test_redis_wants_its_password(stack: Stack) -> None:
     assert stack.redis("config", "get", "appendonly").split()[-1] == "yes"
 
 
+def test_the_bridge_has_a_user_that_may_do_no_more_than_it_needs(stack: Stack) -> None:
+    for service in ("worker", "flower"):
+        url = stack.compose("exec", "-T", service, "printenv", "REDIS_URL").strip()
+        said = stack.compose(
+            "exec", "-T", "-e", "REDISCLI_AUTH=", "redis", "redis-cli", "-u", url, "config", "get", "*"
+        )
+        assert "NOPERM" in said
+    # Nothing that it does do was refused: the log of refusals has only what was tried here.
+    refused = stack.redis("acl", "log")
+    assert set(re.findall(r"^object\n(.+)$", refused, re.MULTILINE)) <= {"config|get"}
+
+
 def test_flower_wants_its_password(stack: Stack) -> None:
     user, password = stack.secret("flower.env", "FLOWER_BASIC_AUTH").split(":")
     for path in ("/", "/api/workers", "/tasks"):
@@ -125,5 +137,5 @@ def test_no_secret_is_in_logs_or_process_lists(stack: Stack) -> None:
         seen += stack.compose("exec", "-T", service, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
     files = Path(os.environ["SECRETS_DIR"]).iterdir()
     secrets = {word for file in files for word in re.findall(r"[0-9a-f]{24,}", file.read_text())}
-    assert len(secrets) == 6
+    assert len(secrets) == 7
     assert not [secret[:6] for secret in secrets if secret in seen]
