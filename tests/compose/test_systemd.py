@@ -13,6 +13,11 @@ import pytest
 pytestmark = pytest.mark.timeout(400)
 
 IMAGE = f"sidekiq-bridge/systemd:{os.environ.get('TAG', 'local')}"
+#: What systemd needs to be the first process, and no more than a machine in a container may have to give.
+POWERS = (
+    *("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE"),
+    *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
+)
 WORKER, SIDECAR = "sidekiq-bridge-worker", "sidekiq-bridge-sidecar"
 
 
@@ -28,7 +33,7 @@ class Machine:
     def __init__(self) -> None:
         cgroups = "/sys/fs/cgroup:/sys/fs/cgroup:rw"
         self.name = docker(
-            *("run", "--detach", "--privileged", "--cgroupns", "host", "--network", "none"),
+            *("run", "--detach", *POWERS, "--cgroupns", "host", "--network", "none"),
             *("--volume", cgroups, "--tmpfs", "/run", "--tmpfs", "/tmp", IMAGE),
         )
 
