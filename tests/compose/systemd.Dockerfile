@@ -25,4 +25,5 @@ RUN install -d /etc/systemd/system/sidekiq-bridge-worker.service.d \
  && printf '[Service]\nWatchdogSec=5\nTimeoutAbortSec=5\n' > /etc/systemd/system/sidekiq-bridge-worker.service.d/test.conf \
  && systemctl enable redis-server sidekiq-bridge-sidecar sidekiq-bridge-worker
 STOPSIGNAL SIGRTMIN+3
-CMD ["/sbin/init"]
+# As on a machine: what systemd mounts for a unit (its credentials) must reach the unit's own view of the mounts.
+CMD ["sh", "-c", "mount --make-rshared / && exec /sbin/init"]

@@ -41,7 +41,8 @@ class Machine:
         return docker("exec", self.name, *command)
 
     def shown(self, unit: str, name: str) -> str:
-        return self.run("systemctl", "show", "--property", name, "--value", unit)
+        # In the first moments nobody answers yet.
+        return self.run("sh", "-c", f"systemctl show --property {name} --value {unit} || true")
 
     def wait(self, condition: Callable[[], object], what: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
@@ -61,7 +62,8 @@ class Machine:
         self.run("redis-cli", "lpush", "queue:default", json.dumps({**payload, "created_at": time.time()}))
 
     def processed(self) -> int:
-        return int(self.run("redis-cli", "get", "stat:processed") or 0)
+        said = self.run("redis-cli", "get", "stat:processed")
+        return int(said) if said.isdigit() else 0
 
     def inflight(self) -> list[str]:
         return self.run("redis-cli", "--scan", "--pattern", "bridge:inflight:*").split()
@@ -96,7 +98,7 @@ def test_a_job_runs_under_the_locks_of_the_units(machine: Machine) -> None:
 def test_a_frozen_worker_is_killed_by_the_watchdog_and_started_anew(machine: Machine) -> None:
     machine.wait_active()
     frozen = machine.shown(WORKER, "MainPID")
-    machine.run("kill", "-STOP", frozen)
+    machine.run("systemctl", "kill", "--kill-who", "main", "--signal", "STOP", WORKER)
     machine.wait(lambda: machine.shown(WORKER, "MainPID") not in ("0", frozen), "another worker")
     machine.wait_active()
     assert "Watchdog timeout" in machine.run("journalctl", "--no-pager", "-u", WORKER)
