@@ -166,14 +166,14 @@ def gem_home(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def started(
-    installed: Path, gem_home: Path, own_server: RedisServer, tmp_path: Path
+    installed: Path, gem_home: Path, empty_redis: Any, redis_server: RedisServer, tmp_path: Path
 ) -> Iterator[dict[str, Process]]:
     """Worker and sidecar from wheel and gem, in a directory without a checkout."""
     (tmp_path / "jobs.rb").write_text(JOBS)
     (tmp_path / "mytasks.py").write_text(TASKS)
     paths = run("gem", "environment", "gempath").strip()
     env = {
-        "REDIS_URL": own_server.url,
+        "REDIS_URL": redis_server.url_of(15),
         "BRIDGE_SIDECAR_URL": f"unix://{tmp_path}/s.sock",
         "BRIDGE_HEALTH_BIND": "127.0.0.1:0",
         "BRIDGE_SHUTDOWN_TIMEOUT_SECONDS": "2",
@@ -200,16 +200,15 @@ def started(
 
 
 def test_jobs_run_from_the_wheel_and_from_the_gem(
-    started: dict[str, Process], installed: Path, own_server: RedisServer, tmp_path: Path
+    started: dict[str, Process], installed: Path, empty_redis: Any, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     places = {name: tmp_path / f"{name}.done" for name in ("PythonJob", "RubyJob")}
     for name, place in places.items():
         code = f"from bridge import app; app.send_task({name!r}, args=[{str(place)!r}])"
-        run(installed / "bin/python", "-c", code, cwd=tmp_path, REDIS_URL=own_server.url)
+        run(installed / "bin/python", "-c", code, cwd=tmp_path, REDIS_URL=redis_server.url_of(15))
     wait_for(lambda: all(place.exists() for place in places.values()), "both to have run", 60)
     assert [place.read_text() for place in places.values()] == ["python", "ruby"]
-    with own_server.client() as client:
-        wait_for(lambda: client.get("stat:processed") == b"2", "both to be counted")
+    wait_for(lambda: empty_redis.get("stat:processed") == b"2", "both to be counted")
 
 
 # -- what is declared
