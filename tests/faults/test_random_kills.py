@@ -124,6 +124,8 @@ def _until_it_works(make: Callable[[], object], started: threading.Event) -> Non
         with contextlib.suppress(NeverHappened, OSError, redis.RedisError):
             make()
             started.set()
+            break
+        time.sleep(0.5)
     # The new process dies with the thread that started it, so this one lives on.
     threading.Event().wait()
 

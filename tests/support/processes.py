@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.waiting import NeverHappened, wait_for
@@ -113,6 +113,16 @@ class Process:
     def _forget(self) -> None:
         if self in RUNNING:
             RUNNING.remove(self)
+
+
+@contextlib.contextmanager
+def ended_unless_ready(process: Process) -> Iterator[None]:
+    """One that does not get ready must not stay: whoever tries again would start the machine full."""
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        raise
 
 
 def clean_environment() -> dict[str, str]:

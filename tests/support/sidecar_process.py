@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support.processes import ROOT, Process
+from tests.support.processes import ROOT, Process, ended_unless_ready
 from tests.support.ruby_root import RubyRoot, Shared
 
 JOBS = ROOT / "tests/support/ruby/jobs.rb"
@@ -46,7 +46,8 @@ class SidecarProcess:
     def start(self) -> None:
         """Start it, or start it again in the same place."""
         self.process = Process(self.name, self._command, self._place.path, env=self._env)
-        self.process.wait_ready(self.is_ready, 40)
+        with ended_unless_ready(self.process):
+            self.process.wait_ready(self.is_ready, 40)
 
     def is_ready(self) -> bool:
         """Whether it answers 200 to /health/ready."""

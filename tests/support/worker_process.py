@@ -11,7 +11,7 @@ from pathlib import Path
 import redis
 
 from tests.support import redis_users
-from tests.support.processes import ROOT, Process
+from tests.support.processes import ROOT, Process, ended_unless_ready
 
 CELERY = Path(sys.executable).with_name("celery")
 SHUTDOWN_SECONDS = 2
@@ -57,8 +57,11 @@ class WorkerProcess:
             directory,
             env={**bridge_environment(redis_url, sidecar_url), **(env or {})},
         )
-        self.process.wait_ready(lambda: self._redis.smembers("processes") - before, 40)
-        self.process.wait_ready(lambda: f"{name}@" in self.process.log or "ready." in self.process.log, 20)
+        with ended_unless_ready(self.process):
+            self.process.wait_ready(lambda: self._redis.smembers("processes") - before, 40)
+            self.process.wait_ready(
+                lambda: f"{name}@" in self.process.log or "ready." in self.process.log, 20
+            )
 
     @property
     def pid(self) -> int:
