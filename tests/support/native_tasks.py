@@ -69,6 +69,15 @@ def patient(self: SidekiqTask, seconds: float) -> None:
     note(self, "done", seconds)
 
 
+HOARD: list[bytes] = []
+
+
+@app.task(name="NativeHoardJob", bind=True)
+def hoard(self: SidekiqTask, megabytes: int) -> None:
+    HOARD.append(os.urandom(1_000_000) * megabytes)
+    note(self, "done", megabytes)
+
+
 @app.task(name="NativePushJob", bind=True)
 def push(self: SidekiqTask, name: str) -> None:
     note(self, "done", app.send_task(name, args=[]).id)
