@@ -10,8 +10,6 @@ import sentry_sdk
 from sentry_sdk.integrations.celery import CeleryIntegration
 from sentry_sdk.transport import Transport
 
-from tests.support.native_tasks import app as app
-
 
 class ToFile(Transport):
     """Appends one line for each transaction and error."""
@@ -31,3 +29,6 @@ sentry_sdk.init(
     traces_sample_rate=1.0,
     integrations=[CeleryIntegration()],
 )
+
+# Afterwards: the integration replaces a function that Celery's worker takes by name when the bridge loads it.
+from tests.support.native_tasks import app as app  # noqa: E402
