@@ -252,12 +252,12 @@ def test_what_is_wrong_in_redis_is_named_with_its_cure(
 
 # -- sidecars
 
-#: The cron gem is one that no package of Debian brings.
+#: Known by the constant that it defines: the gem itself is sold.
 FAULTY_APP = f"""
 require {str(JOBS)!r}
 class StampOrigin; def call(*) = yield; end
 Sidekiq.configure_server {{ |config| config.client_middleware {{ |chain| chain.add StampOrigin }} }}
-Gem.loaded_specs["sidekiq-cron"] = Gem::Specification.new("sidekiq-cron", "2.0")
+module Sidekiq; module Periodic; end; end
 """
 WRONG_CLOCK = """
 class << Process
@@ -362,7 +362,7 @@ def test_what_is_wrong_with_a_sidecar_that_answers_is_named(
     assert "have 2 slots" in found["slots"].seen
     assert "300 s ahead" in found["sidecar-clock"].seen
     assert "StampOrigin" in found["client-middleware"].seen
-    assert "sidekiq-cron" in found["cron"].seen
+    assert "sidekiq-ent" in found["cron"].seen
     assert "0700" in found["open-socket"].cure
 
 

@@ -120,15 +120,19 @@ def client_chain(site: Site) -> Iterator[Finding]:
 
 
 def cron(site: Site) -> Iterator[Finding]:
-    names = sorted({name for health in site.healths for name in health.cron})
-    if names and not site.rubies:
-        seen = f"the app has {', '.join(names)}, and no Sidekiq process is there to run its clock"
-        yield warning(
-            "cron", seen, "keep one Sidekiq process for it, or move the entries to `celery -A bridge beat`"
-        )
-    elif names:
+    unserved = sorted({name for health in site.healths for name in health.cron_unserved})
+    served = sorted({name for health in site.healths for name in health.cron} - set(unserved))
+    if unserved and not site.rubies:
+        seen = f"the app has {', '.join(unserved)}, and no Sidekiq process is there to run its clock"
+        cure = "keep one Sidekiq process for it, or move the entries to `celery -A bridge beat`"
+        yield warning("cron", seen, cure)
+    elif unserved:
         cure = "it goes on in the Sidekiq processes: keep one of them when you take the others away"
-        yield hint("cron", f"the app has {', '.join(names)}", cure)
+        yield hint("cron", f"the app has {', '.join(unserved)}", cure)
+    if served:
+        yield hint(
+            "cron-served", f"the sidecar runs the clock of {', '.join(served)}", "nothing is to be done"
+        )
 
 
 CHECKS: tuple[Check, ...] = (
