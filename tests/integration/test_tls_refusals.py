@@ -11,7 +11,8 @@ import pytest
 
 from bridge import errors
 from bridge.sidecar.address import Address
-from bridge.sidecar.client import SidecarClient, Timeouts
+from bridge.sidecar.client import SidecarClient
+from bridge.sidecar.courier import Timeouts
 from bridge.sidecar.credentials import Credentials, Files
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
