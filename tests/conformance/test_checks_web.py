@@ -154,6 +154,33 @@ def test_check_53_the_busy_page_shows_the_worker_and_its_jobs(stage: Stage) -> N
     assert all(queue in body for queue in process["queues"])
 
 
+def jid_of(payload: str | dict[str, str]) -> str:
+    """Of a row's payload, which Sidekiq 6 hands out parsed."""
+    parsed: dict[str, str] = json.loads(payload) if isinstance(payload, str) else payload
+    return parsed["jid"]
+
+
+def test_short_jobs_never_show_on_the_busy_page_and_a_long_one_always_does(stage: Stage) -> None:
+    before = time.time()
+    jid = stage.ruby.push("GateJob", "long")
+    stage.ledger.wait_for("started", jid)
+    started = time.time()
+    wait_for(lambda: stage.ruby.call("work"), "the row of the long job", 5)
+    assert time.time() - started < 2, "within a second, and another for a busy machine"
+
+    seen = []
+    for _ in range(20):
+        for name in ("EchoJob", "NativeEchoJob"):
+            stage.ruby.push(name)
+        seen.append([(jid_of(row["payload"]), row["run_at"]) for row in stage.ruby.call("work")])
+    stage.ledger.open_gate("long")
+
+    assert {len(rows) for rows in seen} == {1}
+    ((shown, run_at),) = {row for rows in seen for row in rows}
+    assert shown == jid
+    assert before - 1 <= run_at <= started + 1
+
+
 def test_check_54_quiet_takes_no_more_jobs_and_lets_the_running_end(
     stage: Stage, disposable_worker: WorkerProcess
 ) -> None:

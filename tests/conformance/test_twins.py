@@ -109,6 +109,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     },
 }
 MALFORMED = b'{"class":"EchoJob","args":['
+BULK = 5
 #: Fields in the order of the real client, which Sidekiq's poller sends every job through again.
 SCHEDULED = {"retry": True, "queue": "default", "class": "FailJob", "args": ["scheduled"]}
 
@@ -137,7 +138,8 @@ def push_all(stage: Stage, sidekiq: Version, long_ago: float) -> int:
         stage.push_job({**payload, "queue": "default", "jid": jid_of(scenario), "created_at": stamp})
     stage.push_raw(MALFORMED)
     stage.redis.zadd("schedule", {json.dumps({**SCHEDULED, "jid": "scheduled", "created_at": stamp}): 1.0})
-    return len(SCENARIOS) + 1
+    stage.ruby.call("push_bulk", item={"class": "FailJob", "args": [["bulk", n] for n in range(BULK)]})
+    return len(SCENARIOS) + 1 + BULK
 
 
 def finished(stage: Stage, jobs: int) -> Twin:
@@ -191,6 +193,8 @@ def twins(redis_server: RedisServer, ruby_root: RubyRoot, sidekiq: Version) -> I
         jobs = push_all(stock, sidekiq, long_ago)
         push_all(bridge, sidekiq, long_ago)
         sides = finished(stock, jobs), finished(bridge, jobs)
+        if sidekiq >= (7, 3, 3):
+            cancel_both(stock, bridge)
         interrupt_both(stock, process, bridge, sidekiq)
         yield sides
     finally:
@@ -198,6 +202,18 @@ def twins(redis_server: RedisServer, ruby_root: RubyRoot, sidekiq: Version) -> I
             process.stop()
         stock.stop()
         bridge.stop()
+
+
+def cancel_both(stock: Stage, bridge: Stage) -> None:
+    """cancel! an iterable job that runs; it looks every five seconds."""
+    steps = b'{"class":"StepsJob","args":[900,0.02],"jid":"cancelled","retry":true,"queue":"default"}'
+    for stage in (stock, bridge):
+        stage.push_raw(steps)
+    for stage in (stock, bridge):
+        stage.ledger.wait_for("step", "cancelled")
+        stage.ruby.call("cancel", jid="cancelled")
+    for stage in (stock, bridge):
+        stage.ledger.wait_for("cancelled", "cancelled", seconds=25)
 
 
 def interrupt_both(stock: Stage, process: StockSidekiq, bridge: Stage, sidekiq: Version) -> None:
@@ -244,6 +260,32 @@ def test_twin_run_of_a_job_that_is_scheduled(twins: tuple[Twin, Twin]) -> None:
 
 def test_twin_run_of_malformed_json(twins: tuple[Twin, Twin]) -> None:
     assert [side.dead for side in twins] == [[MALFORMED], [MALFORMED]]
+
+
+def test_twin_run_of_a_bulk_push(twins: tuple[Twin, Twin]) -> None:
+    stock, bridge = (
+        {
+            payload["args"][1]: (place, {name: value for name, value in payload.items() if name != "jid"})
+            for place, payload in side.dump.values()
+            if payload["args"][:1] == ["bulk"]
+        }
+        for side in twins
+    )
+
+    assert bridge == stock
+    assert sorted(bridge) == list(range(BULK))
+
+
+def test_twin_run_of_a_cancelled_iterable_job(twins: tuple[Twin, Twin], sidekiq: Version) -> None:
+    if sidekiq < (7, 3, 3):
+        pytest.skip("cancel! came with Sidekiq 7.3.3")
+    stock, bridge = (set(side.stage.ledger.events("cancelled")) for side in twins)
+
+    assert bridge == stock
+    assert {"step", "cancelled"} <= bridge
+    for side in twins:
+        assert not side.stage.redis.exists("it-cancelled")
+        assert b"cancelled" not in b"".join(side.stage.redis.lrange("queue:default", 0, -1))
 
 
 def test_twin_runs_count_the_same(twins: tuple[Twin, Twin]) -> None:
