@@ -73,7 +73,7 @@ def stage(site: Site, templates: Sequence[tuple[str, str]], jobs: int, first: in
     """Write jobs where no worker sees them, spread evenly over (list, template) pairs; at least one each."""
     script = site.server.register_script(_FILL)
     bounds = [first + jobs * place // len(templates) for place in range(len(templates) + 1)]
-    for (key, template), start, end in zip(templates, bounds, bounds[1:], strict=True):
+    for (key, template), start, end in zip(templates, bounds[:-1], bounds[1:], strict=True):
         for begin in range(start, end, CHUNK):
             script(keys=[f"{STAGING}{tag}{key}"], args=[template, begin, min(begin + CHUNK, end) - 1])
 

@@ -74,5 +74,6 @@ class Runner:
         return None
 
     def _tell(self, scenario: Scenario, row: Row, sample: Sample | None, which: str, seconds: float) -> None:
-        value = f"{sample[scenario.metric]:12,.2f}" if sample else f"FAILED: {self.results.errors[-1]}"
+        why = next((text for text in self.results.errors[::-1] if text.startswith(f"{row.label}: ")), "")
+        value = f"{sample[scenario.metric]:12,.2f}" if sample else f"FAILED {why}"
         self.say(f"{which}  {scenario.name:32} {row.label:38} {value}  ({seconds:.0f} s)")

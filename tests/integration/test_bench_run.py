@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from benchmarks import procfs, results
 from benchmarks.goals import ONE_NATIVE
+from benchmarks.loads import ID, release, stage
+from benchmarks.site import Site
 from tests.support.processes import ROOT
 from tests.support.waiting import wait_for
 
@@ -73,3 +76,19 @@ def test_ctrl_c_leaves_no_process_and_reports_what_there_is(
     assert run.returncode == 130, said
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
     assert results.read(tmp_path / "found.json").scenarios.keys() == {"native no-op"}
+
+
+@pytest.mark.parametrize(("queues", "jobs"), [(1, 7), (3, 10), (100, 130)])
+def test_jobs_are_spread_over_all_queues_and_none_is_left_out(
+    empty_redis: redis.Redis, tmp_path: Path, queues: int, jobs: int
+) -> None:
+    # A split by rounding up once left the last of a hundred queues empty, and what followed failed.
+    site = Site(empty_redis, "", 0, tmp_path)
+    templates = [(f"queue:q{number}", f"{number}-{ID}") for number in range(queues)]
+
+    stage(site, templates, jobs, first=5)
+    release(site, [key for key, _ in templates])
+
+    found = [payload for key, _ in templates for payload in empty_redis.lrange(key, 0, -1)]
+    assert len({payload.split(b"-")[1] for payload in found}) == len(found) == jobs
+    assert all(empty_redis.llen(key) >= jobs // queues for key, _ in templates)
