@@ -22,7 +22,7 @@ RUN ln -s /opt/bridge /opt/sidekiq-bridge/.venv \
 COPY deploy/systemd/*.service /etc/systemd/system/
 # The test cannot wait for the unit's own times.
 RUN install -d /etc/systemd/system/sidekiq-bridge-worker.service.d \
- && printf '[Service]\nWatchdogSec=5\nTimeoutAbortSec=5\n' > /etc/systemd/system/sidekiq-bridge-worker.service.d/test.conf \
+ && printf '[Service]\nWatchdogSec=15\nTimeoutAbortSec=5\n' > /etc/systemd/system/sidekiq-bridge-worker.service.d/test.conf \
  && systemctl enable redis-server sidekiq-bridge-sidecar sidekiq-bridge-worker
 STOPSIGNAL SIGRTMIN+3
 # As on a machine: what systemd mounts for a unit (its credentials) must reach the unit's own view of the mounts.
