@@ -148,7 +148,11 @@ def restart_workers(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(12, marks=pytest.mark.short), pytest.param(100, marks=pytest.mark.timeout(600))]
+    "kills",
+    [
+        pytest.param(12, marks=[pytest.mark.short, pytest.mark.timeout(300)]),
+        pytest.param(100, marks=pytest.mark.timeout(600)),
+    ],
 )
 def test_nothing_is_lost_whatever_is_killed(patient: Rig, report: Report, seed: int, kills: int) -> None:
     rig = patient

@@ -114,7 +114,7 @@ def test_memory_does_not_grow_with_the_number_of_jobs(
     soak: Soak, report: Report, job_class: str, jobs: int
 ) -> None:
     sidecar = soak.stage.start_sidecar(threads=10)
-    soak.stage.start_worker("-l", "WARNING", module=MODULE, concurrency=10)
+    soak.stage.start_worker(module=MODULE, concurrency=10)
     processes = [soak.process, psutil.Process(sidecar.process.pid)]
     started = time.monotonic()
 
@@ -169,7 +169,7 @@ def usage(soak: Soak) -> tuple[int, float]:
 @pytest.mark.timeout(900)
 def test_a_job_costs_the_same_whatever_waits_beside_it(soak: Soak, report: Report) -> None:
     client: redis.Redis = soak.stage.redis
-    soak.stage.start_worker("-l", "WARNING", module=MODULE, concurrency=10)
+    soak.stage.start_worker(module=MODULE, concurrency=10)
     soak.push(30_000, "NativeNothingJob")
     soak.wait_processed(5_000, 120)
     empty = cost_of(soak, 20_000)
