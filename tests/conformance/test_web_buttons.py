@@ -241,7 +241,7 @@ def test_the_threads_button_writes_the_stacks(stage: Stage) -> None:
     worker = stage.make_worker("-Q", "own", concurrency=1, name="stacks")
     try:
         stage.ruby.call("signal", identity=worker.identity, name="TTIN")
-        wait_for(lambda: "drain_events" in worker.log, "the stacks in the log", 10)
+        wait_for(lambda: "drain_events" in worker.log, "the stacks in the log", 30)
         assert worker.process.is_alive
     finally:
         worker.process.signal(signal.SIGTERM)
