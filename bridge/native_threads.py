@@ -8,10 +8,13 @@ not wait is followed by the next on the same thread, since Python runs one of th
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 
 from bridge.runs import Call, apply
+
+logger = logging.getLogger(__name__)
 
 
 class NativeThreads:
@@ -29,11 +32,17 @@ class NativeThreads:
         self.busy = 0
 
     def submit(self, call: Call) -> None:
-        """Run this in a thread."""
+        """Run this in a thread. Raises RuntimeError where the system gives not even one."""
         with self._lock:
             self.busy += 1
             self._calls.append(call)
-            self._wake_one()
+            try:
+                self._wake_one()
+            except RuntimeError:
+                # Nobody will ever run it: whoever brought it must know what to do instead.
+                self._calls.pop()
+                self.busy -= 1
+                raise
 
     def stop(self) -> None:
         """End the threads; busy ones end after their run."""
@@ -49,10 +58,20 @@ class NativeThreads:
             self._on_its_way = True
             self._idle.pop().release()
         elif self.count < self._limit:
-            self._on_its_way = True
-            self.count += 1
-            name = f"bridge-native-{self.count}"
+            self._start_one()
+
+    def _start_one(self) -> None:
+        name = f"bridge-native-{self.count + 1}"
+        try:
             threading.Thread(target=self._work, name=name, daemon=True).start()
+        except RuntimeError as error:
+            if not self.count:
+                raise
+            # Those that are there take what waits, one after the other.
+            logger.warning("only %d of %d threads for native tasks: %s", self.count, self._limit, error)
+            return
+        self._on_its_way = True
+        self.count += 1
 
     def _work(self) -> None:
         bell = threading.Lock()

@@ -54,6 +54,7 @@ class Pump:
         self._claims_fail = False
         self._vain: list[float] = []
         self._rearm_at = 0.0
+        self._left_over = False
 
     def attend(self) -> None:
         """From now on this thread settles what others decide."""
@@ -124,10 +125,13 @@ class Pump:
         """Whether a queue beyond the watched ones has a job; from then on they are watched together."""
         self._poll_at = now + self._poll_seconds
         beyond = tuple(keys.queue(name) for name in self._fetcher.order.names[PEEKED_QUEUES:])
-        if not beyond or (self._tracker is not None and self._tracker.watches(beyond)):
+        watched = self._tracker is not None and self._tracker.watches(beyond)
+        if not beyond or (watched and not self._left_over):
             return False
         try:
-            return self._track(beyond)
+            # What was there may have been left there (few jobs at once, after an outage): asked again.
+            self._left_over = self._track(beyond)
+            return self._left_over
         except (redis.RedisError, OSError) as error:
             # Forbidden, or the link was cut: a claim looks as well, and knows what to do about an outage.
             logger.debug("cannot watch %d queues together: %s", len(beyond), error)

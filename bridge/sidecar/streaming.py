@@ -58,6 +58,9 @@ class StreamingSidecar:
             else:
                 self._early[delivery.token] = (member, status, body)
                 on_other()
+                if self._early.pop(delivery.token, None) is not None:
+                    # Nobody asked for it: the lease is gone. The slot behind the stream is free all the same.
+                    self.client.fleet.release(member)
 
         member.stream.send(delivery, on_reply)
         return True

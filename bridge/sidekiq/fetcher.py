@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 #: With so many decisions that Redis refuses to write, no more jobs are taken: they would pile up in memory.
 MOST_UNSETTLED = 1000
+#: More in one call, and Lua's stack would overflow between taking the jobs and noting them.
+LARGEST_CLAIM = 1000
 
 
 @dataclass
@@ -225,7 +227,7 @@ class Fetcher:
         names = self.order.names
         free = self.free_slots
         limit = self.gate.limit()
-        want = free if limit is None else min(free, limit - len(self.held))
+        want = min(LARGEST_CLAIM, free if limit is None else min(free, limit - len(self.held)))
         if not names or want <= 0 or len(self.journal) > MOST_UNSETTLED:
             return None
         return ClaimRequest(

@@ -45,8 +45,10 @@ class Line:
     def _ready(self) -> Any:
         now = time.monotonic()
         if self._connection is None or now - self._used_at > IDLE_SECONDS:
-            if self._connection is not None:
-                self._client.connection_pool.release(self._connection)
+            idle, self._connection = self._connection, None
+            if idle is not None:
+                # Forgotten first: once given back it is another thread's, also where no new one is to be had.
+                self._client.connection_pool.release(idle)
             # The pool looks whether it is alive, and finds the master anew behind Sentinels.
             self._connection = self._client.connection_pool.get_connection()
         self._used_at = now

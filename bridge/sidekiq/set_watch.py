@@ -25,10 +25,13 @@ class SetWatch:
 
     def worth_a_look(self) -> bool:
         """Never raises: whoever looks meets the same outage, and knows what to do about it."""
-        if self._client is None or time.monotonic() >= self._due_at:
+        if time.monotonic() >= self._due_at:
             self._arm()
-            return True
-        return self._news()
+        elif not self._news():
+            return False
+        # Until ``seen``: a look that fails is to be had again, and no message will ask for it.
+        self._due_at = 0.0
+        return True
 
     def seen(self, next_in_seconds: float | None) -> None:
         """What the look found: the next entry is due in so many seconds."""

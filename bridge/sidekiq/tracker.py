@@ -7,7 +7,6 @@ one of them is written. So ``EXISTS`` of all of them is question and watch in on
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Sequence
 from typing import Any, cast
@@ -43,11 +42,20 @@ class Tracker:
         found = self._ask("EXISTS", *keys)
         self._keys, self._armed_at = tuple(keys), time.monotonic()
         self.socket = self._connection._sock
+        if self.has_news():
+            # It came with the answer, and may lie in the parser: who waits on the socket would not see it.
+            self._armed_at = None
+            return True
         return bool(found)
 
     def has_news(self) -> bool:
         """Whether something has changed since ``arm``; does not wait, and costs Redis nothing."""
-        return bool(select.select([self.socket], [], [], 0)[0])
+        if self._connection._sock is None:
+            return True
+        try:
+            return bool(self._connection.can_read(0))
+        except redis.RedisError:
+            return True  # it was cut
 
     def told(self) -> None:
         """Read one message; the watch is over."""

@@ -362,3 +362,14 @@ def test_a_job_that_was_recovered_says_so_in_its_next_delivery(worker: Worker) -
 
     (again,) = worker.take()
     assert (again.delivery.payload, again.delivery.recovered) == (payload, 1)
+
+
+def test_a_claim_for_thousands_of_slots_loses_no_job(make_worker: Maker) -> None:
+    worker = make_worker(slots=5000)
+    push(worker.client, "default", *[job() for _ in range(20)])
+    worker.client.lpush("queue:default", *[job() for _ in range(4500)])
+
+    held = sum(len(worker.take()) for _ in range(5))
+
+    assert held == 4520
+    assert worker.client.hlen(f"bridge:inflight:{worker.fetcher.lease.identity}") == 4520

@@ -50,14 +50,17 @@ class Bench:
 
     def run(self, job_class: str, *args: Any) -> Delivery:
         """Start a task for a job; its result or error stands in ``ends`` under the token."""
+        delivery = self.delivery(job_class, *args)
+        Parkable(self._task, greenlet.getcurrent()).switch(delivery)
+        return delivery
+
+    def delivery(self, job_class: str, *args: Any) -> Delivery:
         self.token += 1
         jid = f"{time.time_ns():024x}"
         payload = ruby_json.encode(
             {"class": job_class, "args": list(args), "jid": jid, "retry": True, "queue": "default"}
         )
-        delivery = Delivery(self.identity, self.token, "default", payload, int(time.time() * 1000))
-        Parkable(self._task, greenlet.getcurrent()).switch(delivery)
-        return delivery
+        return Delivery(self.identity, self.token, "default", payload, int(time.time() * 1000))
 
     def _task(self, delivery: Delivery) -> None:
         try:
@@ -116,6 +119,16 @@ def test_both_puma_workers_get_jobs(bench: Bench) -> None:
     assert sorted(member.running for member in bench.fleet.members) == [2, 2]
     bench.until(lambda: len(bench.ends) == 4, "all four")
     assert [member.running for member in bench.fleet.members] == [0, 0]
+
+
+def test_a_reply_that_nobody_asks_for_keeps_no_slot_taken(bench: Bench) -> None:
+    # The lease was lost while the job ran: its task ends without a look at the reply.
+    told: list[str] = []
+
+    bench.sidecar.begin(bench.delivery("FailJob"), lambda ms: None, lambda: told.append("other"))
+
+    bench.until(lambda: told, "the reply")
+    bench.until(lambda: not any(member.running for member in bench.fleet.members), "the slot to be free")
 
 
 def test_a_failure_carries_what_ruby_decided(bench: Bench) -> None:

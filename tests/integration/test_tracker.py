@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -76,6 +77,25 @@ def test_a_cut_link_is_an_error_and_can_be_watched_again(tracker: Tracker, empty
     assert tracker.arm(QUEUES) is False
 
 
+class Together(Tracker):
+    """Its watched key changes in the moment of the answer, and both arrive in one read."""
+
+    def _ask(self, *command: str) -> Any:
+        if command[0] != "EXISTS":
+            return super()._ask(*command)
+        push = ("LPUSH", "queue:a", "1")
+        self._connection.send_packed_command(self._connection.pack_commands([command, push]))
+        return self._connection.read_response()
+
+
+def test_a_message_that_comes_with_the_answer_is_news(empty_redis: redis.Redis) -> None:
+    tracker = Together(empty_redis)
+
+    assert tracker.arm(QUEUES) is True
+    assert not tracker.watches(QUEUES), "nothing more would be told"
+    tracker.close()
+
+
 # -- retry and schedule
 
 
@@ -134,6 +154,21 @@ def test_where_redis_tells_nothing_the_sets_are_looked_at(empty_redis: redis.Red
             assert client.llen("queue:default") == 1
     finally:
         empty_redis.execute_command("ACL", "DELUSER", "no-tracking")
+
+
+def test_a_look_that_fails_is_had_again(empty_redis: redis.Redis) -> None:
+    watch = SetWatch(empty_redis)
+    assert watch.worth_a_look()
+    watch.seen(None)
+    assert not watch.worth_a_look()
+    empty_redis.zadd("retry", {"{}": 1})
+    wait_for(watch.worth_a_look, "the message")
+
+    # Not seen: Redis did not answer the look.
+    assert watch.worth_a_look()
+
+    watch.seen(60.0)
+    assert not watch.worth_a_look()
 
 
 # -- many queues

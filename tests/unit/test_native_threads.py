@@ -110,3 +110,54 @@ def test_stopping_ends_idle_and_busy_threads() -> None:
     assert len(mine) == 2
     assert not any(thread.is_alive() for thread in mine)
     assert threads.busy == 0
+
+
+# -- where the system gives no more threads
+
+
+def refuse(patch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    patch.setattr(threading.Thread, "start", start)
+
+
+def test_a_thread_that_cannot_be_started_keeps_no_run_waiting_for_ever(
+    threads: NativeThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, started, done = threading.Event(), Counter(), Counter()
+
+    def wait() -> None:
+        started.add()
+        assert go.wait(GENEROUS_SECONDS)
+
+    threads.submit(call(wait, done.add))
+    started.wait_for(1)
+    with monkeypatch.context() as patch:
+        refuse(patch)
+        threads.submit(call(lambda: None, done.add))
+    go.set()
+    done.wait_for(2)
+    assert threads.count == 1
+
+    go.clear()
+    for number in range(2):
+        threads.submit(call(wait, done.add))
+        started.wait_for(2 + number)
+    go.set()
+    done.wait_for(4)
+
+
+def test_a_run_that_no_thread_can_take_is_refused_and_never_run(
+    threads: NativeThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran, done = Counter(), Counter()
+    with monkeypatch.context() as patch:
+        refuse(patch)
+        with pytest.raises(RuntimeError, match="new thread"):
+            threads.submit(call(ran.add, done.add))
+    assert threads.busy == 0
+
+    threads.submit(call(lambda: None, done.add))
+    done.wait_for(1)
+    assert ran.count == 0

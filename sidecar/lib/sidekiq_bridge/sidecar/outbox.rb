@@ -122,8 +122,11 @@ module SidekiqBridge
 
       def take
         @lock.synchronize do
-          @called = false
-          @filled.wait(@lock) until @closed || !@pending.empty?
+          # Each time: what it was called for may have been written by others meanwhile.
+          until @closed || !@pending.empty?
+            @called = false
+            @filled.wait(@lock)
+          end
           next if @closed
           text = @pending
           @pending = +"".b

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from bridge.sidekiq import line
+from bridge.sidekiq.line import Line
+
+
+def test_a_connection_that_was_given_back_is_never_used_beside_its_new_owner(
+    empty_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "IDLE_SECONDS", 0.0)
+    pool: Any = empty_redis.connection_pool
+    kept = Line(empty_redis)
+    kept.send([("PING",)])
+
+    # No new one is to be had: the old one is given back, and another thread takes it.
+    with monkeypatch.context() as outage:
+        outage.setattr(pool, "get_connection", lambda: (_ for _ in ()).throw(redis.ConnectionError("down")))
+        with pytest.raises(redis.ConnectionError):
+            kept.send([("PING",)])
+    others = pool.get_connection()
+    others.send_command("CLIENT", "ID")
+    owner = others.read_response()
+
+    assert kept.send([("CLIENT", "ID")]) != [owner]
+    pool.release(others)
+
+
+def test_after_an_error_no_answer_is_taken_for_that_of_another_command(empty_redis: redis.Redis) -> None:
+    kept = Line(empty_redis)
+
+    answers = kept.send([("ECHO", "1"), ("LPUSH", "x"), ("NOSUCH",), ("ECHO", "2")])
+
+    assert (answers[0], answers[3]) == (b"1", b"2")
+    assert all(isinstance(answer, redis.ResponseError) for answer in answers[1:3])
+    assert kept.send([("ECHO", "3")]) == [b"3"]
