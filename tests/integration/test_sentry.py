@@ -33,6 +33,8 @@ def test_a_native_task_goes_on_with_the_trace_of_sentry(bare_stage: Stage, tmp_p
 
     wait_for(traces, "Sentry to be told", 30)
     assert (TRACE, "1234567890abcdef") in traces()
+    # Sentry hears of the failure before the job is settled.
+    wait_for(lambda: stage.redis.zcard("retry") == 1, "the job to be in retry")
     assert json.loads(stage.redis.zrange("retry", 0, 0)[0])["trace_propagation_headers"] == HEADERS
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from celery import chain
+from celery import chain, chord
 
 from bridge.celery import Bridge, make_app
 from bridge.errors import PushRefused
@@ -42,6 +42,11 @@ def test_an_option_without_a_place_in_sidekiq_is_refused_with_advice(
 def test_a_chain_is_refused(app: Bridge) -> None:
     with pytest.raises(PushRefused, match="chain"):
         chain(job(app, 1), job(app, 2), app=app).apply_async()
+
+
+def test_a_chord_is_refused_by_celery_before_anything_is_sent(app: Bridge) -> None:
+    with pytest.raises(NotImplementedError, match="result backend"):
+        chord([job(app, 1), job(app, 2)], job(app, 3), app=app).apply_async()
 
 
 def test_a_link_of_a_signature_is_refused(app: Bridge) -> None:
