@@ -44,7 +44,7 @@ RSpec.describe "A sidecar under a service manager" do
       Process.kill("STOP", workers[0])
       expect(Array.new(14) { heard(5) }.uniq).to eq(["WATCHDOG=1"])
       Process.kill("STOP", workers[1])
-      wait_until("silence", seconds: 20) { silent?(2) }
+      wait_until("silence", seconds: 60) { silent?(2) }
       workers.each { |pid| Process.kill("CONT", pid) }
       expect(heard(10)).to eq("WATCHDOG=1")
     end

@@ -44,7 +44,7 @@ class SidecarProcess
 
   def start(ready: true)
     @pid = Process.spawn(@env, "ruby", BIN, *@args, out: log_path, err: log_path)
-    wait_until("the sidecar to be ready: #{log}", seconds: 20) { exited? ? raise(log) : answers? } if ready
+    wait_until("the sidecar to be ready: #{log}", seconds: 60) { exited? ? raise(log) : answers? } if ready
   end
 
   def log_path = File.join(@directory, "log")
@@ -60,7 +60,7 @@ class SidecarProcess
   end
 
   def wait_for_exit
-    wait_until("the sidecar to exit: #{log}", seconds: 20) { exited? }
+    wait_until("the sidecar to exit: #{log}", seconds: 60) { exited? }
     status.exitstatus
   end
 

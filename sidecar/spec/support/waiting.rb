@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
-# Waits for conditions, never for luck.
+# Waits for conditions, never for luck. A sidecar takes many seconds to boot on a busy machine.
 module Waiting
-  def wait_until(what = "the condition", seconds: 10)
+  def wait_until(what = "the condition", seconds: 60)
     deadline = Process.clock_gettime(Process::CLOCK_MONOTONIC) + seconds
     until (result = yield)
       raise "waited #{seconds} s for #{what}" if Process.clock_gettime(Process::CLOCK_MONOTONIC) > deadline
