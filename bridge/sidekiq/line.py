@@ -34,13 +34,21 @@ class Line:
         connection = self._ready()
         try:
             connection.send_packed_command(connection.pack_commands(commands))
-            return [_answer(connection) for _ in commands]
+            answers = [_answer(connection) for _ in commands]
         except BaseException:
             # Also where an exception was raised in this thread from outside: answers may be left unread.
-            self._connection = None
-            connection.disconnect()
-            self._client.connection_pool.release(connection)
+            self._hang_up(connection)
             raise
+        if any(_is_demotion(answer) for answer in answers):
+            # A failover by name: the name may lead to another server by now, for whoever connects anew.
+            self._hang_up(connection)
+            self._client.connection_pool.disconnect(inuse_connections=False)
+        return answers
+
+    def _hang_up(self, connection: Any) -> None:
+        self._connection = None
+        connection.disconnect()
+        self._client.connection_pool.release(connection)
 
     def _ready(self) -> Any:
         now = time.monotonic()
@@ -53,6 +61,12 @@ class Line:
             self._connection = self._client.connection_pool.get_connection()
         self._used_at = now
         return self._connection
+
+
+def _is_demotion(answer: Any) -> bool:
+    if not isinstance(answer, redis.ResponseError):
+        return False
+    return isinstance(answer, redis.exceptions.ReadOnlyError) or "-READONLY " in str(answer)  # 6.2, in Lua
 
 
 def _answer(connection: Any) -> Any:

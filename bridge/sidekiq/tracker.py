@@ -42,7 +42,7 @@ class Tracker:
         found = self._ask("EXISTS", *keys)
         self._keys, self._armed_at = tuple(keys), time.monotonic()
         self.socket = self._connection._sock
-        if self.has_news():
+        if self._connection.can_read(0):
             # It came with the answer, and may lie in the parser: who waits on the socket would not see it.
             self._armed_at = None
             return True

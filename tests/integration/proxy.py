@@ -22,6 +22,10 @@ class Proxy:
         """The next request that holds this text is carried out, its answer and its connection are lost."""
         self._lose = text
 
+    def aim_at(self, port: int) -> None:
+        """Lead new connections there, as a name does after a failover; those that are open stay."""
+        self._target = port
+
     def close(self) -> None:
         self._listener.close()
 

@@ -217,6 +217,25 @@ def test_a_demoted_server_is_an_outage_and_no_empty_queue(
     assert [outcome for *_, outcome in worker.outcomes] == [Settled.OK]
 
 
+def test_a_demoted_server_is_left_once_its_name_leads_to_another(
+    own_server: RedisServer, behind: Worker, proxy: Proxy, tmp_path: Path
+) -> None:
+    """The connection that was kept was never idle during the outage, and so was never made anew."""
+    place = tmp_path / "promoted"
+    place.mkdir()
+    promoted = RedisServer(place)
+    try:
+        assert behind.take() == []
+        with own_server.client() as admin, promoted.client() as other:
+            admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+            push(other, "default", job())
+        proxy.aim_at(promoted.port)
+
+        assert len(after_outage(behind)) == 1
+    finally:
+        promoted.stop()
+
+
 def test_at_maxmemory_the_worker_still_drains(own_server: RedisServer, make_worker: Maker) -> None:
     """The application cannot push any more; claim, settle, renew, give back and recover go on."""
     worker, dead = make_worker(own_server.port, slots=2), make_worker(own_server.port, slots=2)

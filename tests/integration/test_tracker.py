@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -93,6 +94,32 @@ def test_a_message_that_comes_with_the_answer_is_news(empty_redis: redis.Redis) 
 
     assert tracker.arm(QUEUES) is True
     assert not tracker.watches(QUEUES), "nothing more would be told"
+    tracker.close()
+
+
+class CutBehindTheAnswer(Tracker):
+    """Redis answers, and ends the link."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__(client)
+        self.client = client
+
+    def _ask(self, *command: str) -> Any:
+        answer = super()._ask(*command)
+        if command[0] == "EXISTS":
+            for client in self.client.client_list():
+                if "t" in client["flags"]:
+                    self.client.client_kill(client["addr"])
+            self._connection._sock.recv(1, socket.MSG_PEEK)
+        return answer
+
+
+def test_a_link_that_is_cut_behind_its_answer_is_an_error_and_no_news(empty_redis: redis.Redis) -> None:
+    # Whoever took it for news waited on a closed socket.
+    tracker = CutBehindTheAnswer(empty_redis)
+
+    with pytest.raises(redis.ConnectionError):
+        tracker.arm(QUEUES)
     tracker.close()
 
 
