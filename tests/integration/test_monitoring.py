@@ -55,7 +55,7 @@ def test_probes_tell_of_redis_and_not_of_an_absent_sidecar(start: Start, own_ser
     assert found["sidecar"]["breaker"] == "open"
     assert "s.sock" in found["sidecar"]["reason"]
     assert found["lease"]["held"]
-    assert found["slots"] == {"total": 5, "busy": 0, "free": 5}
+    assert found["slots"] == {"total": 5, "busy": 0, "free": 5, "lost": 0}
     assert found["fetch_loop"]["queues"] == ["default"]
     assert samples(worker)["bridge_queue_depth"] == 0
 
