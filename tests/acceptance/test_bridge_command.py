@@ -154,11 +154,11 @@ def test_quiet_and_stop_reach_the_worker_they_name(stage: Stage, bridge: Bridge)
     assert bridge("stop", "--yes").code == 2
 
 
-# -- verify
+# -- verify: always a process of its own, because the application that it pushes with is made once in each
 
 
 def test_verify_sees_every_outcome_and_leaves_nothing(stage: Stage, bridge: Bridge) -> None:
-    answer = bridge("verify", "--json", "--timeout", "90")
+    answer = bridge.outside("verify", "--json", "--timeout", "90", seconds=110)
 
     assert answer.code == 0, answer.out
     assert {(one["probe"], one["expected"]) for one in answer.json} == {
@@ -177,7 +177,7 @@ def test_verify_says_what_went_astray(bare_stage: Stage) -> None:
     stage.start_worker(env={"BRIDGE_SIDECAR_URL": "unix:///nowhere/s.sock"})
     settings = {"BRIDGE_REDIS_URL": stage.redis_url, "BRIDGE_SIDECAR_URL": "unix:///nowhere/s.sock"}
 
-    answer = Bridge(settings)("verify", "--only", "ruby", "--timeout", "2", "--no-failures")
+    answer = Bridge(settings).outside("verify", "--only", "ruby", "--timeout", "2", "--no-failures")
 
     assert answer.code == 1
     assert "ASTRAY" in answer.out
@@ -191,7 +191,9 @@ def test_verify_makes_a_queue_of_its_own_where_sidekiq_reads_all_others(bare_sta
     stage.start_worker(env={"BRIDGE_QUEUES": "default"})
     beside = StockSidekiq(stage.root, stage.place, stage.redis_url, "-q", "default")
     try:
-        answer = bridge_of(stage)("verify", "--json", "--only", "ruby", "--timeout", "90")
+        answer = bridge_of(stage).outside(
+            "verify", "--json", "--only", "ruby", "--timeout", "90", seconds=110
+        )
     finally:
         beside.stop()
 
@@ -204,7 +206,9 @@ def test_a_list_of_allowed_classes_lets_the_probe_through(bare_stage: Stage) -> 
     bare_stage.start_sidecar(arguments=("--allow", "EchoJob"))
     bare_stage.start_worker()
 
-    answer = bridge_of(bare_stage)("verify", "--json", "--only", "ruby", "--timeout", "90")
+    answer = bridge_of(bare_stage).outside(
+        "verify", "--json", "--only", "ruby", "--timeout", "90", seconds=110
+    )
 
     assert answer.code == 0, answer.out
 
