@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from bridge.errors import StoreError
 from bridge.sidekiq.settlement import Settled, Settlement
 
 
@@ -68,6 +69,8 @@ class Exchange:
 
     settled: list[Settled] = field(default_factory=list)
     claim: Claim | None = None
+    refusal: StoreError | None = None
+    """Why Redis did not carry out the claim, where it did not; the settlements stand."""
 
 
 class Store(Protocol):
@@ -77,7 +80,7 @@ class Store(Protocol):
     """
 
     def exchange(self, settlements: Sequence[Settlement], claim: ClaimRequest | None) -> Exchange:
-        """Settle and claim in one round trip."""
+        """Settle and claim in one round trip. A refused claim is in the result, beside the settlements."""
 
     def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
         """Claim jobs from the end of one queue, as long as they still are these bytes."""

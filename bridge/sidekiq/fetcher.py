@@ -217,6 +217,8 @@ class Fetcher:
             self.journal.put_back(batch)
             raise
         self.journal.confirm(batch, result.settled)
+        if result.refusal is not None:
+            raise result.refusal
         return result.claim
 
     def _note_sent(self, tokens: int) -> None:

@@ -49,8 +49,12 @@ class RedisStore:
             return Exchange()
         with outages():
             results = self._line.run(calls)
-        answer = _claim_answer(claim, results.pop()) if claim is not None else None
-        return Exchange(batch.outcomes(results), answer)
+        if claim is None:
+            return Exchange(batch.outcomes(results))
+        answer = results.pop()
+        if isinstance(answer, redis.RedisError):
+            return Exchange(batch.outcomes(results), refusal=_translated(answer))
+        return Exchange(batch.outcomes(results), _claim_answer(claim, answer))
 
     def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
         """Claim jobs from the end of one queue, as long as they still are these bytes.
@@ -264,8 +268,6 @@ def _claim_call(request: ClaimRequest) -> scripts.Call:
 
 
 def _claim_answer(request: ClaimRequest, result: Any) -> Claim:
-    if isinstance(result, redis.RedisError):
-        raise _translated(result) from result
     state = LeaseState(result[0].decode())
     if state is not LeaseState.HELD:
         return Claim(state)

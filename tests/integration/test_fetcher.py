@@ -373,3 +373,19 @@ def test_a_claim_for_thousands_of_slots_loses_no_job(make_worker: Maker) -> None
 
     assert held == 4520
     assert worker.client.hlen(f"bridge:inflight:{worker.fetcher.lease.identity}") == 4520
+
+
+def test_a_claim_that_is_refused_leaves_what_was_settled_beside_it_settled(worker: Worker) -> None:
+    # It was settled again, and taken for fenced.
+    push(worker.client, "default", job())
+    (unit,) = worker.take()
+    worker.client.rename("bridge:lease", "kept")
+    worker.client.set("bridge:lease", "of a wrong type")
+    worker.fetcher.settle(unit.delivery.token, Done())
+
+    with pytest.raises(errors.StoreError, match="WRONGTYPE"):
+        worker.take()
+
+    worker.client.rename("kept", "bridge:lease")
+    worker.take()
+    assert [outcome for *_, outcome in worker.outcomes] == [Settled.OK]

@@ -24,7 +24,10 @@ LIMITS = DeadLimits(max_jobs=3, timeout_seconds=1000)
 
 
 def claim(store: RedisStore, want: int = 1, first: int = 1, queues: tuple[str, ...] = ("default",)) -> Any:
-    return store.exchange([], ClaimRequest(ME, queues, want, first)).claim
+    result = store.exchange([], ClaimRequest(ME, queues, want, first))
+    if result.refusal is not None:
+        raise result.refusal
+    return result.claim
 
 
 def settle(store: RedisStore, decision: Decision, payload: bytes = b"{}", token: int = 1) -> Settled:
