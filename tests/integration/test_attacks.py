@@ -137,12 +137,14 @@ def sign(target: Target, body: bytes, **changes: str) -> Headers:
     ("name", "value"),
     [
         ("Queue", "critical"), ("Delivery", "attacker:1:aaaa/999"), ("Boot", "0" * 16),
-        ("Claimed-At", "1"), ("Timestamp", str(int(time.time()) + 5)), ("Nonce", "a" * 32),
+        ("Claimed-At", "1"), ("Timestamp", "five seconds later"), ("Nonce", "a" * 32),
         ("Signature", "v1=" + "0" * 64),
     ],
 )  # fmt: skip
 def test_a_changed_header_breaks_the_signature(target: Target, name: str, value: str) -> None:
     body = payload()
+    # The name of a test must not depend on the time: processes that share a suite would collect different ones.
+    value = str(int(time.time()) + 5) if name == "Timestamp" else value
     request = target.request("POST", "/jobs/execute", sign(target, body, **{name: value}), body)
     assert code_of(target.send(request)) == (401, "signature")
 
