@@ -143,7 +143,7 @@ def sign(target: Target, body: bytes, **changes: str) -> Headers:
 )  # fmt: skip
 def test_a_changed_header_breaks_the_signature(target: Target, name: str, value: str) -> None:
     body = payload()
-    # The name of a test must not depend on the time: processes that share a suite would collect different ones.
+    # Not in the parameter: a name that depends on the time differs between the processes that share a suite.
     value = str(int(time.time()) + 5) if name == "Timestamp" else value
     request = target.request("POST", "/jobs/execute", sign(target, body, **{name: value}), body)
     assert code_of(target.send(request)) == (401, "signature")
