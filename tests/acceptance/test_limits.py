@@ -27,13 +27,14 @@ def pooled(request: pytest.FixtureRequest, shared_stage: Stage) -> Iterator[Stag
     stage.reset()
     flags = () if request.param == "default" else ("-P", request.param)
     limits = {"BRIDGE_TIME_LIMITS": "SleepJob:1.5,NoSuchJob:1"}
+    shared = stage.worker
     stage.worker = stage.make_worker(
         "-Q", "limited", *flags, concurrency=4, env=limits, name=f"limited-{request.param}"
     )
     stage.pool = request.param  # type: ignore[attr-defined]
     yield stage
     stage.worker.stop()
-    stage.worker = None
+    stage.worker = shared  # the files that follow use the same stage
 
 
 @pytest.fixture
