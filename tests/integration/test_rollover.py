@@ -56,31 +56,43 @@ def restarts(stage: Stage, reason: str) -> int:
     return sum(int(line.rsplit(" ", 1)[1]) for line in found)
 
 
-def pids(stage: Stage) -> set[str]:
+def rows(stage: Stage, metric: str) -> set[str]:
+    """The metric of each Puma worker, with the worker's number."""
     assert stage.sidecar is not None
     lines = sidecar_page(stage.sidecar.socket).splitlines()
-    return {line.rsplit(" ", 1)[1] for line in lines if line.startswith("bridge_sidecar_start_time_seconds{")}
+    return {line for line in lines if line.startswith(f"{metric}{{")}
 
 
-@pytest.mark.xfail(
-    strict=False, reason="known fault: the successor of a grown Puma worker is not seen in time"
-)
+def puma_workers(stage: Stage) -> set[str]:
+    # Number and time of the start: two that are forked together may well start in the same millisecond, and a
+    # test that told them apart by the time alone waited in vain for a third.
+    return rows(stage, "bridge_sidecar_start_time_seconds")
+
+
+def each_has_one(stage: Stage, metric: str) -> bool:
+    return [line.rsplit(" ", 1)[1] for line in rows(stage, metric)] == ["1", "1"]
+
+
 def test_a_puma_worker_that_grew_is_replaced_and_its_long_job_ends_in_peace(bare_stage: Stage) -> None:
     stage = bare_stage
     stage.start_sidecar(threads=3, arguments=("--workers", "2", "--max-rss", "200", "--timeout", "1"))
+    wait_for(lambda: len(puma_workers(stage)) == 2, "both Puma workers", 60)
     stage.start_worker(concurrency=6)
+    wait_for(lambda: each_has_one(stage, "bridge_sidecar_open_streams"), "a stream to each", 60)
     long = [stage.push_job({"class": "GateJob", "args": ["long"]}) for _ in range(2)]
     for jid in long:
         stage.ledger.wait_for("started", jid)
-    before = pids(stage)
+    # One in each: whichever grows has a long job.
+    wait_for(lambda: each_has_one(stage, "bridge_sidecar_busy_slots"), "one long job in each", 10)
+    before = puma_workers(stage)
     hoard = stage.push_job({"class": "HoardJob", "args": [250]})
 
     small = load(stage, lambda: restarts(stage, "memory") == 1, "the replacement to come")
-    small += load(stage, lambda: len(pids(stage)) == 3, "the new one to be there")
+    small += load(stage, lambda: len(puma_workers(stage)) == 3, "the new one to be there")
     stage.ledger.open_gate("long")
-    small += load(stage, lambda: len(pids(stage)) == 2, "the old one to leave")
+    small += load(stage, lambda: len(puma_workers(stage)) == 2, "the old one to leave")
 
-    assert len(pids(stage) - before) == 1
+    assert len(puma_workers(stage) - before) == 1
     assert_each_ran_once(stage, [*long, hoard, *small])
 
 
