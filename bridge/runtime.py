@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from bridge.broker import messages
 from bridge.broker.context import BrokerContext
 from bridge.broker.waiter import Waiter
 from bridge.endings import Endings
+from bridge.identity import new_identity
 from bridge.limits import TimeLimits
 from bridge.retries import SidekiqTask
 from bridge.settings import Settings
@@ -31,10 +30,11 @@ from bridge.sidecar.health import Health, HealthProbe
 from bridge.sidecar.promotion import Promotion
 from bridge.sidecar.streaming import StreamingSidecar
 from bridge.sidekiq import neighbours
-from bridge.sidekiq.connection import RedisAddress, connect
+from bridge.sidekiq.connection import RedisAddress, connect, follower
 from bridge.sidekiq.decision import DeadLimits, Decision, Done, GiveBack, Interrupt
 from bridge.sidekiq.dialect import Dialect, Overrides
 from bridge.sidekiq.fetcher import Fetcher
+from bridge.sidekiq.following import Follower
 from bridge.sidekiq.heartbeat import Heartbeat
 from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.lease import Lease
@@ -80,7 +80,12 @@ class Runtime:
 
     def redis_client(self) -> redis.Redis:
         """A new client with a pool of its own."""
-        return connect(self.redis_address)
+        return connect(self.redis_address, self.follower)
+
+    @cached_property
+    def follower(self) -> Follower | None:
+        """Keeps the connections at the master that Sentinel names; None without Sentinel."""
+        return follower(self.redis_address)
 
     @cached_property
     def store(self) -> RedisStore:
@@ -166,7 +171,7 @@ class Runtime:
     @cached_property
     def lease(self) -> Lease:
         """This worker's right to hold jobs."""
-        return Lease(self.store, _new_identity, self.settings.lease_seconds)
+        return Lease(self.store, new_identity, self.settings.lease_seconds)
 
     @cached_property
     def fetcher(self) -> Fetcher:
@@ -233,11 +238,6 @@ class Runtime:
             show_args=self.settings.show_args,
             allow_purge=self.settings.allow_purge,
         )
-
-
-def _new_identity() -> str:
-    hostname = os.environ.get("DYNO") or socket.gethostname()
-    return f"{hostname}:{os.getpid()}:{os.urandom(6).hex()}"
 
 
 def _overrides(settings: Settings) -> Overrides:

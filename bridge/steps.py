@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +12,13 @@ from celery.worker.consumer.tasks import Tasks
 
 from bridge import guard, revoke
 from bridge.errors import ConfigurationError
+from bridge.identity import process_info
 from bridge.lifecycle import Lifecycle
 from bridge.limits import Limits
 from bridge.monitoring import logs
 from bridge.sidekiq.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.keeper import Keeper
 from bridge.sidekiq.periodic import Periodic
-from bridge.sidekiq.process import ProcessInfo
-from bridge.sidekiq.queue_set import QueueSet
 from bridge.sidekiq.recovery import Recovery as RecoveryWork
 from bridge.sidekiq.scheduler import Scheduler as SchedulerWork
 from bridge.sidekiq.set_watch import SetWatch
@@ -179,9 +177,23 @@ class Recovery(BridgeStep):
             self.keeper.stop()
 
 
+class Sentinels(BridgeStep):
+    """Follows a failover by Sentinel, also one that cuts no connection."""
+
+    def include_if(self, c: Any) -> bool:
+        """Only where there are sentinels."""
+        return self.runtime(c).follower is not None
+
+    def make(self, c: Any) -> Periodic:
+        """Make the watch."""
+        follower = self.runtime(c).follower
+        assert follower is not None
+        return Periodic("sentinels", follower.round)
+
+
 def install(app: Any) -> None:
     """Add the steps to an application, and listen to its workers' signals."""
-    app.steps["consumer"].update([Heartbeat, Sidecar, TimeLimits, Scheduler, Recovery])
+    app.steps["consumer"].update([Heartbeat, Sidecar, TimeLimits, Scheduler, Recovery, Sentinels])
     # By name: only a worker needs to load it.
     app.steps["worker"].update(
         ["bridge.monitoring.step:Monitoring", "bridge.monitoring.supervision:Notifying"]
@@ -201,22 +213,6 @@ def _install_tracing(style: str) -> None:
             f"BRIDGE_TRACING={style} needs OpenTelemetry ({error}): pip install 'sidekiq-bridge[otel]'"
         ) from None
     Tracing(links=style == "link").install()
-
-
-def process_info(runtime: Runtime, c: Any) -> ProcessInfo:
-    """What the Busy page shows of this worker."""
-    hostname, _, nonce = runtime.lease.identity.rsplit(":", 2)
-    return ProcessInfo(
-        hostname=hostname,
-        pid=os.getpid(),
-        nonce=nonce,
-        started_at=runtime.started_at,
-        queues=QueueSet.of(runtime.fetcher.order.weights.items()),
-        concurrency=runtime.fetcher.slots,
-        version=runtime.dialect.version,
-        tag=runtime.settings.tag,
-        labels=runtime.settings.labels,
-    )
 
 
 def _check_worker(sender: Any, **_: Any) -> None:

@@ -93,6 +93,10 @@ def _registry(
     registry.register(JobSeries(tallies, lambda: fetcher.running))
     registry.register(WorkerSeries(runtime, examiner, pool_pids))
     registry.register(
-        QueueSeries(connect(quick), lambda: fetcher.order.names, lambda: examiner.examine().redis_answers)
+        QueueSeries(
+            connect(quick, runtime.follower),
+            lambda: fetcher.order.names,
+            lambda: examiner.examine().redis_answers,
+        )
     )
     return registry

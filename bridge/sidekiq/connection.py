@@ -9,7 +9,8 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+
+from bridge.sidekiq.following import Follower
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,18 @@ class RedisAddress:
         return f"<Redis {where}/{self.database}>"
 
 
-def connect(address: RedisAddress) -> redis.Redis:
-    """A client with a pool of its own; connections are made at first use."""
+def follower(address: RedisAddress) -> Follower | None:
+    """Who keeps all connections at the master; None where there is one server only."""
+    if not address.sentinels:
+        return None
+    return Follower(address.sentinels, address.master, address.connect_timeout_seconds)
+
+
+def connect(address: RedisAddress, following: Follower | None = None) -> redis.Redis:
+    """A client with a pool of its own; connections are made at first use.
+
+    ``following`` is that of the process, where it has one: see :func:`follower`.
+    """
     options: dict[str, Any] = {
         "db": address.database,
         "username": address.username,
@@ -51,10 +62,8 @@ def connect(address: RedisAddress) -> redis.Redis:
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }
-    if address.sentinels:
-        sentinel = Sentinel(list(address.sentinels), socket_timeout=address.connect_timeout_seconds)
-        client: redis.Redis = sentinel.master_for(address.master, **options)
-        return client
+    if following := following or follower(address):
+        return following.client(**options)
     return redis.Redis(address.host, address.port, **options, **_tls(address))
 
 

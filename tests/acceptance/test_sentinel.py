@@ -17,8 +17,8 @@ from tests.support.stage import new_jid
 from tests.support.waiting import wait_for, wait_until_equal
 from tests.support.worker_process import WorkerProcess
 
-#: 10 are promised. A demoted master takes 11 at present, a killed one less: a known fault (docs/faults.md).
-LIMIT_SECONDS = 20
+#: What is promised, from the moment on at which the new master takes writes.
+LIMIT_SECONDS = 10
 
 
 @pytest.fixture
