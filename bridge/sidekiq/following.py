@@ -26,15 +26,19 @@ class FollowingConnection(SentinelManagedConnection):
 
     def __init__(self, follower: Follower, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._ended: Any = None
         follower.connections.add(self)
 
     def leads_elsewhere(self, address: tuple[str, int]) -> bool:
         """Whether it is open, and not to this address."""
-        return self.is_connected and (self.host, self.port) != address
+        sock: Any = self._sock
+        # One that was cut, and that nobody has used since, still looks open.
+        return sock not in (None, self._ended) and (self.host, self.port) != address
 
     def cut(self) -> None:
         """End it from another thread: whoever uses it finds it closed by the server."""
-        sock: socket.socket | None = self._sock
+        sock: Any = self._sock
+        self._ended = sock
         # Not closed: another thread may be reading, and its number must not be another socket's meanwhile.
         with contextlib.suppress(OSError):
             if sock is not None:
@@ -72,4 +76,3 @@ class Follower:
         for stray in strays:
             stray.cut()
         return LOOK_SECONDS
-

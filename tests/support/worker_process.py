@@ -58,10 +58,17 @@ class WorkerProcess:
             env={**bridge_environment(redis_url, sidecar_url), **(env or {})},
         )
         with ended_unless_ready(self.process):
-            self.process.wait_ready(lambda: self._redis.smembers("processes") - before, 40)
+            self.process.wait_ready(lambda: self._members() - before, 40)
             self.process.wait_ready(
                 lambda: f"{name}@" in self.process.log or "ready." in self.process.log, 20
             )
+
+    def _members(self) -> set[bytes]:
+        """Empty while Redis is away: the worker waits for it as well, and is not to be ended for that."""
+        try:
+            return self._redis.smembers("processes")
+        except redis.RedisError:
+            return set()
 
     @property
     def pid(self) -> int:
