@@ -121,13 +121,23 @@ class SidecarClient(Courier):
 
     def _joined(self, delivery: Delivery) -> JobResult | None:
         """The outcome of a job out of dead hands that runs somewhere still, or has ended there."""
-        if not self.fleet.members:
-            self.fleet.refresh()
+        self._look_for_everyone()
         for member in self.fleet.everyone:
             reply = self._ask_whether_known(member, delivery)
             if reply is not None:
                 return self._outcome(member, delivery, reply, started=True)
         return None
+
+    def _look_for_everyone(self) -> None:
+        """Its first run may have begun at a Puma worker that is newer than our last look.
+
+        A process of a pool looks never again once it knows some.
+        """
+        try:
+            self.fleet.refresh_since(time.monotonic())
+        except errors.SidecarUnavailable:
+            if not self.fleet.everyone:
+                raise
 
     def _ask_whether_known(self, member: Member, delivery: Delivery) -> Reply | None:
         headers = [*execute_headers(delivery), ("X-Bridge-If-Known", "1")]

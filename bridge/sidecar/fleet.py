@@ -14,6 +14,11 @@ from bridge.sidecar.health import Health, HealthProbe, PumaWorker
 from bridge.sidecar.http import HttpConnection
 
 
+#: So long a Puma worker that is not listed any more is still asked for jobs that it may run: its sidecar may
+#: merely have been too slow to answer. As long as a lease: after the death of a whole machine nothing waits.
+SILENT_SECONDS = 15.0
+
+
 @dataclass(eq=False)
 class Member:
     """One Puma worker with the idle connections to it. ``running`` counts the jobs this process has there."""
@@ -25,6 +30,8 @@ class Member:
     running: int = 0
     full_until: float = 0.0
     """Monotonic time until which it is passed over, because it said that it has no free slot."""
+    left_at: float = 0.0
+    """Monotonic time at which it was listed no more, or could not be reached."""
 
     @property
     def has_room(self) -> bool:
@@ -40,14 +47,18 @@ class Member:
 class Fleet:
     """Discovers Puma workers through ``/health`` and picks the least busy one. Safe for threads."""
 
-    def __init__(self, addresses: Sequence[Address], probe: HealthProbe) -> None:
+    def __init__(
+        self, addresses: Sequence[Address], probe: HealthProbe, silent_seconds: float = SILENT_SECONDS
+    ) -> None:
         self._addresses = tuple(addresses)
+        self._silent_seconds = silent_seconds
         self._probe = probe
         self._members: dict[str, Member] = {}
         self._leaving: list[Member] = []
         self._left: list[Member] = []
         self._lock = threading.Lock()
-        self._refreshed_at = float("-inf")
+        self._refreshing = threading.Lock()
+        self._refresh_began_at = float("-inf")
 
     @property
     def slots(self) -> int:
@@ -61,17 +72,27 @@ class Fleet:
             SidecarUnavailable: none answered.
             SidecarRejected: one refuses us.
         """
+        began_at = time.monotonic()
         healths, failures = self._ask_all()
         with self._lock:
             self._replace([worker for health in healths if health.ready for worker in health.workers])
             self._leaving = [
                 Member(worker) for health in healths if not health.ready for worker in health.workers
             ]
-            self._left = [member for member in self._left if member.running]
-            self._refreshed_at = time.monotonic()
+            self._left = [member for member in self._left if self._may_run_jobs(member)]
+            self._refresh_began_at = began_at
         if not healths:
             raise failures[0]
         return healths
+
+    def refresh_since(self, moment: float) -> None:
+        """Be sure to know every Puma worker there was at this (monotonic) moment. Raises as ``refresh``.
+
+        One round of questions serves all threads that came before it began.
+        """
+        with self._refreshing:
+            if self._refresh_began_at < moment:
+                self.refresh()
 
     def acquire(self, *, refresh: bool = True) -> Member:
         """The Puma worker with the fewest of our jobs for its slots.
@@ -106,7 +127,7 @@ class Fleet:
     def everyone(self) -> list[Member]:
         """The same, and those that take no more jobs but may still run some: ours, or another worker's."""
         with self._lock:
-            self._left = [member for member in self._left if member.running]
+            self._left = [member for member in self._left if self._may_run_jobs(member)]
             known = [*self._left, *self._leaving, *self._members.values()]
         return list({member.worker.boot: member for member in known}.values())
 
@@ -114,8 +135,7 @@ class Fleet:
         """It cannot be reached: give it no more jobs until ``refresh`` finds it again."""
         with self._lock:
             self._members.pop(member.worker.boot, None)
-            self._left.append(member)
-        member.close()
+            self._leave(member)
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -141,6 +161,15 @@ class Fleet:
             found[worker.boot] = known or Member(worker)
         for boot, member in self._members.items():
             if boot not in found:
-                self._left.append(member)
-                member.close()
+                self._leave(member)
         self._members = found
+
+    def _may_run_jobs(self, member: Member) -> bool:
+        """Whether one that has left must still be asked for jobs: ours, or another worker's."""
+        return member.running > 0 or time.monotonic() - member.left_at < self._silent_seconds
+
+    def _leave(self, member: Member) -> None:
+        member.left_at = time.monotonic()
+        if member not in self._left:
+            self._left.append(member)
+        member.close()

@@ -91,6 +91,9 @@ class Store(Protocol):
     def inflight(self, identity: str) -> list[Claimed]:
         """All a worker holds, oldest first."""
 
+    def now_ms(self) -> int:
+        """Redis' own time, by which deliveries are ordered."""
+
     def recoveries(self, jids: Sequence[str]) -> list[int]:
         """How often each job was found in dead hands."""
 

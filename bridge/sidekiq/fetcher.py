@@ -312,6 +312,8 @@ class Fetcher:
         claim = self.store.claim_exact(identity, token, queue, payloads)
         units = [unit for job in claim.jobs if (unit := self._admit(identity, job, claim.claimed_at_ms))]
         self._unanswered.answered(token, len(payloads))
+        if claim.recovering:
+            self._note_recoveries(units)
         self._note_lease(claim.lease, identity)
         return units
 
@@ -330,7 +332,7 @@ class Fetcher:
         Only by the tokens of such claims: a job that is being settled at this moment stands in Redis a little
         longer than here, and must not run again.
         """
-        identity, now_ms = self.lease.identity, int(time.time() * 1000)
+        identity, now_ms = self.lease.identity, self.store.now_ms()
         found = self.store.inflight(identity)
         unknown = [job for job in found if job.token in self._unanswered]
         units = tuple(unit for job in unknown if (unit := self._admit(identity, job, now_ms)))

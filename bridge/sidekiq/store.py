@@ -63,7 +63,7 @@ class RedisStore:
         """
         call = scripts.Call(
             scripts.load("claim_exact"),
-            (keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.queue(queue)),
+            (keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.RECOVERING, keys.queue(queue)),
             (identity, first_token, ENTRY_VERSION + b"\n", *payloads),
         )
         with outages():
@@ -72,9 +72,9 @@ class RedisStore:
         status, *rest = results[0]
         if status != b"OK":
             return Claim(LeaseState(status.decode()))
-        now_ms, taken = rest
+        now_ms, taken, recovering = rest
         jobs = tuple(Claimed(queue, payloads[i], first_token + i) for i in range(taken))
-        return Claim(LeaseState.HELD, jobs, now_ms)
+        return Claim(LeaseState.HELD, jobs, now_ms, recovering=bool(recovering))
 
     def tails(self, queues: Sequence[str], count: int) -> list[list[bytes]]:
         """The next ``count`` jobs of each queue, the one that runs next first, without taking them.
@@ -93,6 +93,12 @@ class RedisStore:
             entry(int(token), value)
             for token, value in sorted(entries.items(), key=lambda item: int(item[0]))
         ]
+
+    def now_ms(self) -> int:
+        """Redis' own time, by which deliveries are ordered."""
+        with outages():
+            seconds, microseconds = self.client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     def recoveries(self, jids: Sequence[str]) -> list[int]:
         """How often each job was found in dead hands within 72 hours. They wait in a queue no more."""

@@ -74,12 +74,21 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
     end
 
     it "is only joined, never started, for who looks for it" do
-      look = -> { deliver(executor, "class" => "WaitingJob", claimed_at_ms: 2, recovered: true, only_if_known: true) }
-      expect(&look).to refusal("unknown")
-      waiting_job(claimed_at_ms: 1)
+      look = ->(jid) { deliver(executor, "class" => "WaitingJob", "jid" => jid, claimed_at_ms: 2, recovered: true, only_if_known: true) }
+      expect { look.call("1") }.to refusal("unknown")
+      waiting_job(claimed_at_ms: 1, payload: {"jid" => "2"})
       Trace.release
-      expect(status_of(look.call)).to eq("done")
+      expect(status_of(look.call("2"))).to eq("done")
       expect(Trace.entries.count(:started)).to eq(1)
+    end
+
+    # A worker was killed while its job was on the way: another looked for it, did not find it, started it elsewhere, and then
+    # the first one began here as well.
+    it "is not begun any more where a newer one was looked for and not found" do
+      newer = {claimed_at_ms: 2, recovered: true}
+      expect { deliver(executor, **newer, only_if_known: true) }.to refusal("unknown")
+      expect { deliver(executor, claimed_at_ms: 1) }.to refusal("superseded")
+      expect(status_of(deliver(executor, **newer))).to eq("done")
     end
 
     it "runs where the older one was only given back" do

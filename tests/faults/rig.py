@@ -17,7 +17,7 @@ import redis
 from tests.faults.account import Account, Pushed, draw_up
 from tests.faults.wire import Wire
 from tests.support import census
-from tests.support.processes import ROOT, free_port
+from tests.support.processes import ROOT, UNREADY, free_port
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_helper import RubyHelper
 from tests.support.ruby_root import RubyRoot
@@ -255,7 +255,9 @@ class Rig(Stage):
 
     def account(self) -> Account:
         places = census.assert_each_in_one_place(self.redis)
-        return draw_up(Pushed.read(self.pushed_path), self.ledger.lines, places, frozenset(self.ended))
+        return draw_up(
+            Pushed.read(self.pushed_path), self.ledger.lines, places, frozenset(self.ended | UNREADY)
+        )
 
     def assert_well(self) -> None:
         """No foreign key is left, every page of the Web UI opens, Ruby's API counts what Redis holds."""

@@ -364,6 +364,21 @@ def test_a_job_that_was_recovered_says_so_in_its_next_delivery(worker: Worker) -
     assert (again.delivery.payload, again.delivery.recovered) == (payload, 1)
 
 
+def test_a_native_job_that_was_recovered_is_waited_for_no_more_once_it_is_taken(worker: Worker) -> None:
+    """Taken while the sidecar was away it stood in the set for 72 hours, and each claim asked a second time."""
+    payload = job(**{"class": "NativeJob"})
+    push(worker.client, "default", payload)
+    (first,) = worker.take()
+    worker.settle(first, GiveBack(unknown_outcome=True))
+    assert worker.client.scard("bridge:recovering") == 1
+    worker.gate.open = False
+
+    (again,) = worker.take()
+
+    assert again.delivery.recovered == 1
+    assert not worker.client.exists("bridge:recovering")
+
+
 def test_a_claim_for_thousands_of_slots_loses_no_job(make_worker: Maker) -> None:
     worker = make_worker(slots=5000)
     push(worker.client, "default", *[job() for _ in range(20)])

@@ -53,6 +53,21 @@ def after_outage(worker: Worker) -> list[Any]:
 # -- a lost answer
 
 
+class ForeignClock:
+    """A store on a Redis whose clock is not this machine's."""
+
+    NOW_MS = 4_000_000_000_000
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def now_ms(self) -> int:
+        return self.NOW_MS
+
+
 def test_jobs_whose_claim_was_answered_into_a_cut_connection_are_adopted(
     behind: Worker, proxy: Proxy, own_server: RedisServer
 ) -> None:
@@ -60,6 +75,7 @@ def test_jobs_whose_claim_was_answered_into_a_cut_connection_are_adopted(
     with own_server.client() as client:
         push(client, "default", *jobs)
     behind.lease.ensure()
+    behind.fetcher.store = ForeignClock(behind.store)
     proxy.lose_answer_to(b"queue:default")
     with pytest.raises(errors.StoreUnavailable):
         behind.take()
@@ -70,6 +86,8 @@ def test_jobs_whose_claim_was_answered_into_a_cut_connection_are_adopted(
 
     assert [unit.delivery.payload for unit in units] == jobs
     assert behind.take() == []
+    # By Redis' clock: one that was ahead made the sidecar refuse the job's next attempts as older deliveries.
+    assert all(unit.delivery.claimed_at_ms == ForeignClock.NOW_MS for unit in units)
     for unit in units:
         behind.settle(unit)
     assert [outcome for *_, outcome in behind.outcomes] == [Settled.OK] * 3

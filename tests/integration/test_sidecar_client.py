@@ -283,6 +283,35 @@ def test_a_job_that_may_run_where_nobody_answers_is_not_started(
     assert all(b"X-Bridge-If-Known: 1" in request for request in server.requests)
 
 
+def test_a_job_out_of_dead_hands_is_looked_for_at_puma_workers_that_came_since_the_last_look(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    # A pool process knew those of its first job for ever: a job that ran at a newer one was started again.
+    client.fleet.refresh()
+    healthy = server._healthy()
+    healthy["workers"].append({**healthy["workers"][0], "boot": "b2"})
+    server.health = healthy
+    server.answers[:] = [reply(404, {"code": "unknown", "message": ""}), reply(200, DONE)]
+
+    assert client.execute(RECOVERED).status is Status.DONE
+
+    assert [b"X-Bridge-Boot: b2" in request for request in server.requests] == [False, True]
+    assert all(b"X-Bridge-If-Known: 1" in request for request in server.requests)
+
+
+def test_a_job_out_of_dead_hands_is_looked_for_where_the_probe_is_not_answered(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    # They were forgotten with the first probe that took too long, and what they ran was started again.
+    client.fleet.refresh()
+    server.health = []
+    with pytest.raises(errors.SidecarUnavailable):
+        client.fleet.refresh()
+    server.answers[:] = [reply(200, DONE)]
+
+    assert client.execute(RECOVERED).status is Status.DONE
+
+
 def test_a_job_is_cancelled_at_a_puma_worker_that_takes_no_more_jobs(
     server: ScriptedServer, client: SidecarClient
 ) -> None:
@@ -298,6 +327,7 @@ def test_a_job_is_cancelled_at_a_puma_worker_that_takes_no_more_jobs(
 
     assert server.requests[0].startswith(b"POST /jobs/host:1:abc/7/cancel")
     client.fleet.release(member)
+    client.fleet._silent_seconds = 0
     assert client.fleet.everyone == []
 
 

@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from tests.support.waiting import NeverHappened, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +22,9 @@ _libc = ctypes.CDLL(None)
 
 #: Every process that is running now; the report of a failed test shows their logs.
 RUNNING: list[Process] = []
+#: Pids of those that were ended because they did not get ready in time, and of their children: they may have run
+#: jobs all the same.
+UNREADY: set[int] = set()
 
 
 class Process:
@@ -121,6 +126,10 @@ def ended_unless_ready(process: Process) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(process.pid).children(recursive=True)
+            UNREADY.update(child.pid for child in children)
+        UNREADY.add(process.pid)
         process.kill()
         raise
 

@@ -110,12 +110,17 @@ module SidekiqBridge
       end
 
       def admit(delivery, job, only_if_known)
+        raise Refusals.superseded if @records.superseded?(delivery)
         other = @records.latest(delivery.jid)
-        raise Refusals.superseded if other && delivery.older_than?(other)
         return take_over(delivery, other) if other && !other.run.given_back? && delivery.may_take_over?(other)
         raise Refusals.running if other && !other.run.finished?
-        raise Refusals.unknown if only_if_known
+        not_here(delivery) if only_if_known
         begin_run(delivery, job).tap { other&.supersede }
+      end
+
+      def not_here(delivery)
+        @records.asked(delivery, monotonic)
+        raise Refusals.unknown
       end
 
       def take_over(delivery, other)

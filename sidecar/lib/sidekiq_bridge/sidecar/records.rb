@@ -7,12 +7,14 @@ module SidekiqBridge
     class Records
       KEEP_SECONDS = 15 * 60
       KEEP_COUNT = 10_000
+      ASKED_SECONDS = 60
 
       def initialize(keep_seconds: KEEP_SECONDS, keep_count: KEEP_COUNT)
         @keep_seconds = keep_seconds
         @keep_count = keep_count
         @deliveries = {}
         @latest = {}
+        @asked = {} # by jid, the longest ago first
         @finished = [] # in the order of finishing
       end
 
@@ -24,6 +26,20 @@ module SidekiqBridge
       def add(delivery)
         @deliveries[delivery.id] = delivery
         @latest[delivery.jid] = delivery if delivery.jid
+      end
+
+      # Somebody was told that a job is not known here, and may start it elsewhere. What an older delivery of it has on the
+      # way still (in a socket's buffer, from a worker that died) must not begin.
+      def asked(delivery, now)
+        return unless delivery.jid
+        @asked.delete(delivery.jid)
+        delivery.finished_at = now
+        @asked[delivery.jid] = delivery
+        @asked.shift while @asked.size > @keep_count || now - @asked.first.last.finished_at >= ASKED_SECONDS
+      end
+
+      def superseded?(delivery)
+        [latest(delivery.jid), @asked[delivery.jid]].any? { |other| other && delivery.older_than?(other) }
       end
 
       def finish(delivery, now)
