@@ -13,7 +13,6 @@ from bridge.sidecar.address import Address
 from bridge.sidecar.health import Health, HealthProbe, PumaWorker
 from bridge.sidecar.http import HttpConnection
 
-
 #: So long a Puma worker that is not listed any more is still asked for jobs that it may run: its sidecar may
 #: merely have been too slow to answer. As long as a lease: after the death of a whole machine nothing waits.
 SILENT_SECONDS = 15.0

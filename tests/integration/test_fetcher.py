@@ -365,7 +365,7 @@ def test_a_job_that_was_recovered_says_so_in_its_next_delivery(worker: Worker) -
 
 
 def test_a_native_job_that_was_recovered_is_waited_for_no_more_once_it_is_taken(worker: Worker) -> None:
-    """Taken while the sidecar was away it stood in the set for 72 hours, and each claim asked a second time."""
+    """Taken while the sidecar was away it stood in the set for 72 hours, and each claim asked twice."""
     payload = job(**{"class": "NativeJob"})
     push(worker.client, "default", payload)
     (first,) = worker.take()

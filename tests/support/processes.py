@@ -22,7 +22,7 @@ _libc = ctypes.CDLL(None)
 
 #: Every process that is running now; the report of a failed test shows their logs.
 RUNNING: list[Process] = []
-#: Pids of those that were ended because they did not get ready in time, and of their children: they may have run
+#: Pids of those that were ended because they did not get ready, and of their children: they may have run
 #: jobs all the same.
 UNREADY: set[int] = set()
 
