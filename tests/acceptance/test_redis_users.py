@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from tests.support import census, redis_users
+from tests.support.command import Bridge
 from tests.support.processes import ROOT, Process, clean_environment, free_port
 from tests.support.redis_server import RedisServer
 from tests.support.redis_users import CONTROL, PASSWORD, WORKER
@@ -110,6 +111,27 @@ def test_remote_control_reaches_who_may_be_reached(stage: Stage, as_control: dic
     )  # fmt: skip
     reachable = "mingle" not in stage.worker.log and "pong" in answer.stdout
     assert reachable == (redis_users.url_for(stage.redis_url, CONTROL) in _environment_of(stage))
+
+
+def test_the_doctor_finds_these_rights_enough(stage: Stage) -> None:
+    # It tried keys of a process under a name that no process has, and called the published users too narrow.
+    assert stage.sidecar is not None
+    user = CONTROL if CONTROL in _environment_of(stage) else WORKER
+    settings = {
+        "BRIDGE_REDIS_URL": redis_users.url_for(stage.redis_url, user),
+        "BRIDGE_REMOTE_CONTROL": str(user == CONTROL),
+        "BRIDGE_SIDECAR_URL": stage.sidecar.url,
+    }
+    assert redis_users.denied(stage.redis) == []
+    assert "redis-acl" not in {finding["code"] for finding in Bridge(settings)("doctor", "--json").json}
+    # What it would like to know and need not: Redis' own settings.
+    assert {what for _, what in redis_users.denied(stage.redis)} <= {"config|get"}
+    stage.redis.acl_log_reset()
+
+    settings["BRIDGE_REMOTE_CONTROL"] = "true"
+    found = {finding["code"] for finding in Bridge(settings)("doctor", "--json").json}
+    assert ("redis-acl" in found) == (user == WORKER)
+    stage.redis.acl_log_reset()
 
 
 def _environment_of(stage: Stage) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from bridge.celery import Bridge, make_app
 from bridge.settings import Settings
+from tests.support import redis_users
 from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage
 from tests.support.stock_sidekiq import StockSidekiq
@@ -91,7 +92,10 @@ def failing(request: pytest.FixtureRequest) -> str:
 def producer(stage: Stage, sidekiq: tuple[int, ...]) -> Iterator[Bridge]:
     """The application as a producer, in this process."""
     settings = Settings.load(
-        {"BRIDGE_REDIS_URL": stage.redis_url, "BRIDGE_SIDEKIQ_VERSION": ".".join(map(str, sidekiq))}
+        {
+            "BRIDGE_REDIS_URL": redis_users.for_bridge(stage.redis_url),
+            "BRIDGE_SIDEKIQ_VERSION": ".".join(map(str, sidekiq)),
+        }
     )
     app = make_app(settings)
     yield app

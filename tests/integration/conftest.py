@@ -10,14 +10,14 @@ import pytest
 import redis
 
 from bridge.sidekiq.store import RedisStore
-from tests.integration.worker import Worker, connect_to
+from tests.integration.worker import Worker, as_bridge, connect_to
 from tests.support.redis_server import RedisServer
 
 
 @pytest.fixture
 def store(empty_redis: redis.Redis, redis_server: RedisServer) -> Iterator[RedisStore]:
     """The store on the session's Redis, emptied."""
-    client = connect_to(redis_server.port, database=15)
+    client = as_bridge(connect_to(redis_server.port, database=15))
     yield RedisStore(client)
     client.close()
 

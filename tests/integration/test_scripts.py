@@ -15,7 +15,7 @@ from bridge.sidekiq.claims import ClaimRequest, LeaseState
 from bridge.sidekiq.decision import Bury, DeadLimits, Decision, Discard, Done, GiveBack, Interrupt, Retry
 from bridge.sidekiq.settlement import Settled, Settlement
 from bridge.sidekiq.store import RedisStore
-from tests.integration.worker import connect_to, job, next_first, push
+from tests.integration.worker import as_bridge, connect_to, job, next_first, push
 
 ME = "host:1:000000000001"
 OTHER = "host:2:000000000002"
@@ -56,7 +56,7 @@ def at_once(call: Callable[[RedisStore], Any], port: int, callers: int = 8) -> l
     """The same call from several connections at the same moment."""
     clients = [connect_to(port, 15) for _ in range(callers)]
     with ThreadPoolExecutor(callers) as pool:
-        results = list(pool.map(call, [RedisStore(client) for client in clients]))
+        results = list(pool.map(call, [RedisStore(as_bridge(client)) for client in clients]))
     for client in clients:
         client.close()
     return results
@@ -476,18 +476,18 @@ def test_an_entry_that_is_no_job_is_buried_once(store: RedisStore, redis_server:
 # -- all of them
 
 
-def test_every_script_comes_back_after_a_script_flush(store: RedisStore) -> None:
+def test_every_script_comes_back_after_a_script_flush(store: RedisStore, empty_redis: redis.Redis) -> None:
     payload = holding(store, job())
-    store.client.script_flush()
+    empty_redis.script_flush()
     assert settle(store, GiveBack(), payload) is Settled.OK
-    store.client.script_flush()
+    empty_redis.script_flush()
     done = [Settlement(ME, 2, "default", b"", Done())]
     result = store.exchange(done, ClaimRequest(ME, ("default",), 1, 5))
     assert result.settled == [Settled.FENCED]
     assert result.claim is not None
     assert [found.payload for found in result.claim.jobs] == [payload]
-    store.client.script_flush()
+    empty_redis.script_flush()
     assert store.lease(ME, 1000) is LeaseState.HELD
-    store.client.script_flush()
+    empty_redis.script_flush()
     store.due(1)
     assert store.recover(Settlement(ME, 5, "default", payload, GiveBack(), "j"), LIMITS, 1.0) == 1

@@ -13,6 +13,7 @@ from bridge.sidekiq.scheduler import Scheduler
 from bridge.sidekiq.set_watch import SetWatch
 from bridge.sidekiq.store import RedisStore
 from bridge.sidekiq.tracker import Tracker
+from tests.integration.worker import as_bridge
 from tests.support.waiting import wait_for
 
 QUEUES = ("queue:a", "queue:b")
@@ -20,7 +21,7 @@ QUEUES = ("queue:a", "queue:b")
 
 @pytest.fixture
 def tracker(empty_redis: redis.Redis) -> Iterator[Tracker]:
-    made = Tracker(empty_redis)
+    made = Tracker(as_bridge(empty_redis))
     yield made
     made.close()
 
@@ -128,7 +129,8 @@ def test_a_link_that_is_cut_behind_its_answer_is_an_error_and_no_news(empty_redi
 
 @pytest.fixture
 def scheduler(empty_redis: redis.Redis) -> Scheduler:
-    made = Scheduler(RedisStore(empty_redis), lambda: Timestamps.SECONDS, watch=SetWatch(empty_redis))
+    client = as_bridge(empty_redis)
+    made = Scheduler(RedisStore(client), lambda: Timestamps.SECONDS, watch=SetWatch(client))
     made.round()
     return made
 
@@ -184,7 +186,7 @@ def test_where_redis_tells_nothing_the_sets_are_looked_at(empty_redis: redis.Red
 
 
 def test_a_look_that_fails_is_had_again(empty_redis: redis.Redis) -> None:
-    watch = SetWatch(empty_redis)
+    watch = SetWatch(as_bridge(empty_redis))
     assert watch.worth_a_look()
     watch.seen(None)
     assert not watch.worth_a_look()
@@ -202,7 +204,8 @@ def test_a_look_that_fails_is_had_again(empty_redis: redis.Redis) -> None:
 
 
 def test_an_outage_of_the_watch_leaves_the_look(empty_redis: redis.Redis) -> None:
-    scheduler = Scheduler(RedisStore(empty_redis), lambda: Timestamps.SECONDS, watch=SetWatch(empty_redis))
+    bridge = as_bridge(empty_redis)
+    scheduler = Scheduler(RedisStore(bridge), lambda: Timestamps.SECONDS, watch=SetWatch(bridge))
     scheduler.round()
     for client in empty_redis.client_list():
         if "t" in client["flags"]:

@@ -18,6 +18,7 @@ from bridge.settings import Settings
 from bridge.sidecar.breaker import State
 from bridge.sidekiq.decision import Done
 from tests.integration.worker import connect_to, job, next_first, push
+from tests.support import redis_users
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
 
@@ -26,7 +27,8 @@ class Consumer:
     """Consumes job queues on one connection, as Celery's worker does."""
 
     def __init__(self, url: str, *queues: str, slots: int = 4) -> None:
-        self.app: Any = make_app(Settings.load({"BRIDGE_REDIS_URL": url, "BRIDGE_QUEUES": ",".join(queues)}))
+        own = {"BRIDGE_REDIS_URL": redis_users.for_bridge(url), "BRIDGE_QUEUES": ",".join(queues)}
+        self.app: Any = make_app(Settings.load(own))
         self.runtime = self.app.bridge
         self.runtime.breaker.state = State.CLOSED
         self.fetcher = self.runtime.fetcher

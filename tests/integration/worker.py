@@ -22,13 +22,30 @@ from bridge.sidekiq.recovery import Recovery
 from bridge.sidekiq.settlement import Settled
 from bridge.sidekiq.store import RedisStore
 from bridge.sidekiq.unit_of_work import UnitOfWork
+from tests.support import redis_users
 
 _jids = itertools.count(1)
 
 
 def connect_to(port: int, database: int = 0, timeout_seconds: float = 2.0) -> redis.Redis:
-    """A client as the worker makes them."""
+    """A client as the worker makes them, with an administrator's rights."""
     return connect(RedisAddress(port=port, database=database, timeout_seconds=timeout_seconds))
+
+
+def as_bridge(client: redis.Redis) -> redis.Redis:
+    """This client; or one like it as the user that was chosen for the bridge."""
+    if not redis_users.CHOSEN:
+        return client
+    options = client.connection_pool.connection_kwargs
+    return connect(
+        RedisAddress(
+            port=options["port"],
+            database=options.get("db", 0),
+            username=redis_users.CHOSEN,
+            password=redis_users.PASSWORD,
+            timeout_seconds=options.get("socket_timeout") or 5.0,
+        )
+    )
 
 
 def job(**fields: Any) -> bytes:
@@ -90,7 +107,7 @@ class Worker:
         self.now = 1000.0
         self._names = (f"{name}:{n:012x}" for n in itertools.count(1))
         self.client = connect_to(port, database, timeout_seconds)
-        self.store = RedisStore(self.client)
+        self.store = RedisStore(as_bridge(self.client))
         self.lease = Lease(self.store, lambda: next(self._names), lease_seconds, clock=lambda: self.now)
         self.gate = OpenGate()
         self.outcomes: list[tuple[str | None, Decision, Settled]] = []
@@ -129,3 +146,4 @@ class Worker:
 
     def close(self) -> None:
         self.client.close()
+        self.store.client.close()

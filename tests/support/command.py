@@ -13,6 +13,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from bridge.cli import main
+from tests.support import redis_users
 from tests.support.processes import ROOT, clean_environment
 
 
@@ -42,7 +43,9 @@ class Bridge:
     def __call__(self, *words: str, typed: str | None = None) -> Answer:
         """Run it within this process."""
         gone = dict.fromkeys((*_foreign(), "REDIS_URL", "REDIS_PROVIDER"))
-        result = CliRunner(env={**gone, **self.settings}).invoke(main, words, input=typed, prog_name="bridge")
+        result = CliRunner(env={**gone, **self._environment()}).invoke(
+            main, words, input=typed, prog_name="bridge"
+        )
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Answer(result.exit_code, result.stdout, result.stderr)
@@ -51,13 +54,17 @@ class Bridge:
         """Run it as a process of its own, from the checkout."""
         done = subprocess.run(
             [sys.executable, "-m", "bridge", *words],
-            env={**clean_environment(), **self.settings, **(env or {})},
+            env={**clean_environment(), **self._environment(), **(env or {})},
             cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=seconds,
         )
         return Answer(done.returncode, done.stdout, done.stderr)
+
+    def _environment(self) -> dict[str, str]:
+        url = self.settings.get("BRIDGE_REDIS_URL")
+        return {**self.settings, **({"BRIDGE_REDIS_URL": redis_users.for_bridge(url)} if url else {})}
 
 
 def _foreign() -> list[str]:

@@ -10,6 +10,9 @@ import redis
 from tests.support import redis_users
 from tests.support.processes import Process, free_port
 
+#: Every server that runs now.
+RUNNING: list[RedisServer] = []
+
 
 class RedisServer:
     """A redis-server on a free port of loopback; without persistence unless ``arguments`` say otherwise."""
@@ -47,6 +50,8 @@ class RedisServer:
         self.process.wait_ready(self._answers, 15)
         with self.client() as client:
             redis_users.make(client)
+        if self not in RUNNING:
+            RUNNING.append(self)
 
     def client(self, database: int = 0, **options: Any) -> redis.Redis:
         """A client that gives bytes."""
@@ -54,6 +59,8 @@ class RedisServer:
 
     def stop(self) -> None:
         self.process.stop(5)
+        if self in RUNNING:
+            RUNNING.remove(self)
 
     def _answers(self) -> bool:
         try:

@@ -13,7 +13,8 @@ FILE = ROOT / "deploy/redis/users.acl"
 PASSWORD = "only-for-tests"
 WORKER, CONTROL = "bridge", "bridge-control"
 
-#: The whole suite runs under this user where the variable names one.
+#: The bridge runs under this user in every suite where the variable names one (scripts/test --redis-user).
+#: What a test looks at and prepares stays with the administrator; so does Ruby, which has the app's rights.
 CHOSEN = os.environ.get("TEST_REDIS_USER", "")
 
 
@@ -47,6 +48,11 @@ def url_for(url: str, user: str) -> str:
     if not user or "@" in parts.netloc or parts.scheme != "redis":
         return url
     return parts._replace(netloc=f"{user}:{PASSWORD}@{parts.netloc}").geturl()
+
+
+def for_bridge(url: str) -> str:
+    """The same server as the user that was chosen for the bridge."""
+    return url_for(url, CHOSEN)
 
 
 def denied(client: redis.Redis) -> list[tuple[str, str]]:

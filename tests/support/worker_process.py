@@ -25,7 +25,7 @@ def foreign_zone() -> str:
 def bridge_environment(redis_url: str, sidecar_url: str | None) -> dict[str, str]:
     """The settings of an application under test."""
     found = {
-        "BRIDGE_REDIS_URL": redis_users.url_for(redis_url, redis_users.CHOSEN),
+        "BRIDGE_REDIS_URL": redis_users.for_bridge(redis_url),
         "BRIDGE_HEALTH_BIND": "127.0.0.1:0",
         "BRIDGE_SHUTDOWN_TIMEOUT_SECONDS": str(SHUTDOWN_SECONDS),
         "BRIDGE_LEASE_SECONDS": "5",

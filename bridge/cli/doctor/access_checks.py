@@ -7,11 +7,15 @@ from typing import Any
 
 import redis
 
+from bridge.broker import channel, fanout
 from bridge.cli.doctor.finding import Check, Finding, error
 from bridge.cli.doctor.site import Site
+from bridge.settings import Settings
 from bridge.sidekiq import keys
 
 _NAME = "bridge-doctor"
+#: As long as a real one: rules for Redis users know the keys of a process by its twelve last characters.
+_IDENTITY = "bridge-doctor:1:000000000000"
 _QUEUE, _INFLIGHT = keys.queue(_NAME), keys.inflight(_NAME)
 
 #: What a worker and these commands send, each on a key of each kind that it is sent for.
@@ -44,10 +48,10 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("HEXISTS", _INFLIGHT, "1"),
     ("HGETALL", _INFLIGHT),
     ("HLEN", _INFLIGHT),
-    ("HSET", f"host:1:{_NAME}", "info", "x"),
-    ("HSET", keys.work(f"host:1:{_NAME}"), "1", "x"),
-    ("RPOP", keys.signals(f"host:1:{_NAME}")),
-    ("EXPIRE", f"host:1:{_NAME}", "1"),
+    ("HSET", _IDENTITY, "info", "x"),
+    ("HSET", keys.work(_IDENTITY), "1", "x"),
+    ("RPOP", keys.signals(_IDENTITY)),
+    ("EXPIRE", _IDENTITY, "1"),
     ("INCR", keys.recovered(_NAME)),
     ("INCRBY", keys.PROCESSED, "1"),
     ("GET", keys.FAILED),
@@ -55,12 +59,19 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("EXISTS", keys.RECOVERING),
     ("TYPE", keys.DEAD),
     ("TIME",),
-    ("PUBLISH", f"/0.{_NAME}", "x"),
 )
 
 
+def _commands(settings: Settings) -> tuple[tuple[str, ...], ...]:
+    if not settings.remote_control:
+        return COMMANDS
+    topic = fanout.topic(settings.redis_url.db, channel.EVENTS, "worker.heartbeat")
+    return *COMMANDS, ("PUBLISH", topic, "x")
+
+
 def permissions(site: Site) -> Iterator[Finding]:
-    refused = sorted({" ".join(command[:2]) for command in COMMANDS if _is_refused(site.client, command)})
+    commands = _commands(site.settings)
+    refused = sorted({" ".join(command[:2]) for command in commands if _is_refused(site.client, command)})
     if refused:
         user = site.settings.redis_url.username or "default"
         cure = "give it the rules of the worker's user: docs/operations.md, or deploy/"
