@@ -41,6 +41,7 @@ from bridge.sidekiq.lease import Lease
 from bridge.sidekiq.listening import JobListener
 from bridge.sidekiq.metrics import JobMetrics
 from bridge.sidekiq.periodic import Periodic
+from bridge.sidekiq.pushes import Pushes
 from bridge.sidekiq.recovery import Recovery
 from bridge.sidekiq.scheduler import Scheduler
 from bridge.sidekiq.settlement import Settled
@@ -61,6 +62,7 @@ class Runtime:
         self.settings = settings
         self.started_at = time.time()
         self.metrics = JobMetrics()
+        self.pushes = Pushes()
         self.dialect = Dialect(_overrides(settings))
         self.cron_notice = CronNotice()
         self.listeners: list[JobListener] = []
@@ -237,6 +239,7 @@ class Runtime:
             poll_seconds=self.settings.poll_interval_seconds,
             show_args=self.settings.show_args,
             allow_purge=self.settings.allow_purge,
+            pushes=self.pushes,
         )
 
 

@@ -100,6 +100,7 @@ class Channel(virtual.Channel):
             store.push(push.queue, push.payload)
         else:
             store.schedule(push.at, push.payload)
+        self.context.pushes.add(push.queue, str(message["headers"]["task"]))
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
         name = topic(self.context.database, exchange, routing_key)

@@ -10,6 +10,7 @@ import redis
 from bridge import errors
 from bridge.sidekiq.fetcher import Fetcher
 from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.pushes import Pushes
 from bridge.sidekiq.retry import RetryRules
 from bridge.sidekiq.store import RedisStore
 
@@ -37,6 +38,7 @@ class BrokerContext:
     poll_seconds: float = 1.0
     show_args: bool = False
     allow_purge: bool = False
+    pushes: Pushes = field(default_factory=Pushes)
     refusal: type[Exception] = errors.PushRefused
     """What a refused purge raises: under a command line, what that prints as one sentence."""
 

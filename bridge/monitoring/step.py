@@ -13,6 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from bridge.monitoring.job_log import JobLog
 from bridge.monitoring.job_series import JobSeries
 from bridge.monitoring.memory import MemoryCeiling
+from bridge.monitoring.push_series import PushSeries
 from bridge.monitoring.queue_series import QueueSeries
 from bridge.monitoring.report import Report
 from bridge.monitoring.server import Reply, Routes, Server
@@ -91,6 +92,7 @@ def _registry(
     )
     ProcessCollector(registry=registry)
     registry.register(JobSeries(tallies, lambda: fetcher.running))
+    registry.register(PushSeries(runtime.pushes))
     registry.register(WorkerSeries(runtime, examiner, pool_pids))
     registry.register(
         QueueSeries(

@@ -62,12 +62,30 @@ class Tally:
     """By reason: ``failed`` (out of retries, or killed), ``refused`` (never run), ``poisoned``."""
 
 
+class Classes:
+    """Which classes have a label of their own."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def shown(self, name: str) -> str:
+        """The label that a class has, or would get."""
+        room = len(self._known) < MOST_CLASSES and len(name) <= LONGEST_CLASS
+        return name if room or name in self._known else OTHER
+
+    def bounded(self, name: str) -> str:
+        """The label of a class from now on."""
+        shown = self.shown(name)
+        self._known.add(shown)
+        return shown
+
+
 class JobTallies:
     """Counts what is settled. Written by one thread at a time (see ``JobListener``), read by any."""
 
     def __init__(self) -> None:
         self.by_label: dict[Label, Tally] = {}
-        self._classes: set[str] = set()
+        self._classes = Classes()
 
     def started(self, unit: UnitOfWork) -> None:
         """Counted when it is settled."""
@@ -93,18 +111,11 @@ class JobTallies:
     def label_of(self, unit: UnitOfWork) -> Label:
         """The labels under which a job is, or will be, counted."""
         queue, name = unit.delivery.queue, unit.job.native_class or UNKNOWN
-        return (queue, name) if (queue, name) in self.by_label else (queue, self._bounded(name))
+        return (queue, name) if (queue, name) in self.by_label else (queue, self._classes.shown(name))
 
     def _tally(self, label: Label) -> Tally:
         queue, name = label
-        name = self._bounded(name)
-        self._classes.add(name)
-        return self.by_label.setdefault((queue, name), Tally())
-
-    def _bounded(self, name: str) -> str:
-        if name in self._classes or (len(self._classes) < MOST_CLASSES and len(name) <= LONGEST_CLASS):
-            return name
-        return OTHER
+        return self.by_label.setdefault((queue, self._classes.bounded(name)), Tally())
 
 
 def _count_run(tally: Tally, unit: UnitOfWork, started_at: float) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from scripts.grafana import dashboard, picture
 from tests.support import prometheus
 from tests.support.probes import port_of
 from tests.support.processes import free_port
@@ -40,8 +43,18 @@ def watched(bare_stage: Stage) -> Iterator[Prometheus]:
 
 def seconds_until_firing(watched: Prometheus, planted_at: float, *alerts: str) -> float:
     """Seconds from the incident until all of these fire."""
-    wait_for(lambda: set(alerts) <= watched.firing(), f"{alerts}, not {watched.firing()}", 2 * MINUTE)
-    return time.monotonic() - planted_at
+    wait_for(lambda: set(alerts) <= watched.firing(), f"{alerts} to fire", 2 * MINUTE)
+    seconds = time.monotonic() - planted_at
+    print(f"{', '.join(alerts)} after {seconds:.0f} s")
+    return seconds
+
+
+def on_the_dashboard(watched: Prometheus, title: str) -> dict[str, float]:
+    """What the panel shows now: value by the labels of its series, joined."""
+    board: dict[str, Any] = json.loads(dashboard.FILE.read_text())
+    (panel,) = [panel for panel in board["panels"] if panel["title"] == title]
+    series = [one for target in panel["targets"] for one in watched.query(picture.plain(target["expr"]))]
+    return {" ".join(one["metric"].values()): float(one["value"][1]) for one in series}
 
 
 def test_a_poison_pill_shows_within_a_minute(watched: Prometheus, bare_stage: Stage) -> None:
@@ -51,34 +64,48 @@ def test_a_poison_pill_shows_within_a_minute(watched: Prometheus, bare_stage: St
     assert watched.firing() == set()
 
     # It is known for a poison pill when it has taken three processes with it.
-    bare_stage.ruby.push("KillerJob")
-    buried = wait_for(lambda: bare_stage.redis.zrange("dead", 0, -1), "the job to be buried", 90)
     planted_at = time.monotonic()
-    assert b"Bridge::PoisonPill" in buried[0]
+    bare_stage.ruby.push("KillerJob")
     assert seconds_until_firing(watched, planted_at, "BridgePoisonPill") < MINUTE
 
+    (buried,) = bare_stage.redis.zrange("dead", 0, -1)
+    assert b"Bridge::PoisonPill" in buried
+    assert "BridgePoisonPill" in on_the_dashboard(watched, "Firing")
 
-def test_an_absent_sidecar_and_a_growing_queue_show_within_a_minute(
+
+def test_a_sidecar_that_is_gone_shows_within_a_minute_and_no_longer_when_it_is_back(
     watched: Prometheus, bare_stage: Stage
 ) -> None:
-    wait_for(lambda: watched.query("bridge_queue_depth"), "the series to be there", 30)
+    wait_for(lambda: watched.query("bridge_sidecar_slots"), "the series to be there", 30)
     assert watched.firing() == set()
+    assert on_the_dashboard(watched, "Sidecars") == {"": 1.0}
     sidecar = bare_stage.sidecar
     assert sidecar is not None
 
     planted_at = time.monotonic()
     sidecar.process.kill()
+
+    assert seconds_until_firing(watched, planted_at, "BridgeNoSidecar", "BridgeSidecarDown") < MINUTE
+    assert on_the_dashboard(watched, "Sidecars") == {"": 0.0}
+    assert {"BridgeNoSidecar", "BridgeSidecarDown"} <= set(on_the_dashboard(watched, "Firing"))
+    sidecar.start()
+    wait_for(lambda: not watched.firing(), "the alerts to end", 2 * MINUTE)
+
+
+def test_a_growing_queue_shows_within_a_minute(watched: Prometheus, bare_stage: Stage) -> None:
+    wait_for(lambda: watched.query("bridge_queue_depth"), "the series to be there", 30)
+    assert watched.firing() == set()
+
+    # All is well but the speed: each job takes two seconds, and five run at once.
+    planted_at = time.monotonic()
     pushing = Pushing(bare_stage)
     try:
-        assert seconds_until_firing(watched, planted_at, "BridgeNoSidecar", "BridgeSidecarDown") < MINUTE
         assert seconds_until_firing(watched, planted_at, "BridgeQueueGrowing", "BridgeQueueOld") < MINUTE
+        assert on_the_dashboard(watched, "Waiting jobs")["default"] > 100
+        assert on_the_dashboard(watched, "Age of the oldest job")["default"] > 30
+        assert set(on_the_dashboard(watched, "Firing")) == {"BridgeQueueGrowing", "BridgeQueueOld"}
     finally:
         pushing.stop()
-
-    # And it goes away when all is well again.
-    sidecar.start()
-    bare_stage.wait_done(60)
-    wait_for(lambda: not watched.firing(), "the alerts to end", 2 * MINUTE)
 
 
 class Pushing:
@@ -95,8 +122,8 @@ class Pushing:
         self._thread.join(30)
 
     def _push(self) -> None:
-        for number in range(150):
-            self._stage.ruby.push("EchoJob", number)
+        for _ in range(150):
+            self._stage.ruby.push("SleepJob", 2)
         while not self._over.wait(1):
-            for number in range(10):
-                self._stage.ruby.push("EchoJob", number)
+            for _ in range(10):
+                self._stage.ruby.push("SleepJob", 2)
