@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
-from celery import Celery
+from celery import Celery, signals
 from celery.app.amqp import AMQP
 from kombu import Queue
 
@@ -117,6 +117,7 @@ def make_app(settings: Settings) -> Bridge:
         app.conf.worker_max_memory_per_child = settings.child_max_memory_megabytes * 1_000_000 // 1024
     _set_backoff(settings)
     steps.install(app)
+    signals.import_modules.connect(guard.check_imports, sender=app, weak=False)
     if click.get_current_context(silent=True) is not None:
         app.bridge.context.refusal = click.ClickException
     return app

@@ -7,13 +7,18 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
+import redis
 from celery.concurrency import prefork
 
+from bridge import modules
 from bridge.broker.transport import Transport
 from bridge.errors import EX_CONFIG, ConfigurationError
 from bridge.prefork import TaskPool
+from bridge.settings import values
+from bridge.sidekiq import connection
 
 #: Celery settings that an invariant rests on, with what would break.
 REQUIRED: dict[str, tuple[Any, str]] = {
@@ -50,7 +55,26 @@ def check(app: Any, worker: Any) -> None:
             f"the broker's transport is {type(transport).__name__}: it would read Sidekiq's lists as its "
             "own. Leave broker_transport unset and use `from bridge import app`."
         )
+    _check_queues(app.amqp.queues.consume_from)
+    _check_database(app.bridge)
     _check_sidecar(app.bridge)
+
+
+def check_imports(sender: Any, **_: Any) -> None:
+    """Refuse to start without a module of native tasks: its classes would run in Ruby, or not at all.
+
+    Celery's own end is a traceback, and another at each restart.
+    """
+    if not hasattr(sender, "bridge"):
+        return  # another Celery application in this process
+    for name in sender.bridge.settings.imports:
+        if not modules.find(name):
+            refuse(
+                ConfigurationError(
+                    f"BRIDGE_IMPORTS names {name}: no such module is in {os.getcwd()} or on Python's "
+                    "path: correct the name, or start the worker where the module is"
+                )
+            )
 
 
 def refuse(error: ConfigurationError) -> NoReturn:
@@ -92,6 +116,33 @@ def _die_at_eof(reader: int) -> None:
     while os.read(reader, 1):
         pass
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _check_queues(names: Iterable[str]) -> None:
+    for name in names:
+        plain, _, weight = name.rpartition(":")
+        if plain and weight.isdigit():
+            raise ConfigurationError(
+                f"-Q {name}: -Q takes names in strict order; weights are written BRIDGE_QUEUES={name}"
+            )
+        if not values.QUEUE_NAME.fullmatch(name):
+            raise ConfigurationError(f"-Q {name}: the name of a queue has letters, digits and _ : . - only")
+
+
+def _check_database(runtime: Any) -> None:
+    """A Redis that is away is waited for, one that will never have this database is not."""
+    client = connection.connect(runtime.redis_address)
+    try:
+        client.ping()
+    except redis.ResponseError as error:
+        if "DB index" in str(error):
+            raise ConfigurationError(
+                f"{runtime.settings.redis_url}: {error}; write the number of a database that this Redis has"
+            ) from None
+    except (redis.RedisError, OSError):
+        pass  # the worker waits for it, and says so
+    finally:
+        client.close()
 
 
 def _check_sidecar(runtime: Any) -> None:

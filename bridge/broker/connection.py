@@ -19,6 +19,15 @@ from bridge.broker.transport import Transport
 class Connection(kombu.Connection):
     """Reports the scheme it was given and always uses :class:`bridge.broker.transport.Transport`."""
 
+    def _init_params(self, hostname: Any, *arguments: Any, **options: Any) -> None:
+        """kombu's, which takes rediss:// without options for unverified TLS, and warns of it.
+
+        The settings say how TLS is checked, and it always is (kombu/connection.py, ``_init_params``).
+        """
+        if options.get("transport") == "rediss" and not options.get("ssl"):
+            options["ssl"] = True
+        super()._init_params(hostname, *arguments, **options)
+
     def get_transport_cls(self) -> type[Transport]:
         """The transport, whatever the URL's scheme."""
         return Transport

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from bridge.cli import output
+from bridge.cli import output, spans
 from bridge.cli.finding import find, held
 from bridge.cli.group import FAILED
 from bridge.cli.parts import Parts, pass_parts
@@ -19,7 +19,12 @@ LOOK_SECONDS = 0.2
 @click.command("cancel")
 @click.argument("jids", nargs=-1, required=True, metavar="JID...")
 @click.option(
-    "--wait", "wait_seconds", default=10.0, show_default=True, help="Seconds a running job may take to end."
+    "--wait",
+    "wait_seconds",
+    type=spans.Seconds(0),
+    default=10.0,
+    show_default=True,
+    help="Seconds a running job may take to end.",
 )
 @output.yes_option
 @pass_parts
@@ -30,7 +35,7 @@ def cancel(ctx: click.Context, parts: Parts, jids: tuple[str, ...], wait_seconds
     A job that runs in a Sidekiq process can be ended only if it is iterable (Sidekiq 7.3 and later), at its
     next checkpoint. Exit code 1 when a job was not found or still runs.
     """
-    output.confirm(f"Cancel {len(jids)} jobs?", yes)
+    output.confirm(f"Cancel {output.count(len(jids), 'job')}?", yes)
     results = [_cancel(parts, jid, wait_seconds) for jid in jids]
     for jid, (text, _) in zip(jids, results, strict=True):
         click.echo(f"{jid}: {text}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from bridge.cli import cancelling, mass, output, spans
+from bridge.cli import cancelling, mass, naming, output, spans
 from bridge.cli.finding import Found, find
 from bridge.cli.group import FAILED
 from bridge.cli.parts import Parts, pass_parts
@@ -31,7 +31,9 @@ def jobs() -> None:
 @jobs.command("list")
 @click.argument("place", type=PLACE)
 @filters
-@click.option("--limit", default=50, show_default=True, help="At most so many; 0 for all.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=50, show_default=True, help="At most so many; 0 for all."
+)
 @output.json_option
 @pass_parts
 def list_(parts: Parts, /, place: Place, limit: int, as_json: bool, **said: Any) -> None:
@@ -45,7 +47,8 @@ def list_(parts: Parts, /, place: Place, limit: int, as_json: bool, **said: Any)
         return
     output.console().print(output.table(_columns(place), (_row(entry, now) for entry in shown)))
     total = parts.entries.size(place)
-    click.echo(f"{total:,} jobs in {place}" if wanted.is_everything else f"among {total:,} jobs in {place}")
+    click.echo(f"{'' if wanted.is_everything else 'among '}{output.count(total, 'job')} in {place}")
+    naming.hint_at_queues(parts, [place.queue] if place.queue else ())
 
 
 @jobs.command("show")
@@ -131,8 +134,9 @@ def _print_job(found: Found) -> None:
         ("failed first", spans.moment(job.failed_at)),
         ("failures", "" if job.retry_count is None else job.retry_count + 1),
         ("error", _error(entry)),
-        ("payload", entry.member.decode(errors="replace")),
     ]
     output.console().print(output.table(("", job.jid or ""), [row for row in rows if row[1] != ""]))
+    # Not in the table, which would cut it to the width of the terminal.
+    click.echo(f"payload      {entry.member.decode(errors='replace')}")
     for line in backtrace.decode(job.fields.get("error_backtrace")):
         click.echo(f"  {line}")

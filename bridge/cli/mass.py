@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from bridge.cli import output
+from bridge.cli import naming, output
 from bridge.cli.group import FAILED
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.selecting import PLACE, filters, selection
@@ -122,16 +122,14 @@ def _run(
     **said: Any,
 ) -> None:
     wanted, now = selection(jids, **said), time.time()
-    if wanted.is_everything and not everything:
-        raise click.UsageError(
-            f"say which jobs: a JID, --class, --error, --older or --newer; or --all of {place}"
-        )
+    _check(wanted, everything, place)
     work = Work(parts, place, wanted, now)
     matched = work.count()
     if matched:
         # A retry of jobs that were named one by one is what the Web UI's button does: it does not ask either.
         output.confirm(
-            f"{verb.capitalize()} {matched:,} jobs of {place}?", yes or (verb == "retry" and bool(jids))
+            f"{verb.capitalize()} {output.count(matched, 'job')} of {place}?",
+            yes or (verb == "retry" and bool(jids)),
         )
     done = (
         _whole(parts, place, verb) if wanted.is_everything and verb == "delete" else work.carry_out(verb, act)
@@ -139,10 +137,21 @@ def _run(
     if as_json:
         output.print_json({"action": verb, "place": place.key, "matched": matched, "done": done})
     else:
-        click.echo(f"{verb}: {done:,} of {matched:,} jobs of {place}")
+        click.echo(f"{verb}: {done:,} of {output.count(matched, 'job')} of {place}")
+    naming.hint_at_queues(parts, [place.queue] if place.queue else ())
     if done < len(jids):
-        click.echo(f"{len(jids) - done} of the {len(jids)} jobs are not in {place} (any more)", err=True)
+        missing = f"{len(jids) - done:,} of {output.count(len(jids), 'job')}"
+        click.echo(f"not in {place} (any more): {missing}", err=True)
         ctx.exit(FAILED)
+
+
+def _check(wanted: Selection, everything: bool, place: Place) -> None:
+    if wanted.is_everything and not everything:
+        raise click.UsageError(
+            f"say which jobs: a JID, --class, --error, --older or --newer; or --all of {place}"
+        )
+    if everything and not wanted.is_everything:
+        raise click.UsageError(f"--all means every job of {place}: leave it out, or leave the others out")
 
 
 def _whole(parts: Parts, place: Place, verb: str) -> int:

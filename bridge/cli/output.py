@@ -66,6 +66,11 @@ def plain(value: object) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
+def count(number: int, noun: str, plural: str = "") -> str:
+    """``1 job``, ``1,204 jobs``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def confirm(question: str, yes: bool) -> None:
     """Ask before something that cannot be undone. Ends the command (exit 1) when the answer is no."""
     if not yes:

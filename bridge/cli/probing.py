@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.cli.finding import held
+from bridge.cli.finding import find, held
 from bridge.cli.parts import Parts
 from bridge.sidekiq import keys
 from bridge.sidekiq.entries import SETS, Entry, Place
@@ -119,7 +119,12 @@ class Watch:
         """Say of each that has not ended where it was seen last."""
         for probe in probes:
             if not probe.ended:
-                probe.end(f"not there after {seconds:g} s; seen: {', '.join(probe.seen) or 'nowhere'}")
+                seen = ", ".join(probe.seen) or "nowhere"
+                probe.end(f"not there after {seconds:g} s; seen: {seen}; {self._whereabouts(probe)}")
+
+    def _whereabouts(self, probe: Probe) -> str:
+        places = [found.where for found in find(self.parts, probe.jid)]
+        return f"now: {', '.join(places)}" if places else "now nowhere"
 
     def _entries(self, jids: set[str]) -> dict[str, Entry]:
         wanted = Selection(frozenset(jids))

@@ -11,10 +11,9 @@ from typing import Any
 
 import click
 
-from bridge.cli import output
+from bridge.cli import naming, output
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.spans import SPAN
-from bridge.settings.values import QUEUE_NAME
 from bridge.sidekiq import push as pushing
 from bridge.sidekiq.job import new_jid
 
@@ -30,8 +29,11 @@ class Json(click.ParamType[Any]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The value. Fails with what to write."""
+        text = str(value)
+        if re.match(r"--?[A-Za-z]", text):
+            self.fail(f"no such option: {text}", param, ctx)
         try:
-            return json.loads(str(value), parse_constant=_refuse)
+            return json.loads(text, parse_constant=_refuse)
         except ValueError:
             self.fail(
                 f"{value!r} is not JSON: write 5, true, null, '[1, 2]' or '\"text\"' (with both quotes)",
@@ -54,7 +56,8 @@ class Moment(click.ParamType[float]):
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
-@click.command("push")
+# A number below zero is an argument, not an option.
+@click.command("push", context_settings={"ignore_unknown_options": True})
 @click.argument("job_class", metavar="CLASS")
 @click.argument("args", nargs=-1, type=Json(), metavar="[ARG]...")
 @click.option("--queue", default="default", show_default=True)
@@ -95,13 +98,13 @@ def push(
         output.print_json({"jid": jid, "queue": queue, "at": when})
     else:
         click.echo(jid)
+    naming.hint_when_unserved(parts, queue)
 
 
 def _check(job_class: str, queue: str, after: float | None, at: float | None) -> None:
     if not _CONSTANT_PATH.fullmatch(job_class):
         raise click.UsageError(f"{job_class} is no class: write it as in Ruby, HardJob or Module::HardJob")
-    if not QUEUE_NAME.fullmatch(queue):
-        raise click.UsageError(f"{queue} is no name for a queue: letters, digits and _ : . - only")
+    naming.check([queue])
     if after is not None and at is not None:
         raise click.UsageError("--in and --at are both given: write one of them")
 
@@ -114,7 +117,23 @@ def _option(text: str) -> tuple[str, Any]:
         )
     if name in ("expires_in", "unique_for", "bid"):
         raise click.UsageError(f"--set {name}: this belongs to Sidekiq Pro or Enterprise; push it from Ruby")
-    return name, Json().convert(value, None, None)
+    return name, _checked(name, _json(text, value))
+
+
+def _json(text: str, value: str) -> Any:
+    try:
+        return Json().convert(value, None, None)
+    except click.BadParameter as error:
+        raise click.UsageError(f"--set {text}: {error.message}") from None
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Options that Sidekiq itself would stumble over when the job fails, or when a page shows it."""
+    if name == "retry" and not (value is None or (isinstance(value, bool | int) and value >= 0)):
+        raise click.UsageError(f"--set retry={json.dumps(value)}: write true, false or a number of retries")
+    if name == "tags" and not isinstance(value, list):
+        raise click.UsageError(f"--set tags={json.dumps(value)}: write a list, '[\"one\"]'")
+    return value
 
 
 def _refuse(name: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 from rich.console import RenderableType
 
-from bridge.cli import output, spans
+from bridge.cli import naming, output, spans
 from bridge.cli.parts import Parts, pass_parts
 from bridge.sidekiq.cluster import ProcessRow, QueueRow
 
@@ -52,11 +52,13 @@ def pause(parts: Parts, names: tuple[str, ...]) -> None:
 
     Workers of the bridge and Sidekiq Pro heed it at once; open-source Sidekiq processes do not know of it.
     """
-    for name in names:
+    for name in naming.check(names):
         click.echo(f"{name}: {'paused' if parts.remote.pause(name) else 'was paused already'}")
+    naming.hint_at_queues(parts, names)
     deaf = sum(not row.is_bridge and bool(set(names) & set(row.queues)) for row in parts.cluster.processes())
     if deaf:
-        click.echo(f"{deaf} Sidekiq processes serve it too: only Sidekiq Pro heeds this", err=True)
+        who = output.count(deaf, "Sidekiq process", "Sidekiq processes")
+        click.echo(f"also served by {who}: only Sidekiq Pro heeds this", err=True)
 
 
 @click.command("resume")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
@@ -24,6 +26,22 @@ class Span(click.ParamType[float]):
         if not text or _PARTS.sub("", text).strip():
             self.fail(f"{value!r} is no span of time: write 90s, 15m, 2h, 3d or 1w", param, ctx)
         return sum(float(number) * _SECONDS[unit] for number, unit in _PARTS.findall(text))
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds within bounds; click's own lets NaN through."""
+
+    name = "seconds"
+
+    def __init__(self, least: float) -> None:
+        super().__init__(least, 86_400)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Fails with the bounds."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return number
 
 
 SPAN = Span()

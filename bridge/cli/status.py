@@ -33,13 +33,19 @@ class Status:
 
 @click.command("status")
 @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
-@click.option("--interval", default=2.0, show_default=True, help="Seconds between two looks of --watch.")
+@click.option(
+    "--interval",
+    type=spans.Seconds(0.1),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two looks of --watch.",
+)
 @output.json_option
 @pass_parts
 def status(parts: Parts, watch: bool, interval: float, as_json: bool) -> None:
     """Show counters, queues, workers and sidecars. With --watch --json: one object a line."""
     if watch:
-        _watch(parts, max(0.1, interval), as_json)
+        _watch(parts, interval, as_json)
     elif as_json:
         output.print_json(look(parts))
     else:

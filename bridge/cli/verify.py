@@ -11,7 +11,8 @@ import click
 from rich.text import Text
 
 from bridge import errors
-from bridge.cli import output, sidecars
+from bridge.cli import naming, output, sidecars, spans
+from bridge.cli.finding import held
 from bridge.cli.group import FAILED
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.probing import Expectation, Probe, Watch
@@ -24,6 +25,8 @@ KINDS = {"native": "SidekiqBridge::NativeProbe", "ruby": "SidekiqBridge::Probe"}
 OWN_QUEUE = "bridge-verify"
 LOOK_SECONDS = 0.1
 CONTROL_SECONDS = 3.0
+#: Longer than a probe takes: one that is in a worker's hands when the time is over is waited for.
+LAST_SECONDS = 6.0
 
 
 @click.command("verify")
@@ -31,7 +34,12 @@ CONTROL_SECONDS = 3.0
 @click.option("--queue", help="The queue to send them through; by default one that only the bridge reads.")
 @click.option("--no-failures", is_flag=True, help="Send no probe that fails: error trackers would report it.")
 @click.option(
-    "--timeout", "seconds", default=60.0, show_default=True, help="Seconds until a probe counts as lost."
+    "--timeout",
+    "seconds",
+    type=spans.Seconds(1),
+    default=60.0,
+    show_default=True,
+    help="Seconds until a probe counts as lost.",
 )
 @output.json_option
 @pass_parts
@@ -63,7 +71,11 @@ def verify(
 def _kinds(parts: Parts) -> list[str]:
     """Ruby's half too, unless no sidecar was ever asked for."""
     asked_for = "sidecar_url" in parts.settings.model_fields_set
-    answers = any(row.status == "ready" for row in sidecars.ask(parts))
+    rows = sidecars.ask(parts)
+    answers = any(row.status == "ready" for row in rows)
+    if asked_for and not answers:
+        for row in rows:
+            click.echo(f"Ruby's probes will wait: {row.problem or f'{row.url} is {row.status}'}", err=True)
     if not asked_for and not answers:
         click.echo(
             "no sidecar answers and BRIDGE_SIDECAR_URL is unset: only Python's half is tried", err=True
@@ -104,8 +116,12 @@ def _push(parts: Parts, probe: Probe) -> None:
 
 def _clean_up(parts: Parts, probes: Sequence[Probe]) -> None:
     search = Search(parts.client)
+    deadline = time.monotonic() + LAST_SECONDS
     for probe in probes:
         search.remove(probe.jid)
+        while held(parts, probe.jid) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+        search.remove(probe.jid)  # it may have failed at that moment
         search.remove_dead(probe.jid)
 
 
@@ -117,15 +133,27 @@ def _queue(parts: Parts, asked_for: str | None) -> Iterator[str]:
     if not workers:
         raise errors.BridgeError("no worker of the bridge is there: start `celery -A bridge worker`")
     shared = {name for row in rows if not row.is_bridge for name in row.queues}
+    if asked_for:
+        _check_queue(parts, asked_for, {name for row in workers for name in row.queues})
+        yield asked_for
+        return
     own = [name for row in workers for name in row.queues if name not in shared | parts.cluster.paused()]
-    if asked_for or own:
-        yield asked_for or own[0]
+    if own:
+        yield own[0]
         return
     with _consumed(OWN_QUEUE):
         try:
             yield OWN_QUEUE
         finally:
             parts.store.clear(OWN_QUEUE)
+
+
+def _check_queue(parts: Parts, name: str, served: set[str]) -> None:
+    naming.check([name])
+    if name not in served:
+        raise click.UsageError(f"--queue {name}: no worker serves it; they serve {', '.join(sorted(served))}")
+    if name in parts.cluster.paused():
+        raise click.UsageError(f"--queue {name} is paused: bridge resume {name}")
 
 
 @contextlib.contextmanager

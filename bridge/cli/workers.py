@@ -42,13 +42,16 @@ def stop(
     """Stop workers, as the Busy page's Stop does: running jobs get their time, the rest goes back."""
     meant = _meant(parts, identities, everyone, ruby)
     if meant:
-        output.confirm(f"Stop {len(meant)} workers ({sum(row.busy for row in meant)} jobs running)?", yes)
+        running = output.count(sum(row.busy for row in meant), "job")
+        output.confirm(f"Stop {output.count(len(meant), 'worker')} ({running} running)?", yes)
     _signal(ctx, parts, remote.STOP, meant)
 
 
 def _meant(parts: Parts, identities: tuple[str, ...], everyone: bool, ruby: bool) -> list[ProcessRow]:
     if bool(identities) == everyone:
-        raise click.UsageError("name workers (`bridge status` lists them), or say --all")
+        raise click.UsageError("name workers (`bridge status` lists them), or say --all: one of the two")
+    if ruby and not everyone:
+        raise click.UsageError("--sidekiq goes with --all; a Sidekiq process is named like any other")
     rows = parts.cluster.processes()
     if everyone:
         return [row for row in rows if row.is_bridge or ruby]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,18 +38,29 @@ def read(path: Path, environment: str) -> Found:
     if _is_rails(path, document):
         found = _rails(places, document, environment)
     else:
+        _check_names(path, document)
         found = {str(name): (places.of_key(str(name)), value) for name, value in document.items()}
-    return {name: entry for name, entry in found.items() if entry[1] is not None}
+    return found
+
+
+def _check_names(path: Path, document: Mapping[Any, Any]) -> None:
+    """Whatever file was named by mistake, its text is not shown."""
+    for name in document:
+        if not re.fullmatch(r"[A-Za-z]\w{0,60}", str(name)):
+            raise ConfigurationError(
+                f"{path} holds no settings: write one name: value on each line, or name a sidekiq.yml"
+            )
 
 
 def _document(path: Path, text: str) -> dict[Any, Any]:
-    if "<%" in text:
+    before, erb, _ = text.partition("<%")
+    if erb:
         raise ConfigurationError(
-            f"{path} contains ERB (<%), which only Ruby can run: "
+            f"{path} contains ERB (<% in line {before.count(chr(10)) + 1}), which only Ruby can run: "
             "write the values out, or set the BRIDGE_... variables instead"
         )
     try:
-        document = yaml.load(text, Loader=_Loader)  # nosec B506  (a SafeLoader)
+        document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is not YAML: {_where(error)}") from None
     if document is not None and not isinstance(document, dict):
@@ -66,24 +78,6 @@ def _text(path: Path) -> str:
         ) from None
 
 
-class _Loader(yaml.SafeLoader):
-    """Takes Ruby's symbols inside brackets as well, ``[:critical, 3]``, as Psych does."""
-
-    def check_value(self) -> bool:
-        """Whether a colon ends a key here."""
-        return not self._is_symbol() and super().check_value()
-
-    def check_plain(self) -> bool:
-        """Whether a plain text begins here."""
-        return self._is_symbol() or super().check_plain()
-
-    def _is_symbol(self) -> bool:
-        before = self.buffer[self.pointer - 1] if self.pointer else ""
-        return (
-            bool(self.flow_level) and self.peek() == ":" and self.peek(1).isalpha() and before in "[{, \t\n"
-        )
-
-
 class Places:
     """Where each key stands: ``config/sidekiq.yml:12:production.concurrency``."""
 
@@ -93,7 +87,7 @@ class Places:
     @classmethod
     def of(cls, path: Path, text: str) -> Places:
         """The places of the keys in a text that ``yaml.safe_load`` has understood."""
-        return cls(path, dict(_lines(yaml.compose(text, Loader=_Loader), "", 2)))
+        return cls(path, dict(_lines(yaml.compose(text, Loader=yaml.SafeLoader), "", 2)))
 
     def of_key(self, name: str) -> str:
         """File, line and name; a key that another mapping brought in (``<<``) has its section's line."""

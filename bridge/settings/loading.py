@@ -27,6 +27,22 @@ _OTHERS = frozenset(
 )
 _OTHER_PREFIXES = ("BRIDGE_DEMO_", "BRIDGE_TEST_", "BRIDGE_BENCH_", "BRIDGE_MATRIX", "BRIDGE_RELEASES")
 
+#: By pydantic's name for the mistake; in braces what it says with it.
+_PROBLEMS = {
+    "int_parsing": "this is no whole number",
+    "int_type": "this is no whole number",
+    "int_from_float": "this is no whole number",
+    "float_parsing": "this is no number",
+    "float_type": "this is no number",
+    "bool_parsing": "this is true or false",
+    "bool_type": "this is true or false",
+    "greater_than": "it must be more than {gt}",
+    "greater_than_equal": "the least is {ge}",
+    "less_than_equal": "the most is {le}",
+    "literal_error": "it is {expected}",
+    "string_pattern_mismatch": "it is spelled otherwise",
+}
+
 #: Stands wherever a secret would.
 SECRET = "(hidden)"
 
@@ -85,7 +101,9 @@ def _from_fallbacks(environ: Mapping[str, str]) -> Found:
 def _from_file(given: Found, environ: Mapping[str, str]) -> Found:
     if "config" not in given:
         return {}
-    return files.read(Path(given["config"][1]), _environment_name(environ))
+    found = files.read(Path(given["config"][1]), _environment_name(environ))
+    _refuse_unknown(found)
+    return {name: entry for name, entry in found.items() if entry[1] is not None}
 
 
 def _environment_name(environ: Mapping[str, str]) -> str:
@@ -133,10 +151,21 @@ def _content_of(place: str, path: Path) -> str:
 def _sentence(detail: ErrorDetails, found: Found) -> str:
     name = str(detail["loc"][0])
     place, value = found.get(name, (PREFIX + name.upper(), detail["input"]))
-    problem = detail["msg"].removeprefix("Value error, ").rstrip(".")
+    problem = _problem(detail)
     examples = Settings.model_fields[name].examples or []
     advice = f"write for example {' or '.join(map(str, examples))}"
     return f"{place}={_shown(name, place, value)}: {problem}; {advice}"
+
+
+def _problem(detail: ErrorDetails) -> str:
+    """What is wrong, in the words of the other sentences where the library's are a programmer's."""
+    context = {name: _number(value) for name, value in detail.get("ctx", {}).items()}
+    words = _PROBLEMS.get(detail["type"], "")
+    return words.format(**context) if words else detail["msg"].removeprefix("Value error, ").rstrip(".")
+
+
+def _number(value: object) -> object:
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def _shown(name: str, place: str, value: object) -> str:

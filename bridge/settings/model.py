@@ -29,6 +29,7 @@ Url = Annotated[RedisUrl, PlainValidator(_redis_url)]
 Queues = Annotated[QueueSet, PlainValidator(values.queues)]
 SidecarUrls = Annotated[tuple[str, ...], PlainValidator(values.sidecar_urls)]
 TimeLimits = Annotated[Mapping[str, float], PlainValidator(values.time_limits)]
+Pool = Annotated[str, PlainValidator(values.pool)]
 Backoff = Annotated[bool | float | None, PlainValidator(values.retry_backoff)]
 
 
@@ -98,9 +99,8 @@ class Settings(Watching):
         description="How long one answer may take; more than the 30 s a long poll waits.",
         examples=["40"],
     )
-    pool: str = Field(
+    pool: Pool = Field(
         "bridge",
-        min_length=1,
         description="The pool when -P is absent: bridge (our own), or one of Celery's by its name.",
         examples=["bridge", "threads", "prefork"],
     )

@@ -58,6 +58,8 @@ def text(value: object) -> str:
         return f"{value:g}"
     if isinstance(value, QueueSet):
         return _queues(value)
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}:{text(one)}" for name, one in value.items())
     if isinstance(value, enum.Enum):
         return str(value.value)
     return mask(",".join(map(str, value)) if isinstance(value, tuple) else str(value))

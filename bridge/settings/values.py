@@ -12,6 +12,8 @@ from bridge.sidekiq.queue_set import QueueSet
 
 #: What the Web UI accepts in the address of a queue's page.
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_:.\-]+")
+#: Celery's own beside ours; gevent is checked where the worker starts.
+POOLS = ("bridge", "threads", "prefork", "solo", "gevent", "processes")
 _QUEUE_SPELLING = (
     "a queue is written name, name:weight or name,weight (letters, digits and _ : . -; weights from 0)"
 )
@@ -108,6 +110,14 @@ def _time_limit(name: str, seconds: str) -> tuple[str, float]:
     if not name or not re.fullmatch(r"\d+(\.\d+)?", seconds) or float(seconds) <= 0:
         raise ValueError("a time limit is written ClassName:seconds, with * for all other classes")
     return name, float(seconds)
+
+
+def pool(value: object) -> str:
+    """``bridge``, a pool of Celery's by its name, or a dotted path to another."""
+    text = str(value).strip()
+    if text in POOLS or re.fullmatch(r"\w+(\.\w+)*[.:]\w+", text):
+        return text
+    raise ValueError(f"this is one of {', '.join(POOLS)}")
 
 
 def retry_backoff(value: object) -> bool | float | None:

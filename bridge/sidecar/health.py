@@ -56,6 +56,8 @@ class Health:
     """What running jobs get after its TERM."""
     cron_unserved: tuple[str, ...] = ()
     """Gems for periodic jobs that need a Ruby Sidekiq process."""
+    database_pool: float | None = None
+    """Connections of each process to the app's main database; None without one, and for older sidecars."""
 
     @property
     def ready(self) -> bool:
@@ -149,6 +151,7 @@ def _parse(address: Address, reply: Mapping[str, Any]) -> Health:
         version=str(reply.get("version") or ""),
         now=_number(reply.get("now")),
         timeout_seconds=_number(reply.get("timeout_seconds")),
+        database_pool=_number(reply.get("database_pool")),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +33,10 @@ class Place:
         key = _OTHER_NAMES.get(text, text)
         if key in SETS or (key.startswith(keys.QUEUE_PREFIX) and key != keys.QUEUE_PREFIX):
             return cls(key)
-        raise ValueError(f"{text} is no place: write retry, schedule, dead or queue:NAME")
+        close = difflib.get_close_matches(text, SETS, n=1) or [f"{keys.QUEUE_PREFIX}{text or 'default'}"]
+        raise ValueError(
+            f"{text} is no place: write retry, schedule, dead or queue:NAME; did you mean {close[0]}?"
+        )
 
     @property
     def queue(self) -> str | None:

@@ -356,7 +356,8 @@ def test_what_is_wrong_with_a_sidecar_that_answers_is_named(
     sidecar.socket.chmod(0o777)
     process(empty_redis, lease=True)  # a worker of five slots
 
-    found = diagnose(Bridge({**bridge.settings, "BRIDGE_SIDECAR_URL": sidecar.url}))
+    settings = {"BRIDGE_SIDECAR_URL": sidecar.url, "BRIDGE_PROMOTE_THROUGH_SIDECAR": "false"}
+    found = diagnose(Bridge({**bridge.settings, **settings}))
 
     assert "--timeout 25" in found["timeout-sidecar"].cure
     assert "have 2 slots" in found["slots"].seen
@@ -445,6 +446,6 @@ def test_people_read_what_is_wrong_and_what_to_do(bridge: Bridge, empty_redis: r
     answer = bridge("doctor")
 
     assert answer.code == 1
-    assert "error   unserved-queue: 1 jobs wait in queue [bold]nobody" in answer.out
+    assert "error   unserved-queue: 1 job in queue [bold]nobody" in answer.out
     assert "        -> name it with -Q" in answer.out
     assert answer.out.splitlines()[-1].startswith("2 errors, ")

@@ -369,7 +369,7 @@ def test_a_mistake_in_a_rails_file_names_its_own_key(tmp_path: Path) -> None:
         "{critical: 3, default: 1}",
         '["critical,3", "default,1"]',
         "[critical, critical, critical, default]",
-        "[[:critical, 3], :default]",
+        "\n  - - :critical\n    - 3\n  - :default",
         '"critical:3,default:1"',
         "[critical, [critical, 2], default]",
     ],

@@ -78,9 +78,7 @@ def _redis(site: Site) -> Iterator[Finding]:
     try:
         _ = site.client
     except errors.StoreUnavailable as outage:
-        yield error(
-            "redis-away", str(outage).partition(": start it")[0], "start it, or correct BRIDGE_REDIS_URL"
-        )
+        yield redis_checks.away(site.settings.redis_url, outage)
         return
     for check in OF_REDIS:
         try:
@@ -99,5 +97,5 @@ def _print(console: Console, findings: Sequence[Finding]) -> None:
         )
         console.print(Text(f"        -> {one.cure}"))
     counts = {severity: sum(one.severity is severity for one in findings) for severity in Severity}
-    said = ", ".join(f"{count} {severity.value}s" for severity, count in counts.items() if count)
+    said = ", ".join(output.count(number, one.value) for one, number in counts.items() if number)
     click.echo(said or "nothing is wrong")

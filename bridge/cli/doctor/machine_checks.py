@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from bridge import modules
 from bridge.cli.doctor.finding import Check, Finding, error, hint, warning
 from bridge.cli.doctor.site import Site
 from bridge.sidekiq.connection import RedisAddress
@@ -108,6 +109,16 @@ def capsules(site: Site) -> Iterator[Finding]:
         )
 
 
+def modules_there(site: Site) -> Iterator[Finding]:
+    for name in site.settings.imports:
+        if not modules.find(name):
+            seen = f"BRIDGE_IMPORTS names {name}, and no such module is found from here"
+            yield error("imports", seen, "correct the name, or look from the directory where workers start")
+    if site.settings.tracing != "off" and not modules.find("opentelemetry.sdk"):
+        seen = f"BRIDGE_TRACING={site.settings.tracing} needs OpenTelemetry, which is not installed here"
+        yield error("tracing-extra", seen, "pip install 'sidekiq-bridge[otel]'")
+
+
 def _systemd_seconds() -> float | None:
     """TimeoutStopSec of the worker's unit; None where there is no systemd or no such unit."""
     systemctl = shutil.which("systemctl")
@@ -143,4 +154,4 @@ def _limit_of(pid: int) -> int | None:
     return int(found[3]) if found and found[3].isdigit() else None
 
 
-CHECKS: tuple[Check, ...] = (probes, exposure, leases, shutdown, files, capsules)
+CHECKS: tuple[Check, ...] = (probes, exposure, leases, shutdown, files, capsules, modules_there)

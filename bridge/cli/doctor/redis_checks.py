@@ -7,13 +7,34 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from bridge import errors
 from bridge.cli.doctor.finding import Check, Finding, error, hint, warning
 from bridge.cli.doctor.site import Site
+from bridge.settings import RedisUrl
 
 OLDEST = (6, 2)
 OLDEST_FOR_SIDEKIQ_8 = (7, 0)
 MOST_SKEW_SECONDS = 2.0
 SLOW_MS = 10.0
+
+
+#: What Redis or its client says, and what that calls for.
+_CURES = (
+    (("DB index",), "write the number of a database that it has: redis://host:6379/0"),
+    (("password", "NOAUTH", "WRONGPASS", "Authentication"),
+     "write the user and the password that this Redis knows into BRIDGE_REDIS_URL"),
+    (("Protocol error",), "something else listens there: correct the port in BRIDGE_REDIS_URL"),
+    (("certificate verify failed", "CERTIFICATE"), "name the CA of its certificate with BRIDGE_REDIS_CA"),
+)  # fmt: skip
+
+
+def away(url: RedisUrl, outage: errors.StoreUnavailable) -> Finding:
+    """Why nothing was heard of Redis, and what to do about it."""
+    seen = str(outage).partition(": start it")[0]
+    cure = next((cure for words, cure in _CURES if any(word in seen for word in words)), "")
+    if not cure and url.is_tls:
+        cure = "start it, or correct BRIDGE_REDIS_URL; where it speaks no TLS write redis://"
+    return error("redis-away", seen, cure or "start it, or correct BRIDGE_REDIS_URL")
 
 
 def version(site: Site) -> Iterator[Finding]:

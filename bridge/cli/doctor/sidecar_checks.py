@@ -19,7 +19,7 @@ SHORT_SECRET = 16
 def reachable(site: Site) -> Iterator[Finding]:
     for sight in site.sidecars:
         if sight.health is None:
-            yield _refusal(sight) if sight.code != "away" else _away(site, sight)
+            yield _refusal(site, sight) if sight.code != "away" else _away(site, sight)
         elif not sight.health.ready:
             cure = "wait until it has booted; a draining one is about to end: start another"
             yield warning("sidecar-not-ready", f"{sight.url} is {sight.health.status}", cure)
@@ -33,11 +33,14 @@ def _away(site: Site, sight: SidecarSight) -> Finding:
     return error("sidecar-away", sight.problem, cure)
 
 
-def _refusal(sight: SidecarSight) -> Finding:
+def _refusal(site: Site, sight: SidecarSight) -> Finding:
     if sight.code == "timestamp":
         return error("sidecar-clock", sight.problem, "run a time service on both machines")
     if sight.code == "protocol" or "protocol" in sight.problem:
         return error("sidecar-protocol", sight.problem, "install the same release of worker and sidecar")
+    if site.settings.sidecar_secret is None:
+        seen = f"{sight.url} wants signed requests, and BRIDGE_SIDECAR_SECRET is unset here"
+        return error("sidecar-secret", seen, "set the secret that the sidecar has, or its _FILE")
     cure = "give both sides the same BRIDGE_SIDECAR_SECRET (or _FILE), and restart the one you corrected"
     return error("sidecar-secret", sight.problem, cure)
 
@@ -113,10 +116,20 @@ def slots(site: Site) -> Iterator[Finding]:
 
 def client_chain(site: Site) -> Iterator[Finding]:
     names = sorted({name for health in site.healths for name in health.client_middleware})
-    if names:
-        seen = f"promoting retries and scheduled jobs skips the app's client middleware: {', '.join(names)}"
-        cure = "fine where it only adds fields at the first push; else do not move its classes yet"
+    if names and not site.settings.promote_through_sidecar:
+        seen = f"due retries and scheduled jobs skip the app's client middleware: {', '.join(names)}"
+        cure = "unset BRIDGE_PROMOTE_THROUGH_SIDECAR, unless it only adds fields at the first push"
         yield warning("client-middleware", seen, cure)
+
+
+def database(site: Site) -> Iterator[Finding]:
+    for sight in site.sidecars:
+        pool = sight.health.database_pool if sight.health else None
+        slots = max((worker.slots for worker in sight.health.workers), default=0) if sight.health else 0
+        if pool is not None and pool < slots:
+            seen = f"each process of {sight.url} has {slots} slots and {pool:g} connections to the database"
+            cure = f"pool: {slots} in config/database.yml (often by RAILS_MAX_THREADS), or --threads {pool:g}"
+            yield warning("database-pool", seen, f"{cure}: jobs that find no connection fail")
 
 
 def cron(site: Site) -> Iterator[Finding]:
@@ -136,5 +149,5 @@ def cron(site: Site) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    reachable, safety, secrets, sockets, clock, release, slots, client_chain, cron,
+    reachable, safety, secrets, sockets, clock, release, slots, client_chain, database, cron,
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bridge.cli import spans
+from bridge.cli import output, spans
 from bridge.cli.doctor.finding import Check, Finding, error, hint, warning
 from bridge.cli.doctor.site import Site
 from bridge.sidekiq import keys
@@ -42,12 +42,16 @@ def queues(site: Site) -> Iterator[Finding]:
         if row.size and row.paused:
             cure = f"bridge resume {row.name}"
             yield warning(
-                "paused-queue", f"queue {row.name} is paused, and {row.size:,} jobs wait in it", cure
+                "paused-queue",
+                f"queue {row.name} is paused, with {output.count(row.size, 'job')} in it",
+                cure,
             )
         elif row.size and not serving:
             cure = f"name it with -Q or in BRIDGE_QUEUES; or bridge jobs delete queue:{row.name} --all"
             yield error(
-                "unserved-queue", f"{row.size:,} jobs wait in queue {row.name}, and nobody serves it", cure
+                "unserved-queue",
+                f"{output.count(row.size, 'job')} in queue {row.name}, and nobody serves it",
+                cure,
             )
         elif row.latency_seconds > LONG_WAIT_SECONDS and row.size:
             wait = spans.readable(row.latency_seconds)
@@ -95,7 +99,7 @@ def versions(site: Site) -> Iterator[Finding]:
 def leases(site: Site) -> Iterator[Finding]:
     for row in site.leases:
         if row.held and row.is_over(site.now_ms):
-            seen = f"{row.held:,} jobs are in the hands of {row.identity}, which is dead"
+            seen = f"{output.count(row.held, 'job')} in the hands of {row.identity}, which is dead"
             yield error(
                 "dead-hands", seen, "a living worker takes them within seconds; without one: bridge recover"
             )

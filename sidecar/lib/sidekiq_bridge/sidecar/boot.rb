@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/database_pool"
 require "sidekiq_bridge/sidecar/errors"
 require "sidekiq_bridge/sidecar/sidekiq_yaml"
 
@@ -62,6 +63,7 @@ module SidekiqBridge
         Family.current.concurrency = @settings.threads
         Family.current.replace_middleware
         Family.current.replace_error_log
+        DatabasePool.warn_when_smaller_than(@settings.threads, ::Sidekiq.logger)
       end
     end
   end

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/cron"
+require "sidekiq_bridge/sidecar/database_pool"
 require "sidekiq_bridge/sidecar/family"
 require "sidekiq_bridge/sidecar/version"
 
@@ -52,7 +53,7 @@ module SidekiqBridge
       def versions
         {
           "ruby" => RUBY_VERSION, "rails" => (::Rails.version if defined?(::Rails) && ::Rails.respond_to?(:version)),
-          "sidekiq" => ::Sidekiq::VERSION, "environment" => @environment
+          "sidekiq" => ::Sidekiq::VERSION, "environment" => @environment, "database_pool" => DatabasePool.size
         }
       end
 

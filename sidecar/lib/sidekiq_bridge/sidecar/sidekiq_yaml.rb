@@ -2,6 +2,7 @@
 
 require "erb"
 require "yaml"
+require "sidekiq_bridge/sidecar/errors"
 
 module SidekiqBridge
   module Sidecar
@@ -30,6 +31,10 @@ module SidekiqBridge
       def parse
         text = ERB.new(File.read(path), trim_mode: "-").tap { |erb| erb.filename = path }.result
         YAML.safe_load(text, permitted_classes: [Symbol], aliases: true, symbolize_names: true) || {}
+      rescue SystemCallError => e
+        raise StartError, "cannot read #{path} (#{e.class.name.split("::").last}): correct --config"
+      rescue Psych::Exception => e
+        raise StartError, "#{path} is not YAML that Sidekiq could read (#{e.message.delete_prefix("(<unknown>): ")}): correct it"
       end
 
       def path

@@ -1,0 +1,40 @@
+"""Names of queues that somebody typed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+import click
+
+from bridge.cli.parts import Parts
+from bridge.settings.values import QUEUE_NAME
+
+
+def check(names: Sequence[str]) -> Sequence[str]:
+    """The same names. Raises UsageError for one that Sidekiq's pages could not show."""
+    for name in names:
+        if not QUEUE_NAME.fullmatch(name):
+            raise click.UsageError(f"{name} is no name for a queue: letters, digits and _ : . - only")
+    return names
+
+
+def hint_at_queues(parts: Parts, names: Iterable[str]) -> None:
+    """Say on stderr which of these queues nobody has pushed to and nobody serves: it may be a slip."""
+    known = {row.name for row in parts.cluster.queues()}
+    known |= {name for row in parts.cluster.processes() for name in row.queues}
+    for name in names:
+        if name not in known:
+            click.echo(f"no queue {name} is known{_suggestion(name, known)}", err=True)
+
+
+def hint_when_unserved(parts: Parts, name: str) -> None:
+    """Say on stderr that no process takes from this queue at present."""
+    served = {queue for row in parts.cluster.processes() for queue in row.queues}
+    if name not in served:
+        click.echo(f"nobody serves queue {name} at present{_suggestion(name, served, '')}", err=True)
+
+
+def _suggestion(name: str, known: Iterable[str], otherwise: str = " yet") -> str:
+    close = difflib.get_close_matches(name.removeprefix("queue:"), known, n=1)
+    return f": did you mean {close[0]}?" if close else otherwise
