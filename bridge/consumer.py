@@ -10,6 +10,7 @@ from celery.exceptions import InvalidTaskError
 from celery.worker.consumer import Consumer
 from kombu.exceptions import ContentDisallowed, DecodeError
 
+from bridge import shortcut
 from bridge.broker.messages import JobMessage
 
 
@@ -17,16 +18,19 @@ class JobConsumer(Consumer):
     """The consumer of a bridge worker (setting ``worker_consumer``).
 
     Celery wraps the ack and the reject of each message into promises, which defer them under an event loop
-    and give prefetch back after a restart. There is no event loop here, and they cost 13 us a job.
+    and give prefetch back after a restart (``worker_enable_prefetch_count_reduction``, off). There is no event
+    loop here, and they cost 13 us a job.
     """
 
     strategies: Any
     on_task_message: Any
-    restart_count: int
+    app: Any
 
     def on_ready(self) -> None:
         """Begin. What was loaded until now stays: the garbage collector need not look at it again."""
         super().on_ready()
+        if (short := shortcut.of(self)) is not None:
+            self.app.bridge.context.shortcut = short
         gc.collect()
         gc.freeze()
 
@@ -37,9 +41,8 @@ class JobConsumer(Consumer):
 
         def on_task_received(message: Any) -> Any:
             strategy = strategies.get(message.headers["task"]) if isinstance(message, JobMessage) else None
-            if strategy is None or self.restart_count > 0:
-                # No job, or no task for it; or a restart, after which promises give prefetch back bit by bit.
-                return celerys(message)
+            if strategy is None:
+                return celerys(message)  # no job, or no task for it
             try:
                 strategy(message, None, message.ack_log_error, message.reject_log_error, callbacks)
             except (InvalidTaskError, ContentDisallowed, DecodeError) as error:

@@ -11,10 +11,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-
-from bridge.runs import Call, apply
+from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
+
+
+Run = Callable[[], None]
+"""One run of a task, to its end. Raises nothing."""
 
 
 class NativeThreads:
@@ -23,7 +26,7 @@ class NativeThreads:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._calls: deque[Call] = deque()
+        self._runs: deque[Run] = deque()
         self._idle: list[threading.Lock] = []
         """What each idle thread waits for; the last to fall asleep at the end, its caches are warm."""
         self._on_its_way = False
@@ -31,16 +34,16 @@ class NativeThreads:
         self.count = 0
         self.busy = 0
 
-    def submit(self, call: Call) -> None:
+    def submit(self, run: Run) -> None:
         """Run this in a thread. Raises RuntimeError where the system gives not even one."""
         with self._lock:
             self.busy += 1
-            self._calls.append(call)
+            self._runs.append(run)
             try:
                 self._wake_one()
             except RuntimeError:
                 # Nobody will ever run it: whoever brought it must know what to do instead.
-                self._calls.pop()
+                self._runs.pop()
                 self.busy -= 1
                 raise
 
@@ -77,25 +80,25 @@ class NativeThreads:
         bell = threading.Lock()
         bell.acquire()
         arriving = True
-        while (call := self._take(bell, arriving)) is not None:
+        while (run := self._take(bell, arriving)) is not None:
             arriving = False
             try:
-                apply(call)
+                run()
             finally:
                 with self._lock:
                     self.busy -= 1
 
-    def _take(self, bell: threading.Lock, arriving: bool) -> Call | None:
+    def _take(self, bell: threading.Lock, arriving: bool) -> Run | None:
         """The next run, or None when there will be no more; waits for it."""
         while True:
             with self._lock:
                 if arriving:
                     self._on_its_way = False
-                if self._calls:
-                    call = self._calls.popleft()
-                    if self._calls:
+                if self._runs:
+                    run = self._runs.popleft()
+                    if self._runs:
                         self._wake_one()
-                    return call
+                    return run
                 if self._stopping:
                     return None
                 self._idle.append(bell)

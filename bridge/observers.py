@@ -1,4 +1,4 @@
-"""Whether anything but the result of a task's run could be noticed: Celery's tracer is there for that."""
+"""Whether anything but the outcome of a run could be noticed: Celery's machinery is there for that."""
 
 from __future__ import annotations
 
@@ -9,25 +9,51 @@ from typing import Any
 
 from celery import signals
 from celery.app import trace
+from celery.loaders.base import BaseLoader
+from celery.worker import strategy
 
 HOOKS = ("__call__", "before_start", "on_success", "after_return")
+LOADER_HOOKS = ("on_task_init", "on_process_cleanup")
 
 
 def observation(task: Any) -> Callable[[], bool]:
-    """Says, whenever it is asked, whether somebody would miss the tracer of a run that succeeds.
+    """Says, whenever it is asked, whether somebody would miss what Celery tells of a run that succeeds.
 
-    Somebody is: a receiver of the task's signals, a method of the task class, a log at INFO, or a library
-    that has replaced the tracer (Sentry, New Relic).
+    Somebody is: a receiver of the task's signals, a method of the task class or of the application's loader,
+    a log at INFO, a rate limit, or a library that has replaced the tracer (Sentry, New Relic).
     """
-    if _is_replaced(trace.build_tracer) or any(_overrides(task, name) for name in HOOKS):
+    if _is_replaced(trace.build_tracer) or _has_hooks(task):
         return lambda: True
-    watched = (signals.task_prerun, signals.task_postrun, signals.task_success)
-    logger: logging.Logger = trace.logger
+    received, prerun, postrun, success = (
+        signals.task_received,
+        signals.task_prerun,
+        signals.task_postrun,
+        signals.task_success,
+    )
+    receiving: logging.Logger = strategy.logger
+    tracing: logging.Logger = trace.logger
+    info = logging.INFO
 
     def is_observed() -> bool:
-        return any(signal.receivers for signal in watched) or logger.isEnabledFor(logging.INFO)
+        # The lists of receivers are looked up each time: Celery makes new ones.
+        return bool(
+            received.receivers
+            or prerun.receivers
+            or postrun.receivers
+            or success.receivers
+            or task.rate_limit
+            or receiving.isEnabledFor(info)
+            or tracing.isEnabledFor(info)
+        )
 
     return is_observed
+
+
+def _has_hooks(task: Any) -> bool:
+    loader = type(task.app.loader)
+    return any(_overrides(task, name) for name in HOOKS) or any(
+        getattr(loader, name) is not getattr(BaseLoader, name) for name in LOADER_HOOKS
+    )
 
 
 def _is_replaced(function: Any) -> bool:

@@ -13,6 +13,9 @@ worker_lost_wait = 1.0
 #: A slot is free before a job leaves its queue; nothing is hoarded.
 worker_prefetch_multiplier = 1
 
+#: After a reconnect Celery would take fewer jobs than there are slots. The fetcher counts what it holds.
+worker_enable_prefetch_count_reduction = False
+
 #: The pool when -P is absent: our own, which parks Ruby jobs without a thread for each and runs native ones
 #: in threads.
 #: ``-P threads``, ``prefork``, ``gevent`` and ``solo`` work as with any Celery app.

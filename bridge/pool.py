@@ -11,11 +11,13 @@ from typing import Any
 
 from celery.concurrency.base import BasePool
 
+from bridge import native_runs
 from bridge.broker import waiter
 from bridge.broker.messages import RUBY_TASK
 from bridge.native_threads import NativeThreads
+from bridge.plain_request import PlainRequest
 from bridge.ruby_runs import RubyRuns
-from bridge.runs import Call
+from bridge.runs import Call, apply
 
 LOOK_SECONDS = 0.1
 
@@ -46,12 +48,19 @@ class TaskPool(BasePool):
         accept_callback: Callable[..., Any] | None = None,
         **_: Any,
     ) -> None:
-        """Run a task."""
+        """Run a task as Celery's worker asks for it."""
         call = Call(target, args, kwargs, callback, accept_callback)
         if args[0] == RUBY_TASK:
             self._ruby.start(call)
         else:
-            self._native.submit(call)
+            self._native.submit(lambda: apply(call))
+
+    def begin(self, request: PlainRequest) -> None:
+        """Run a job that nobody watches."""
+        if request.native:
+            self._native.submit(lambda: native_runs.run(request))
+        else:
+            self._ruby.begin(request)
 
     def on_stop(self) -> None:
         """Wait for what runs. This is the consumer's thread, so its loop must go on meanwhile."""

@@ -17,7 +17,7 @@ from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, WorkerShutdown, WorkerTerminate
 
 from bridge import interrupts
-from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK, RULES_HEADER
+from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RULES_HEADER
 from bridge.sidecar.result import JobResult
 from bridge.sidekiq import decision as decisions
 from bridge.sidekiq import retry
@@ -152,7 +152,15 @@ class SidekiqTask(Task[Any, Any]):
         # A Ruby job is ended in Ruby; under the own pool many of them share the consumer's thread.
         self._windowed = code if self.name == RUBY_TASK else interrupts.window(code, self._token)
 
+    @property
+    def code(self) -> Any:
+        """The task's own code in its window, for a run without Celery's tracer."""
+        return self._windowed
+
     def _token(self) -> int | None:
+        raised: BaseException | None = getattr(self.request, RAISED_HEADER, None)
+        if raised is not None:
+            raise raised  # it was run already: this is the tracer's turn to see how it ended
         delivery = self.delivery
         if delivery is None:
             return None

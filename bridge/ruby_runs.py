@@ -1,25 +1,21 @@
 """Runs Ruby tasks on the consumer's thread, many at a time: each only waits for the sidecar.
 
 Celery's tracer takes a quarter of the worker's time for a small job, and is there for what others may notice:
-signals, errors, retries. So a job goes to the sidecar first. One that was done while nobody watches is done;
-any other is traced, with the sidecar's reply at hand. The tracer runs in a greenlet, which parks wherever it
-must wait.
+signals, errors, retries. So a plain request goes to the sidecar first. One that was done is done; any other
+is traced, with the sidecar's reply at hand. The tracer runs in a greenlet, which parks wherever it must wait.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
 import greenlet
 
-from bridge import observers
-from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK
+from bridge.plain_request import PlainRequest
 from bridge.runs import Call, apply
 from bridge.sidecar.parking import Parkable
 from bridge.sidecar.streaming import StreamingSidecar
-from bridge.sidekiq.unit_of_work import Delivery
 
 
 class RubyRuns:
@@ -28,48 +24,35 @@ class RubyRuns:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._loop = greenlet.getcurrent()
-        self._is_observed = observers.observation(app.tasks[RUBY_TASK])
-        self._pid = os.getpid()
         self.running = 0
 
     def start(self, call: Call) -> None:
-        """Begin a run. Returns at once."""
-        delivery: Delivery = call.args[2][DELIVERY_HEADER]
-        sidecar = self._app.bridge.sidecar
-        if self._is_observed() or not isinstance(sidecar, StreamingSidecar):
-            self.running += 1
-            self._trace(call)
-        else:
-            began = time.monotonic()
-            if call.accept_callback is not None:
-                call.accept_callback(self._pid, began)
-            self.running += 1
-            self._send(sidecar, delivery, call._replace(accept_callback=None), began)
-
-    def _send(self, sidecar: StreamingSidecar, delivery: Delivery, call: Call, began: float) -> None:
-        held = self._app.bridge.lease.holds(delivery.identity)
-        if not held or not sidecar.begin(
-            delivery,
-            lambda run_ms: self._done(call, began, delivery.token, run_ms),
-            lambda: self._trace(call),
-        ):
-            self._trace(call)
-
-    def _done(self, call: Call, began: float, token: int, run_ms: float) -> None:
-        """As the tracer tells of a task that returned None."""
-        self._app.bridge.fetcher.ran(token, run_ms)
-        self.running -= 1
-        apply(call._replace(target=_result, args=(time.monotonic() - began,)))
-
-    def _trace(self, call: Call) -> None:
+        """Begin a run with Celery's tracer. Returns at once, as ``begin`` does."""
+        self.running += 1
         Parkable(self._run, self._loop).switch(call)
+
+    def begin(self, request: PlainRequest) -> None:
+        """Begin a run that nobody watches."""
+        began = time.monotonic()
+        request.begin()
+        self.running += 1
+        bridge = self._app.bridge
+        delivery, sidecar = request.unit.delivery, bridge.sidecar
+
+        def done(run_ms: float) -> None:
+            request.unit.run_ms = run_ms
+            self.running -= 1
+            request.done(time.monotonic() - began)
+
+        def trace() -> None:
+            Parkable(self._run, self._loop).switch(request.call())
+
+        streams = isinstance(sidecar, StreamingSidecar) and bridge.lease.holds(delivery.identity)
+        if not streams or not sidecar.begin(delivery, done, trace):
+            trace()
 
     def _run(self, call: Call) -> None:
         try:
             apply(call)
         finally:
             self.running -= 1
-
-
-def _result(seconds: float) -> tuple[int, str, float]:
-    return 0, "None", seconds

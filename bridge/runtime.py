@@ -72,6 +72,7 @@ class Runtime:
         self.recovery: Recovery | None = None
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
+        self._natives: dict[str, object] = {}
 
     # -- Redis
 
@@ -202,10 +203,20 @@ class Runtime:
         return self.route(job) != messages.RUBY_TASK
 
     def _is_native_class(self, name: str) -> bool:
+        task = self._tasks.get(name)
+        return task is not None and (self._natives.get(name) is task or self._becomes_native(name, task))
+
+    def _becomes_native(self, name: str, task: Any) -> bool:
         # Celery's own tasks, and whatever else is registered, must not be reachable by pushing their name.
-        return (
-            isinstance(self.app.tasks.get(name), SidekiqTask) and _CONSTANT_PATH.fullmatch(name) is not None
-        )
+        if not isinstance(task, SidekiqTask) or _CONSTANT_PATH.fullmatch(name) is None:
+            return False
+        self._natives[name] = task
+        return True
+
+    @cached_property
+    def _tasks(self) -> Any:
+        """The application's tasks. Celery's own property takes a lock each time."""
+        return self.app.tasks
 
     def _started(self, unit: UnitOfWork) -> None:
         for listener in self.listeners:

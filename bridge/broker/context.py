@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import redis
 
@@ -13,6 +14,7 @@ from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.pushes import Pushes
 from bridge.sidekiq.retry import RetryRules
 from bridge.sidekiq.store import RedisStore
+from bridge.sidekiq.unit_of_work import UnitOfWork
 
 #: Key of the context in Celery's ``broker_transport_options``.
 OPTION = "bridge"
@@ -45,6 +47,8 @@ class BrokerContext:
     def __post_init__(self) -> None:
         self.listeners = 1
         """How many received the last event that was broadcast. One until it is known."""
+        self.shortcut: Callable[[UnitOfWork, Any], bool] = lambda unit, channel: False
+        """Tried before a message is made of a job that the channel got: True where it has begun already."""
 
     def __repr__(self) -> str:
         # kombu hashes a connection by the repr of its options, and `inspect conf` prints them: no secret, no

@@ -29,6 +29,8 @@ ARGS_SERIALIZER = "sidekiq"
 DELIVERY_HEADER = "sidekiq"
 #: Header under which the retry rules of the moment travel: a pool process was forked before they were known.
 RULES_HEADER = "sidekiq_rules"
+#: Header under which the exception of a run travels that is traced after it has failed.
+RAISED_HEADER = "sidekiq_raised"
 #: Header under which ``sidekiq_options`` travel to the producer.
 OPTIONS_HEADER = "sidekiq_options"
 
@@ -93,15 +95,25 @@ def native_arguments(unit: UnitOfWork) -> tuple[list[Any], dict[str, Any]]:
     return unit.job.args, {}
 
 
+def task_id(unit: UnitOfWork) -> str:
+    """Celery's id of a job: its jid; for one without, the name of its delivery."""
+    return unit.job.jid or unit.delivery.name
+
+
+def shown_class(unit: UnitOfWork) -> str:
+    """The class as Flower shows it."""
+    return unit.job.display_class or "(no class)"
+
+
 def _headers(delivery: Delivery, unit: UnitOfWork, task: str, shown: str) -> dict[str, Any]:
     job = unit.job
     count = job.retry_count
-    jid = job.jid or f"{delivery.identity}/{delivery.token}"
+    jid = task_id(unit)
     headers: dict[str, Any] = {
         "lang": "py",
         "task": task,
         "id": jid,
-        "shadow": job.display_class or "(no class)",
+        "shadow": shown_class(unit),
         "root_id": jid,
         "parent_id": None,
         "group": None,

@@ -181,8 +181,11 @@ class Transport(virtual.Transport):
     def _delivery_to(
         self, channel: JobChannel, callback: Callable[[Any], None]
     ) -> Callable[[UnitOfWork], None]:
+        context = self.context
+
         def deliver(unit: UnitOfWork) -> None:
-            callback(channel.message_for(unit))
+            if not context.shortcut(unit, channel):
+                callback(channel.message_for(unit))
 
         return deliver
 

@@ -1,0 +1,142 @@
+"""The request of a job that nobody watches: filled in when somebody asks.
+
+Celery's own takes as long to make as a small job to run, for what only events, signals and control commands
+read. This one begins with the little that a run needs. Whatever else is asked of it (``inspect active``, a
+failure, Flower) makes it Celery's in full.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery.app import trace
+from celery.worker import state
+from celery.worker.request import create_request_cls
+
+from bridge.broker import messages
+from bridge.broker.messages import RUBY_TASK
+from bridge.request import SidekiqRequest
+from bridge.runs import Call
+from bridge.sidekiq.decision import Done
+from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
+
+_DONE = Done()
+_filling = threading.RLock()
+_pid = os.getpid()
+
+
+def _note_pid() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_note_pid)
+
+
+class PlainRequest(SidekiqRequest):
+    """Made by a class of :func:`request_class`, for the own pool only."""
+
+    _fill_in: Callable[[PlainRequest], None]
+    _runtime: Any
+    _task: Any
+
+    def __init__(self, unit: UnitOfWork, channel: Any) -> None:
+        # Not Celery's: that is what _fill_in does.
+        self.unit = unit
+        self.channel = channel
+        self.id = messages.task_id(unit)
+        self.name = messages.shown_class(unit)
+        self._is_full = False
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is not there yet. By any thread: a control command may ask while the job runs."""
+        if not name.startswith("__"):
+            with _filling:
+                if not self._is_full:
+                    self._is_full = True
+                    self._fill_in()
+        return object.__getattribute__(self, name)
+
+    @property
+    def delivery(self) -> Delivery:
+        """The delivery this request was made for."""
+        return self.unit.delivery
+
+    def begin(self) -> None:
+        """A slot begins to run it: as ``on_accepted``, which would ask for more."""
+        now = time.time()
+        self.worker_pid = _pid
+        self.time_start = now
+        self.runner = threading.get_ident()
+        state.requests[self.id] = self  # type: ignore[assignment]
+        state.active_requests.add(self)
+        state.total_count[self.name] += 1
+        state.all_total_count[0] += 1
+        runtime = self._runtime
+        runtime.fetcher.started(self.unit.delivery.token, now)
+        runtime.endings.watch(self, self.unit, self._task)
+        if runtime.context.listeners:
+            self.send_event("task-started")
+
+    def done(self, seconds: float) -> None:
+        """It was run to its end, without an error, in so many seconds."""
+        self.forget()
+        if not self.acknowledged:
+            self.acknowledged = True
+            self._runtime.fetcher.settle(self.unit.delivery.token, _DONE)
+        if self._runtime.context.listeners:
+            self.send_event("task-succeeded", result="None", runtime=seconds)
+
+    def forget(self) -> None:
+        """Celery's control commands find it no more."""
+        state.requests.pop(self.id, None)
+        state.active_requests.discard(self)
+
+    def call(self, **more: Any) -> Call:
+        """The run as Celery asks its pools for it, with its tracer; begun already. ``more`` headers."""
+        request = {**self.request_dict, **more}
+        args = (self.type, self.id, request, self.body, self.content_type, self.content_encoding)
+        return Call(self._tracer, args, {}, self.on_success, None)
+
+
+def request_class(consumer: Any, task: Any) -> type[PlainRequest]:
+    """The class for the requests of one task, made once: what is the same for all of them stands in it."""
+    app = consumer.app
+    runtime = app.bridge
+    celerys: type = create_request_cls(
+        PlainRequest, task, consumer.pool, consumer.hostname, consumer.event_dispatcher, app=app
+    )
+
+    def fill_in(request: PlainRequest) -> None:
+        message: Any = request.channel.message_for(request.unit)
+        SidekiqRequest.__init__(
+            request,
+            message,
+            on_ack=message.ack_log_error,
+            on_reject=message.reject_log_error,
+            hostname=consumer.hostname,
+            eventer=consumer.event_dispatcher,
+            app=app,
+            connection_errors=consumer.connection_errors,
+            task=task,
+            body=message.body,
+            headers=message.headers,
+            utc=True,
+        )
+
+    constants = {
+        "_fill_in": fill_in,
+        "_runtime": runtime,
+        "_tracer": staticmethod(trace.fast_trace_task if app.use_fast_trace_task else trace.trace_task_ret),
+        "_app": app,
+        "_task": task,
+        "_type": task.name,
+        "_eventer": consumer.event_dispatcher,
+        "native": task.name != RUBY_TASK,
+        "in_process": False,
+    }
+    return type("PlainRequest", (celerys,), constants)
