@@ -18,8 +18,8 @@ class JobConsumer(Consumer):
     """The consumer of a bridge worker (setting ``worker_consumer``).
 
     Celery wraps the ack and the reject of each message into promises, which defer them under an event loop
-    and give prefetch back after a restart (``worker_enable_prefetch_count_reduction``, off). There is no event
-    loop here, and they cost 13 us a job.
+    and give prefetch back after a restart (``worker_enable_prefetch_count_reduction``, off). There is no
+    event loop here, and they cost 13 us a job.
     """
 
     strategies: Any

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _lock = threading.Lock()
@@ -52,23 +52,26 @@ def window(code: Callable[..., Any], token: Callable[[], int | None]) -> Callabl
     @functools.wraps(code)
     def within(*args: Any, **kwargs: Any) -> Any:
         number = token()
-        if number is None:
-            return code(*args, **kwargs)
-        thread = threading.get_ident()
-        _open_for(thread, number)
-        try:
-            return code(*args, **kwargs)
-        except Cancelled:
-            raise _sent.get(thread) or RuntimeError("cancelled by nobody") from None
-        except BaseException as error:
-            # Only its class can be raised from outside: what it has to say is put in here.
-            if (meant := _sent.get(thread)) is not None and type(error) is type(meant) and not error.args:
-                error.args = meant.args
-            raise
-        finally:
-            _close(thread)
+        return code(*args, **kwargs) if number is None else call(code, number, args, kwargs)
 
     return within
+
+
+def call(code: Callable[..., Any], token: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call the code of a task within a window."""
+    thread = threading.get_ident()
+    _open_for(thread, token)
+    try:
+        return code(*args, **kwargs)
+    except Cancelled:
+        raise _sent.get(thread) or RuntimeError("cancelled by nobody") from None
+    except BaseException as error:
+        # Only its class can be raised from outside: what it has to say is put in here.
+        if (meant := _sent.get(thread)) is not None and type(error) is type(meant) and not error.args:
+            error.args = meant.args
+        raise
+    finally:
+        _close(thread)
 
 
 def _open_for(thread: int, token: int) -> None:

@@ -45,7 +45,7 @@ class TimeLimits:
     def of(self, job: SidekiqJob, task: Any = None) -> Limits:
         """The limits of a run; ``task`` is the Celery task of a native job."""
         fields = job.fields
-        if not self._by_class and HARD not in fields and SOFT not in fields and task is None:
+        if not self._by_class and HARD not in fields and SOFT not in fields and _has_none(task):
             return self.default
         hard = self._number(job, HARD) or self._by_class.get(job.native_class or "")
         hard = hard or getattr(task, HARD, None) or self._by_class.get(ANY_CLASS) or self.default.hard
@@ -66,3 +66,7 @@ class TimeLimits:
         if name not in self._complained:
             self._complained.add(name)
             logger.warning("%s: %s %.100r is no number of seconds above 0; it is ignored", name, key, value)
+
+
+def _has_none(task: Any) -> bool:
+    return task is None or (task.time_limit is None and task.soft_time_limit is None)

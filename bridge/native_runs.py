@@ -6,35 +6,47 @@ carries out retries, and tells whoever wants to know.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
-from celery._state import _task_stack
+from celery._state import _task_stack  # type: ignore[attr-defined]
 from celery.app.task import Context
 
+from bridge import interrupts, retries
 from bridge.broker.messages import RAISED_HEADER
 from bridge.plain_request import PlainRequest
 from bridge.runs import apply
 
+logger = logging.getLogger(__name__)
+
 
 def run(request: PlainRequest) -> None:
     """Run it to its end. Raises nothing."""
-    began = time.monotonic()
-    request.begin()
-    error = _error_of(request.task, request)
-    if error is None:
-        request.done(time.monotonic() - began)
-    else:
-        apply(request.call(**{RAISED_HEADER: error}))
-
-
-def _error_of(task: Any, request: PlainRequest) -> BaseException | None:
-    """Call the task's code; returns what it raised."""
-    args, kwargs = request.args, request.kwargs
-    _task_stack.push(task)
-    task.request_stack.push(Context(request.request_dict, args=args, kwargs=kwargs, called_directly=False))
     try:
-        task.code(*args, **kwargs)
+        began = time.monotonic()
+        request.begin()
+        error = _error_of(request)
+        if error is None:
+            request.done(time.monotonic() - began)
+        else:
+            apply(request.call(**{RAISED_HEADER: error}))
+    except Exception:
+        # A fault of ours must cost neither the thread nor the job.
+        logger.exception("jid=%s could not be run to its end", request.id)
+        request.lose()
+
+
+def _error_of(request: PlainRequest) -> BaseException | None:
+    """Call the task's code; returns what it raised."""
+    task: Any = request.task
+    delivery = request.unit.delivery
+    fields, args, kwargs = request.context()
+    _task_stack.push(task)
+    task.request_stack.push(Context(fields, args=args, kwargs=kwargs, called_directly=False))
+    try:
+        retries.require_lease(task.app, delivery)
+        interrupts.call(task.code, delivery.token, args, kwargs)
     except BaseException as error:
         return error
     finally:

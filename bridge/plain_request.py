@@ -11,20 +11,21 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from celery.app import trace
 from celery.worker import state
-from celery.worker.request import create_request_cls
+from celery.worker.request import create_request_cls  # type: ignore[attr-defined]
 
 from bridge.broker import messages
 from bridge.broker.messages import RUBY_TASK
 from bridge.request import SidekiqRequest
 from bridge.runs import Call
-from bridge.sidekiq.decision import Done
+from bridge.sidekiq.decision import Done, GiveBack
 from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
 
 _DONE = Done()
+_UNKNOWN = GiveBack(unknown_outcome=True)
 _filling = threading.RLock()
 _pid = os.getpid()
 
@@ -40,16 +41,17 @@ os.register_at_fork(after_in_child=_note_pid)
 class PlainRequest(SidekiqRequest):
     """Made by a class of :func:`request_class`, for the own pool only."""
 
-    _fill_in: Callable[[PlainRequest], None]
+    _fill_in: ClassVar[Callable[[PlainRequest], None]]
     _runtime: Any
     _task: Any
+    worker_pid: Any
 
     def __init__(self, unit: UnitOfWork, channel: Any) -> None:
         # Not Celery's: that is what _fill_in does.
         self.unit = unit
         self.channel = channel
         self.id = messages.task_id(unit)
-        self.name = messages.shown_class(unit)
+        self.name = messages.shown_class(unit)  # type: ignore[misc]
         self._is_full = False
 
     def __getattr__(self, name: str) -> Any:
@@ -58,7 +60,7 @@ class PlainRequest(SidekiqRequest):
             with _filling:
                 if not self._is_full:
                     self._is_full = True
-                    self._fill_in()
+                    type(self)._fill_in(self)
         return object.__getattribute__(self, name)
 
     @property
@@ -72,7 +74,7 @@ class PlainRequest(SidekiqRequest):
         self.worker_pid = _pid
         self.time_start = now
         self.runner = threading.get_ident()
-        state.requests[self.id] = self  # type: ignore[assignment]
+        state.requests[self.id] = self
         state.active_requests.add(self)
         state.total_count[self.name] += 1
         state.all_total_count[0] += 1
@@ -91,10 +93,34 @@ class PlainRequest(SidekiqRequest):
         if self._runtime.context.listeners:
             self.send_event("task-succeeded", result="None", runtime=seconds)
 
+    def lose(self) -> None:
+        """Nobody knows how far it got."""
+        self.forget()
+        self.acknowledged = True
+        self._runtime.fetcher.settle(self.unit.delivery.token, _UNKNOWN)
+
     def forget(self) -> None:
         """Celery's control commands find it no more."""
         state.requests.pop(self.id, None)
         state.active_requests.discard(self)
+
+    def context(self) -> tuple[dict[str, Any], list[Any], dict[str, Any]]:
+        """What ``self.request`` of a native task shows, and its arguments."""
+        unit = self.unit
+        args, kwargs = messages.native_arguments(unit)
+        shown = repr(unit.job.args) if self._runtime.context.show_args else messages.HIDDEN
+        fields = messages.headers_for(unit, self._type, shown)
+        fields[messages.RULES_HEADER] = self._runtime.dialect.rules
+        fields["correlation_id"] = self.id
+        fields["hostname"] = self._hostname
+        fields["properties"] = {"priority": None, "correlation_id": self.id}
+        fields["delivery_info"] = {
+            "exchange": "",
+            "routing_key": unit.delivery.queue,
+            "priority": None,
+            "redelivered": False,
+        }
+        return fields, args, kwargs
 
     def call(self, **more: Any) -> Call:
         """The run as Celery asks its pools for it, with its tracer; begun already. ``more`` headers."""
@@ -136,6 +162,7 @@ def request_class(consumer: Any, task: Any) -> type[PlainRequest]:
         "_task": task,
         "_type": task.name,
         "_eventer": consumer.event_dispatcher,
+        "_hostname": consumer.hostname,
         "native": task.name != RUBY_TASK,
         "in_process": False,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, cast
 
@@ -131,6 +131,8 @@ class SidekiqTask(Task[Any, Any]):
     ignore_result = True
     max_retries: int | None = None
     sidekiq_options: Mapping[str, Any] = {}
+    code: Callable[..., Any]
+    """The task's own code, without what Celery and the bridge put around it."""
 
     #: Celery's own, unset: Sidekiq's curve.
     retry_backoff: bool | float
@@ -149,13 +151,9 @@ class SidekiqTask(Task[Any, Any]):
 
     @_orig_run.setter
     def _orig_run(self, code: Any) -> None:
+        self.code = code
         # A Ruby job is ended in Ruby; under the own pool many of them share the consumer's thread.
         self._windowed = code if self.name == RUBY_TASK else interrupts.window(code, self._token)
-
-    @property
-    def code(self) -> Any:
-        """The task's own code in its window, for a run without Celery's tracer."""
-        return self._windowed
 
     def _token(self) -> int | None:
         raised: BaseException | None = getattr(self.request, RAISED_HEADER, None)

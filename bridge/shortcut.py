@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from celery.utils.imports import qualname
 from celery.worker import state
 
 from bridge import observers

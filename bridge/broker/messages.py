@@ -19,7 +19,7 @@ from kombu.message import Message
 from bridge.errors import PushRefused
 from bridge.sidekiq import ruby_json
 from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.unit_of_work import UnitOfWork
 
 #: Content type of arguments on their way into a job: JSON, and nothing that JSON cannot hold.
 ARGS_CONTENT = "application/x-sidekiq-args"
@@ -39,7 +39,8 @@ SENTRY_FIELD = "trace_propagation_headers"
 SENTRY_HEADERS = ("sentry-trace", "baggage")
 
 _EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-_HIDDEN = "(...)"
+#: Stands for arguments, which may be secret.
+HIDDEN = "(...)"
 
 #: The task behind every class that has no native task.
 RUBY_TASK = "bridge.perform"
@@ -77,8 +78,8 @@ def register() -> None:
 
 def from_unit(unit: UnitOfWork, channel: Any, task: str, *, native: bool, show_args: bool) -> JobMessage:
     """The Celery message for a claimed job. ``native`` tasks get its arguments, others read the payload."""
-    shown = repr(unit.job.args) if show_args else _HIDDEN
-    headers = _headers(unit.delivery, unit, task, shown)
+    shown = repr(unit.job.args) if show_args else HIDDEN
+    headers = headers_for(unit, task, shown)
     return JobMessage(unit, channel, headers, native_arguments(unit) if native else _NO_ARGS)
 
 
@@ -105,7 +106,8 @@ def shown_class(unit: UnitOfWork) -> str:
     return unit.job.display_class or "(no class)"
 
 
-def _headers(delivery: Delivery, unit: UnitOfWork, task: str, shown: str) -> dict[str, Any]:
+def headers_for(unit: UnitOfWork, task: str, shown: str) -> dict[str, Any]:
+    """The headers of a job's message; ``shown`` stands for its arguments in events and logs."""
     job = unit.job
     count = job.retry_count
     jid = task_id(unit)
@@ -123,7 +125,7 @@ def _headers(delivery: Delivery, unit: UnitOfWork, task: str, shown: str) -> dic
         "ignore_result": True,
         # Celery would look for headers it does not know, in all of them: there is one, and a name for it.
         "headers": {},
-        DELIVERY_HEADER: delivery,
+        DELIVERY_HEADER: unit.delivery,
     }
     if (sentry := job.fields.get(SENTRY_FIELD)) is not None:
         headers["headers"] = _sentry_headers(sentry)

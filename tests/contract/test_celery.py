@@ -16,9 +16,11 @@ from celery.events import EventDispatcher
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import consumer, request
 from celery.worker.consumer import Consumer
+from celery.worker.control import Panel
 from celery.worker.request import Request, create_request_cls
 from celery.worker.worker import WorkController
 
+from bridge import policy
 from bridge.broker.transport import Transport
 from bridge.retries import RetryAt, Settle, SidekiqTask
 from bridge.sidekiq import decision
@@ -332,13 +334,19 @@ def test_a_task_handler_gives_a_strategy_message_payload_ack_reject_and_callback
     assert "callbacks = self.on_task_message" in text
 
 
-def test_promises_only_matter_after_a_restart() -> None:
-    """JobConsumer leaves messages to Celery's handler then: they give back prefetch that a restart took."""
-    assert "self.restart_count > 0" in source(Consumer.create_task_handler)
+def test_promises_only_matter_where_a_restart_reduces_the_prefetch_count() -> None:
+    """JobConsumer makes none: they give back prefetch that a restart took, and ours takes none."""
+    assert policy.worker_enable_prefetch_count_reduction is False
+    assert "not self._maximum_prefetch_restored and self.restart_count > 0" in " ".join(
+        source(Consumer.create_task_handler).split()
+    )
+    assert "if self.app.conf.worker_enable_prefetch_count_reduction:" in source(
+        Consumer.on_connection_error_after_connected
+    )
 
 
 def test_a_success_without_observers_leaves_no_trace_in_the_tracer() -> None:
-    """RubyRuns skips the tracer then: whatever else it tells of a success must be added to observers."""
+    """The shortcut skips the tracer then: whatever else it tells of a success must be added to observers."""
     told = [line.strip() for line in source(trace.build_tracer).splitlines() if "receivers" in line]
     assert [line for line in told if line.startswith("if")] == [
         "if prerun_receivers:",
@@ -348,6 +356,18 @@ def test_a_success_without_observers_leaves_no_trace_in_the_tracer() -> None:
     assert "return (1, R, T) if I else (0, Rstr, T)" in source(trace.fast_trace_task) + source(
         trace.trace_task_ret
     )
+
+
+def test_a_request_is_accepted_and_ended_by_what_the_plain_one_does_itself() -> None:
+    """PlainRequest.begin and done stand for these: whatever else is done there must be added to them."""
+    accepted = source(Request.on_accepted)
+    assert "task_accepted(self)" in accepted
+    assert "self.send_event('task-started')" in accepted
+    assert "self._terminate_on_ack is not None" in accepted  # set by Celery's revoke, which ours replaces
+    made = source(create_request_cls)
+    assert "task_ready(self, successful=True)" in made
+    assert "self.send_event( 'task-succeeded', result=retval, runtime=runtime, )" in " ".join(made.split())
+    assert "successful_requests" not in source(Panel.data["active"]) + source(Panel.data["reserved"])
 
 
 def test_an_ack_is_called_with_a_logger_and_the_errors_of_the_connection() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bridge.native_threads import NativeThreads
-from bridge.runs import Call
+from bridge.native_threads import NativeThreads, Run
+from bridge.runs import Call, apply
 
 GENEROUS_SECONDS = 30.0
 
@@ -19,8 +19,8 @@ def threads() -> Iterator[NativeThreads]:
     made.stop()
 
 
-def call(work: Callable[[], Any], done: Callable[[Any], None] = lambda result: None) -> Call:
-    return Call(lambda: work(), (), None, done, None)
+def call(work: Callable[[], Any], done: Callable[[Any], None] = lambda result: None) -> Run:
+    return lambda: apply(Call(lambda: work(), (), None, done, None))
 
 
 class Counter:

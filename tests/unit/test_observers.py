@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from celery import Celery, signals
 from celery.app import trace
+from celery.loaders.app import AppLoader
+from celery.worker import strategy
 
 from bridge import observers
 from bridge.retries import SidekiqTask
@@ -19,10 +21,13 @@ def app() -> Celery:
 
 @pytest.fixture(autouse=True)
 def quiet_trace() -> Iterator[None]:
-    before = trace.logger.level
-    trace.logger.setLevel(logging.WARNING)
+    loggers = (trace.logger, strategy.logger)
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     yield
-    trace.logger.setLevel(before)
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 def task_of(app: Celery, **options: Any) -> Any:
@@ -37,7 +42,9 @@ def test_a_plain_task_is_not_observed(app: Celery) -> None:
     assert not observers.observation(task_of(app))()
 
 
-@pytest.mark.parametrize("signal", [signals.task_prerun, signals.task_postrun, signals.task_success])
+@pytest.mark.parametrize(
+    "signal", [signals.task_received, signals.task_prerun, signals.task_postrun, signals.task_success]
+)
 def test_a_receiver_that_comes_later_is_noticed(app: Celery, signal: Any) -> None:
     is_observed = observers.observation(task_of(app))
 
@@ -52,10 +59,25 @@ def test_a_receiver_that_comes_later_is_noticed(app: Celery, signal: Any) -> Non
     assert not is_observed()
 
 
-def test_a_log_at_info_is_noticed(app: Celery) -> None:
+@pytest.mark.parametrize("logger", [trace.logger, strategy.logger])
+def test_a_log_at_info_is_noticed(app: Celery, logger: logging.Logger) -> None:
     is_observed = observers.observation(task_of(app))
-    trace.logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO)
     assert is_observed()
+
+
+def test_a_rate_limit_that_is_set_later_is_noticed(app: Celery) -> None:
+    task = task_of(app)
+    is_observed = observers.observation(task)
+    task.rate_limit = "10/s"
+    assert is_observed()
+
+
+@pytest.mark.parametrize("hook", observers.LOADER_HOOKS)
+def test_a_hook_of_the_users_own_loader_is_noticed(hook: str) -> None:
+    own = type("Own", (AppLoader,), {hook: lambda self, *_: None})
+    app = Celery("observed", set_as_current=False, task_cls=SidekiqTask, loader=own)
+    assert observers.observation(task_of(app))()
 
 
 @pytest.mark.parametrize("hook", observers.HOOKS)
