@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery import _state
-from pythonjsonlogger.json import JsonFormatter
 
 from bridge import errors
 from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK
@@ -47,28 +46,35 @@ class TextFormat(logging.Formatter):
         return "\n".join(lines)
 
 
-class JsonFormat(JsonFormatter):
+class JsonFormat(logging.Formatter):
     """One object for each line, with Sidekiq's fields ``ts``, ``pid``, ``tid``, ``lvl``, ``msg`` and ``ctx``.
 
     What other code passes as ``extra`` stays out: Celery passes the arguments of a failed task so.
     """
 
-    def add_fields(
-        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
-    ) -> None:
-        """Exactly these."""
-        log_data["ts"] = _time(record)
-        log_data["pid"] = record.process
-        log_data["tid"] = _tid(record)
-        log_data["lvl"] = _level(record)
-        log_data["msg"] = _clean(record, record.getMessage())
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; ASCII, so that nothing in a payload ends it early."""
+        # Put together by hand: two of these are written for each job, and an encoder takes twice as long.
+        words = [
+            f'{{"ts": "{_time(record)}", "pid": {record.process or 0}, "tid": "{_tid(record)}"',
+            f'"lvl": {_quoted(_level(record))}, "msg": {_quoted(_clean(record, record.getMessage()))}',
+        ]
         if context := _context(record):
-            log_data["ctx"] = {
-                name: redact(value) if isinstance(value, str) else value for name, value in context.items()
-            }
-        log_data["logger"] = record.name
+            said = [f"{_quoted(str(name))}: {_json(value)}" for name, value in context.items()]
+            words.append(f'"ctx": {{{", ".join(said)}}}')
+        words.append(f'"logger": {_quoted(record.name)}')
         if trace := _trace(self, record):
-            log_data["exc"] = trace
+            words.append(f'"exc": {_quoted(trace)}')
+        return ", ".join(words) + "}"
+
+
+_quoted = json.encoder.encode_basestring_ascii
+
+
+def _json(value: object) -> str:
+    if isinstance(value, str):
+        return _quoted(redact(value))
+    return repr(value) if type(value) in (int, float) else json.dumps(value, default=str)
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,7 +49,7 @@ def _on_worker(instance: Any = None, **_: Any) -> None:
         return
     settings: Settings = runtime.settings
     # Celery's banner is text on stdout, where a reader of JSON expects none.
-    instance.quiet = instance.quiet or settings.log_format == "json"
+    instance.quiet = instance.quiet or log_files.is_json(settings, logging.StreamHandler(sys.__stdout__))
 
     def set_up(loglevel: int, logfile: Any = None, **_: Any) -> None:
         configured = logging.getLevelNamesMapping()[settings.log_level]

@@ -39,7 +39,7 @@ class Watching(BaseSettings):
         "INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL.", examples=["INFO"]
     )
     log_format: Literal["auto", "text", "json"] = Field(
-        "text", description="text, json, or auto: text on a terminal, else json.", examples=["json"]
+        "auto", description="text, json, or auto: text on a terminal, else json.", examples=["json"]
     )
     log_file: Path | None = Field(
         None,

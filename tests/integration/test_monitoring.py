@@ -177,7 +177,8 @@ MIX = [
 @pytest.mark.parametrize("pool", ["threads", "prefork", "gevent", "bridge"])
 def test_a_known_mix_is_counted_and_logged(start: Start, own_server: RedisServer, pool: str) -> None:
     arguments = () if pool == "bridge" else ("-P", pool)
-    worker = start(*arguments, BRIDGE_POOL=pool, BRIDGE_LOG_FORMAT="json", PYTHONWARNINGS="ignore")
+    # "auto", the default: the log is no terminal.
+    worker = start(*arguments, BRIDGE_POOL=pool, BRIDGE_LOG_FORMAT="auto", PYTHONWARNINGS="ignore")
     with own_server.client() as client:
         for name, fields, count in MIX:
             push(client, "default", *(job(**{"class": name, **fields}) for _ in range(count)))

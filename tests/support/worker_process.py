@@ -29,6 +29,7 @@ def bridge_environment(redis_url: str, sidecar_url: str | None) -> dict[str, str
         "BRIDGE_HEALTH_BIND": "127.0.0.1:0",
         "BRIDGE_SHUTDOWN_TIMEOUT_SECONDS": str(SHUTDOWN_SECONDS),
         "BRIDGE_LEASE_SECONDS": "5",
+        "BRIDGE_LOG_FORMAT": "text",
         "PYTHONPATH": str(ROOT),
         "TZ": foreign_zone(),
     }

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import click
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bridge.monitoring import logs
 from bridge.monitoring.formats import JsonFormat, TextFormat, redact
@@ -154,3 +156,15 @@ def test_the_default_of_the_celery_command_does_not_hide_our_level() -> None:
     assert CliRunner().invoke(command, []).output == "False\n"
     assert CliRunner().invoke(command, ["-l", "WARNING"]).output == "True\n"
     assert logs._is_asked_for("loglevel")
+
+
+@given(
+    text=st.text(), name=st.text(), value=st.text() | st.integers() | st.floats(allow_nan=False) | st.none()
+)
+def test_whatever_is_said_one_line_is_one_object(text: str, name: str, value: object) -> None:
+    # The objects are put together by hand, for speed.
+    line = JsonFormat().format(record("%s", text, ctx={name: value}, levelname='"'))
+    assert "\n" not in line
+    found = json.loads(line)
+    assert (found["msg"], found["lvl"]) == (redact(text), '"')
+    assert found["ctx"] == {name: redact(value) if isinstance(value, str) else value}
