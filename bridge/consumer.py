@@ -10,7 +10,7 @@ from celery.exceptions import InvalidTaskError
 from celery.worker.consumer import Consumer
 from kombu.exceptions import ContentDisallowed, DecodeError
 
-from bridge import shortcut
+from bridge import retry_trace, shortcut
 from bridge.broker.messages import JobMessage
 
 
@@ -25,6 +25,7 @@ class JobConsumer(Consumer):
     strategies: Any
     on_task_message: Any
     app: Any
+    hostname: str
 
     def on_ready(self) -> None:
         """Begin. What was loaded until now stays: the garbage collector need not look at it again."""
@@ -33,6 +34,11 @@ class JobConsumer(Consumer):
             self.app.bridge.context.shortcut = short
         gc.collect()
         gc.freeze()
+
+    def update_strategies(self) -> None:
+        """Make the ways from a message to its task, and the tracers."""
+        super().update_strategies()
+        retry_trace.install(self.app, self.hostname)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """What is called with each message."""

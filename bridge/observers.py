@@ -22,7 +22,7 @@ def observation(task: Any) -> Callable[[], bool]:
     Somebody is: a receiver of the task's signals, a method of the task class or of the application's loader,
     a log at INFO, a rate limit, or a library that has replaced the tracer (Sentry, New Relic).
     """
-    if _is_replaced(trace.build_tracer) or _has_hooks(task):
+    if is_replaced(trace.build_tracer) or _has_hooks(task):
         return lambda: True
     received, prerun, postrun, success = (
         signals.task_received,
@@ -56,7 +56,13 @@ def _has_hooks(task: Any) -> bool:
     )
 
 
-def _is_replaced(function: Any) -> bool:
+def hears_of_retries(task: Any) -> bool:
+    """Whether somebody is told, with an ``einfo``, that a run of this task is to be retried."""
+    return bool(signals.task_retry.receivers) or _overrides(task, "on_retry")
+
+
+def is_replaced(function: Any) -> bool:
+    """Whether a function of Celery's tracer is not Celery's own."""
     return type(function) is not types.FunctionType or function.__module__ != trace.__name__
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import greenlet
@@ -85,12 +86,12 @@ class SidekiqRequest(Request):
     def decision_after(self, error: BaseException) -> Decision:
         """What becomes of the job when this ends it."""
         carried = retries.decision_of(error)
-        return self._native_decision(error, None) if carried is None else carried
+        return self._native_decision(error) if carried is None else carried
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """The run ended with an exception: a retry, a failure, another decision, or a lost process."""
         error = _original(exc_info.exception)
-        decision = self._decision_for(error, exc_info.traceback)
+        decision = self._decision_for(error, lambda: exc_info.traceback)
         if decision is not None:
             self.fetcher.decide(self.delivery.token, decision)
         if isinstance(error, retries.Settle) and error.outage is not None:
@@ -99,6 +100,13 @@ class SidekiqRequest(Request):
             # To Celery it is an ignored task, of which Flower would never hear again.
             self.send_event("task-revoked", terminated=True, signum=None, expired=False)
         return super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def on_retry(self, exc_info: Any) -> None:
+        """The run is to be retried. Its traceback is written out for those only who would see it."""
+        if self.app.bridge.context.listeners:
+            super().on_retry(exc_info)
+        elif self.task.acks_late:
+            self.acknowledge()
 
     def send_event(self, type: str, **fields: Any) -> Any:
         """An event for Flower and its like, with the job's arguments out of what an exception says."""
@@ -113,7 +121,7 @@ class SidekiqRequest(Request):
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard time limit ended the run: a failure, and it spends an attempt."""
         if not soft:
-            self._record_failure(retries.DeadlineExceeded.after(timeout), None)
+            self._record_failure(retries.DeadlineExceeded.after(timeout))
         super().on_timeout(soft, timeout)
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
@@ -121,12 +129,12 @@ class SidekiqRequest(Request):
         self.fetcher.decide(self.delivery.token, Discard())
         super().terminate(pool, signal)
 
-    def _decision_for(self, error: BaseException, traceback: str | None) -> Decision | None:
+    def _decision_for(self, error: BaseException, trace: Callable[[], str]) -> Decision | None:
         carried = retries.decision_of(error)
         if carried == UNKNOWN and self.app.bridge.endings.is_overdue(self.delivery.token):
             # Its time was up, and that is for us to say: an attempt is spent, whatever became of the run.
             return self._native_decision(
-                retries.DeadlineExceeded("the job ran longer than its time limit"), traceback
+                retries.DeadlineExceeded("the job ran longer than its time limit"), trace
             )
         if carried is not None:
             return carried
@@ -137,19 +145,20 @@ class SidekiqRequest(Request):
             return None
         if isinstance(error, TimeLimitExceeded):
             error = retries.DeadlineExceeded.after(error.args[0])
-        return self._native_decision(error, traceback)
+        return self._native_decision(error, trace)
 
-    def _record_failure(self, error: BaseException, traceback: str | None) -> None:
-        self.fetcher.decide(self.delivery.token, self._native_decision(error, traceback))
+    def _record_failure(self, error: BaseException) -> None:
+        self.fetcher.decide(self.delivery.token, self._native_decision(error))
 
-    def _native_decision(self, error: BaseException, traceback: str | None) -> Decision:
+    def _native_decision(self, error: BaseException, trace: Callable[[], str] | None = None) -> Decision:
         """The rules applied here, where the pool side could not (a time limit, a lost decision)."""
         delivery = self.delivery
-        failure = rules.Failure.of(error, traceback)
+        job = retries.job_of(self.app, delivery)
+        failure = rules.Failure.of(error, job, trace)
         return retries.decide_native(
             self.task,
             self.request_dict.get(RULES_HEADER) or self.app.bridge.dialect.rules,
-            SidekiqJob.parse(delivery.payload),
+            job,
             delivery.queue,
             failure,
         )

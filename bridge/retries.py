@@ -1,7 +1,7 @@
 """Celery's autoretry, with the job's own policy and Sidekiq's sets.
 
 A run ends in a decision. Celery's machinery carries it from the pool side, which decides, to the worker's
-parent, which settles: inside :class:`RetryAt` for a retry, on the exception itself where the job is out of
+parent, which settles: inside a ``RetryAt`` for a retry, on the exception itself where the job is out of
 retries. Nothing is published.
 """
 
@@ -14,10 +14,11 @@ from datetime import datetime
 from typing import Any, NoReturn, cast
 
 from celery import Task
-from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, WorkerShutdown, WorkerTerminate
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, WorkerShutdown, WorkerTerminate
 
 from bridge import interrupts
 from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RULES_HEADER
+from bridge.retry_trace import RetryAt
 from bridge.sidecar.result import JobResult
 from bridge.sidekiq import decision as decisions
 from bridge.sidekiq import retry
@@ -27,23 +28,6 @@ from bridge.sidekiq.unit_of_work import Delivery
 
 _ATTRIBUTE = "sidekiq_decision"
 _RNG = random.SystemRandom()
-
-
-class RetryAt(Retry):
-    """A retry that carries its decision. Retry's own pickling would lose it between processes."""
-
-    def __init__(
-        self,
-        message: str | None = None,
-        exc: BaseException | None = None,
-        when: Any = None,
-        decision: Decision | None = None,
-    ) -> None:
-        super().__init__(message, exc, when)  # type: ignore[arg-type]
-        self.sidekiq_decision = decision
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.message, self.exc, self.when, self.sidekiq_decision)
 
 
 class Settle(Ignore):
@@ -115,6 +99,14 @@ def require_lease(app: Any, delivery: Delivery) -> None:
     """Begin no job that was taken from this worker while it was frozen; its settlement is fenced anyway."""
     if not app.bridge.lease.holds(delivery.identity):
         raise Settle(decisions.GiveBack())
+
+
+def job_of(app: Any, delivery: Delivery) -> SidekiqJob:
+    """The job of a delivery; where this process holds it, it has been parsed already."""
+    unit = app.bridge.fetcher.held.get(delivery.token)
+    if unit is not None and unit.delivery.payload == delivery.payload:
+        return cast(SidekiqJob, unit.job)
+    return SidekiqJob.parse(delivery.payload)
 
 
 class SidekiqTask(Task[Any, Any]):
@@ -208,11 +200,11 @@ class SidekiqTask(Task[Any, Any]):
         return retry
 
     def _decide(self, delivery: Delivery, exc: BaseException | None, delay: float | None) -> Decision:
-        job = SidekiqJob.parse(delivery.payload)
+        job = job_of(self.app, delivery)
         if isinstance(exc, RubyError) and exc.result.next is not None:
             return exc.result.next.decision(job, time.time(), delay)
         error = exc if exc is not None else MaxRetriesExceededError("retried by the task itself")
-        failure = retry.Failure.of(error)
+        failure = retry.Failure.of(error, job)
         rules = getattr(self.request, RULES_HEADER, None)
         return decide_native(self, rules, job, delivery.queue, failure, delay)
 

@@ -73,11 +73,13 @@ class Failure:
     """Innermost first, ready for the Web UI (``backtrace.python_lines``)."""
 
     @classmethod
-    def of(cls, error: BaseException, traceback_text: str | None = None) -> Failure:
-        """From an exception; the text serves where a pool's pickling has cost the exception its frames."""
-        return cls(
-            _class_name(error), _message(error), tuple(backtrace.python_lines(traceback_text or error))
-        )
+    def of(cls, error: BaseException, job: SidekiqJob, trace: Callable[[], str] | None = None) -> Failure:
+        """From an exception of this job, with a backtrace only where the job wants one stored.
+
+        ``trace`` gives the traceback as text, where a pool's pickling has cost the exception its frames.
+        """
+        lines = backtrace.python_lines((trace and trace()) or error) if _wants_backtrace(job) else ()
+        return cls(_class_name(error), _message(error), tuple(lines))
 
 
 def decide(
@@ -149,10 +151,16 @@ def _time_fields(job: SidekiqJob, stamp: float | int) -> dict[str, float | int]:
 
 def _backtrace_field(job: SidekiqJob, failure: Failure) -> Mapping[str, str]:
     wanted = job.fields.get("backtrace")
-    if wanted is None or wanted is False:  # Ruby's truth: 0 stores an empty list
+    if not _wants_backtrace(job):
         return {}
     lines = failure.backtrace if wanted is True else failure.backtrace[: _to_i(wanted)]
     return {"error_backtrace": backtrace.encode(lines)}
+
+
+def _wants_backtrace(job: SidekiqJob) -> bool:
+    """By Ruby's truth: 0 stores an empty list."""
+    wanted = job.fields.get("backtrace")
+    return wanted is not None and wanted is not False
 
 
 def _exhausted(job: SidekiqJob, option: Json, count: int, rules: RetryRules, now: float) -> bool:

@@ -75,6 +75,8 @@ def encode_value(value: object) -> bytes:
 
 def decode_string(literal: bytes) -> str:
     """The text of one JSON string literal, quotes included, that ``STRING`` matched."""
+    if b"\\" not in literal:
+        return literal[1:-1].decode("utf-8", "surrogateescape")
     text: str = _lenient.decode(_readable_string(literal.decode("utf-8", "surrogateescape")))
     return text
 

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.errors import InvalidPayload, MalformedPayload
 from bridge.sidekiq.ruby_json import COMMENT, STRING, decode_string, encode, encode_value
 
 __all__ = ["encode", "remove", "splice"]
 
-_BLANK = re.compile(rb"(?:[ \t\r\n]++|" + COMMENT + rb")*+")
+_SPACE = rb"(?:[ \t\r\n]++|" + COMMENT + rb")*+"
+_BLANK = re.compile(_SPACE)
 _STRING = re.compile(STRING)
 _SCALAR = re.compile(rb'[^ \t\r\n"/{}\[\],:]++')
+#: A member whose value is neither array nor object, up to the next: nearly all of them, in one step.
+_PLAIN = re.compile(
+    rb"(" + STRING + rb")" + _SPACE + rb":" + _SPACE
+    + rb"(" + STRING + rb"|" + _SCALAR.pattern + rb")" + _SPACE + rb"(,?+)" + _SPACE
+)  # fmt: skip
 _NESTED = re.compile(rb'[^"/\[\]{}]*+(?:' + STRING + rb"|" + COMMENT + rb"|([\[{])|([\]}]))")
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(NamedTuple):
     name: str
     start: int
     """Offset of the name's opening quote."""
@@ -80,16 +84,26 @@ def _object_start(raw: bytes) -> int:
 
 
 def _scan(raw: bytes, position: int) -> Iterator[_Member]:
-    position = _skip_blank(raw, position)
-    while raw[position : position + 1] == b'"':
-        member = _member(raw, position)
-        yield member
-        position = _skip_blank(raw, member.end)
-        if raw[position : position + 1] != b",":
-            break
-        position = _skip_blank(raw, position + 1)
+    position, more = _skip_blank(raw, position), True
+    while more and raw[position : position + 1] == b'"':
+        plain = _PLAIN.match(raw, position)
+        if plain is not None:
+            yield _Member(decode_string(plain[1]), position, plain.start(2), plain.end(2))
+            position, more = plain.end(), bool(plain[3])
+        else:
+            member = _member(raw, position)
+            yield member
+            position, more = _behind_comma(raw, member.end)
     if raw[position : position + 1] != b"}":
         raise MalformedPayload(f"no JSON object: unexpected text at byte {position}")
+
+
+def _behind_comma(raw: bytes, position: int) -> tuple[int, bool]:
+    """Where the next member begins, and whether there may be one."""
+    position = _skip_blank(raw, position)
+    if raw[position : position + 1] != b",":
+        return position, False
+    return _skip_blank(raw, position + 1), True
 
 
 def _member(raw: bytes, start: int) -> _Member:

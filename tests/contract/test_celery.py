@@ -22,7 +22,8 @@ from celery.worker.worker import WorkController
 
 from bridge import policy
 from bridge.broker.transport import Transport
-from bridge.retries import RetryAt, Settle, SidekiqTask
+from bridge.retries import Settle, SidekiqTask
+from bridge.retry_trace import RetryAt
 from bridge.sidekiq import decision
 
 
@@ -179,6 +180,24 @@ def test_the_tracer_turns_ignore_and_retry_into_results_that_count_as_failures()
     assert "except Ignore as exc" in text
     assert "I, R = Info(IGNORED, exc), ExceptionInfo(internal=True)" in text
     assert "except Retry as exc" in text
+
+
+def test_the_tracer_asks_an_info_of_our_choice_what_to_make_of_a_retry() -> None:
+    """RunInfo leaves out the parts that read ``einfo``, and copies no frames."""
+    assert "Info" in inspect.signature(trace.build_tracer).parameters
+    text = source(trace.TraceInfo.handle_retry)
+    readers = ["mark_as_retry", "task.on_retry(", "task_retry.send", "info(LOG_RETRY", "traceback_clear("]
+    assert [text.count(reader) for reader in readers] == [1] * len(readers)
+    assert len([line for line in text.splitlines() if "einfo" in line]) == 7
+
+
+def test_a_retry_has_no_more_than_what_ours_sets_without_calling_its_constructor() -> None:
+    """RetryAt does without Retry.__init__, which pickles the error and puts itself into its own args."""
+    theirs = vars(Retry(exc=ValueError("no"), when=1.0))
+    assert theirs.keys() == {"message", "exc", "excs", "when", "is_eager", "sig"}
+    ours = RetryAt(exc=ValueError("no"), when=1.0)
+    assert all(hasattr(ours, name) for name in theirs)
+    assert str(ours) == str(Retry(exc=ValueError("no"), when=1.0))
 
 
 # -- worker and bootsteps

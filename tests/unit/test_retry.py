@@ -293,7 +293,7 @@ class OwnError(Exception):
 
 
 def test_a_failure_names_its_class_and_survives_a_broken_message() -> None:
-    assert Failure.of(ValueError("no")) == Failure("ValueError", "no")
-    own = Failure.of(OwnError())
+    assert Failure.of(ValueError("no"), job()) == Failure("ValueError", "no")
+    own = Failure.of(OwnError(), job())
     assert own.error_class.endswith(".OwnError")
     assert "could not be read" in own.message
