@@ -90,7 +90,9 @@ def test_without_any_sidecar_ruby_jobs_wait_and_native_ones_run(rig: Rig, report
     recovery = seconds_to_next_ruby_job(rig)
     rig.wait_quiet()
 
-    assert recovery < 10  # what is promised; a quiet machine needs less than 2
+    # What is promised. A quiet machine needs less than 2: a probe within 1 s, then one job goes first. Beside
+    # other tests it was more: two sidecars that are just up and all that has waited compete for two cores.
+    assert recovery < 10
     assert spent_attempts(rig) == (0, 0)
     settle(rig, report, "14 no sidecar answers", recovery, f"{waiting} jobs waited")
 
