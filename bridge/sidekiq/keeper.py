@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import IO, BinaryIO
 
@@ -32,7 +33,13 @@ from bridge.sidekiq.store import RedisStore
 
 logger = logging.getLogger(__name__)
 
+Clock = Callable[[], float]
+Sleep = Callable[[float], None]
+
 STOP_SECONDS = 5
+#: How long to wait for Redis at the end, and between two attempts.
+END_SECONDS = 120.0
+END_PAUSE_SECONDS = 0.5
 #: Room for some hundred lines: a keeper that reads none of them for so long hangs, and is replaced.
 PIPE_BYTES = 4096
 
@@ -132,11 +139,26 @@ class Watch:
                     self.identity = ""  # the worker finds out by itself and reports another
                 self.renewed_at = now
 
-    def end(self) -> None:
-        """The worker is gone. What it still held is free for others from now on."""
-        if self.identity:
-            with contextlib.suppress(errors.StoreError):
+    def end(
+        self, seconds: float = END_SECONDS, clock: Clock = time.monotonic, sleep: Sleep = time.sleep
+    ) -> bool:
+        """The worker is gone: what it still held is free for others from now on.
+
+        An outage of Redis is waited for, so long. A lease that its own keeper ended is taken over at once;
+        one that merely ran out waits until a reaper has settled in again. Returns whether it was ended.
+        """
+        deadline = clock() + seconds
+        while self.identity:
+            try:
                 self.store.leave(self.identity)
+                return True
+            except errors.StoreUnavailable:
+                if clock() >= deadline:
+                    return False
+                sleep(END_PAUSE_SECONDS)
+            except errors.StoreError:
+                return False  # no waiting helps: the lease ends by itself
+        return True
 
 
 def main(pipe: BinaryIO) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -13,9 +13,10 @@ import redis
 from bridge.sidekiq import keeper as keepers
 from bridge.sidekiq.connection import RedisAddress
 from bridge.sidekiq.keeper import Keeper
-from tests.integration.worker import Worker, job, push
+from bridge.sidekiq.store import RedisStore
+from tests.integration.worker import Worker, connect_to, job, push
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import wait_for
+from tests.support.waiting import holds_for, wait_for
 
 NAME = "host:1:abc"
 
@@ -95,3 +96,39 @@ def test_a_keeper_that_hangs_does_not_hold_up_the_end(
     keeper.stop()
 
     wait_for(lambda: not os.path.exists(f"/proc/{hanging}"), "its end")
+
+
+def test_a_worker_that_dies_while_redis_is_away_is_reported_when_redis_is_back(
+    own_server: RedisServer, make_worker: Callable[..., Worker]
+) -> None:
+    # The keeper gave up at the first refusal, and the jobs waited for the end of the lease and more.
+    own_server.arguments = ("--appendonly", "yes", "--appendfsync", "always")
+    own_server.stop()
+    own_server.start()
+    worker = make_worker(own_server.port)
+    push(worker.client, "default", job())
+    worker.take()
+    keeper = Keeper(RedisAddress(port=own_server.port), 15.0)
+    keeper.report(worker.identity, 1)
+    wait_for(lambda: worker.client.client_list()[1:], "the keeper's connection")
+
+    own_server.process.kill()
+    pipe = keeper._process
+    assert pipe is not None
+    assert pipe.stdin is not None
+    pipe.stdin.close()
+    holds_for(lambda: pipe.poll() is None, 1, "the keeper waits")
+    own_server.start()
+
+    wait_for(lambda: worker.client.zscore("bridge:lease", worker.identity) == 0.0, "the lease's end", 5)
+    wait_for(lambda: pipe.poll() == 0, "the keeper's end")
+
+
+def test_a_keeper_waits_for_redis_within_bounds(own_server: RedisServer) -> None:
+    watch = keepers.Watch(RedisStore(connect_to(own_server.port)), 15_000, identity=NAME)
+    own_server.process.kill()
+    pauses: list[float] = []
+
+    assert not watch.end(3.0, clock=lambda: sum(pauses), sleep=pauses.append)
+
+    assert sum(pauses) == 3.0
