@@ -16,6 +16,7 @@ from bridge.identity import process_info
 from bridge.lifecycle import Lifecycle
 from bridge.limits import Limits
 from bridge.monitoring import logs
+from bridge.sidekiq import eviction
 from bridge.sidekiq.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.keeper import Keeper
 from bridge.sidekiq.periodic import Periodic
@@ -159,6 +160,7 @@ class Recovery(BridgeStep):
     def make(self, c: Any) -> Periodic:
         """Make the reaper."""
         runtime = self.runtime(c)
+        eviction.warn(runtime.store.client)
         self.keeper = Keeper(runtime.redis_address, runtime.settings.lease_seconds)
         work = RecoveryWork(
             runtime.store,

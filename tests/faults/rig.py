@@ -85,7 +85,12 @@ class Rig(Stage):
         return made
 
     def new_worker(
-        self, name: str, *flags: str, env: Mapping[str, str] | None = None, concurrency: int = 8
+        self,
+        name: str,
+        *flags: str,
+        env: Mapping[str, str] | None = None,
+        concurrency: int = 8,
+        **options: Any,
     ) -> WorkerProcess:
         """A worker that the rig does not know: whoever makes it ends it."""
         settings = {
@@ -99,7 +104,7 @@ class Rig(Stage):
         }
         return WorkerProcess(
             self.directory, self.worker_redis_url, None, *flags,
-            module=MODULE, concurrency=concurrency, env=settings, name=name,
+            module=MODULE, concurrency=concurrency, env=settings, name=name, **options,
         )  # fmt: skip
 
     def stop(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import redis
@@ -49,13 +49,16 @@ class WorkerProcess:
         concurrency: int = 5,
         env: Mapping[str, str] | None = None,
         name: str = "worker",
+        wrapper: Sequence[str | Path] = (),
+        cwd: Path = ROOT,
     ) -> None:
         self._redis = redis.Redis.from_url(redis_url)
         before = self._redis.smembers("processes")
         self.process = Process(
             name,
-            [CELERY, "-A", module, "worker", "-c", str(concurrency), "-l", "INFO", *arguments],
+            [*wrapper, CELERY, "-A", module, "worker", "-c", str(concurrency), "-l", "INFO", *arguments],
             directory,
+            cwd=cwd,
             env={**bridge_environment(redis_url, sidecar_url), **(env or {})},
         )
         with ended_unless_ready(self.process):

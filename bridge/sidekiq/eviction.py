@@ -1,0 +1,28 @@
+"""A Redis that may drop keys to make room drops jobs: nobody can keep the promise there, so it is said."""
+
+from __future__ import annotations
+
+import logging
+
+import redis
+
+logger = logging.getLogger(__name__)
+
+SAFE = "noeviction"
+
+
+def warn(client: redis.Redis) -> str | None:
+    """Say once what is wrong with the server's policy. Returns the policy where it is; never raises."""
+    try:
+        policy = client.info("memory").get("maxmemory_policy", SAFE)
+    except (redis.RedisError, OSError) as error:
+        logger.debug("cannot tell what Redis does when it is full: %s", error)
+        return None
+    if policy == SAFE:
+        return None
+    logger.warning(
+        "Redis drops keys when it is full (maxmemory-policy %s), and jobs with them: "
+        "CONFIG SET maxmemory-policy noeviction, and write it to redis.conf",
+        policy,
+    )
+    return str(policy)
