@@ -8,23 +8,9 @@ import pytest
 
 from bridge.monitoring.supervision import Supervision
 from bridge.monitoring.verdict import STUCK_SECONDS, LoopWatch
-from bridge.monitoring.vitals import Vitals
 from bridge.settings.service_manager import ServiceManager
 from bridge.sidecar.breaker import State
-
-WELL = Vitals(
-    redis_silent_seconds=0.1,
-    redis_steady_seconds=1000.0,
-    turns=1,
-    loop_may_rest=False,
-    attended=True,
-    queues=("default",),
-    quiet=False,
-    stopping=False,
-    rejected=None,
-    breaker=State.CLOSED,
-    breaker_reason="",
-)
+from tests.support.vitals import WELL
 
 
 class Case:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
 import socket
 import time
@@ -132,7 +134,7 @@ class Site:
         bind = self.settings.health_bind
         if bind.port == 0:
             return None
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind.host, bind.host)  # nosec B104
+        host = _from_here(bind.host)
         where = f"http://[{host}]:{bind.port}" if ":" in host else f"http://{host}:{bind.port}"
         return _ask_worker(where)
 
@@ -161,6 +163,14 @@ def _sidecar(asking: HealthProbe, url: str) -> SidecarSight:
         return SidecarSight(url, None, str(error), error.code)
     middle = (before + time.time()) / 2
     return SidecarSight(url, health, skew_seconds=None if health.now is None else health.now - middle)
+
+
+def _from_here(host: str) -> str:
+    """Where one that listens on all addresses is reached."""
+    with contextlib.suppress(ValueError):  # a name
+        if (address := ipaddress.ip_address(host)).is_unspecified:
+            return "127.0.0.1" if address.version == 4 else "::1"
+    return host
 
 
 def _ask_worker(where: str) -> ProbeSight:
