@@ -7,8 +7,6 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
-from celery.worker.consumer.connection import Connection
-from celery.worker.consumer.tasks import Tasks
 
 from bridge import guard, revoke
 from bridge.errors import ConfigurationError
@@ -30,6 +28,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+#: By name: when it is loaded, Celery takes functions of its tracer. Sentry, which replaces these, may be set
+#: up by a module that the application imports later.
+_CONNECTION = "celery.worker.consumer:Connection"
+_TASKS = "celery.worker.consumer:Tasks"
+
+
 class BridgeStep(bootsteps.StartStopStep):
     """A part that runs in a thread of its own, from the first start of the consumer to the end of the worker.
 
@@ -37,7 +41,7 @@ class BridgeStep(bootsteps.StartStopStep):
     jobs must not look dead.
     """
 
-    requires: tuple[Any, ...] = (Connection,)
+    requires: tuple[Any, ...] = (_CONNECTION,)
     thread: Periodic | None = None
 
     def runtime(self, c: Any) -> Runtime:
@@ -68,7 +72,7 @@ class BridgeStep(bootsteps.StartStopStep):
 class Heartbeat(BridgeStep):
     """The Busy page, the signals of the Web UI, and this worker's own end."""
 
-    requires = (Connection, Tasks)
+    requires = (_CONNECTION, _TASKS)
 
     def make(self, c: Any) -> Periodic:
         """Make the heartbeat, and the lifecycle that it reports to."""
@@ -117,7 +121,7 @@ class Sidecar(BridgeStep):
 class TimeLimits(BridgeStep):
     """Ends jobs whose time is up, and this worker when too many do not end."""
 
-    requires = (Connection, Heartbeat)
+    requires = (_CONNECTION, Heartbeat)
 
     def make(self, c: Any) -> Periodic:
         """Make the watch. Its thread sleeps while no running job has a limit."""

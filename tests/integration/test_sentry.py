@@ -17,13 +17,21 @@ HEADERS = {
 }
 
 
-@pytest.mark.parametrize("pool", ["bridge", "prefork"])
-def test_a_native_task_goes_on_with_the_trace_of_sentry(bare_stage: Stage, tmp_path: Path, pool: str) -> None:
+@pytest.mark.parametrize(
+    ("pool", "imported"),
+    # Imported late: the bridge had loaded Celery's consumer, which took the function that Sentry replaces.
+    [("bridge", False), ("prefork", False), ("bridge", True), ("threads", True)],
+)
+def test_a_native_task_goes_on_with_the_trace_of_sentry(
+    bare_stage: Stage, tmp_path: Path, pool: str, imported: bool
+) -> None:
     stage, file = bare_stage, tmp_path / "sentry"
     file.touch()
-    stage.start_worker(
-        module="tests.support.sentry_tasks", env={"TEST_SENTRY_FILE": str(file), "BRIDGE_POOL": pool}
-    )
+    env = {"TEST_SENTRY_FILE": str(file), "BRIDGE_POOL": pool}
+    if imported:
+        stage.start_worker(module="bridge", env={**env, "BRIDGE_IMPORTS": "tests.support.sentry_tasks"})
+    else:
+        stage.start_worker(module="tests.support.sentry_tasks", env=env)
     fields = {"class": "NativeFailJob", "args": [], "retry": True, "trace_propagation_headers": HEADERS}
     stage.push_job(fields)
 

@@ -30,5 +30,4 @@ sentry_sdk.init(
     integrations=[CeleryIntegration()],
 )
 
-# Afterwards: the integration replaces a function that Celery's worker takes by name when the bridge loads it.
 from tests.support.native_tasks import app as app  # noqa: E402
