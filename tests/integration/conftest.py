@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -12,6 +13,8 @@ import redis
 from bridge.sidekiq.store import RedisStore
 from tests.integration.worker import Worker, as_bridge, connect_to
 from tests.support.redis_server import RedisServer
+from tests.support.ruby_root import RubyRoot
+from tests.support.sidecar_process import SidecarProcess
 
 
 @pytest.fixture
@@ -51,3 +54,20 @@ def make_worker(redis_server: RedisServer, empty_redis: redis.Redis) -> Iterator
 def worker(make_worker: Callable[..., Worker]) -> Worker:
     """One worker with four slots on queue "default"."""
     return make_worker()
+
+
+@pytest.fixture(scope="module")
+def sidecar_of(redis_server: RedisServer, ruby_root: RubyRoot, tmp_path_factory: Any) -> Iterator[Any]:
+    """Makes real sidecars, each in a place of its own."""
+    places, made = [], []
+
+    def make(**options: Any) -> SidecarProcess:
+        places.append(ruby_root.make_directory())
+        made.append(SidecarProcess(ruby_root, places[-1], redis_server.url_of(15), **options))
+        return made[-1]
+
+    yield make
+    for sidecar in made:
+        sidecar.stop()
+    for place in places:
+        place.remove()

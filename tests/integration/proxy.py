@@ -1,17 +1,24 @@
-"""A TCP proxy that loses what a network loses: the answer, after the request has arrived."""
+"""A TCP proxy that loses an answer after the request has arrived; slow, or lying, if it is asked to be."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
+from collections.abc import Callable
 
 
 class Proxy:
     """Between a client and a Redis on loopback."""
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(
+        self,
+        port: int,
+        alter: Callable[[bytes], bytes] = lambda answer: answer,
+        delay_seconds: float = 0.0,
+    ) -> None:
+        self._target, self._alter, self._delay = port, alter, delay_seconds
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lose: bytes | None = None
@@ -47,7 +54,9 @@ class Proxy:
                     self._lose = None
                     # No answer gets through from here on; the server sees the whole request, then the end.
                     source.shutdown(socket.SHUT_RDWR)
-                sink.sendall(chunk)
+                if not is_request:
+                    time.sleep(self._delay)
+                sink.sendall(chunk if is_request else self._alter(chunk))
                 if lose:
                     self.lost += 1
         for end in (source, sink):

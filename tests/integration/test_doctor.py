@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import http.server
-import json
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from tests.support.command import Answer, Bridge
+from tests.support.command import Bridge
+from tests.support.diagnosis import Seen, bury, diagnose, findings, hold, process, push, redis_with
 from tests.support.processes import free_port
 from tests.support.redis_server import RedisServer
-from tests.support.ruby_root import RubyRoot
 from tests.support.sidecar_process import JOBS, SidecarProcess
 from tests.support.stage import Stage
 from tests.support.stock_sidekiq import StockSidekiq
@@ -28,37 +25,10 @@ from tests.support.waiting import wait_for
 SECRET = "s" * 32
 
 
-@dataclass(frozen=True)
-class Seen:
-    """One finding of the doctor."""
-
-    severity: str
-    seen: str
-    cure: str
-
-
-def findings(answer: Answer) -> dict[str, Seen]:
-    """By code; of several with one code the first."""
-    found: dict[str, Seen] = {}
-    for one in answer.json:
-        found.setdefault(one.pop("code"), Seen(**one))
-    return found
-
-
-def diagnose(bridge: Bridge) -> dict[str, Seen]:
-    return findings(bridge("doctor", "--json"))
-
-
 @pytest.fixture
 def bridge(redis_server: RedisServer, empty_redis: redis.Redis) -> Bridge:
     """On an empty Redis, with no probes to look for."""
     return Bridge({"BRIDGE_REDIS_URL": redis_server.url_of(15), "BRIDGE_HEALTH_BIND": "127.0.0.1:0"})
-
-
-def job(**fields: Any) -> bytes:
-    return json.dumps(
-        {"class": "EchoJob", "args": [], "jid": "a" * 24, "queue": "default", **fields}
-    ).encode()
 
 
 # -- settings
@@ -104,15 +74,6 @@ def test_erb_in_sidekiq_yml_is_named(tmp_path: Path) -> None:
 
 
 # -- Redis
-
-
-@contextmanager
-def redis_with(directory: Path, *arguments: str) -> Iterator[RedisServer]:
-    server = RedisServer(directory, "--save", "", *arguments)
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 def test_a_redis_that_is_away_is_an_error() -> None:
@@ -184,6 +145,11 @@ PLANTED: dict[str, tuple[Plant, str, str]] = {
     "feature-expires-in": (lambda r: push(r, "q", expires_in=60), "expires_in", "check the age in the job"),
     "limiters": (lambda r: r.set("lmtr-cw-api", 1), "limiters", "native tasks do not see them"),
     "refused-classes": (lambda r: bury(r, "Bridge::JobRefused"), "Bridge::JobRefused: EchoJob", "--allow"),
+    "feature-unique-for": (lambda r: push(r, "q", unique_for=60), "unique jobs", "takes none"),
+    "feature-encrypt": (lambda r: push(r, "q", encrypt=True), "encrypted arguments", "do not move these"),
+    "invalid-payloads": (
+        lambda r: bury(r, "Bridge::InvalidPayload"), "Bridge::InvalidPayload: EchoJob", "the original is in",
+    ),
     "poison-pills": (lambda r: bury(r, "Bridge::PoisonPill"), "Bridge::PoisonPill: EchoJob", "memory"),
     "foreign-key": (lambda r: r.set("retry", "x"), "the key retry is a string", "RENAME"),
     "long-wait": (
@@ -198,41 +164,6 @@ PLANTED: dict[str, tuple[Plant, str, str]] = {
         lambda r: (process(r, lease=True), process(r, "8.1.0", "other:2:cd", capsules=2)), "2 capsules", "-Q",
     ),
 }  # fmt: skip
-
-
-def push(client: redis.Redis, queue: str, **fields: Any) -> None:
-    client.sadd("queues", queue)
-    client.lpush(f"queue:{queue}", job(queue=queue, **fields))
-
-
-def bury(client: redis.Redis, error_class: str) -> None:
-    client.zadd("dead", {job(error_class=error_class, error_message="why"): time.time()})
-
-
-def hold(client: redis.Redis, version: bytes) -> None:
-    client.hset("bridge:inflight:gone:1:ab", "1", version + b"\ndefault\n" + job())
-    client.zadd("bridge:lease", {"gone:1:ab": 0})
-
-
-def process(
-    client: redis.Redis,
-    version: str = "6.4.1",
-    identity: str = "host:1:ab",
-    *,
-    beat: float | None = None,
-    quiet: str = "false",
-    lease: bool = False,
-    capsules: int = 1,
-) -> None:
-    info = {
-        "hostname": "host", "pid": 1, "identity": identity, "version": version, "queues": ["default"],
-        "capsules": {f"c{i}": {} for i in range(capsules)}, "started_at": time.time(), "concurrency": 5,
-    }  # fmt: skip
-    row = {"info": json.dumps(info), "beat": beat or time.time(), "quiet": quiet, "busy": 0}
-    client.sadd("processes", identity)
-    client.hset(identity, mapping=row)
-    if lease:
-        client.zadd("bridge:lease", {identity: (time.time() + 60) * 1000})
 
 
 @pytest.mark.parametrize("code", PLANTED)
@@ -265,23 +196,6 @@ class << Process
   def clock_gettime(id, *unit) = true_gettime(id, *unit) + ((id == Process::CLOCK_REALTIME) ? 300 : 0)
 end
 """
-
-
-@pytest.fixture(scope="module")
-def sidecar_of(redis_server: RedisServer, ruby_root: RubyRoot, tmp_path_factory: Any) -> Iterator[Any]:
-    """Makes real sidecars, each in a place of its own."""
-    places, made = [], []
-
-    def make(**options: Any) -> SidecarProcess:
-        places.append(ruby_root.make_directory())
-        made.append(SidecarProcess(ruby_root, places[-1], redis_server.url_of(15), **options))
-        return made[-1]
-
-    yield make
-    for sidecar in made:
-        sidecar.stop()
-    for place in places:
-        place.remove()
 
 
 def test_a_sidecar_that_is_away_is_an_error_where_one_is_wanted(bridge: Bridge) -> None:

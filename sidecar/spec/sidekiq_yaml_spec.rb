@@ -1,0 +1,32 @@
+# frozen_string_literal: true
+
+require "spec_helper"
+require "tmpdir"
+require "sidekiq_bridge/sidecar/settings"
+require "sidekiq_bridge/sidecar/sidekiq_yaml"
+
+RSpec.describe SidekiqBridge::Sidecar::SidekiqYaml do
+  around { |example| Dir.mktmpdir { |dir| (@file = File.join(dir, "sidekiq.yml")) && example.run } }
+
+  def options(config = @file)
+    settings = SidekiqBridge::Sidecar::Settings.new({app: "x.rb", config: config, environment: "production"})
+    {}.tap { |found| described_class.new(settings).apply(found) }
+  end
+
+  it "takes what says how jobs are treated, with the section of the environment" do
+    File.write(@file, ":max_retries: 7\n:concurrency: 3\nproduction:\n  :max_retries: <%= 4 + 5 %>\n")
+
+    expect(options).to eq(max_retries: 9)
+  end
+
+  # A symbol in brackets is no YAML to Psych: the sidecar ended with a page of backtrace.
+  it "says which file is wrong, and where" do
+    File.write(@file, ":queues:\n  - [:critical, 1]\n")
+
+    expect { options }.to raise_error(SidekiqBridge::Sidecar::StartError, /sidekiq\.yml is not YAML .* line 2.*correct it/m)
+  end
+
+  it "says which file is not there" do
+    expect { options("/nowhere.yml") }.to raise_error(SidekiqBridge::Sidecar::StartError, %r{cannot read /nowhere\.yml})
+  end
+end
