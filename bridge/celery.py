@@ -15,7 +15,7 @@ from celery import Celery, signals
 from celery.app.amqp import AMQP
 from kombu import Queue
 
-from bridge import guard, steps
+from bridge import guard, pushing, steps
 from bridge.broker import messages
 from bridge.broker.connection import Connection
 from bridge.broker.context import OPTION
@@ -73,11 +73,13 @@ class Bridge(Celery):
         messages.refuse_foreign(name, kwargs, {**options, **_zeros(options)})
         messages.check_args(args)
         fields = self._push_fields(name, options.pop(messages.OPTIONS_HEADER, None))
-        if fields:
-            options["headers"] = {**(options.get("headers") or {}), messages.OPTIONS_HEADER: fields}
         if options.get("queue") is None and isinstance(fields.get("queue"), str):
             options["queue"] = fields["queue"]
         jid = task_id or new_jid(os.urandom(12))
+        if eta is None and pushing.push(self, name, args, jid, fields, countdown, options):
+            return pushing.result(self, jid, options)
+        if fields:
+            options["headers"] = {**(options.get("headers") or {}), messages.OPTIONS_HEADER: fields}
         return super().send_task(name, args, None, countdown, eta, jid, **options)
 
     def _push_fields(self, name: str, given: Any) -> dict[str, Any]:

@@ -95,11 +95,7 @@ class Channel(virtual.Channel):
             return
         body = self.decode_body(message["body"], message["properties"].get("body_encoding"))
         push = messages.to_push(queue, message, body, self.context.rules().timestamps, time.time())
-        store = self.context.store()
-        if push.at is None:
-            store.push(push.queue, push.payload)
-        else:
-            store.schedule(push.at, push.payload)
+        self.context.store().put(push.queue, push.payload, push.at)
         self.context.pushes.add(push.queue, str(message["headers"]["task"]))
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:

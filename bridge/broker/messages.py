@@ -204,17 +204,25 @@ def to_push(
     args, kwargs, embed = json.loads(body)
     refuse_foreign(headers["task"], kwargs, {**message["properties"], **headers, **embed})
     at = _eta(headers.get("eta"))
+    own = headers.get(OPTIONS_HEADER) or {}
+    return new_push(queue, headers["task"], args, headers["id"], own, at, timestamps, now)
+
+
+def new_push(
+    queue: str,
+    job_class: str,
+    args: Sequence[Any],
+    jid: str,
+    own: Mapping[str, Any],
+    at: float | None,
+    timestamps: Timestamps,
+    now: float,
+) -> Push:
+    """A new job. ``own`` are more fields of its payload; ``at`` (epoch seconds) counts if it is to come."""
     at = at if at is not None and at > now else None
     stamp = timestamps.stamp(now)
-    fields: dict[str, Any] = {"retry": True, "queue": queue}
-    fields |= headers.get(OPTIONS_HEADER) or {}
-    fields |= {
-        "queue": queue,
-        "class": headers["task"],
-        "args": args,
-        "jid": headers["id"],
-        "created_at": stamp,
-    }
+    fields: dict[str, Any] = {"retry": True, "queue": queue, **own}
+    fields |= {"queue": queue, "class": job_class, "args": args, "jid": jid, "created_at": stamp}
     if at is None:
         fields["enqueued_at"] = stamp
     return Push(queue, ruby_json.encode(fields), at)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +47,17 @@ class Line:
             self._client.connection_pool.disconnect(inuse_connections=False)
         return answers
 
+    def renew_if_closed(self) -> None:
+        """For whoever must not fail because the server was restarted since the last call."""
+        if (connection := self._connection) is None:
+            return
+        try:
+            stale = connection.can_read()
+        except (redis.ConnectionError, OSError):
+            stale = True
+        if stale:
+            self._hang_up(connection)
+
     def _hang_up(self, connection: Any) -> None:
         self._connection = None
         connection.disconnect()
@@ -61,6 +74,33 @@ class Line:
             self._connection = self._client.connection_pool.get_connection()
         self._used_at = now
         return self._connection
+
+
+class Lines:
+    """Lines for any thread, one for each that calls at the same time. After a fork the child has its own."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._idle: deque[Line] = deque()
+        self._pid = os.getpid()
+
+    def send(self, commands: Sequence[Words]) -> list[Any]:
+        """As :meth:`Line.send`."""
+        line = self._take()
+        try:
+            line.renew_if_closed()
+            return line.send(commands)
+        finally:
+            self._idle.append(line)
+
+    def _take(self) -> Line:
+        if self._pid != os.getpid():
+            # The parent goes on using its sockets: an answer read here would be missed there.
+            self._idle, self._pid = deque(), os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Line(self._client)
 
 
 def _is_demotion(answer: Any) -> bool:

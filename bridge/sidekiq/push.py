@@ -33,7 +33,4 @@ def payload(
 
 def push(store: RedisStore, queue: str, job: bytes, at: float | None) -> None:
     """To its queue, or for ``at`` (epoch seconds) to ``schedule``."""
-    if at is None:
-        store.push(queue, job)
-    else:
-        store.schedule(at, job)
+    store.put(queue, job, at)

@@ -13,7 +13,7 @@ from bridge import errors
 from bridge.sidekiq import keys, scripts
 from bridge.sidekiq.claims import Claim, Claimed, ClaimRequest, Due, Exchange, LeaseState
 from bridge.sidekiq.decision import DeadLimits
-from bridge.sidekiq.line import Line
+from bridge.sidekiq.line import Line, Lines, Words
 from bridge.sidekiq.settlement import Settlement, SettlementBatch, recover_call
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class RedisStore:
         self.client = client
         self._dead_limits = dead_limits
         self._line = Line(client)
+        self._lines = Lines(client)
 
     def exchange(self, settlements: Sequence[Settlement], claim: ClaimRequest | None) -> Exchange:
         """Settle and claim in one round trip; finished jobs of one worker share one script call.
@@ -185,16 +186,23 @@ class RedisStore:
 
     def push(self, queue: str, payload: bytes) -> None:
         """Push a job as Sidekiq's client does: SADD ``queues``, LPUSH."""
-        with outages():
-            pipeline = self.client.pipeline(transaction=False)
-            pipeline.sadd(keys.QUEUES, queue)
-            pipeline.lpush(keys.queue(queue), payload)
-            pipeline.execute()
+        self._push([("SADD", keys.QUEUES, queue), ("LPUSH", keys.queue(queue), payload)])
 
     def schedule(self, at: float, payload: bytes) -> None:
         """Put a job into ``schedule`` for ``at`` (epoch seconds)."""
+        self._push([("ZADD", keys.SCHEDULE, at, payload)])
+
+    def put(self, queue: str, payload: bytes, at: float | None) -> None:
+        """Push a job, or schedule it where there is a time."""
+        if at is None:
+            self.push(queue, payload)
+        else:
+            self.schedule(at, payload)
+
+    def _push(self, commands: Sequence[Words]) -> None:
         with outages():
-            self.client.zadd(keys.SCHEDULE, {payload: at})
+            answers = self._lines.send(commands)
+        raise_first_error(answers)
 
     def clear(self, queue: str) -> int:
         """Remove a queue and all its jobs, as the Web UI's "Clear queue" does. Returns their number."""
