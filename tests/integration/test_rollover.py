@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-import signal
-import socket
-import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 
 from tests.integration.test_metric_pages import sidecar_page
 from tests.support import census
 from tests.support.certificates import Authority
-from tests.support.processes import ROOT, Process
-from tests.support.sidecar_process import JOBS
 from tests.support.stage import Stage
+from tests.support.tls_sidecar import TlsSidecar
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(240)
@@ -96,82 +89,64 @@ def test_a_puma_worker_that_grew_is_replaced_and_its_long_job_ends_in_peace(bare
     assert_each_ran_once(stage, [*long, hoard, *small])
 
 
-def consecutive_ports(count: int) -> int:
-    """The first of so many free ports in a row, below those that the system gives to clients."""
-    for first in random.sample(range(20_000, 32_000), 50):
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-    raise AssertionError("no free ports")
-
-
-def served_serial(port: int, authority: Authority, client: Path) -> int:
-    """Serial number of the certificate that a Puma worker shows now."""
-    tls = ssl.create_default_context(cafile=str(authority.cert))
-    tls.load_cert_chain(client, client.with_suffix(".key"))
-    with (
-        socket.create_connection(("127.0.0.1", port), 5) as raw,
-        tls.wrap_socket(raw, server_hostname="127.0.0.1") as found,
-    ):
-        encoded = found.getpeercert(binary_form=True)
-    assert encoded
-    return x509.load_der_x509_certificate(encoded).serial_number
+@pytest.fixture
+def tls_sidecar(bare_stage: Stage, tmp_path: Path) -> Iterator[TlsSidecar]:
+    if not bare_stage.root.is_system:
+        pytest.skip("the certificates lie outside the change-root")
+    made = TlsSidecar(bare_stage, tmp_path)
+    yield made
+    made.process.stop()
 
 
 def test_secret_and_certificates_are_rotated_under_load_without_a_failed_job(
-    bare_stage: Stage, tmp_path: Path
+    bare_stage: Stage, tls_sidecar: TlsSidecar
 ) -> None:
-    stage = bare_stage
-    if not stage.root.is_system:
-        pytest.skip("the certificates lie outside the change-root")
-    authority = Authority(tmp_path)
-    server, client = authority.issue("server"), authority.issue("worker")
-    secrets = {side: tmp_path / f"{side}.secret" for side in ("sidecar", "worker")}
-    for path in secrets.values():
-        path.write_text("old\n")
-    port = consecutive_ports(4)
-    command = ["ruby", ROOT / "sidecar/bin/sidecar", "--require", JOBS, "--bind", f"ssl://127.0.0.1:{port}"]
-    command += ["--tls-cert", server.cert, "--tls-key", server.key, "--tls-ca", authority.cert]
-    command += ["--workers", "2", "--threads", "5", "--secret-file", secrets["sidecar"]]
-    env = {"REDIS_URL": stage.redis_url, "TEST_LEDGER": str(stage.ledger.path)}
-    sidecar = Process("sidecar-tls", command, tmp_path, env=env)
-    try:
-        sidecar.wait_ready(lambda: sidecar.log.count("ready on") == 2, 40)
-        worker = stage.start_worker(
-            concurrency=10,
-            env={
-                "BRIDGE_SIDECAR_URL": f"https://127.0.0.1:{port}",
-                "BRIDGE_SIDECAR_CA": str(authority.cert),
-                "BRIDGE_SIDECAR_CLIENT_CERT": str(client.cert),
-                "BRIDGE_SIDECAR_CLIENT_KEY": str(client.key),
-                "BRIDGE_SIDECAR_SECRET_FILE": str(secrets["worker"]),
-            },
-        )
+    stage, sidecar = bare_stage, tls_sidecar
+    worker = stage.start_worker(concurrency=10, env=sidecar.worker_env)
+    serial = sidecar.served_serial()
 
-        def replaced(times: int) -> bool:
-            return sidecar.log.count("All that was to be replaced is") == times
+    # The sidecar takes both secrets and shows a new certificate.
+    sidecar.secrets["sidecar"].write_text("new\nold\n")
+    sidecar.authority.issue("server")
+    sidecar.replace_puma_workers()
+    jids = load(stage, lambda: sidecar.has_replaced(1), "both to be replaced", 120)
+    jids += load(stage, lambda: sidecar.served_serial() != serial, "the certificate")
+    # The worker signs with the new one and shows a new certificate of its own; nothing is restarted.
+    sidecar.authority.issue("worker")
+    sidecar.secrets["worker"].write_text("new\n")
+    jids += load(stage, lambda: "were read anew" in worker.log, "the worker to read its files", 30)
+    # The old one is taken away.
+    sidecar.secrets["sidecar"].write_text("new\n")
+    sidecar.replace_puma_workers()
+    jids += load(stage, lambda: sidecar.has_replaced(2), "both to be replaced again", 120)
+    jids += load(stage, lambda: len(jids) > 200, "some more jobs")
 
-        serial = served_serial(port, authority, client.cert)
+    assert_each_ran_once(stage, jids)
+    assert "signature" not in sidecar.process.log + worker.log
+    assert "wait in their queues" not in worker.log
 
-        # The sidecar takes both secrets and shows a new certificate.
-        secrets["sidecar"].write_text("new\nold\n")
-        authority.issue("server")
-        sidecar.signal(signal.SIGHUP)
-        jids = load(stage, lambda: replaced(1), "both to be replaced", 120)
-        jids += load(stage, lambda: served_serial(port, authority, client.cert) != serial, "the certificate")
-        # The worker signs with the new one and shows a new certificate of its own; nothing is restarted.
-        authority.issue("worker")
-        secrets["worker"].write_text("new\n")
-        jids += load(stage, lambda: "were read anew" in worker.log, "the worker to read its files", 30)
-        # The old one is taken away.
-        secrets["sidecar"].write_text("new\n")
-        sidecar.signal(signal.SIGHUP)
-        jids += load(stage, lambda: replaced(2), "both to be replaced again", 120)
-        jids += load(stage, lambda: len(jids) > 200, "some more jobs")
 
-        assert_each_ran_once(stage, jids)
-        assert "signature" not in sidecar.log + worker.log
-        assert "wait in their queues" not in worker.log
-    finally:
-        sidecar.stop()
+def test_a_certificate_that_is_wrong_for_a_while_under_load_fails_no_job(
+    bare_stage: Stage, tls_sidecar: TlsSidecar
+) -> None:
+    stage, sidecar = bare_stage, tls_sidecar
+    worker = stage.start_worker(concurrency=10, env=sidecar.worker_env)
+    jids = load(stage, lambda: stage.ledger.count("done") > 20, "jobs to run")
+
+    # A certificate that nobody here knows: jobs wait where everyone can see them
+    Authority(sidecar.directory, "foreign").issue("server")
+    sidecar.replace_puma_workers()
+    jids += load(stage, lambda: sidecar.has_replaced(1), "both to be replaced", 120)
+    jids += load(
+        stage, lambda: "wait in their queues" in worker.log, "the worker to stop taking Ruby jobs", 30
+    )
+    jids += load(stage, lambda: stage.redis.llen("queue:default") > 50, "a backlog", 30)
+    assert "certificate" in worker.log.rsplit("wait in their queues", 1)[1]
+
+    # The right one again: the first job within 10 s, and none was failed or run twice
+    sidecar.authority.issue("server")
+    sidecar.replace_puma_workers()
+    wait_for(lambda: sidecar.has_replaced(2), "both to be replaced again", 120)
+    before = stage.ledger.count("done")
+    jids += load(stage, lambda: stage.ledger.count("done") > before, "jobs to run again", 10)
+    assert_each_ran_once(stage, jids)
