@@ -249,7 +249,8 @@ def test_slow_and_huge_requests_hold_up_no_job(target: Target) -> None:
                 with contextlib.suppress(OSError):
                     sock.sendall(b"n")
         huge = b"POST /jobs/execute HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000000\r\n\r\n"
-        assert status_of(target.send(huge + b"x" * 1000, close_writing=False)) in (401, 413)
+        # 400 is Puma 5, whose limit is ours.
+        assert status_of(target.send(huge + b"x" * 1000, close_writing=False)) in (400, 401, 413)
         endless = b"POST /jobs/execute HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         for _ in range(5):
             target.send(endless + (b"100000\r\n" + b"x" * 1_048_576 + b"\r\n") * 20)
