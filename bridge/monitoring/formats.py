@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -74,7 +75,9 @@ _quoted = json.encoder.encode_basestring_ascii
 def _json(value: object) -> str:
     if isinstance(value, str):
         return _quoted(redact(value))
-    return repr(value) if type(value) in (int, float) else json.dumps(value, default=str)
+    if type(value) is int or (type(value) is float and math.isfinite(value)):
+        return repr(value)
+    return json.dumps(value, default=str)
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:

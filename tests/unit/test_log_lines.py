@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Iterator
 
 import click
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.monitoring import logs
@@ -158,6 +159,7 @@ def test_the_default_of_the_celery_command_does_not_hide_our_level() -> None:
     assert logs._is_asked_for("loglevel")
 
 
+@example(text="", name="infinite", value=math.inf)
 @given(
     text=st.text(), name=st.text(), value=st.text() | st.integers() | st.floats(allow_nan=False) | st.none()
 )
