@@ -3,9 +3,9 @@
 . scripts/mirror.sh
 
 MATRIX=${BRIDGE_MATRIX:-${XDG_CACHE_HOME:-$HOME/.cache}/sidekiq-bridge/matrix}
-PACKAGES=ruby,ruby-sidekiq,ruby-rails,ruby-sqlite3,ruby-sinatra,ruby-rack-test,puma
+PACKAGES=ruby,ruby-sidekiq,ruby-rails,ruby-sqlite3,ruby-sinatra,ruby-rack-test,puma,ruby-rspec,redis-server
 
-built() { chroot "$MATRIX/$1" ruby -e 'require "sidekiq"' 2>/dev/null; }
+built() { chroot "$MATRIX/$1" sh -c 'ruby -e "require %q(sidekiq)" && command -v rspec redis-server' >/dev/null 2>&1; }
 
 build() {
     local release=$1 target="$MATRIX/$1"

@@ -52,6 +52,24 @@ RSpec.describe "A sidecar process" do
     end
   end
 
+  it "closes connections beyond half of its files at once, and goes on with the others" do
+    SidecarProcess.run(app, env: env, files: 128) do |sidecar|
+      flood = Array.new(100) { UNIXSocket.new(sidecar.path) }
+      wait_until { sidecar.log.include?("64 connections are open, and others are closed at once") }
+      turned_away = flood.last(30)
+      wait_until { turned_away.all? { |socket| socket.read_nonblock(1, exception: false).nil? } }
+
+      kept = flood.first
+      kept.write("GET /health/live HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n")
+      expect(kept.read).to start_with("HTTP/1.1 200")
+      flood.each(&:close)
+      wait_until { sidecar.answers? }
+      expect(sidecar.execute(payload)).to match([200, include("status" => "done")])
+      metrics = sidecar.request(:get, "/metrics").body
+      expect(metrics[/refused_total\{worker="0",code="connections"\} (\d+)/, 1].to_i).to be >= 30
+    end
+  end
+
   it "lets a job finish that is running when TERM comes, and answers meanwhile" do
     SidecarProcess.run(app, env: env) do |sidecar|
       waiter = Thread.new { sidecar.execute(payload("class" => "WaitingJob"), delivery: "h:1:a/9") }

@@ -34,16 +34,18 @@ class SidecarProcess
     process&.kill
   end
 
-  def initialize(app, *args, env: {}, bind: nil)
+  # `files` is how many the process may open.
+  def initialize(app, *args, env: {}, bind: nil, files: nil)
     @directory = Dir.mktmpdir("sidecar-spec-")
     @path = File.join(@directory, "s.sock")
     @args = ["--require", app, "--bind", bind || "unix://#{path}", *args]
     @env = env
+    @limits = files ? {rlimit_nofile: files} : {}
     @token = 0
   end
 
   def start(ready: true)
-    @pid = Process.spawn(@env, "ruby", BIN, *@args, out: log_path, err: log_path)
+    @pid = Process.spawn(@env, "ruby", BIN, *@args, out: log_path, err: log_path, **@limits)
     wait_until("the sidecar to be ready: #{log}", seconds: 60) { exited? ? raise(log) : answers? } if ready
   end
 
@@ -57,6 +59,12 @@ class SidecarProcess
     return true if @status
     _, @status = Process.wait2(pid, Process::WNOHANG)
     !@status.nil?
+  end
+
+  def answers?
+    request(:get, "/health/ready").code == "200"
+  rescue SystemCallError, IOError
+    false
   end
 
   def wait_for_exit
@@ -97,13 +105,5 @@ class SidecarProcess
 
   def execute(payload, delivery: "h:1:a/#{@token += 1}", boot: self.boot, socket: @path, **more)
     json(:post, "/jobs/execute", payload, Requests.headers(boot: boot, delivery: delivery, **more), socket: socket)
-  end
-
-  private
-
-  def answers?
-    request(:get, "/health/ready").code == "200"
-  rescue SystemCallError, IOError
-    false
   end
 end

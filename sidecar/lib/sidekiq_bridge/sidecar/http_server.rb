@@ -18,11 +18,13 @@ module SidekiqBridge
       PUMA_LIMIT_FACTOR = 2
       ERROR_BODY = '{"code":"internal","message":"the request could not be answered: see the sidecar\'s log"}'
 
-      def initialize(app, listeners:, slots:, max_body:)
+      # `limit` is the ConnectionLimit of these listeners.
+      def initialize(app, listeners:, slots:, max_body:, limit:)
         PumaBodyLimit.install(max_body * PUMA_LIMIT_FACTOR)
         PumaRequestLimit.install(REQUEST_SECONDS)
         @server = build(app, options(slots, max_body))
         listeners.each { |listener| listener.attach(@server, log) }
+        @server.binder.ios.each { |socket| limit.guard(socket) }
       end
 
       def start

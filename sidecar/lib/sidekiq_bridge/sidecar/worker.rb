@@ -3,6 +3,7 @@
 require "securerandom"
 require "sidekiq_bridge/sidecar/app"
 require "sidekiq_bridge/sidecar/class_guard"
+require "sidekiq_bridge/sidecar/connection_limit"
 require "sidekiq_bridge/sidecar/counters"
 require "sidekiq_bridge/sidecar/cron"
 require "sidekiq_bridge/sidecar/executor"
@@ -88,7 +89,8 @@ module SidekiqBridge
       private
 
       def serve(app, listeners, slots)
-        HttpServer.new(app, listeners: listeners, slots: slots, max_body: @settings.max_body).tap(&:start)
+        limit = ConnectionLimit.of_this_process { @counters.refused("connections") }
+        HttpServer.new(app, listeners: listeners, slots: slots, max_body: @settings.max_body, limit: limit).tap(&:start)
       end
 
       # In this order, as the Launcher that sidekiq-cron extends.
