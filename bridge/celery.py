@@ -120,9 +120,16 @@ def make_app(settings: Settings) -> Bridge:
     _set_backoff(settings)
     steps.install(app)
     signals.import_modules.connect(guard.check_imports, sender=app, weak=False)
+    app.bridge.context.allow_purge = lambda queue: settings.allow_purge and _is_named(queue)
     if click.get_current_context(silent=True) is not None:
         app.bridge.context.refusal = click.ClickException
     return app
+
+
+def _is_named(queue: str) -> bool:
+    """Without -Q the celery command means every queue there is; a program always says which."""
+    context = click.get_current_context(silent=True)
+    return context is None or queue in (context.params.get("queues") or ())
 
 
 def _broker_url(runtime: Runtime) -> str:

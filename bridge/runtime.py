@@ -249,7 +249,6 @@ class Runtime:
             weights=self.settings.queues.weight_by_name,
             poll_seconds=self.settings.poll_interval_seconds,
             show_args=self.settings.show_args,
-            allow_purge=self.settings.allow_purge,
             pushes=self.pushes,
         )
 

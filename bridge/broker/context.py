@@ -39,7 +39,8 @@ class BrokerContext:
     weights: Mapping[str, int] = field(default_factory=dict)
     poll_seconds: float = 1.0
     show_args: bool = False
-    allow_purge: bool = False
+    allow_purge: Callable[[str], bool] = lambda _: False
+    """Whether this queue was asked to be emptied, by its name."""
     pushes: Pushes = field(default_factory=Pushes)
     refusal: type[Exception] = errors.PushRefused
     """What a refused purge raises: under a command line, what that prints as one sentence."""

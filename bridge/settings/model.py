@@ -191,7 +191,7 @@ class Settings(Watching):
         True, description="Whether celery inspect and control reach this worker.", examples=["true"]
     )
     allow_purge: bool = Field(
-        False, description="Whether celery purge may empty Sidekiq's queues.", examples=["false"]
+        False, description="Whether celery purge -Q NAME may empty Sidekiq's queues.", examples=["false"]
     )
 
     @field_validator(

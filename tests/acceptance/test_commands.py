@@ -16,11 +16,11 @@ from tests.support.waiting import holds_for, wait_for
 from tests.support.worker_process import CELERY, bridge_environment
 
 
-def celery(stage: Stage, *words: str, seconds: float = 40) -> subprocess.CompletedProcess[str]:
+def celery(stage: Stage, *words: str, seconds: float = 40, **env: str) -> subprocess.CompletedProcess[str]:
     """Run one command of the application to its end."""
     return subprocess.run(
         [CELERY, "-A", "bridge", *words],
-        env=clean_environment() | bridge_environment(stage.redis_url, None),
+        env=clean_environment() | bridge_environment(stage.redis_url, None) | env,
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -139,6 +139,21 @@ def test_a_refused_purge_is_one_sentence_and_purges_nothing(stage: Stage) -> Non
     assert answer.returncode == 1
     assert "Traceback" not in answer.stderr
     assert "refused to purge kept" in answer.stderr
+    assert stage.redis.llen("queue:kept") == 1
+
+
+def test_a_purge_that_is_allowed_empties_the_queues_it_names_and_no_others(stage: Stage) -> None:
+    stage.push_job({"class": "EchoJob"}, "kept")
+    stage.push_job({"class": "EchoJob"}, "unwanted")
+    allowed = {"BRIDGE_ALLOW_PURGE": "true", "BRIDGE_QUEUES": "kept,unwanted"}
+
+    # It emptied all queues of the settings, though nobody had named one.
+    answer = celery(stage, "purge", "-f", **allowed)
+    assert (answer.returncode, stage.redis.llen("queue:kept")) == (1, 1)
+    assert "name the queue with -Q" in answer.stderr
+
+    answer = celery(stage, "purge", "-f", "-Q", "unwanted", **allowed)
+    assert (answer.returncode, stage.redis.exists("queue:unwanted")) == (0, 0), answer.stderr
     assert stage.redis.llen("queue:kept") == 1
 
 
