@@ -77,9 +77,12 @@ class Pump:
             self._suffer(error, claim, fault=True)
             return 0
         self._recovered(claim and not fetched.adopted)
-        if claim:
-            self._digest(fetched)
+        # First what was claimed, and on its way at once: to arm the watches takes as long as a small job.
         refused = [unit for unit in fetched.units if not self._hand_over(unit)]
+        if claim:
+            if fetched.units:
+                self._waiter.run_soon()
+            self._digest(fetched)
         if refused:
             # All at once, so that they keep their order; and not to be taken again at once.
             self._fetcher.give_back_all(refused)
@@ -201,9 +204,12 @@ class Pump:
             return
         peek = peek or self._peeks.setdefault(name, Peek(self._client, name))
         try:
-            self._waiter.unwatch(peek.socket)
+            watched = peek.socket
             peek.arm()
-            self._waiter.watch(peek.socket, lambda: self._answered(peek))
+            if peek.socket is not watched:
+                # Else it is watched still: it is silent while no BLMOVE is under way.
+                self._waiter.unwatch(watched)
+                self._waiter.watch(peek.socket, lambda: self._answered(peek))
         except (redis.RedisError, OSError) as error:
             logger.debug("cannot watch queue %s: %s", name, error)
             self._drop(peek)

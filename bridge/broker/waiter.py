@@ -72,6 +72,11 @@ class Waiter:
         self._soon.append(callback)
         self.wake()
 
+    def run_soon(self) -> None:
+        """Call now what waits for the next wait."""
+        for _ in range(len(self._soon)):
+            self._soon.popleft()()
+
     def call_later(self, seconds: float, callback: Callback) -> None:
         """Have this called after so many seconds."""
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._timer_ids), callback))
@@ -99,10 +104,8 @@ class Waiter:
         self._writer.close()
 
     def _call_due(self) -> bool:
-        called = False
-        for _ in range(len(self._soon)):
-            self._soon.popleft()()
-            called = True
+        called = bool(self._soon)
+        self.run_soon()
         while self._timers and self._timers[0][0] <= time.monotonic():
             heapq.heappop(self._timers)[2]()
             called = True

@@ -22,6 +22,8 @@ class Peek:
         self.queue = queue
         self._connection: Any = client.connection_pool.make_connection()
         self._timeout = timeout_seconds
+        name = keys.queue(queue)
+        self._command = self._connection.pack_command("BLMOVE", name, name, "RIGHT", "RIGHT", timeout_seconds)
         self._armed_at: float | None = None
         self.socket: Any = None
         """The socket to wait on. Kept when the link is cut: whoever waits on it must be able to name it."""
@@ -38,9 +40,8 @@ class Peek:
 
     def arm(self) -> None:
         """Begin to wait. Only for a queue that a claim has just found empty, or this spins."""
-        name = keys.queue(self.queue)
         self._connection.connect()
-        self._connection.send_command("BLMOVE", name, name, "RIGHT", "RIGHT", self._timeout)
+        self._connection.send_packed_command(self._command)
         self._armed_at = time.monotonic()
         self.socket = self._connection._sock
 
