@@ -216,11 +216,13 @@ class Pump:
 
     def _answered(self, peek: Peek) -> None:
         try:
-            found = peek.answered()
+            payload = peek.answered()
+            found = payload is not None
         except (redis.RedisError, OSError) as error:
             logger.debug("the watch on queue %s was cut: %s", peek.queue, error)
             self._drop(peek)
-            found = True
+            payload, found = None, True
+        self._fetcher.peeked = (peek.queue, payload) if payload is not None else None
         self._hungry = self._hungry or found
         if not found:
             self._poll_at = self._claim_at = 0.0

@@ -63,6 +63,8 @@ class Fetcher:
         self.attendant: object | None = None
         """Whoever calls ``turn`` again and again at present; without one, what ends is written at once."""
         self.progress = 0
+        self.peeked: tuple[str, bytes] | None = None
+        """Queue and job that the last watch told of."""
         self._next_token = 1
         # Through a lambda: what listens is set later.
         self.journal = Journal(lambda unit, decision, outcome: self.on_settled(unit, decision, outcome))
@@ -287,7 +289,9 @@ class Fetcher:
 
     def _take_admitted(self) -> Fetched:
         names = self.order.names
-        units: list[UnitOfWork] = []
+        units = self._take_peeked()
+        if units:
+            return Fetched(tuple(units))
         blocked: set[str] = set()
         self._seen.clear()
         for name, payloads in zip(names, self.store.tails(names, self.free_slots), strict=True):
@@ -303,6 +307,13 @@ class Fetcher:
         # A queue with a job that must wait is not to be watched: its watch would answer at once, again and
         # again.
         return Fetched(tuple(units), drained=not units, paused=frozenset(blocked))
+
+    def _take_peeked(self) -> list[UnitOfWork]:
+        """What woke this worker, without another look; of an only queue, or others might come first."""
+        peeked, self.peeked = self.peeked, None
+        if peeked is None or self.order.names != (peeked[0],) or not self._is_admitted(peeked[1]):
+            return []
+        return self._take_exactly(peeked[0], [peeked[1]])
 
     def _take_exactly(self, queue: str, payloads: list[bytes]) -> list[UnitOfWork]:
         if not payloads:

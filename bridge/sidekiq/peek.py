@@ -45,10 +45,11 @@ class Peek:
         self._armed_at = time.monotonic()
         self.socket = self._connection._sock
 
-    def answered(self) -> bool:
-        """Read the answer. Returns whether the queue has a job (False: the wait timed out)."""
+    def answered(self) -> bytes | None:
+        """Read the answer: the job that runs next, as it stands in the queue; None when the wait timed out."""
         self._armed_at = None
-        return self._connection.read_response() is not None
+        found: bytes | None = self._connection.read_response()
+        return found
 
     def close(self) -> None:
         """Give up waiting."""

@@ -229,6 +229,53 @@ def test_what_was_taken_before_a_cut_is_handed_over(make_worker: Maker) -> None:
     assert payloads(worker.take()) == [second]
 
 
+class NoLook:
+    """A store that counts looks at the queues."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._store = worker.store
+        self.looks = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def tails(self, *args: Any) -> Any:
+        self.looks += 1
+        return self._store.tails(*args)
+
+
+def test_what_woke_the_worker_is_taken_without_another_look(make_worker: Maker) -> None:
+    worker = make_worker(queues=("one",))
+    payload, other = job(**{"class": "NativeJob"}), job(**{"class": "NativeJob"})
+    push(worker.client, "one", payload)
+    worker.gate.open = False
+    worker.fetcher.store = store = NoLook(worker)  # type: ignore[assignment]
+
+    worker.fetcher.peeked = ("one", payload)
+    assert payloads(worker.take()) == [payload]
+    assert store.looks == 0
+
+    # What has been taken by another meanwhile, or may not be taken, is looked for as ever
+    push(worker.client, "one", other)
+    worker.fetcher.peeked = ("one", payload)
+    assert payloads(worker.take()) == [other]
+    assert store.looks == 1
+    ruby = job()
+    push(worker.client, "one", ruby)
+    worker.fetcher.peeked = ("one", ruby)
+    assert worker.take() == []
+
+
+def test_what_woke_the_worker_does_not_overtake_an_earlier_queue(make_worker: Maker) -> None:
+    worker = make_worker(queues=("one", "two"))
+    first, second = job(**{"class": "NativeJob"}), job(**{"class": "NativeJob"})
+    push(worker.client, "one", first)
+    push(worker.client, "two", second)
+    worker.gate.open = False
+    worker.fetcher.peeked = ("two", second)
+    assert payloads(worker.take()) == [first, second]
+
+
 # -- the lease
 
 
