@@ -46,7 +46,7 @@ class Peek:
         self.socket = self._connection._sock
 
     def answered(self) -> bytes | None:
-        """Read the answer: the job that runs next, as it stands in the queue; None when the wait timed out."""
+        """Read the answer: the job that runs next, as it stands in its queue; None after the timeout."""
         self._armed_at = None
         found: bytes | None = self._connection.read_response()
         return found
