@@ -81,6 +81,15 @@ def _open_for(thread: int, token: int) -> None:
 
 
 def _close(thread: int) -> None:
+    try:
+        _shut(thread)
+    except BaseException:
+        # It arrived between the task's end and the lock. It still is the task's, and the last one to be.
+        _shut(thread)
+        raise
+
+
+def _shut(thread: int) -> None:
     with _lock:
         _open.pop(thread, None)
         if _sent.pop(thread, None) is not None:

@@ -31,8 +31,8 @@ def run(request: PlainRequest) -> None:
             request.done(time.monotonic() - began)
         else:
             apply(request.call(**{RAISED_HEADER: error}))
-    except Exception:
-        # A fault of ours must cost neither the thread nor the job.
+    except BaseException:
+        # A fault of ours, or what was raised for the task and came too late, costs neither thread nor job.
         logger.exception("jid=%s could not be run to its end", request.id)
         request.lose()
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from bridge import interrupts
 from bridge.retries import DeadlineExceeded, JobCancelled
 from tests.support.waiting import wait_for
@@ -107,3 +109,32 @@ def test_a_task_cannot_swallow_what_is_hidden_from_it() -> None:
     runner.thread.join(20)
     assert isinstance(runner.error, JobCancelled)
     assert seen == []
+
+
+class LateLock:
+    """A lock before which an exception from outside arrives, once: while the window is being shut."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock, self._entered = lock, 0
+
+    def __enter__(self) -> None:
+        self._entered += 1
+        if self._entered == 2:
+            raise DeadlineExceeded.after(3)
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_one_that_arrives_while_the_window_is_shut_is_the_tasks_and_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The window stayed open, and the next one hit Celery's code: the job's slot was lost.
+    monkeypatch.setattr(interrupts, "_lock", LateLock(interrupts._lock))
+
+    runner = Runner(lambda: None)
+    runner.thread.join(20)
+
+    assert isinstance(runner.error, DeadlineExceeded)
+    assert runner.thread.ident not in interrupts._open
