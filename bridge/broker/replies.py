@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from bridge.sidekiq import keys
-from bridge.sidekiq.store import outages
+from bridge.sidekiq.outages import outages
 
 #: kombu's name for the exchange that carries replies.
 EXCHANGE = "reply.celery.pidbox"

@@ -18,7 +18,7 @@ from bridge.broker.fanout import Fanout
 from bridge.broker.pump import Pump
 from bridge.broker.replies import ReplyBox
 from bridge.broker.waiter import Waiter
-from bridge.sidekiq.store import outages
+from bridge.sidekiq.outages import outages
 from bridge.sidekiq.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from bridge import errors
 from bridge.sidekiq import keys
 from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.store import outages
+from bridge.sidekiq.outages import outages
 
 _SETS = (keys.RETRY, keys.SCHEDULE, keys.DEAD)
 

@@ -10,6 +10,9 @@ from typing import NamedTuple, Protocol
 from bridge.errors import StoreError
 from bridge.sidekiq.settlement import Settled, Settlement
 
+#: Format version of an in-flight entry: ``<version>\n<queue>\n<payload>``.
+ENTRY_VERSION = b"1"
+
 
 class Claimed(NamedTuple):
     """One job taken from a queue."""
@@ -71,6 +74,17 @@ class Exchange:
     claim: Claim | None = None
     refusal: StoreError | None = None
     """Why Redis did not carry out the claim, where it did not; the settlements stand."""
+
+
+def entry(token: int, value: bytes) -> Claimed:
+    """Read one in-flight entry back."""
+    version, queue, payload = value.split(b"\n", 2)
+    if version != ENTRY_VERSION:
+        raise StoreError(
+            f"in-flight entry {token} has format {version.decode(errors='replace')!r}; this release reads "
+            f"{ENTRY_VERSION.decode()!r}. Run the newer release until it has settled its jobs."
+        )
+    return Claimed(queue.decode(errors="surrogateescape"), payload, token)
 
 
 class Store(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 from bridge import errors
 from bridge.sidekiq import clock, keys
 from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.store import outages
+from bridge.sidekiq.outages import outages
 
 SCAN_COUNT = 1000
 

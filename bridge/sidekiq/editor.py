@@ -14,7 +14,8 @@ import redis
 from bridge.sidekiq import clock, keys, scheduler, scripts
 from bridge.sidekiq.decision import DeadLimits
 from bridge.sidekiq.entries import Entry
-from bridge.sidekiq.store import RedisStore, is_outage, outages, raise_first_error
+from bridge.sidekiq.outages import is_outage, outages, raise_first_error
+from bridge.sidekiq.store import RedisStore
 
 
 @dataclass(frozen=True)

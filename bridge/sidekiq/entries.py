@@ -10,7 +10,7 @@ from typing import Any
 from bridge import errors
 from bridge.sidekiq import clock, keys
 from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.store import outages
+from bridge.sidekiq.outages import outages
 
 PAGE = 500
 

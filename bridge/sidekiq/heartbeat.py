@@ -18,8 +18,8 @@ import redis
 from bridge.sidekiq import keys, process
 from bridge.sidekiq.fetcher import Fetcher
 from bridge.sidekiq.metrics import JobMetrics, MetricsFamily
+from bridge.sidekiq.outages import outages
 from bridge.sidekiq.process import ProcessInfo
-from bridge.sidekiq.store import outages
 from bridge.sidekiq.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from bridge.sidekiq import keys
-from bridge.sidekiq.store import outages
+from bridge.sidekiq.outages import outages
 
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
 

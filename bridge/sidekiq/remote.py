@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.sidekiq import keys
-from bridge.sidekiq.store import outages
+from bridge.sidekiq.outages import outages
 
 QUIET, STOP = "TSTP", "TERM"
 SIGNAL_SECONDS = 60

@@ -9,7 +9,7 @@ from typing import Any
 from bridge import errors
 from bridge.sidekiq import keys
 from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.store import outages
+from bridge.sidekiq.outages import outages
 
 CHUNK = 1000
 LOCK_SECONDS = 10

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
 
 from bridge import errors
 from bridge.sidekiq import keys, scripts
-from bridge.sidekiq.claims import Claim, Claimed, ClaimRequest, Due, Exchange, LeaseState
+from bridge.sidekiq.claims import (
+    ENTRY_VERSION,
+    Claim,
+    Claimed,
+    ClaimRequest,
+    Due,
+    Exchange,
+    LeaseState,
+    entry,
+)
 from bridge.sidekiq.decision import DeadLimits
 from bridge.sidekiq.line import Line, Lines, Words
+from bridge.sidekiq.outages import is_outage, outages, raise_first_error, translated
 from bridge.sidekiq.settlement import Settlement, SettlementBatch, recover_call
 
 logger = logging.getLogger(__name__)
-
-#: Format version of an in-flight entry: ``<version>\n<queue>\n<payload>``.
-ENTRY_VERSION = b"1"
-#: What Redis says while it cannot serve: not a fault of the request, so the request is repeated later.
-OUTAGE_CODES = frozenset(
-    ["LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "OOM", "CLUSTERDOWN", "BUSY", "UNBLOCKED"]
-)
 
 
 class RedisStore:
@@ -54,7 +56,7 @@ class RedisStore:
             return Exchange(batch.outcomes(results))
         answer = results.pop()
         if isinstance(answer, redis.RedisError):
-            return Exchange(batch.outcomes(results), refusal=_translated(answer))
+            return Exchange(batch.outcomes(results), refusal=translated(answer))
         return Exchange(batch.outcomes(results), _claim_answer(claim, answer))
 
     def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
@@ -223,52 +225,6 @@ class RedisStore:
             results = scripts.run(self.client, [call])
         raise_first_error(results)
         return results[0]
-
-
-def entry(token: int, value: bytes) -> Claimed:
-    """Read one in-flight entry back."""
-    version, queue, payload = value.split(b"\n", 2)
-    if version != ENTRY_VERSION:
-        raise errors.StoreError(
-            f"in-flight entry {token} has format {version.decode(errors='replace')!r}; this release reads "
-            f"{ENTRY_VERSION.decode()!r}. Run the newer release until it has settled its jobs."
-        )
-    return Claimed(queue.decode(errors="surrogateescape"), payload, token)
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether Redis (or the way to it) is down, rather than the request wrong."""
-    if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
-        return not isinstance(error, redis.AuthenticationError)
-    # redis-py takes the code off the text where it has a class for it; Redis 6.2 wraps it in another.
-    code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
-    return isinstance(error, redis.ResponseError) and (code in OUTAGE_CODES or _in_script(str(error)))
-
-
-def _in_script(text: str) -> bool:
-    return text.startswith("Error running script") and any(f"-{code} " in text for code in OUTAGE_CODES)
-
-
-@contextmanager
-def outages() -> Iterator[None]:
-    """Turn the client library's errors into :class:`StoreUnavailable` and :class:`StoreError`."""
-    try:
-        yield
-    except redis.RedisError as error:
-        raise _translated(error) from error
-    except OSError as error:
-        raise errors.StoreUnavailable(str(error)) from error
-
-
-def _translated(error: redis.RedisError) -> errors.StoreError:
-    return errors.StoreUnavailable(str(error)) if is_outage(error) else errors.StoreError(str(error))
-
-
-def raise_first_error(results: Sequence[Any]) -> None:
-    """Raise the first error among the results of a pipeline, as one of ours."""
-    for result in results:
-        if isinstance(result, redis.RedisError):
-            raise _translated(result) from result
 
 
 def _claim_call(request: ClaimRequest) -> scripts.Call:

@@ -298,7 +298,7 @@ def test_what_redis_says_while_it_cannot_serve_is_an_outage(text: str) -> None:
     """redis-py takes READONLY, OOM and others off the text, so looking at the text alone missed them."""
     from redis._parsers.base import BaseParser
 
-    from bridge.sidekiq.store import is_outage
+    from bridge.sidekiq.outages import is_outage
 
     assert is_outage(BaseParser.parse_error(text))
 
@@ -307,7 +307,7 @@ def test_what_redis_says_while_it_cannot_serve_is_an_outage(text: str) -> None:
 def test_a_wrong_request_is_no_outage(text: str) -> None:
     from redis._parsers.base import BaseParser
 
-    from bridge.sidekiq.store import is_outage
+    from bridge.sidekiq.outages import is_outage
 
     assert not is_outage(BaseParser.parse_error(text))
 

@@ -9,7 +9,8 @@ from bridge.cli import output, spans
 from bridge.cli.doctor.finding import Check, Finding, error, hint, warning
 from bridge.cli.doctor.site import Site
 from bridge.sidekiq import keys
-from bridge.sidekiq.store import ENTRY_VERSION, outages
+from bridge.sidekiq.claims import ENTRY_VERSION
+from bridge.sidekiq.outages import outages
 
 LATE_SECONDS = 30.0
 LONG_WAIT_SECONDS = 300.0
