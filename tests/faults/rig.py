@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import redis
 
-from tests.faults.account import Account, Pushed, draw_up
+from tests.faults.account import Account, Ended, Pushed, draw_up
 from tests.faults.wire import Wire
 from tests.support import census
 from tests.support.processes import ROOT, UNREADY, free_port
@@ -52,6 +52,7 @@ class Rig(Stage):
         self.workers: dict[str, WorkerProcess] = {}
         self.sidecars: dict[str, SidecarProcess] = {}
         self.ended: set[int] = set()
+        self.killed_at: dict[int, float] = {}
         self.lease_seconds = LEASE_SECONDS
         self._feeder: RubyHelper | None = None
         # Workers reach Redis and sidecars through wires that a test can cut.
@@ -120,7 +121,10 @@ class Rig(Stage):
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it to this pid; what it ran may run again."""
-        self.ended |= {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+        gone = {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+        self.ended |= gone
+        if number is signal.SIGKILL:
+            self.killed_at |= dict.fromkeys(gone, time.time())
         os.kill(pid, number)
 
     @contextlib.contextmanager
@@ -183,6 +187,7 @@ class Rig(Stage):
             self.redis.delete(*gone)
         self.ledger.clear()
         self.ended.clear()
+        self.killed_at.clear()
         self.pushed_path.unlink(missing_ok=True)
         self.pushed_path.touch()
 
@@ -260,9 +265,8 @@ class Rig(Stage):
 
     def account(self) -> Account:
         places = census.assert_each_in_one_place(self.redis)
-        return draw_up(
-            Pushed.read(self.pushed_path), self.ledger.lines, places, frozenset(self.ended | UNREADY)
-        )
+        ended = Ended(self.ended | UNREADY, self.killed_at)
+        return draw_up(Pushed.read(self.pushed_path), self.ledger.lines, places, ended)
 
     def assert_well(self) -> None:
         """No foreign key is left, every page of the Web UI opens, Ruby's API counts what Redis holds."""
