@@ -73,7 +73,9 @@ def test_jobs_of_both_kinds_are_taken_at_once_and_settled(stage: Stage) -> None:
         for name in ("EchoJob", "NativeEchoJob"):
             stage.ledger.wait_for("done", stage.push_job({"class": name, "args": ["x" * 20_000]}), seconds=10)
     stage.push_job({"class": "NativeFailJob", "retry": True})
-    stage.wait_counters(41, 1)
+    pushing = stage.push_job({"class": "NativePushJob", "args": ["EchoJob"]})
+    stage.ledger.wait_for("done", pushing)
+    stage.wait_counters(43, 1)
     assert stage.redis.zcard("retry") == 1
 
 
