@@ -18,11 +18,13 @@ from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.http import BadReply
 from bridge.sidecar.result import Status
-from tests.integration.test_rollover import consecutive_ports
 from tests.integration.test_tls import SECRET, delivery
 from tests.support.certificates import Authority, Pair
+from tests.support.command import Bridge
 from tests.support.processes import ROOT, Process
+from tests.support.redis_server import RedisServer
 from tests.support.sidecar_process import JOBS
+from tests.support.tls_sidecar import consecutive_ports
 
 
 @dataclass
@@ -99,6 +101,26 @@ def test_a_client_with_a_wrong_certificate_is_turned_away(place: Place, kind: st
     client = place.client("good", place.authority.cert, pairs[kind])
     with pytest.raises(errors.SidecarUnavailable):
         client.execute(delivery())
+
+
+@pytest.mark.parametrize(
+    ("ca", "shown", "cure"),
+    [("ca.pem", False, "BRIDGE_SIDECAR_CLIENT_CERT"), ("stranger.pem", True, "BRIDGE_SIDECAR_CA")],
+)
+def test_the_doctor_says_which_certificate_is_amiss(
+    place: Place, redis_server: RedisServer, ca: str, shown: bool, cure: str
+) -> None:
+    settings = {
+        "BRIDGE_REDIS_URL": redis_server.url_of(15),
+        "BRIDGE_SIDECAR_URL": f"https://127.0.0.1:{place.ports['good']}",
+        "BRIDGE_SIDECAR_SECRET": SECRET.decode(),
+        "BRIDGE_SIDECAR_CA": str(place.good.cert.with_name(ca)),
+    }
+    if shown:
+        settings["BRIDGE_SIDECAR_CLIENT_CERT"] = str(place.good.cert)
+        settings["BRIDGE_SIDECAR_CLIENT_KEY"] = str(place.good.key)
+    found = Bridge(settings)("doctor", "--json").json
+    assert [cure in finding["cure"] for finding in found if finding["code"] == "sidecar-away"] == [True]
 
 
 def test_a_stream_asks_for_the_certificate_as_well(place: Place) -> None:

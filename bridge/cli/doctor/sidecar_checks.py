@@ -30,6 +30,10 @@ def _away(site: Site, sight: SidecarSight) -> Finding:
         cure = "fine with native tasks alone; else start it, and set BRIDGE_SIDECAR_URL"
         return warning("sidecar-away", f"no sidecar answers: {sight.problem}", cure)
     cure = "start bin/sidecar, or correct BRIDGE_SIDECAR_URL; Ruby jobs wait in their queues meanwhile"
+    if "certificate" in sight.problem:
+        cure = "give BRIDGE_SIDECAR_CA the CA of its certificate, which must name this host and not be over"
+    elif sight.url.startswith("https:") and site.settings.sidecar_client_cert is None:
+        cure += ". One with --tls-ca asks for BRIDGE_SIDECAR_CLIENT_CERT and BRIDGE_SIDECAR_CLIENT_KEY"
     return error("sidecar-away", sight.problem, cure)
 
 
