@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from bridge.sidekiq.decision import Bury, Decision, GiveBack
 from bridge.sidekiq.job import SidekiqJob, invalid_entry
 from bridge.sidekiq.journal import Journal, settlement
 from bridge.sidekiq.lease import Lease
+from bridge.sidekiq.one_at_a_time import OneAtATime
 from bridge.sidekiq.queues import QueueOrder
 from bridge.sidekiq.settlement import Settled
 from bridge.sidekiq.unanswered import Strays, Unanswered
@@ -68,7 +68,7 @@ class Fetcher:
         self._next_token = 1
         # Through a lambda: what listens is set later.
         self.journal = Journal(lambda unit, decision, outcome: self.on_settled(unit, decision, outcome))
-        self._exchange_lock = threading.Lock()
+        self._exchange_lock = OneAtATime()
         self._unanswered = Unanswered()
         self._seen: dict[bytes, SidekiqJob] = {}
         """What was read to be admitted, not to be parsed again when it is taken."""
@@ -83,7 +83,9 @@ class Fetcher:
             StoreUnavailable: Redis cannot answer now; nothing is forgotten, call again later.
         """
         self.progress += 1
-        with self._exchange_lock:
+        with self._exchange_lock as mine:
+            if not mine:
+                return Fetched(drained=True)
             if claim:
                 self.lease.ensure()
             if self._unanswered.due:
@@ -137,7 +139,7 @@ class Fetcher:
     @property
     def idle(self) -> bool:
         """Whether nothing is held, nothing waits to be settled, and no claim or settlement is under way."""
-        return not self.held and not self.journal and not self._exchange_lock.locked()
+        return not self.held and not self.journal and not self._exchange_lock.busy
 
     # -- the pool's side
 
@@ -175,7 +177,9 @@ class Fetcher:
     def flush(self) -> bool:
         """Write the settlements that wait. Returns whether all are written; never raises."""
         try:
-            with self._exchange_lock:
+            with self._exchange_lock as mine:
+                if not mine:
+                    return False  # a signal handler within an exchange of this thread: what follows it writes
                 self._exchange(None)
         except errors.StoreError as error:
             # An outage, or a fault that a person must put right: kept and repeated in both cases.

@@ -276,6 +276,35 @@ def test_what_woke_the_worker_does_not_overtake_an_earlier_queue(make_worker: Ma
     assert payloads(worker.take()) == [first, second]
 
 
+class Interrupted:
+    """A store in whose exchange a signal arrives: the handler lets go of what it can, on the same thread."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker, self._store = worker, worker.store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def exchange(self, *args: Any) -> Any:
+        assert not self._worker.fetcher.flush()
+        return self._store.exchange(*args)
+
+
+@pytest.mark.timeout(20)
+def test_a_signal_that_cancels_the_consumer_within_an_exchange_does_not_hang_the_worker(
+    worker: Worker,
+) -> None:
+    # SIGQUIT in the middle of a claim: Celery cancelled the consumer in the handler, which waited for itself.
+    push(worker.client, "default", job())
+    worker.fetcher.store = Interrupted(worker)  # type: ignore[assignment]
+
+    (unit,) = worker.take()
+
+    worker.fetcher.store = worker.store
+    worker.settle(unit)
+    assert worker.fetcher.idle
+
+
 # -- the lease
 
 
