@@ -30,14 +30,15 @@ def inflight_key(worker: WorkerProcess) -> bytes:
 
 def hold_jobs(rig: Rig, worker: WorkerProcess, *kinds: str) -> bytes:
     """Wait until this worker has jobs of these classes in hand; gives the key of its in-flight hash."""
-    key = inflight_key(worker)
 
-    def holds_all() -> bool:
+    def key_where_all_are_held() -> bytes:
+        # Asked anew each time: after the test before it may be about to go on under another identity.
+        key = inflight_key(worker)
         held = rig.redis.hvals(key)
-        return all(any(f'"{kind}"'.encode() in entry for entry in held) for kind in kinds)
+        return key if all(any(f'"{kind}"'.encode() in entry for entry in held) for kind in kinds) else b""
 
-    wait_for(holds_all, f"{worker.identity} to run {kinds}", 40)
-    return key
+    found: bytes = wait_for(key_where_all_are_held, f"{worker.identity} to run {kinds}", 40)
+    return found
 
 
 def seconds_until_free(rig: Rig, key: bytes, limit: float = RECOVERY_SECONDS) -> float:
