@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-require "spec_helper"
+require_relative "spec_helper"
 require "tmpdir"
 require "sidekiq_bridge/sidecar/settings"
 require "sidekiq_bridge/sidecar/sidekiq_yaml"
