@@ -10,16 +10,12 @@ import redis
 
 from bridge import errors
 from bridge.broker.waiter import Waiter
-from bridge.sidekiq import keys
+from bridge.broker.watches import Watches
 from bridge.sidekiq.fetcher import Fetcher
-from bridge.sidekiq.peek import Peek
-from bridge.sidekiq.tracker import Tracker
 from bridge.sidekiq.unit_of_work import Fetched, UnitOfWork
 
 logger = logging.getLogger(__name__)
 
-#: Each peek costs a connection. Queues beyond are watched together once they were quiet for a second.
-PEEKED_QUEUES = 4
 #: A claim each second of a quiet worker would be most of what it costs. So often it is enough to look.
 POLLS_WITHOUT_CLAIM = 15
 FIRST_PAUSE_SECONDS = 0.1
@@ -43,10 +39,8 @@ class Pump:
         self._poll_seconds = poll_seconds
         self._fetcher = fetcher
         self._waiter = waiter
-        self._client = client
+        self._watches = Watches(client, waiter, self._job_came, self._woken, self._waited_in_vain)
         self._deliver = deliver
-        self._peeks: dict[str, Peek] = {}
-        self._tracker: Tracker | None = None
         self._hungry = True
         self._poll_at = 0.0
         self._claim_at = 0.0
@@ -54,7 +48,6 @@ class Pump:
         self._claims_fail = False
         self._vain: list[float] = []
         self._rearm_at = 0.0
-        self._left_over = False
 
     def attend(self) -> None:
         """From now on this thread settles what others decide."""
@@ -103,7 +96,7 @@ class Pump:
         if self._fetcher.attendant is self:
             # Not where a newer connection has taken over: nobody would wake it any more.
             self._fetcher.attendant = None
-        self._drop_all()
+        self._watches.drop()
         self._fetcher.flush()
 
     close = detach
@@ -121,49 +114,11 @@ class Pump:
         """Whether the first queues are watched and nothing else asks for a claim: no pause, no cut watch."""
         if self._pause or now >= self._claim_at or not self._fetcher.takes_everything:
             return False
-        watched = [self._peeks.get(name) for name in self._fetcher.order.names[:PEEKED_QUEUES]]
-        return all(peek is not None and peek.armed and not peek.overdue for peek in watched)
+        return self._watches.are_on(self._fetcher.order.names)
 
     def _poll(self, now: float) -> bool:
-        """Whether a queue beyond the watched ones has a job; from then on they are watched together."""
         self._poll_at = now + self._poll_seconds
-        beyond = tuple(keys.queue(name) for name in self._fetcher.order.names[PEEKED_QUEUES:])
-        watched = self._tracker is not None and self._tracker.watches(beyond)
-        if not beyond or (watched and not self._left_over):
-            return False
-        try:
-            # What was there may have been left there (few jobs at once, after an outage): asked again.
-            self._left_over = self._track(beyond)
-            return self._left_over
-        except (redis.RedisError, OSError) as error:
-            # Forbidden, or the link was cut: a claim looks as well, and knows what to do about an outage.
-            logger.debug("cannot watch %d queues together: %s", len(beyond), error)
-            self._drop_tracker()
-            return True
-
-    def _track(self, names: tuple[str, ...]) -> bool:
-        self._tracker = tracker = self._tracker or Tracker(self._client)
-        self._waiter.unwatch(tracker.socket)
-        found = tracker.arm(names)
-        self._waiter.watch(tracker.socket, self._told)
-        return found
-
-    def _told(self) -> None:
-        assert self._tracker is not None
-        self._hungry = True
-        self._waiter.unwatch(self._tracker.socket)
-        try:
-            self._tracker.told()
-        except (redis.RedisError, OSError) as error:
-            logger.debug("the watch on many queues was cut: %s", error)
-            self._drop_tracker()
-        self._note_wake()
-
-    def _drop_tracker(self) -> None:
-        if self._tracker is not None:
-            self._waiter.unwatch(self._tracker.socket)
-            self._tracker.close()
-        self._tracker = None
+        return self._watches.find_beyond(self._fetcher.order.names)
 
     def _digest(self, fetched: Fetched) -> None:
         now = time.monotonic()
@@ -174,7 +129,7 @@ class Pump:
         if fetched.units:
             self._vain.clear()
         if fetched.drained and now >= self._rearm_at:
-            self._arm(fetched.paused)
+            self._watches.peek([name for name in self._fetcher.order.names if name not in fetched.paused])
 
     def _hand_over(self, unit: UnitOfWork) -> bool:
         try:
@@ -185,47 +140,18 @@ class Pump:
             return False
         return True
 
-    # -- peeks
+    # -- what the watches tell
 
-    def _arm(self, paused: frozenset[str]) -> None:
-        watched = [name for name in self._fetcher.order.names if name not in paused][:PEEKED_QUEUES]
-        for name in list(self._peeks):
-            if name not in watched:
-                self._drop(self._peeks[name])
-        for name in watched:
-            self._arm_one(name)
+    def _job_came(self, queue: str, payload: bytes) -> None:
+        self._fetcher.peeked = (queue, payload)
+        self._woken()
 
-    def _arm_one(self, name: str) -> None:
-        peek = self._peeks.get(name)
-        if peek is not None and peek.overdue:
-            self._drop(peek)
-            peek = None
-        if peek is not None and peek.armed:
-            return
-        peek = peek or self._peeks.setdefault(name, Peek(self._client, name))
-        try:
-            watched = peek.socket
-            peek.arm()
-            if peek.socket is not watched:
-                # Else it is watched still: it is silent while no BLMOVE is under way.
-                self._waiter.unwatch(watched)
-                self._waiter.watch(peek.socket, lambda: self._answered(peek))
-        except (redis.RedisError, OSError) as error:
-            logger.debug("cannot watch queue %s: %s", name, error)
-            self._drop(peek)
+    def _woken(self) -> None:
+        self._hungry = True
+        self._note_wake()
 
-    def _answered(self, peek: Peek) -> None:
-        try:
-            payload = peek.answered()
-            found = payload is not None
-        except (redis.RedisError, OSError) as error:
-            logger.debug("the watch on queue %s was cut: %s", peek.queue, error)
-            self._drop(peek)
-            payload, found = None, True
-        self._fetcher.peeked = (peek.queue, payload) if payload is not None else None
-        self._hungry = self._hungry or found
-        if not found:
-            self._poll_at = self._claim_at = 0.0
+    def _waited_in_vain(self) -> None:
+        self._poll_at = self._claim_at = 0.0
         self._note_wake()
 
     def _note_wake(self) -> None:
@@ -236,17 +162,7 @@ class Pump:
 
     def _disarm(self) -> None:
         if self._fetcher.quiet:
-            self._drop_all()
-
-    def _drop_all(self) -> None:
-        self._drop_tracker()
-        for peek in list(self._peeks.values()):
-            self._drop(peek)
-
-    def _drop(self, peek: Peek) -> None:
-        self._waiter.unwatch(peek.socket)
-        peek.close()
-        self._peeks.pop(peek.queue, None)
+            self._watches.drop()
 
     # -- outages
 
@@ -257,7 +173,7 @@ class Pump:
         self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
         self._poll_at = time.monotonic() + self._pause
         self._hungry, self._claims_fail = True, claim
-        self._drop_all()
+        self._watches.drop()
         self._fetcher.reconnect()
 
     def _recovered(self, claim: bool) -> None:
