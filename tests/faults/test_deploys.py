@@ -9,6 +9,8 @@ from tests.faults.rig import Rig
 from tests.faults.settle import settle_once
 
 
+# It starts the whole stack twice.
+@pytest.mark.timeout(300)
 @pytest.mark.short
 def test_a_rolling_restart_of_workers_and_sidecars_is_not_noticed(rig: Rig, report: Report) -> None:
     with rig.feeding():
