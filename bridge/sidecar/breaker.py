@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 PROBE_SECONDS = 5.0
 FIRST_PROBE_SECONDS = 0.1
 LONGEST_PROBE_SECONDS = 1.0
+#: For so long after an outage began, a start among them, somebody may be waiting for the first job.
+EAGER_SECONDS = 30.0
+EAGER_PROBE_SECONDS = 0.2
 #: A sidecar whose probe is well and which fails the job that goes first gets the next one after a pause.
 FIRST_TRIAL_SECONDS = 0.5
 LONGEST_TRIAL_SECONDS = 4.0
@@ -48,7 +51,9 @@ class Breaker:
         fleet: Fleet,
         on_health: Callable[[Health], None] = lambda health: None,
         on_change: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._fleet = fleet
         self._on_health = on_health
         self._on_change = on_change
@@ -59,7 +64,7 @@ class Breaker:
         self.rejected: str | None = None
         """Why the sidecar refuses this worker, while it does: a wrong secret makes the worker unhealthy."""
         self.reason = UNASKED
-        self.opened_at = time.monotonic()
+        self.opened_at = self._clock()
         self.probe_soon: Callable[[], None] = lambda: None
         self.after_probe: Callable[[], None] = lambda: None
         """Called after each good probe, in the probing thread."""
@@ -88,7 +93,7 @@ class Breaker:
             news = before is not State.OPEN or self.reason == UNASKED
             self.state, self.reason = State.OPEN, reason
         if news:
-            self.opened_at = time.monotonic()
+            self.opened_at = self._clock()
             self._pause = FIRST_PROBE_SECONDS
             if before is State.HALF_OPEN:
                 self._trial_pause = min(LONGEST_TRIAL_SECONDS, self._trial_pause * 2 or FIRST_TRIAL_SECONDS)
@@ -119,7 +124,7 @@ class Breaker:
         if self.state is not State.CLOSED:
             # The second good probe closes it as well: the one job that went first may take an hour.
             if self.state is State.OPEN:
-                if time.monotonic() >= self.opened_at + self._trial_pause:
+                if self._clock() >= self.opened_at + self._trial_pause:
                     self._set(State.HALF_OPEN)
             else:
                 self._close()
@@ -137,5 +142,7 @@ class Breaker:
     def _next_probe_seconds(self) -> float:
         if self.state is not State.OPEN:
             return PROBE_SECONDS if self.state is State.CLOSED else LONGEST_PROBE_SECONDS / 2
-        pause, self._pause = self._pause, min(LONGEST_PROBE_SECONDS, self._pause * 2)
+        eager = self._clock() < self.opened_at + EAGER_SECONDS
+        longest = EAGER_PROBE_SECONDS if eager else LONGEST_PROBE_SECONDS
+        pause, self._pause = self._pause, min(longest, self._pause * 2)
         return pause
