@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from bridge.sidekiq.entries import Entry
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it stands in JSON as it is; others may stand there with escapes."""
+    return re.fullmatch(r"[A-Za-z0-9_:]+", text) is not None
+
+
+def _longest_piece(pattern: str) -> str:
+    """What every name that fits holds. Empty where that cannot be said: mailers are shown as Class#method."""
+    return "" if set("[?#") & set(pattern) else max(pattern.split("*"), key=len)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +39,8 @@ class Selection:
     @property
     def needles(self) -> tuple[bytes, ...]:
         """What the bytes of every job that is meant contain one of; none where that cannot be said."""
-        # Others may stand in the payload with escapes.
-        plain = all(jid.isascii() and jid.isalnum() for jid in self.jids)
-        return tuple(jid.encode() for jid in self.jids) if plain else ()
+        texts = tuple(self.jids) or tuple(map(_longest_piece, self.classes))
+        return tuple(text.encode() for text in texts) if all(map(_is_plain, texts)) else ()
 
     def takes(self, entry: Entry, now: float) -> bool:
         """Whether this job is meant; ``now`` in epoch seconds. One without a time is of no age."""

@@ -79,6 +79,24 @@ def test_a_jid_with_escapes_is_looked_for_by_parsing() -> None:
     assert Selection(frozenset(["é"])).needles == ()
 
 
+@pytest.mark.parametrize(
+    ("patterns", "needles"),
+    [
+        (("EchoJob",), (b"EchoJob",)),
+        (("Shop::*Job", "Mail*"), (b"Shop::", b"Mail")),
+        (("*",), ()),
+        (("EchoJob", "*"), ()),
+        (("Mailer#welcome",), ()),
+        (("E[cx]hoJob",), ()),
+        (("ÉchoJob",), ()),
+    ],
+)
+def test_bytes_without_the_name_of_a_class_are_not_parsed(
+    patterns: tuple[str, ...], needles: tuple[bytes, ...]
+) -> None:
+    assert Selection(classes=patterns).needles == needles
+
+
 # -- the command itself
 
 
