@@ -18,14 +18,7 @@ LOOK_SECONDS = 0.2
 
 @click.command("cancel")
 @click.argument("jids", nargs=-1, required=True, metavar="JID...")
-@click.option(
-    "--wait",
-    "wait_seconds",
-    type=spans.Seconds(0),
-    default=10.0,
-    show_default=True,
-    help="Seconds a running job may take to end.",
-)
+@spans.seconds_option("--wait", "wait_seconds", 0, 10.0, "Seconds a running job may take to end.")
 @output.yes_option
 @pass_parts
 @click.pass_context

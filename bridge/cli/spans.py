@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,6 +43,11 @@ class Seconds(click.FloatRange):
         if math.isnan(number):
             self.fail(f"{value} is no number of seconds", param, ctx)
         return number
+
+
+def seconds_option(flag: str, name: str, least: float, default: float, text: str) -> Callable[[Any], Any]:
+    """An option that takes a number of seconds, as the argument ``name``."""
+    return click.option(flag, name, type=Seconds(least), default=default, show_default=True, help=text)
 
 
 SPAN = Span()

@@ -33,13 +33,7 @@ class Status:
 
 @click.command("status")
 @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
-@click.option(
-    "--interval",
-    type=spans.Seconds(0.1),
-    default=2.0,
-    show_default=True,
-    help="Seconds between two looks of --watch.",
-)
+@spans.seconds_option("--interval", "interval", 0.1, 2.0, "Seconds between two looks of --watch.")
 @output.json_option
 @pass_parts
 def status(parts: Parts, watch: bool, interval: float, as_json: bool) -> None:

@@ -33,14 +33,7 @@ LAST_SECONDS = 6.0
 @click.option("--only", type=click.Choice(list(KINDS)), help="Only Python's half, or only Ruby's.")
 @click.option("--queue", help="The queue to send them through; by default one that only the bridge reads.")
 @click.option("--no-failures", is_flag=True, help="Send no probe that fails: error trackers would report it.")
-@click.option(
-    "--timeout",
-    "seconds",
-    type=spans.Seconds(1),
-    default=60.0,
-    show_default=True,
-    help="Seconds until a probe counts as lost.",
-)
+@spans.seconds_option("--timeout", "seconds", 1, 60.0, "Seconds until a probe counts as lost.")
 @output.json_option
 @pass_parts
 @click.pass_context

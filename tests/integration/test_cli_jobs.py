@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,9 +19,11 @@ from bridge.sidekiq.editor import Editor
 from bridge.sidekiq.entries import Entries, Place
 from bridge.sidekiq.store import RedisStore
 from tests.support.command import Bridge
+from tests.support.processes import ROOT, clean_environment
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_helper import RubyHelper
 from tests.support.ruby_root import RubyRoot
+from tests.support.waiting import wait_for
 
 QUEUE = "default"
 
@@ -219,6 +224,25 @@ def test_of_many_jobs_each_page_is_swept_while_others_come_in(
     assert taken == 1250
     assert not {json.loads(job)["jid"] for job in left} & odd
     assert set(jobs[::2]) <= set(left)
+
+
+def test_a_command_that_is_interrupted_leaves_each_job_in_one_place(
+    bridge: Bridge, empty_redis: redis.Redis
+) -> None:
+    put(empty_redis, "retry", [failed_job(f"{i:024x}") for i in range(20_000)])
+    env = clean_environment() | dict(bridge.settings) | {"BRIDGE_DEAD_MAX_JOBS": "100000"}
+    command = [sys.executable, "-m", "bridge", "jobs", "kill", "retry", "--all", "--yes"]
+    killing = subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: empty_redis.zcard("dead") > 100, "the first jobs to be dead", 60)
+        killing.send_signal(signal.SIGINT)
+        assert killing.wait(30) == 1
+    finally:
+        killing.kill()
+
+    left, dead = empty_redis.zrange("retry", 0, -1), empty_redis.zrange("dead", 0, -1)
+    assert left
+    assert len(left) + len(dead) == len({*left, *dead}) == 20_000
 
 
 def put(client: redis.Redis, place: str, jobs: list[bytes]) -> None:
