@@ -10,7 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from celery import signals
+from celery import Celery, signals
+from kombu.exceptions import OperationalError
 
 from bridge import errors
 from bridge.broker import messages
@@ -29,10 +30,15 @@ LONGEST_DELAY_SECONDS = 1e9
 def push(
     app: Bridge, name: str, args: Any, jid: str, fields: Mapping[str, Any], delay: Any, options: Any
 ) -> bool:
-    """Push a job whose arguments were checked. False where Celery must: nothing has been done then.
+    """Push a job whose arguments were checked. False where Celery must.
 
-    ``fields`` are more fields of its payload, ``delay`` is in seconds, ``options`` are Celery's.
+    ``fields`` are more fields of its payload, ``delay`` is in seconds, ``options`` are Celery's. Where Redis
+    did not answer, the job may be there already when Celery pushes it again: as with its own second attempt.
+
+    Raises:
+        kombu.exceptions.OperationalError: Redis did not answer, and ``task_publish_retry`` is off.
     """
+    options = {**_options_of_the_task(app, name, options), **options}
     queue = options.get("queue") or app.conf.task_default_queue
     if not (_is_plain(options, args, delay) and _leads_straight(app, queue) and not _is_observed(app)):
         return False
@@ -42,8 +48,10 @@ def push(
     job = messages.new_push(queue, name, args or [], jid, fields, at, context.rules().timestamps, now)
     try:
         context.store().put(job.queue, job.payload, job.at)
-    except errors.StoreUnavailable:
-        return False  # Celery tries again, as often as it is told to (task_publish_retry)
+    except errors.StoreUnavailable as outage:
+        if not app.conf.task_publish_retry:
+            raise OperationalError(str(outage)) from outage
+        return False  # Celery tries again, as often as it is told to
     context.pushes.add(job.queue, name)
     return True
 
@@ -55,6 +63,13 @@ def result(app: Bridge, jid: str, options: Mapping[str, Any]) -> Any:
     if (parent := app.current_worker_task) is not None:
         parent.add_trail(made)
     return made
+
+
+def _options_of_the_task(app: Bridge, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a task says of itself, which Celery heeds where the task is named and not called."""
+    task: Any = app.tasks.get(name) if options.get("task_type") is None else None
+    found = {} if task is None else task._get_exec_options()
+    return {option: value for option, value in found.items() if value is not None}
 
 
 def _is_plain(options: Mapping[str, Any], args: Any, delay: Any) -> bool:
@@ -85,6 +100,7 @@ def _is_observed(app: Bridge) -> bool:
     return bool(
         signals.before_task_publish.receivers
         or signals.after_task_publish.receivers
+        or hasattr(Celery.send_task, "__wrapped__")  # by a library (Sentry)
         or app.conf.task_send_sent_event
         or app.conf.task_always_eager
     )

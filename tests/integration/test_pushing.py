@@ -16,6 +16,7 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from bridge.celery import Bridge, make_app
+from bridge.errors import PushRefused
 from bridge.settings import Settings
 from bridge.sidekiq.line import Lines
 from tests.support import redis_users
@@ -97,6 +98,48 @@ def test_both_ways_leave_the_same_job(
 
     assert everything(client) == short != {}
     assert sum(app.bridge.pushes.counts().values()) == 2
+
+
+def test_a_task_that_is_named_goes_where_it_says_itself(
+    app: Bridge, client: redis.Redis, celerys: list[Any]
+) -> None:
+    """The short way knew only ``sidekiq_options``: such a job went to the default queue."""
+    name = f"PushedJob{next(NUMBERS)}"
+
+    @app.task(name=name, queue="critical")
+    def task() -> None:
+        """Nothing."""
+
+    app.send_task(name)
+    assert celerys == []
+    assert client.llen("queue:critical") == 1
+    app.send_task(name, queue="other")
+    assert client.llen("queue:other") == 1
+
+
+@pytest.mark.parametrize("option", [{"expires": 60}, {"priority": 5}])
+def test_what_a_task_wants_and_a_job_cannot_carry_is_refused_where_it_is_named(
+    app: Bridge, client: redis.Redis, option: dict[str, Any]
+) -> None:
+    name = f"PushedJob{next(NUMBERS)}"
+
+    @app.task(name=name, **option)
+    def task() -> None:
+        """Nothing."""
+
+    with pytest.raises(PushRefused):
+        app.send_task(name)
+    assert not client.keys("queue:*")
+
+
+def test_without_retries_a_push_into_an_outage_is_tried_once(
+    app: Bridge, own_server: RedisServer, celerys: list[Any]
+) -> None:
+    app.conf.task_publish_retry = False
+    own_server.process.kill()
+    with pytest.raises(OperationalError):
+        app.send_task("HardJob")
+    assert celerys == []
 
 
 def test_delay_and_apply_async_of_a_native_task_go_the_short_way(
