@@ -93,7 +93,8 @@ class Runtime:
     @cached_property
     def store(self) -> RedisStore:
         """The job store."""
-        return RedisStore(self.redis_client(), lambda: self.dialect.dead_limits)
+        look = self.follower.look_if_due if self.follower is not None else lambda: None
+        return RedisStore(self.redis_client(), lambda: self.dialect.dead_limits, look)
 
     # -- the sidecar
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import threading
+import time
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +29,7 @@ class FollowingConnection(SentinelManagedConnection):
     def __init__(self, follower: Follower, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self._ended: Any = None
-        follower.connections.add(self)
+        follower.knows(self)
 
     def leads_elsewhere(self, address: tuple[str, int]) -> bool:
         """Whether it is open, and not to this address."""
@@ -55,7 +57,14 @@ class Follower:
         self._master = master
         # The same sentinels for connecting and for looking: two of different opinion would cut for ever.
         self._sentinel = Sentinel(list(sentinels), socket_timeout=timeout_seconds)
-        self.connections: weakref.WeakSet[FollowingConnection] = weakref.WeakSet()
+        self._connections: weakref.WeakSet[FollowingConnection] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._looked_at = float("-inf")
+
+    def knows(self, link: FollowingConnection) -> None:
+        """Remember a connection. Safe from any thread."""
+        with self._lock:
+            self._connections.add(link)
 
     def client(self, **options: Any) -> redis.Redis:
         """A client of the master, with a pool of its own."""
@@ -64,14 +73,22 @@ class Follower:
         )
         return made
 
+    def look_if_due(self) -> None:
+        """Look, if nobody did within a second: before a push, in a process without a thread that looks."""
+        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self.round()
+
     def round(self) -> float:
         """Look once who is the master. Returns seconds until the next look; never raises for an outage."""
+        self._looked_at = time.monotonic()
         try:
             address = self._sentinel.discover_master(self._master)
         except (redis.RedisError, OSError) as error:
             logger.debug("no sentinel names a master, so what is connected stays so: %s", error)
             return LOOK_SECONDS
-        if strays := [link for link in list(self.connections) if link.leads_elsewhere(address)]:
+        with self._lock:
+            known = list(self._connections)
+        if strays := [link for link in known if link.leads_elsewhere(address)]:
             logger.warning("the master is %s:%d now: leaving the one before", *address)
         for stray in strays:
             stray.cut()

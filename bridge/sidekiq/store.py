@@ -32,9 +32,13 @@ class RedisStore:
     """The store on a Redis (or Valkey) server of at least 6.2."""
 
     def __init__(
-        self, client: redis.Redis, dead_limits: Callable[[], DeadLimits] = lambda: DeadLimits()
+        self,
+        client: redis.Redis,
+        dead_limits: Callable[[], DeadLimits] = lambda: DeadLimits(),
+        before_push: Callable[[], object] = lambda: None,
     ) -> None:
         self.client = client
+        self._before_push = before_push
         self._dead_limits = dead_limits
         self._line = Line(client)
         self._lines = Lines(client)
@@ -202,6 +206,7 @@ class RedisStore:
             self.schedule(at, payload)
 
     def _push(self, commands: Sequence[Words]) -> None:
+        self._before_push()
         with outages():
             answers = self._lines.send(commands)
         raise_first_error(answers)
