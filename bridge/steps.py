@@ -180,7 +180,7 @@ class Recovery(BridgeStep):
         """End the thread, then the keeper: the heartbeat has ended the lease."""
         super().shutdown(c)
         if self.thread is not None:
-            self.keeper.stop()
+            self.keeper.stop(lease_ended=self.runtime(c).lease.ended)
 
 
 class Sentinels(BridgeStep):

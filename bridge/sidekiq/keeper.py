@@ -67,11 +67,14 @@ class Keeper:
             logger.warning("the keeper of the lease has died; starting another")
             self._abandon()
 
-    def stop(self) -> None:
-        """Let it end: the lease was ended already."""
+    def stop(self, *, lease_ended: bool) -> None:
+        """Let it end. A lease that could not be ended is left to it: it waits for Redis."""
         if self._process is None:
             return
         self._pipe(self._process).close()
+        if not lease_ended:
+            self._process = None
+            return
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

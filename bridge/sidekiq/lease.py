@@ -59,6 +59,8 @@ class Lease:
         self._pid = 0
         self._renewed_at = 0.0
         self._end_ms = 0.0
+        self.ended = False
+        """Whether it was ended in order."""
 
     def register(self) -> None:
         """Take the lease. Raises StoreUnavailable when Redis cannot answer."""
@@ -153,6 +155,7 @@ class Lease:
         except errors.StoreError as error:
             logger.warning("could not end the lease of %s: %s; it ends by itself", self.identity, error)
             return
+        self.ended = True
         if left:
             logger.warning("%d jobs stay in flight under %s; any worker gives them back", left, self.identity)
 

@@ -25,7 +25,7 @@ NAME = "host:1:abc"
 def keeper(redis_server: RedisServer, empty_redis: redis.Redis) -> Iterator[Keeper]:
     made = Keeper(RedisAddress(port=redis_server.port, database=15), 3.0)
     yield made
-    made.stop()
+    made.stop(lease_ended=True)
 
 
 def child(keeper: Keeper) -> int:
@@ -48,7 +48,7 @@ def test_the_end_of_its_worker_frees_the_jobs_at_once(keeper: Keeper, worker: Wo
     keeper.report(worker.identity, 1)
     wait_for(lambda: worker.client.client_list()[1:], "the keeper's connection")
 
-    keeper.stop()
+    keeper.stop(lease_ended=True)
 
     wait_for(lambda: worker.client.zscore("bridge:lease", worker.identity) == 0.0, "the lease's end", 2)
     other = Worker("other:1", worker.client.connection_pool.connection_kwargs["port"], 15)
@@ -93,7 +93,7 @@ def test_a_keeper_that_hangs_does_not_hold_up_the_end(
     hanging = child(keeper)
     os.kill(hanging, signal.SIGSTOP)
 
-    keeper.stop()
+    keeper.stop(lease_ended=True)
 
     wait_for(lambda: not os.path.exists(f"/proc/{hanging}"), "its end")
 
@@ -122,6 +122,32 @@ def test_a_worker_that_dies_while_redis_is_away_is_reported_when_redis_is_back(
 
     wait_for(lambda: worker.client.zscore("bridge:lease", worker.identity) == 0.0, "the lease's end", 5)
     wait_for(lambda: pipe.poll() == 0, "the keeper's end")
+
+
+def test_a_lease_that_could_not_be_ended_is_left_to_the_keeper(
+    own_server: RedisServer, make_worker: Callable[..., Worker]
+) -> None:
+    """A clean stop while Redis was away killed the keeper, and the jobs waited out the lease."""
+    own_server.arguments = ("--appendonly", "yes", "--appendfsync", "always")
+    own_server.stop()
+    own_server.start()
+    worker = make_worker(own_server.port)
+    push(worker.client, "default", job())
+    worker.take()
+    keeper = Keeper(RedisAddress(port=own_server.port), 15.0)
+    keeper.report(worker.identity, 1)
+    wait_for(lambda: worker.client.client_list()[1:], "the keeper's connection")
+    own_server.process.kill()
+    worker.fetcher.lease.leave()
+    assert not worker.fetcher.lease.ended
+    left = keeper._process
+    assert left is not None
+
+    keeper.stop(lease_ended=False)
+    own_server.start()
+
+    wait_for(lambda: worker.client.zscore("bridge:lease", worker.identity) == 0.0, "the lease's end", 5)
+    wait_for(lambda: left.poll() == 0, "the keeper's end")
 
 
 def test_a_keeper_waits_for_redis_within_bounds(own_server: RedisServer) -> None:
