@@ -77,7 +77,10 @@ def _json(value: object) -> str:
         return _quoted(redact(value))
     if type(value) is int or (type(value) is float and math.isfinite(value)):
         return repr(value)
-    return json.dumps(value, default=str)
+    try:
+        return json.dumps(value, default=str, allow_nan=False)
+    except (TypeError, ValueError):  # not finite, or with keys that are no text
+        return _quoted(redact(str(value)))
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:

@@ -159,6 +159,10 @@ def test_the_default_of_the_celery_command_does_not_hide_our_level() -> None:
     assert logs._is_asked_for("loglevel")
 
 
+def refuse(word: str) -> None:
+    raise AssertionError(f"{word} is not JSON")
+
+
 @example(text="", name="infinite", value=math.inf)
 @given(
     text=st.text(), name=st.text(), value=st.text() | st.integers() | st.floats(allow_nan=False) | st.none()
@@ -167,6 +171,13 @@ def test_whatever_is_said_one_line_is_one_object(text: str, name: str, value: ob
     # The objects are put together by hand, for speed.
     line = JsonFormat().format(record("%s", text, ctx={name: value}, levelname='"'))
     assert "\n" not in line
-    found = json.loads(line)
+    found = json.loads(line, parse_constant=refuse)  # Python alone reads NaN and Infinity
     assert (found["msg"], found["lvl"]) == (redact(text), '"')
-    assert found["ctx"] == {name: redact(value) if isinstance(value, str) else value}
+    shown = str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    assert found["ctx"] == {name: redact(shown) if isinstance(shown, str) else shown}
+
+
+def test_a_context_that_json_cannot_hold_costs_no_line() -> None:
+    line = JsonFormat().format(record("said", ctx={"odd": {(1, 2): "pair"}, "deep": [float("nan")]}))
+    found = json.loads(line, parse_constant=refuse)
+    assert found["ctx"] == {"odd": "{(1, 2): 'pair'}", "deep": "[nan]"}
