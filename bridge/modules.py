@@ -18,7 +18,10 @@ def find(name: str) -> bool:
         sys.path.insert(0, here)
     try:
         return importlib.util.find_spec(name) is not None
-    except (ModuleNotFoundError, ValueError):  # of a package above it
+    except ModuleNotFoundError as error:
+        # Of a package above it. What is missing inside of one is told by the import itself.
+        return not f"{name}.".startswith(f"{error.name}.")
+    except ValueError:
         return False
     finally:
         if added:

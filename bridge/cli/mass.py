@@ -138,7 +138,8 @@ def _run(
         output.print_json({"action": verb, "place": place.key, "matched": matched, "done": done})
     else:
         click.echo(f"{verb}: {done:,} of {output.count(matched, 'job')} of {place}")
-    naming.hint_at_queues(parts, [place.queue] if place.queue else ())
+    if not matched:
+        naming.hint_at_queues(parts, [place.queue] if place.queue else ())
     if done < len(jids):
         missing = f"{len(jids) - done:,} of {output.count(len(jids), 'job')}"
         click.echo(f"not in {place} (any more): {missing}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 import click
 
+from bridge import errors
 from bridge.cli import naming, output
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.spans import SPAN
@@ -98,7 +100,9 @@ def push(
         output.print_json({"jid": jid, "queue": queue, "at": when})
     else:
         click.echo(jid)
-    naming.hint_when_unserved(parts, queue)
+    with contextlib.suppress(errors.BridgeError):
+        # The job is there: what keeps a hint from being made must not look like a failed push.
+        naming.hint_when_unserved(parts, queue)
 
 
 def _check(job_class: str, queue: str, after: float | None, at: float | None) -> None:
