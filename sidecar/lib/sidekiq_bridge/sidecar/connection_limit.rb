@@ -11,6 +11,8 @@ module SidekiqBridge
       # The app needs files too.
       SHARE = 2
       LOG_SECONDS = 60
+      # Looking through all at each connection would cost more with each that is open.
+      FIRST_LOOK = 64
 
       # By the files that this process may open.
       def self.of_this_process(&on_refused)
@@ -22,6 +24,7 @@ module SidekiqBridge
         @most = most
         @on_refused = on_refused
         @open = []
+        @look_at = FIRST_LOOK
         @log_at = 0
       end
 
@@ -33,7 +36,7 @@ module SidekiqBridge
 
       # Called by the one thread of a server that accepts. For what is too much Puma hears that nobody came after all.
       def admit(connection)
-        @open.reject!(&:closed?) if @open.size >= @most
+        forget_closed if @open.size >= [@look_at, @most].min
         return @open.push(connection).last if @open.size < @most
         connection.close
         refused
@@ -41,6 +44,12 @@ module SidekiqBridge
       end
 
       private
+
+      # Not only when all are in use: one that is closed keeps what its TLS needed as long as it is remembered.
+      def forget_closed
+        @open.reject!(&:closed?)
+        @look_at = [FIRST_LOOK, 2 * @open.size].max
+      end
 
       def refused
         @on_refused&.call
