@@ -32,6 +32,7 @@ class JobConsumer(Consumer):
         super().on_ready()
         if (short := shortcut.of(self)) is not None:
             self.app.bridge.context.shortcut = short
+        gc.unfreeze()  # after a reconnect: what was of the old connection is to go
         gc.collect()
         gc.freeze()
 

@@ -115,16 +115,17 @@ class Endings:
     def round(self) -> float:
         """Do what is due. Returns seconds until the next is."""
         for stage, ending in self._due():
-            if ending.run.delivery.token not in self.fetcher.held:
-                self._ending.pop(ending.run.delivery.token, None)
+            unit = self.fetcher.held.get(ending.run.delivery.token)
+            if unit is None:
                 continue
             if stage is _Stage.SOFT:
                 ending.run.raise_inside(ending.error)
             else:
-                self._end(stage, ending)
-        self._lost &= self.fetcher.held.keys()
+                self._end(stage, ending, unit)
+        self._forget_settled()
         with self._lock:
-            return max(0.0, self._agenda[0][0] - self.clock()) if self._agenda else IDLE_SECONDS
+            nearest = self._agenda[0][0] - self.clock() if self._agenda else IDLE_SECONDS
+        return max(0.0, min(nearest, IDLE_SECONDS))
 
     @property
     def lost(self) -> int:
@@ -148,14 +149,14 @@ class Endings:
 
     # -- one ending
 
-    def _end(self, stage: _Stage, ending: _Ending) -> None:
+    def _end(self, stage: _Stage, ending: _Ending, unit: UnitOfWork) -> None:
         token = ending.run.delivery.token
         if stage is _Stage.HARD:
             self.overdue_total += ending.reason == "deadline"
             self._ending[token] = ending
-            logger.warning("ending jid=%s: %s", self.fetcher.held[token].job.jid, _words(ending))
+            logger.warning("ending jid=%s: %s", unit.job.jid, _words(ending))
         elif ending.run.native:
-            self._count_lost(token)
+            self._count_lost(unit)
         self._ask(ending)
         self._note(self.clock() + AGAIN_SECONDS, _Stage.AGAIN, ending)
 
@@ -172,14 +173,14 @@ class Endings:
         except errors.SidecarError as error:
             logger.error("could not end %s: %s", ending.run.delivery.name, error)
 
-    def _count_lost(self, token: int) -> None:
-        if token in self._lost:
+    def _count_lost(self, unit: UnitOfWork) -> None:
+        if unit.delivery.token in self._lost:
             return
-        self._lost.add(token)
+        self._lost.add(unit.delivery.token)
         lost, slots = self.lost, self.fetcher.slots
         logger.error(
             "jid=%s was told to end and does not: its slot is lost (%d of %d)",
-            self.fetcher.held[token].job.jid, lost, slots,
+            unit.job.jid, lost, slots,
         )  # fmt: skip
         if lost > slots * MOST_LOST:
             self.on_lost(f"{lost} of {slots} slots are lost to jobs that do not end")
@@ -194,6 +195,12 @@ class Endings:
             first = self._agenda[0][0] == at
         if first:
             self.hurry()
+
+    def _forget_settled(self) -> None:
+        held = self.fetcher.held
+        self._lost &= held.keys()
+        for token in [token for token in self._ending if token not in held]:
+            del self._ending[token]
 
     def _forget_ended(self) -> None:
         """Most jobs end long before their time: what stands here for them is dropped now and then."""

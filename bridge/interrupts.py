@@ -60,8 +60,9 @@ def window(code: Callable[..., Any], token: Callable[[], int | None]) -> Callabl
 def call(code: Callable[..., Any], token: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call the code of a task within a window."""
     thread = threading.get_ident()
-    _open_for(thread, token)
     try:
+        # Within: what is raised from outside may arrive as soon as the window is open.
+        _open_for(thread, token)
         return code(*args, **kwargs)
     except Cancelled:
         raise _sent.get(thread) or RuntimeError("cancelled by nobody") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,8 @@ logger = logging.getLogger(__name__)
 #: are Celery's: Sidekiq has none of its own.
 HARD = "time_limit"
 SOFT = "soft_time_limit"
+#: Ten years. More is no limit, and may be more than a float holds or a thread can wait for.
+LONGEST_SECONDS = 315_360_000
 #: In ``BRIDGE_TIME_LIMITS``: every class that is not named.
 ANY_CLASS = "*"
 
@@ -56,7 +57,7 @@ class TimeLimits:
         value = job.fields.get(key)
         if value is None or value is False:
             return None
-        if isinstance(value, int | float) and value is not True and 0 < value < math.inf:
+        if isinstance(value, int | float) and value is not True and 0 < value <= LONGEST_SECONDS:
             return float(value)
         self._complain(job.native_class or "", key, value)
         return None
@@ -65,7 +66,7 @@ class TimeLimits:
         """Once for each class: who pushes such a job pushes many."""
         if name not in self._complained:
             self._complained.add(name)
-            logger.warning("%s: %s %.100r is no number of seconds above 0; it is ignored", name, key, value)
+            logger.warning("%s: %s %.100r is no number of seconds up to ten years; ignored", name, key, value)
 
 
 def _has_none(task: Any) -> bool:

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 def run(request: PlainRequest) -> None:
     """Run it to its end. Raises nothing."""
     try:
+        if not request.is_held:
+            request.forget()
+            return  # given back before a thread was free: it runs elsewhere
         began = time.monotonic()
         request.begin()
         error = _error_of(request)

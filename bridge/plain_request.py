@@ -21,11 +21,10 @@ from bridge.broker import messages
 from bridge.broker.messages import RUBY_TASK
 from bridge.request import SidekiqRequest
 from bridge.runs import Call
-from bridge.sidekiq.decision import Done, GiveBack
+from bridge.sidekiq.decision import Done
 from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
 
 _DONE = Done()
-_UNKNOWN = GiveBack(unknown_outcome=True)
 _filling = threading.RLock()
 _pid = os.getpid()
 
@@ -93,11 +92,10 @@ class PlainRequest(SidekiqRequest):
         if self._runtime.context.listeners:
             self.send_event("task-succeeded", result="None", runtime=seconds)
 
-    def lose(self) -> None:
-        """Nobody knows how far it got."""
-        self.forget()
-        self.acknowledged = True
-        self._runtime.fetcher.settle(self.unit.delivery.token, _UNKNOWN)
+    @property
+    def is_held(self) -> bool:
+        """Whether the job is still this worker's to run."""
+        return self.unit.delivery.token in self._runtime.fetcher.held
 
     def forget(self) -> None:
         """Celery's control commands find it no more."""

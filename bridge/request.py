@@ -11,6 +11,7 @@ import greenlet
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]
 from billiard.exceptions import WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded
+from celery.worker import state
 from celery.worker.request import Request
 
 from bridge import interrupts, retries
@@ -82,6 +83,13 @@ class SidekiqRequest(Request):
         """Raise in the native task's thread or greenlet; a pool process is killed."""
         hidden = isinstance(error, Ignore)
         return interrupts.raise_in(self.runner, self.delivery.token, error, hidden=hidden)
+
+    def lose(self) -> None:
+        """Nobody will ever tell how far it got: let go of it, so that it is found out."""
+        state.task_ready(self)
+        if not self.acknowledged:
+            self.acknowledged = True
+            self.fetcher.settle(self.delivery.token, UNKNOWN)
 
     def decision_after(self, error: BaseException) -> Decision:
         """What becomes of the job when this ends it."""

@@ -7,6 +7,7 @@ is traced, with the sidecar's reply at hand. The tracer runs in a greenlet, whic
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -16,6 +17,8 @@ from bridge.plain_request import PlainRequest
 from bridge.runs import Call, apply
 from bridge.sidecar.parking import Parkable
 from bridge.sidecar.streaming import StreamingSidecar
+
+logger = logging.getLogger(__name__)
 
 
 class RubyRuns:
@@ -32,10 +35,16 @@ class RubyRuns:
         Parkable(self._run, self._loop).switch(call)
 
     def begin(self, request: PlainRequest) -> None:
-        """Begin a run that nobody watches."""
+        """Begin a run that nobody watches. Raises nothing."""
+        self.running += 1
+        try:
+            self._begin(request)
+        except Exception:
+            self._lose(request)
+
+    def _begin(self, request: PlainRequest) -> None:
         began = time.monotonic()
         request.begin()
-        self.running += 1
         bridge = self._app.bridge
         delivery, sidecar = request.unit.delivery, bridge.sidecar
 
@@ -45,11 +54,22 @@ class RubyRuns:
             request.done(time.monotonic() - began)
 
         def trace() -> None:
-            Parkable(self._run, self._loop).switch(request.call())
+            try:
+                call = request.call()
+            except Exception:
+                self._lose(request)
+            else:
+                Parkable(self._run, self._loop).switch(call)
 
         streams = isinstance(sidecar, StreamingSidecar) and bridge.lease.holds(delivery.identity)
         if not streams or not sidecar.begin(delivery, done, trace):
             trace()
+
+    def _lose(self, request: PlainRequest) -> None:
+        # A fault of ours must cost neither the slot nor the job, nor the end of the worker.
+        logger.exception("jid=%s could not be run to its end", request.id)
+        self.running -= 1
+        request.lose()
 
     def _run(self, call: Call) -> None:
         try:

@@ -35,3 +35,6 @@ def apply(call: Call) -> None:
         # The tracer turns every error of a task into a result; what arrives here is a fault of ours or of
         # Celery, and it must cost neither the thread nor the loop.
         logger.exception("a task could not be run to its end")
+        request = getattr(callback, "__self__", None)
+        if request is not None and hasattr(request, "lose"):
+            request.lose()

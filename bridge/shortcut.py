@@ -49,7 +49,13 @@ class Shortcut:
         request = way.make(unit, channel)
         if request.id in state.revoked:
             return False
-        self._begin(request)
+        # As Celery reserves it: a revoke must find it also while it waits for a thread.
+        state.requests[request.id] = request
+        try:
+            self._begin(request)
+        except BaseException:
+            request.forget()
+            raise
         return True
 
     def _find(self, name: str) -> Way | None:

@@ -65,6 +65,10 @@ class StreamingSidecar:
         member.stream.send(delivery, on_reply)
         return True
 
+    def has_sent(self, delivery: Delivery) -> bool:
+        """Whether this delivery went out already, and its reply (or the cut of its stream) is at hand."""
+        return delivery.token in self._early
+
     def execute(self, delivery: Delivery) -> JobResult:
         """Run a job and return its outcome; raises as :meth:`SidecarClient.execute` does."""
         if not parking.is_parkable():

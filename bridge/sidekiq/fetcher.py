@@ -93,6 +93,7 @@ class Fetcher:
             if claim and self.free_slots and not self.gate.everything():
                 self._exchange(None)
                 return self._take_admitted()
+            self._seen.clear()
             request = self._request() if claim else None
             answer = self._exchange(request)
             if request is None or answer is None:
@@ -273,7 +274,9 @@ class Fetcher:
     def _admit(self, identity: str, claimed: Claimed, claimed_at_ms: int) -> UnitOfWork | None:
         delivery = Delivery(identity, claimed.token, claimed.queue, claimed.payload, claimed_at_ms)
         try:
-            unit = UnitOfWork(delivery, self._seen.get(claimed.payload) or SidekiqJob.parse(claimed.payload))
+            # Once: a task may have changed the arguments in place when the same bytes come again.
+            seen = self._seen.pop(claimed.payload, None) if self._seen else None
+            unit = UnitOfWork(delivery, seen or SidekiqJob.parse(claimed.payload))
         except errors.PayloadError as error:
             self._bury_unreadable(delivery, error)
             return None

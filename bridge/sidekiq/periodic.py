@@ -52,7 +52,7 @@ class Periodic:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._wake.wait(self._round())
+            self._wake.wait(min(self._round(), threading.TIMEOUT_MAX))
             self._wake.clear()
 
     def _round(self) -> float:

@@ -266,6 +266,27 @@ def test_what_woke_the_worker_is_taken_without_another_look(make_worker: Maker) 
     assert worker.take() == []
 
 
+def test_what_was_read_to_be_admitted_is_used_once(make_worker: Maker) -> None:
+    """A task that changed its arguments in place got them changed when the same job came again."""
+    worker = make_worker(queues=("one",))
+    payload = job(**{"class": "NativeJob", "args": [[1]]})
+    push(worker.client, "one", payload)
+    worker.gate.open = False
+    [unit] = worker.take()
+    unit.job.args[0].append("changed")
+    worker.fetcher.give_back_all([unit])
+    worker.fetcher.flush()
+
+    [again] = worker.take()
+    assert again.job.args == [[1]]
+    worker.fetcher.give_back_all([again])
+    worker.fetcher.flush()
+    worker.gate.open = True
+    [last] = worker.take()
+    assert last.job.args == [[1]]
+    assert not worker.fetcher._seen
+
+
 def test_what_woke_the_worker_does_not_overtake_an_earlier_queue(make_worker: Maker) -> None:
     worker = make_worker(queues=("one", "two"))
     first, second = job(**{"class": "NativeJob"}), job(**{"class": "NativeJob"})

@@ -88,6 +88,20 @@ def test_one_that_is_late_never_reaches_what_the_thread_does_next() -> None:
     assert late == []
 
 
+def test_one_that_arrives_while_the_window_opens_is_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = interrupts._open_for
+
+    def open_and_be_hit(thread: int, token: int) -> None:
+        opened(thread, token)
+        interrupts._sent[thread] = JobCancelled()
+        raise interrupts.Cancelled
+
+    monkeypatch.setattr(interrupts, "_open_for", open_and_be_hit)
+    with pytest.raises(JobCancelled):
+        interrupts.call(lambda: None, 7, (), {})
+    assert threading.get_ident() not in interrupts._open
+
+
 def test_a_call_outside_of_a_delivery_has_no_window() -> None:
     assert interrupts.window(lambda: 5, lambda: None)() == 5
 

@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 from celery.app import trace
+from celery.exceptions import WorkerShutdown
 from celery.worker import state, strategy
 
-from bridge import native_runs, shortcut
+from bridge import native_runs, shortcut, tasks
 from bridge.broker.channel import Channel
 from bridge.broker.qos import QoS
-from bridge.celery import Bridge, make_app
+from bridge.celery import Bridge, app, make_app
+from bridge.endings import IDLE_SECONDS
+from bridge.limits import Limits
 from bridge.pool import TaskPool
+from bridge.retries import Settle
 from bridge.runs import apply
 from bridge.settings import Settings
 from bridge.sidekiq.decision import Done, GiveBack, Retry
@@ -141,6 +145,74 @@ def test_an_error_goes_through_celerys_tracer_without_a_second_run(worker: Worke
     fields = json.loads(decision.payload)
     assert (fields["error_class"], fields["error_message"]) == ("ValueError", "broken on purpose")
     assert not state.requests
+
+
+def test_a_task_that_ends_the_worker_costs_neither_slot_nor_job(worker: Worker) -> None:
+    """``WorkerShutdown`` passes Celery's tracer: it was logged, and the job stayed held for ever."""
+
+    @worker.app.task(name="LeaveJob", shared=False)
+    def leave(number: int) -> None:
+        raise WorkerShutdown
+
+    native_runs.run(worker.plain("LeaveJob"))
+    assert worker.decisions == [GiveBack(unknown_outcome=True)]
+    assert not worker.bridge.fetcher.held
+    assert not state.requests
+
+
+def test_a_job_that_was_given_back_before_a_thread_was_free_is_not_begun(worker: Worker) -> None:
+    request = worker.plain("BreakJob")
+    worker.bridge.fetcher.give_back_all([request.unit])
+    native_runs.run(request)
+    assert worker.runs == 0
+    assert worker.decisions == [GiveBack()]
+    assert not state.requests
+
+
+def test_a_job_that_waits_for_a_thread_is_found_by_a_control_command(worker: Worker) -> None:
+    request = worker.plain("SeeJob")
+    assert state.requests == {request.id: request}
+    assert not state.active_requests
+
+
+def test_a_limit_that_no_thread_can_wait_for_does_not_end_the_watch(worker: Worker) -> None:
+    """One limit of 10,000,000,000 s ended the thread that ends jobs, for all of them."""
+    worker.bridge.endings.limits.default = Limits(1e10)
+    worker.plain("SeeJob").begin()
+    assert worker.bridge.endings.round() <= IDLE_SECONDS
+
+
+def test_what_was_told_to_end_is_forgotten_when_it_is_settled(worker: Worker) -> None:
+    endings = worker.bridge.endings
+    request = worker.plain("SeeJob")
+    request.begin()
+    endings.revoke(request)
+    endings.round()
+    assert list(endings._ending) == [request.unit.delivery.token]
+    request.done(0.1)
+    endings.round()
+    assert not endings._ending
+
+
+def test_what_ruby_reported_stands_though_the_lease_cannot_be_renewed(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply in an outage of Redis longer than the lease was thrown away, and the job ran again."""
+    unit = worker.unit("RubyJob")
+    reported = object()
+    monkeypatch.setattr(
+        app,
+        "bridge",
+        SimpleNamespace(
+            lease=SimpleNamespace(holds=lambda identity: False),
+            sidecar=SimpleNamespace(
+                has_sent=lambda delivery: delivery is unit.delivery, execute=lambda delivery: reported
+            ),
+        ),
+    )
+    assert tasks.hand_over(unit.delivery) is reported
+    with pytest.raises(Settle):
+        tasks.hand_over(worker.unit("RubyJob").delivery)
 
 
 def test_what_a_control_command_asks_of_a_running_job_is_filled_in(worker: Worker) -> None:

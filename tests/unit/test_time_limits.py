@@ -40,7 +40,7 @@ def test_what_holds_for_all_is_the_last_resort() -> None:
     assert TimeLimits({}).of(job(soft_time_limit=2), TASK) == Limits(60, 2)
 
 
-@pytest.mark.parametrize("value", ["5", -1, 0, True, float("inf"), float("nan"), [1], {}])
+@pytest.mark.parametrize("value", ["5", -1, 0, True, float("inf"), float("nan"), 10**400, [1], {}])
 def test_a_limit_that_is_no_number_is_ignored_and_named_once(
     value: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
