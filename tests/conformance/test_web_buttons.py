@@ -55,6 +55,17 @@ def counts(stage: Stage, name: str) -> list[int]:
     return sorted(json.loads(member)["retry_count"] for member in stage.redis.zrange(name, 0, -1))
 
 
+def wait_for_runs(stage: Stage, button: str) -> None:
+    """All three ran and failed once more; with "all" perhaps more often.
+
+    Sidekiq retries all *while there is one*: whatever fails again before its loop ends is retried again.
+    """
+    if button != "all":
+        stage.wait_counters(6, 6)
+        return
+    wait_for(lambda: stage.counters()[0] >= 6 and len(set(stage.counters())) == 1, "all to have failed again")
+
+
 @pytest.mark.parametrize("button", ["selected", "all"])
 def test_retry_now_runs_the_retries_again(stage: Stage, button: str) -> None:
     three_in(stage, "retry")
@@ -65,7 +76,7 @@ def test_retry_now_runs_the_retries_again(stage: Stage, button: str) -> None:
     else:
         stage.ruby.post("/retries/all/retry", "/retries", {"retry": "Retry All"})
 
-    stage.wait_counters(6, 6)
+    wait_for_runs(stage, button)
     wait_until_equal(lambda: counts(stage, "retry"), [0, 0, 0], "retry counts: one lower, then one higher")
     assert all(entry["item"]["retried_at"] for entry in stage.ruby.set("retry"))
 
@@ -110,7 +121,7 @@ def test_retry_now_runs_the_dead_again(stage: Stage, button: str) -> None:
     else:
         stage.ruby.post("/morgue/all/retry", "/morgue", {"retry": "Retry All"})
 
-    stage.wait_counters(6, 6)
+    wait_for_runs(stage, button)
     wait_until_equal(lambda: counts(stage, "dead"), [0, 0, 0], "retry counts in dead")
 
 
