@@ -9,7 +9,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bridge import errors
@@ -26,6 +26,9 @@ from bridge.sidekiq.unanswered import Strays, Unanswered
 from bridge.sidekiq.unit_of_work import Delivery, Fetched, Gate, UnitOfWork
 
 logger = logging.getLogger(__name__)
+
+#: So many queues are looked at first, while not everything may be taken.
+FIRST_LOOK = 4
 
 #: With so many decisions that Redis refuses to write, no more jobs are taken: they would pile up in memory.
 MOST_UNSETTLED = 1000
@@ -295,25 +298,33 @@ class Fetcher:
     # -- while not everything may be taken
 
     def _take_admitted(self) -> Fetched:
-        names = self.order.names
         units = self._take_peeked()
         if units:
             return Fetched(tuple(units))
         blocked: set[str] = set()
         self._seen.clear()
-        for name, payloads in zip(names, self.store.tails(names, self.free_slots), strict=True):
-            admitted = list(itertools.takewhile(self._is_admitted, payloads))
-            if len(admitted) < len(payloads):
-                blocked.add(name)
-            try:
-                units += self._take_exactly(name, admitted[: self.free_slots])
-            except errors.StoreError:
-                if not units:
-                    raise
-                break  # what has been taken must be handed over; the next turn meets the same error
+        try:
+            for name, next_jobs in self._tails():
+                admitted = list(itertools.takewhile(self._is_admitted, next_jobs))
+                if len(admitted) < len(next_jobs):
+                    blocked.add(name)
+                units += self._take_exactly(name, admitted)
+        except errors.StoreError:
+            if not units:
+                raise
+            # What has been taken must be handed over; the next turn meets the same error.
+            return Fetched(tuple(units))
         # A queue with a job that must wait is not to be watched: its watch would answer at once, again and
         # again.
         return Fetched(tuple(units), drained=not units, paused=frozenset(blocked))
+
+    def _tails(self) -> Iterator[tuple[str, list[bytes]]]:
+        """Each queue with the jobs that run next, as many as slots are free by then; until none is."""
+        for names in _portions(self.order.names):
+            if not (free := self.free_slots):
+                return
+            for name, payloads in zip(names, self.store.tails(names, free), strict=True):
+                yield name, payloads[: self.free_slots]
 
     def _take_peeked(self) -> list[UnitOfWork]:
         """What woke this worker, without another look; of an only queue, or others might come first."""
@@ -377,6 +388,14 @@ class Fetcher:
             self.journal.add(UnitOfWork(delivery, _parsed(job.payload)), GiveBack(unknown_outcome=True))
         if strays:
             logger.warning("Redis has lost a while: gave back %d jobs that were settled in it", len(strays))
+
+
+def _portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The first few queues, then more and more of them: mostly the first few have enough."""
+    start, size = 0, FIRST_LOOK
+    while start < len(names):
+        yield names[start : start + size]
+        start, size = start + size, 4 * size
 
 
 def _parsed(payload: bytes) -> SidekiqJob:

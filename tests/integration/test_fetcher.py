@@ -266,6 +266,25 @@ def test_what_woke_the_worker_is_taken_without_another_look(make_worker: Maker) 
     assert worker.take() == []
 
 
+def test_of_many_queues_only_so_many_are_looked_at_as_fill_the_slots(make_worker: Maker) -> None:
+    """All of a hundred queues were read for twenty slots each, at every turn: 880 us a job."""
+    names = tuple(f"queue{number}" for number in range(30))
+    worker = make_worker(queues=names)
+    slots = worker.fetcher.free_slots
+    jobs = [job(**{"class": "NativeJob"}) for _ in range(slots + 1)]
+    push(worker.client, "queue1", *jobs)
+    push(worker.client, "queue29", last := job(**{"class": "NativeJob"}))
+    worker.gate.open = False
+    worker.fetcher.store = store = NoLook(worker)  # type: ignore[assignment]
+
+    first = worker.take()
+    assert payloads(first) == jobs[:slots]
+    assert store.looks == 1
+    for unit in first:
+        worker.settle(unit)
+    assert payloads(worker.take()) == [jobs[slots], last]
+
+
 def test_what_was_read_to_be_admitted_is_used_once(make_worker: Maker) -> None:
     """A task that changed its arguments in place got them changed when the same job came again."""
     worker = make_worker(queues=("one",))
