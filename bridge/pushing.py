@@ -47,12 +47,11 @@ def push(
     context = app.bridge.context
     job = messages.new_push(queue, name, args or [], jid, fields, at, context.rules().timestamps, now)
     try:
-        context.store().put(job.queue, job.payload, job.at)
+        context.push(job, name)
     except errors.StoreUnavailable as outage:
         if not app.conf.task_publish_retry:
             raise OperationalError(str(outage)) from outage
         return False  # Celery tries again, as often as it is told to
-    context.pushes.add(job.queue, name)
     return True
 
 

@@ -95,8 +95,7 @@ class Channel(virtual.Channel):
             return
         body = self.decode_body(message["body"], message["properties"].get("body_encoding"))
         push = messages.to_push(queue, message, body, self.context.rules().timestamps, time.time())
-        self.context.store().put(push.queue, push.payload, push.at)
-        self.context.pushes.add(push.queue, str(message["headers"]["task"]))
+        self.context.push(push, str(message["headers"]["task"]))
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
         name = topic(self.context.database, exchange, routing_key)

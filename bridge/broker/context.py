@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 from bridge import errors
+from bridge.broker.messages import Push
 from bridge.sidekiq.fetcher import Fetcher
 from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.pushes import Pushes
@@ -50,6 +51,11 @@ class BrokerContext:
         """How many received the last event that was broadcast. One until it is known."""
         self.shortcut: Callable[[UnitOfWork, Any], bool] = lambda unit, channel: False
         """Tried before a message is made of a job that the channel got: True where it has begun already."""
+
+    def push(self, push: Push, job_class: str) -> None:
+        """Push a job, and count it."""
+        self.store().put(push.queue, push.payload, push.at)
+        self.pushes.add(push.queue, job_class)
 
     def __repr__(self) -> str:
         # kombu hashes a connection by the repr of its options, and `inspect conf` prints them: no secret, no

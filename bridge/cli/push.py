@@ -95,7 +95,7 @@ def push(
     job = pushing.payload(
         job_class, args, queue, jid, now, parts.dialect.timestamps, fields, scheduled=when is not None
     )
-    pushing.push(parts.store, queue, job, when)
+    parts.store.put(queue, job, when)
     if as_json:
         output.print_json({"jid": jid, "queue": queue, "at": when})
     else:

@@ -104,7 +104,7 @@ def _push(parts: Parts, probe: Probe) -> None:
         KINDS[probe.kind], one.args, probe.queue, probe.jid, now, parts.dialect.timestamps,
         {"retry": one.retry}, scheduled=at is not None,
     )  # fmt: skip
-    push.push(parts.store, probe.queue, job, at)
+    parts.store.put(probe.queue, job, at)
 
 
 def _clean_up(parts: Parts, probes: Sequence[Probe]) -> None:

@@ -1,4 +1,4 @@
-"""A push from outside of Celery: the payload that Sidekiq's client would make for a class by its name."""
+"""A push: the payload that Sidekiq's client would make for a class by its name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from bridge.sidekiq import ruby_json
 from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.store import RedisStore
 
 
 def payload(
@@ -26,11 +25,8 @@ def payload(
     Raises ValueError for NaN and Infinity.
     """
     stamp = timestamps.stamp(now)
-    fields = {"retry": True, **options, "queue": queue, "class": job_class, "args": list(args), "jid": jid}
-    times = {"created_at": stamp} if scheduled else {"created_at": stamp, "enqueued_at": stamp}
-    return ruby_json.encode({**fields, **times})
-
-
-def push(store: RedisStore, queue: str, job: bytes, at: float | None) -> None:
-    """To its queue, or for ``at`` (epoch seconds) to ``schedule``."""
-    store.put(queue, job, at)
+    fields: dict[str, Any] = {"retry": True, "queue": queue, **options}
+    fields |= {"queue": queue, "class": job_class, "args": args, "jid": jid, "created_at": stamp}
+    if not scheduled:
+        fields["enqueued_at"] = stamp
+    return ruby_json.encode(fields)
