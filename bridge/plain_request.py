@@ -26,15 +26,6 @@ from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
 
 _DONE = Done()
 _filling = threading.RLock()
-_pid = os.getpid()
-
-
-def _note_pid() -> None:
-    global _pid
-    _pid = os.getpid()
-
-
-os.register_at_fork(after_in_child=_note_pid)
 
 
 class PlainRequest(SidekiqRequest):
@@ -70,7 +61,7 @@ class PlainRequest(SidekiqRequest):
     def begin(self) -> None:
         """A slot begins to run it: as ``on_accepted``, which would ask for more."""
         now = time.time()
-        self.worker_pid = _pid
+        self.worker_pid = os.getpid()
         self.time_start = now
         self.runner = threading.get_ident()
         state.requests[self.id] = self
@@ -106,8 +97,7 @@ class PlainRequest(SidekiqRequest):
         """What ``self.request`` of a native task shows, and its arguments."""
         unit = self.unit
         args, kwargs = messages.native_arguments(unit)
-        shown = repr(unit.job.args) if self._runtime.context.show_args else messages.HIDDEN
-        fields = messages.headers_for(unit, self._type, shown)
+        fields = messages.headers_for(unit, self._type, show_args=self._runtime.context.show_args)
         fields[messages.RULES_HEADER] = self._runtime.dialect.rules
         fields["correlation_id"] = self.id
         fields["hostname"] = self._hostname

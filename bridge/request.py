@@ -16,6 +16,7 @@ from celery.worker.request import Request
 
 from bridge import interrupts, retries
 from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK, RULES_HEADER
+from bridge.limits import LONGEST_SECONDS
 from bridge.monitoring.scrub import scrub
 from bridge.sidekiq import retry as rules
 from bridge.sidekiq.decision import Decision, Discard, GiveBack
@@ -24,8 +25,6 @@ from bridge.sidekiq.job import SidekiqJob
 from bridge.sidekiq.unit_of_work import Delivery
 
 UNKNOWN = GiveBack(unknown_outcome=True)
-#: Ten years: Celery's own limits must not kill the process that waits for a Ruby job.
-ENDLESS_SECONDS = 315_360_000
 
 
 class SidekiqRequest(Request):
@@ -75,7 +74,8 @@ class SidekiqRequest(Request):
             return None, None
         limits = self.app.bridge.endings.limits
         if not self.native:
-            return (ENDLESS_SECONDS, ENDLESS_SECONDS) if limits.default else (None, None)
+            # Celery's own limits must not kill the process that waits for a Ruby job.
+            return (LONGEST_SECONDS, LONGEST_SECONDS) if limits.default else (None, None)
         found = limits.of(SidekiqJob.parse(self.delivery.payload), self.task)
         return found.hard, found.soft
 

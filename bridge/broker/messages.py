@@ -17,7 +17,7 @@ import kombu.serialization
 from kombu.message import Message
 
 from bridge.errors import PushRefused
-from bridge.sidekiq import ruby_json
+from bridge.sidekiq import push
 from bridge.sidekiq.clock import Timestamps
 from bridge.sidekiq.unit_of_work import UnitOfWork
 
@@ -39,8 +39,7 @@ SENTRY_FIELD = "trace_propagation_headers"
 SENTRY_HEADERS = ("sentry-trace", "baggage")
 
 _EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-#: Stands for arguments, which may be secret.
-HIDDEN = "(...)"
+_HIDDEN = "(...)"
 
 #: The task behind every class that has no native task.
 RUBY_TASK = "bridge.perform"
@@ -78,8 +77,7 @@ def register() -> None:
 
 def from_unit(unit: UnitOfWork, channel: Any, task: str, *, native: bool, show_args: bool) -> JobMessage:
     """The Celery message for a claimed job. ``native`` tasks get its arguments, others read the payload."""
-    shown = repr(unit.job.args) if show_args else HIDDEN
-    headers = headers_for(unit, task, shown)
+    headers = headers_for(unit, task, show_args=show_args)
     return JobMessage(unit, channel, headers, native_arguments(unit) if native else _NO_ARGS)
 
 
@@ -106,8 +104,8 @@ def shown_class(unit: UnitOfWork) -> str:
     return unit.job.display_class or "(no class)"
 
 
-def headers_for(unit: UnitOfWork, task: str, shown: str) -> dict[str, Any]:
-    """The headers of a job's message; ``shown`` stands for its arguments in events and logs."""
+def headers_for(unit: UnitOfWork, task: str, *, show_args: bool) -> dict[str, Any]:
+    """The headers of a job's message; its arguments stand there for events and logs, if they may."""
     job = unit.job
     count = job.retry_count
     jid = task_id(unit)
@@ -120,7 +118,7 @@ def headers_for(unit: UnitOfWork, task: str, shown: str) -> dict[str, Any]:
         "parent_id": None,
         "group": None,
         "retries": 0 if count is None else max(0, count + 1),
-        "argsrepr": shown,
+        "argsrepr": repr(job.args) if show_args else _HIDDEN,
         "kwargsrepr": "{}",
         "ignore_result": True,
         # Celery would look for headers it does not know, in all of them: there is one, and a name for it.
@@ -220,12 +218,8 @@ def new_push(
 ) -> Push:
     """A new job. ``own`` are more fields of its payload; ``at`` (epoch seconds) counts if it is to come."""
     at = at if at is not None and at > now else None
-    stamp = timestamps.stamp(now)
-    fields: dict[str, Any] = {"retry": True, "queue": queue, **own}
-    fields |= {"queue": queue, "class": job_class, "args": args, "jid": jid, "created_at": stamp}
-    if at is None:
-        fields["enqueued_at"] = stamp
-    return Push(queue, ruby_json.encode(fields), at)
+    made = push.payload(job_class, args, queue, jid, now, timestamps, own, scheduled=at is not None)
+    return Push(queue, made, at)
 
 
 #: What Celery can say of a message and Sidekiq's payload has no place for, with what to do instead.
