@@ -41,8 +41,7 @@ def perform(self: SidekiqTask) -> None:
 
 def hand_over(delivery: Delivery) -> JobResult:
     """Ask the sidecar, and say in a decision what an outage means for the job: nothing but a delay."""
-    has_sent = getattr(app.bridge.sidecar, "has_sent", None)
-    if has_sent is None or not has_sent(delivery):
+    if not app.bridge.sidecar.has_sent(delivery):
         # The lease says whether a run may begin. What Ruby has reported stands, also in an outage of Redis.
         retries.require_lease(app, delivery)
     try:

@@ -23,6 +23,9 @@ SHORTEST_WAIT_SECONDS = 0.5
 class Sidecar(Protocol):
     """What ``bridge.perform`` needs of a sidecar; replace it in tests."""
 
+    def has_sent(self, delivery: Delivery) -> bool:
+        """Whether this delivery went out already, so that ``execute`` begins no run."""
+
     def execute(self, delivery: Delivery) -> JobResult:
         """Run a job and return its outcome."""
 
@@ -35,6 +38,10 @@ class Sidecar(Protocol):
 
 class SidecarClient(Courier):
     """Talks to all Puma workers over pooled keep-alive connections. Safe for threads and greenlets."""
+
+    def has_sent(self, delivery: Delivery) -> bool:
+        """Never: it sends when it is asked to execute."""
+        return False
 
     def execute(self, delivery: Delivery) -> JobResult:
         """Run a job and return its outcome, however long it takes.
