@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import click
 
@@ -19,8 +19,10 @@ def check(names: Sequence[str]) -> Sequence[str]:
     return names
 
 
-def hint_at_queues(parts: Parts, names: Iterable[str]) -> None:
+def hint_at_queues(parts: Parts, names: Collection[str]) -> None:
     """Say on stderr which of these queues nobody has pushed to and nobody serves: it may be a slip."""
+    if not names:
+        return  # of sets, not of queues: nothing to ask Redis
     known = {row.name for row in parts.cluster.queues()}
     known |= {name for row in parts.cluster.processes() for name in row.queues}
     for name in names:
