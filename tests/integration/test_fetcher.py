@@ -197,15 +197,20 @@ def test_a_half_open_gate_that_is_full_is_not_asked_again_at_once(worker: Worker
     assert fetched.drained
 
 
-class CutAfterFirst:
-    """A store whose link is cut at the second exact claim."""
+class Wrapped:
+    """A worker's store, to be watched or broken in one place."""
 
     def __init__(self, worker: Worker) -> None:
         self._store = worker.store
-        self._claims = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+
+class CutAfterFirst(Wrapped):
+    """A store whose link is cut at the second exact claim."""
+
+    _claims = 0
 
     def claim_exact(self, *args: Any) -> Any:
         self._claims += 1
@@ -229,15 +234,10 @@ def test_what_was_taken_before_a_cut_is_handed_over(make_worker: Maker) -> None:
     assert payloads(worker.take()) == [second]
 
 
-class NoLook:
+class NoLook(Wrapped):
     """A store that counts looks at the queues."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._store = worker.store
-        self.looks = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+    looks = 0
 
     def tails(self, *args: Any) -> Any:
         self.looks += 1

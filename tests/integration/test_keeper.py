@@ -98,19 +98,25 @@ def test_a_keeper_that_hangs_does_not_hold_up_the_end(
     wait_for(lambda: not os.path.exists(f"/proc/{hanging}"), "its end")
 
 
+def kept(server: RedisServer, make_worker: Callable[..., Worker]) -> tuple[Worker, Keeper]:
+    """A worker with a job, and its keeper, on a Redis that forgets nothing when it is killed."""
+    server.arguments = ("--appendonly", "yes", "--appendfsync", "always")
+    server.stop()
+    server.start()
+    worker = make_worker(server.port)
+    push(worker.client, "default", job())
+    worker.take()
+    keeper = Keeper(RedisAddress(port=server.port), 15.0)
+    keeper.report(worker.identity, 1)
+    wait_for(lambda: worker.client.client_list()[1:], "the keeper's connection")
+    return worker, keeper
+
+
 def test_a_worker_that_dies_while_redis_is_away_is_reported_when_redis_is_back(
     own_server: RedisServer, make_worker: Callable[..., Worker]
 ) -> None:
     # The keeper gave up at the first refusal, and the jobs waited for the end of the lease and more.
-    own_server.arguments = ("--appendonly", "yes", "--appendfsync", "always")
-    own_server.stop()
-    own_server.start()
-    worker = make_worker(own_server.port)
-    push(worker.client, "default", job())
-    worker.take()
-    keeper = Keeper(RedisAddress(port=own_server.port), 15.0)
-    keeper.report(worker.identity, 1)
-    wait_for(lambda: worker.client.client_list()[1:], "the keeper's connection")
+    worker, keeper = kept(own_server, make_worker)
 
     own_server.process.kill()
     pipe = keeper._process
@@ -128,15 +134,7 @@ def test_a_lease_that_could_not_be_ended_is_left_to_the_keeper(
     own_server: RedisServer, make_worker: Callable[..., Worker]
 ) -> None:
     """A clean stop while Redis was away killed the keeper, and the jobs waited out the lease."""
-    own_server.arguments = ("--appendonly", "yes", "--appendfsync", "always")
-    own_server.stop()
-    own_server.start()
-    worker = make_worker(own_server.port)
-    push(worker.client, "default", job())
-    worker.take()
-    keeper = Keeper(RedisAddress(port=own_server.port), 15.0)
-    keeper.report(worker.identity, 1)
-    wait_for(lambda: worker.client.client_list()[1:], "the keeper's connection")
+    worker, keeper = kept(own_server, make_worker)
     own_server.process.kill()
     worker.fetcher.lease.leave()
     assert not worker.fetcher.lease.ended
