@@ -1,7 +1,7 @@
 """The short way of a push: to Redis at once, where nobody could notice the difference.
 
 Celery makes a message of it, and kombu a declaration, an encoded body and a delivery, which the channel takes
-apart again to write the job. That takes five times as long as the push itself.
+apart again to write the job. That takes several times as long as the push itself.
 """
 
 from __future__ import annotations
