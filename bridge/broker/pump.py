@@ -112,7 +112,7 @@ class Pump:
 
     def _all_is_watched(self, now: float) -> bool:
         """Whether the first queues are watched and nothing else asks for a claim: no pause, no cut watch."""
-        if self._pause or now >= self._claim_at or not self._fetcher.takes_everything:
+        if self._pause or now >= self._claim_at or self._fetcher.must_find_out:
             return False
         return self._watches.are_on(self._fetcher.order.names)
 
@@ -123,7 +123,8 @@ class Pump:
     def _digest(self, fetched: Fetched) -> None:
         now = time.monotonic()
         self._poll_at = now + self._poll_seconds
-        # A claim learns of paused queues as well: while there are some, each poll is a claim.
+        # A claim learns of paused queues as well, and of those with a job that must wait: while there are
+        # some, each poll is a claim.
         self._claim_at = now if fetched.paused else now + self._poll_seconds * POLLS_WITHOUT_CLAIM
         self._hungry = not fetched.drained
         if fetched.units:

@@ -99,8 +99,16 @@ class Store(Protocol):
     def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
         """Claim jobs from the end of one queue, as long as they still are these bytes."""
 
-    def tails(self, queues: Sequence[str], count: int) -> list[list[bytes]]:
-        """The next ``count`` jobs of each queue, the one that runs next first, without taking them."""
+    def look(
+        self, quiet: Sequence[str], queues: Sequence[str], count: int
+    ) -> tuple[bool, list[list[bytes] | None]]:
+        """Whether one of ``quiet`` may have jobs, and the next ``count`` jobs of each of ``queues``.
+
+        The one that runs next is the first; nothing is taken. None is a queue that cannot be read.
+        """
+
+    def occupied(self, queues: Sequence[str]) -> list[str]:
+        """Those of the queues that are not known to be empty."""
 
     def inflight(self, identity: str) -> list[Claimed]:
         """All a worker holds, oldest first."""

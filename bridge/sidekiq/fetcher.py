@@ -9,7 +9,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from bridge import errors
@@ -19,6 +19,7 @@ from bridge.sidekiq.decision import Bury, Decision, GiveBack
 from bridge.sidekiq.job import SidekiqJob, invalid_entry
 from bridge.sidekiq.journal import Journal, settlement
 from bridge.sidekiq.lease import Lease
+from bridge.sidekiq.lookout import Lookout
 from bridge.sidekiq.one_at_a_time import OneAtATime
 from bridge.sidekiq.queues import QueueOrder
 from bridge.sidekiq.settlement import Settled
@@ -26,9 +27,6 @@ from bridge.sidekiq.unanswered import Strays, Unanswered
 from bridge.sidekiq.unit_of_work import Delivery, Fetched, Gate, UnitOfWork
 
 logger = logging.getLogger(__name__)
-
-#: So many queues are looked at first, while not everything may be taken.
-FIRST_LOOK = 4
 
 #: With so many decisions that Redis refuses to write, no more jobs are taken: they would pile up in memory.
 MOST_UNSETTLED = 1000
@@ -76,6 +74,7 @@ class Fetcher:
         self._seen: dict[bytes, SidekiqJob] = {}
         """What was read to be admitted, not to be parsed again when it is taken."""
         self._strays = Strays()
+        self._lookout = Lookout()
 
     # -- the consumer's side
 
@@ -112,9 +111,9 @@ class Fetcher:
         return max(0, self.slots - len(self.held))
 
     @property
-    def takes_everything(self) -> bool:
-        """Whether a claim takes whatever a queue has: nothing is to be found out, no class must wait."""
-        return not self._unanswered.due and self.gate.everything()
+    def must_find_out(self) -> bool:
+        """Whether the next turn asks what Redis holds for this worker: there may be jobs it does not know."""
+        return self._unanswered.due
 
     def sign_of_life(self) -> int:
         """A number that changes while the consumer's thread does what it should.
@@ -304,7 +303,7 @@ class Fetcher:
         blocked: set[str] = set()
         self._seen.clear()
         try:
-            for name, next_jobs in self._tails():
+            for name, next_jobs in self._lookout.tails(self.store, self.order.names, lambda: self.free_slots):
                 admitted = list(itertools.takewhile(self._is_admitted, next_jobs))
                 if len(admitted) < len(next_jobs):
                     blocked.add(name)
@@ -318,18 +317,13 @@ class Fetcher:
         # again.
         return Fetched(tuple(units), drained=not units, paused=frozenset(blocked))
 
-    def _tails(self) -> Iterator[tuple[str, list[bytes]]]:
-        """Each queue with the jobs that run next, as many as slots are free by then; until none is."""
-        for names in _portions(self.order.names):
-            if not (free := self.free_slots):
-                return
-            for name, payloads in zip(names, self.store.tails(names, free), strict=True):
-                yield name, payloads[: self.free_slots]
-
     def _take_peeked(self) -> list[UnitOfWork]:
         """What woke this worker, without another look; of an only queue, or others might come first."""
         peeked, self.peeked = self.peeked, None
-        if peeked is None or self.order.names != (peeked[0],) or not self._is_admitted(peeked[1]):
+        if peeked is None:
+            return []
+        self._lookout.expect(peeked[0])
+        if self.order.names != (peeked[0],) or not self._is_admitted(peeked[1]):
             return []
         return self._take_exactly(peeked[0], [peeked[1]])
 
@@ -388,14 +382,6 @@ class Fetcher:
             self.journal.add(UnitOfWork(delivery, _parsed(job.payload)), GiveBack(unknown_outcome=True))
         if strays:
             logger.warning("Redis has lost a while: gave back %d jobs that were settled in it", len(strays))
-
-
-def _portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The first few queues, then more and more of them: mostly the first few have enough."""
-    start, size = 0, FIRST_LOOK
-    while start < len(names):
-        yield names[start : start + size]
-        start, size = start + size, 4 * size
 
 
 def _parsed(payload: bytes) -> SidekiqJob:

@@ -83,14 +83,24 @@ class RedisStore:
         jobs = tuple(Claimed(queue, payloads[i], first_token + i) for i in range(taken))
         return Claim(LeaseState.HELD, jobs, now_ms, recovering=bool(recovering))
 
-    def tails(self, queues: Sequence[str], count: int) -> list[list[bytes]]:
-        """The next ``count`` jobs of each queue, the one that runs next first, without taking them.
+    def look(
+        self, quiet: Sequence[str], queues: Sequence[str], count: int
+    ) -> tuple[bool, list[list[bytes] | None]]:
+        """Whether one of ``quiet`` may have jobs, and the next ``count`` jobs of each of ``queues``.
 
-        For one thread at a time.
+        The one that runs next is the first. None is a queue that cannot be read. For one thread at a time.
         """
+        asked: list[Words] = [("EXISTS", *map(keys.queue, quiet))] if quiet else []
         with outages():
-            found = self._line.send([("LRANGE", keys.queue(name), -count, -1) for name in queues])
-        return [payloads[::-1] if isinstance(payloads, list) else [] for payloads in found]
+            found = self._line.send([*asked, *(("LRANGE", keys.queue(name), -count, -1) for name in queues)])
+        stirred = bool(asked) and found.pop(0) != 0
+        return stirred, [payloads[::-1] if isinstance(payloads, list) else None for payloads in found]
+
+    def occupied(self, queues: Sequence[str]) -> list[str]:
+        """Those of the queues that are not known to be empty. For one thread at a time."""
+        with outages():
+            found = self._line.send([("EXISTS", keys.queue(name)) for name in queues])
+        return [name for name, there in zip(queues, found, strict=True) if there != 0]
 
     def inflight(self, identity: str) -> list[Claimed]:
         """All a worker holds, oldest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,9 +15,16 @@ from bridge.sidekiq import fetcher
 from bridge.sidekiq.claims import LeaseState
 from bridge.sidekiq.decision import Bury, Discard, Done, GiveBack, Retry
 from bridge.sidekiq.settlement import Settled
+from bridge.sidekiq.unit_of_work import Fetched
 from tests.integration.worker import Worker, job, next_first, push
 
 Maker = Callable[..., Worker]
+
+
+def commands(client: redis.Redis) -> int:
+    """Commands so far, those inside scripts too, without the questions of this test."""
+    found = client.info("commandstats")
+    return sum(value["calls"] for name, value in found.items() if name != "cmdstat_info")
 
 
 def payloads(units: list[Any]) -> list[bytes]:
@@ -235,13 +242,15 @@ def test_what_was_taken_before_a_cut_is_handed_over(make_worker: Maker) -> None:
 
 
 class NoLook(Wrapped):
-    """A store that counts looks at the queues."""
+    """A store that counts looks at the queues, and remembers which were read."""
 
     looks = 0
+    read: Sequence[str] = ()
 
-    def tails(self, *args: Any) -> Any:
+    def look(self, quiet: Sequence[str], queues: Sequence[str], count: int) -> Any:
         self.looks += 1
-        return self._store.tails(*args)
+        self.read = queues
+        return self._store.look(quiet, queues, count)
 
 
 def test_what_woke_the_worker_is_taken_without_another_look(make_worker: Maker) -> None:
@@ -283,6 +292,86 @@ def test_of_many_queues_only_so_many_are_looked_at_as_fill_the_slots(make_worker
     for unit in first:
         worker.settle(unit)
     assert payloads(worker.take()) == [jobs[slots], last]
+
+
+@pytest.fixture
+def native_only(make_worker: Maker) -> Worker:
+    """While the gate is shut; it has seen that its thirty queues are empty."""
+    worker = make_worker(queues=tuple(f"queue{number}" for number in range(30)))
+    worker.gate.open = False
+    assert worker.take() == []
+    return worker
+
+
+def native(**fields: Any) -> bytes:
+    return job(**{"class": "NativeJob", **fields})
+
+
+def test_queues_that_were_empty_cost_one_command_together(native_only: Worker) -> None:
+    before = commands(native_only.client)
+    fetched = native_only.fetcher.turn()
+
+    assert fetched == Fetched(drained=True)
+    assert commands(native_only.client) - before == 1
+
+
+def test_a_job_in_an_earlier_queue_runs_next_though_that_was_empty_at_the_last_look(
+    native_only: Worker,
+) -> None:
+    slots = native_only.fetcher.free_slots
+    push(native_only.client, "queue20", *(late := [native() for _ in range(2 * slots)]))
+    assert payloads(native_only.take()) == late[:slots]
+    push(native_only.client, "queue7", *(early := [native() for _ in range(slots - 1)]))
+
+    for unit in native_only.fetcher.held.copy().values():
+        native_only.settle(unit)
+    assert payloads(native_only.take()) == [*early, late[slots]]
+
+
+def test_of_a_queue_that_had_enough_and_all_before_it_is_asked_and_no_further(native_only: Worker) -> None:
+    for name in ("queue8", "queue9", "queue10"):
+        push(native_only.client, name, *[native() for _ in range(20)])
+    units = native_only.take()
+    native_only.fetcher.store = store = NoLook(native_only)  # type: ignore[assignment]
+
+    for unit in units:
+        native_only.settle(unit)
+    assert {unit.delivery.queue for unit in native_only.take()} == {"queue8"}
+    assert store.looks == 1
+    assert store.read == ["queue8"]
+
+
+def test_what_woke_the_worker_is_read_with_the_question_for_all_before_it(native_only: Worker) -> None:
+    push(native_only.client, "queue3", payload := native())
+    native_only.fetcher.store = store = NoLook(native_only)  # type: ignore[assignment]
+
+    native_only.fetcher.peeked = ("queue3", payload)
+    assert payloads(native_only.take()) == [payload]
+    assert store.looks == 1
+    assert store.read == ["queue3"]
+
+
+def test_a_queue_of_a_wrong_type_hides_no_other_and_is_not_asked_for_twice(native_only: Worker) -> None:
+    native_only.client.set("queue:queue5", "of another program")
+    push(native_only.client, "queue20", payload := native())
+
+    assert payloads(native_only.take()) == [payload]
+    native_only.take()
+    before = commands(native_only.client)
+    assert native_only.take() == []
+    assert commands(native_only.client) - before == 2, "one for the wrong one, one for all others"
+
+
+def test_a_ruby_job_that_waits_costs_one_more_command_and_its_queue_is_not_watched(
+    native_only: Worker,
+) -> None:
+    push(native_only.client, "queue5", job())
+    native_only.take()
+    before = commands(native_only.client)
+
+    fetched = native_only.fetcher.turn()
+    assert fetched == Fetched(drained=True, paused=frozenset({"queue5"}))
+    assert commands(native_only.client) - before == 2
 
 
 def test_what_was_read_to_be_admitted_is_used_once(make_worker: Maker) -> None:

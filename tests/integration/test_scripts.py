@@ -171,18 +171,27 @@ def test_an_exact_claim_takes_only_the_very_bytes_that_were_seen(store: RedisSto
     store.lease(ME, 15_000, register=True)
     seen, other = job(), job()
     push(store.client, "default", seen)
-    assert store.tails(["default", "none"], 5) == [[seen], []]
+    assert store.look([], ["default", "none"], 5) == (False, [[seen], []])
     assert store.claim_exact(ME, 1, "default", [other]).jobs == ()
     assert [found.payload for found in store.claim_exact(ME, 1, "default", [seen]).jobs] == [seen]
     assert store.claim_exact(ME, 2, "default", [seen]).jobs == ()
     assert store.client.hgetall(INFLIGHT) == {b"1": b"1\ndefault\n" + seen}
 
 
+def test_queues_that_were_empty_are_asked_all_at_once_and_no_list_cannot_be_read(store: RedisStore) -> None:
+    push(store.client, "default", seen := job())
+    store.client.set("queue:other", "of another program")
+
+    assert store.look(["none", "nothing"], ["default", "other"], 5) == (False, [[seen], None])
+    assert store.look(["none", "other"], [], 5) == (True, [])
+    assert store.occupied(["none", "default", "other"]) == ["default", "other"]
+
+
 def test_an_exact_claim_of_several_jobs_ends_at_the_first_that_is_another(store: RedisStore) -> None:
     store.lease(ME, 15_000, register=True)
     first, second, changed, behind = job(), job(), job(), job()
     push(store.client, "default", first, second, changed, behind)
-    assert store.tails(["default"], 3) == [[first, second, changed]]
+    assert store.look([], ["default"], 3) == (False, [[first, second, changed]])
     claim = store.claim_exact(ME, 7, "default", [first, second, b"not these bytes", behind])
     assert [(found.token, found.payload) for found in claim.jobs] == [(7, first), (8, second)]
     assert next_first(store.client) == [changed, behind]
