@@ -113,9 +113,7 @@ class Runtime:
         """All Puma workers of all sidecars."""
         said = self.settings
         shown = self.credentials
-        probe = HealthProbe(
-            shown.signer, said.sidecar_connect_timeout_seconds, shown.verify, shown.client_certificate
-        )
+        probe = HealthProbe(shown.signer, said.sidecar_connect_timeout_seconds, lambda: shown.tls)
         return Fleet([Address.parse(url) for url in said.sidecar_url], probe)
 
     @cached_property

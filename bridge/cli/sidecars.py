@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from rich.console import RenderableType
@@ -10,6 +11,7 @@ from bridge import errors
 from bridge.cli import output
 from bridge.cli.parts import Parts
 from bridge.sidecar.address import Address
+from bridge.sidecar.credentials import Credentials, Files
 from bridge.sidecar.health import Health, HealthProbe
 from bridge.sidecar.signature import Signer
 
@@ -31,10 +33,11 @@ def probe(parts: Parts) -> HealthProbe:
     """Asks a sidecar as the worker would."""
     said = parts.settings
     secret = None if said.sidecar_secret is None else said.sidecar_secret.get_secret_value()
-    verify: str | bool = str(said.sidecar_ca) if said.sidecar_ca else True
-    pem, key = said.sidecar_client_cert, said.sidecar_client_key
-    cert = (str(pem), str(key or pem)) if pem else None
-    return HealthProbe(Signer.of(secret), said.sidecar_connect_timeout_seconds, verify, cert)
+    files = Files(None, said.sidecar_ca, said.sidecar_client_cert, said.sidecar_client_key)
+    tls = any(url.startswith("https:") for url in said.sidecar_url)
+    # Made when a sidecar is asked: a certificate that cannot be read is what is wrong with that sidecar.
+    context = functools.cache(lambda: Credentials(secret, files, tls=tls).tls)
+    return HealthProbe(Signer.of(secret), said.sidecar_connect_timeout_seconds, context)
 
 
 def ask(parts: Parts) -> list[SidecarRow]:

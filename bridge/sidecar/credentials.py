@@ -36,17 +36,6 @@ class Credentials:
             self.tls.load_cert_chain(files.client_cert, files.client_key)
         self._seen = self._changed_at()
 
-    @property
-    def verify(self) -> str | bool:
-        """For requests: the private CA, or the system's."""
-        return _text(self._files.ca) or True
-
-    @property
-    def client_certificate(self) -> tuple[str, str] | None:
-        """For requests: certificate and key."""
-        cert, key = self._files.client_cert, self._files.client_key
-        return (str(cert), str(key or cert)) if cert else None
-
     def refresh(self) -> bool:
         """Look whether a file has changed; True where it had, and was read. What cannot be read stays out."""
         now = self._changed_at()

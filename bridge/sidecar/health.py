@@ -1,18 +1,17 @@
-"""What a sidecar says of itself: ``GET /health``, asked with requests (a probe, not the hot path)."""
+"""What a sidecar says of itself: ``GET /health``."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Mapping
+import json
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-
 from bridge import errors
 from bridge.sidecar.address import Address
+from bridge.sidecar.http import BadReply, HttpConnection, Reply, request_bytes
 from bridge.sidecar.signature import Signer
 
 PROTOCOL = 1
@@ -71,23 +70,18 @@ class Health:
 
 
 class HealthProbe:
-    """Asks sidecars how they are."""
+    """Asks sidecars how they are, each time over a new connection. Safe for threads, and after a fork.
+
+    Over the same TLS context as jobs, so a probe tells whether a job would get through. While no sidecar
+    answers, five probes a second cost little more than connections that are refused.
+    """
 
     def __init__(
-        self,
-        signer: Signer,
-        timeout_seconds: float,
-        verify: str | bool = True,
-        cert: tuple[str, str] | None = None,
+        self, signer: Signer, timeout_seconds: float, tls: Callable[[], ssl.SSLContext | None] = lambda: None
     ) -> None:
         self._signer = signer
         self._timeout = timeout_seconds
-        self._session = requests.Session()
-        # HTTP_PROXY and .netrc are not asked: the sidecar is where the settings say, and nowhere else.
-        self._session.trust_env = False
-        self._session.verify = verify
-        self._session.cert = cert
-        self._session.mount("http+unix://", _UnixAdapter())
+        self._tls = tls
         self._boots: dict[Address, str] = {}
 
     def ask(self, address: Address) -> Health:
@@ -99,36 +93,35 @@ class HealthProbe:
         """
         try:
             reply = self._get(address)
-        except requests.RequestException as error:
-            raise errors.SidecarUnavailable(f"{address} cannot be reached: {_root_cause(error)}") from error
-        if reply.status_code in (400, 401, 403):
-            code = _code_of(reply)
-            raise errors.SidecarRejected(_refusal(address, reply.status_code, code), code)
-        if reply.status_code != 200:
-            raise errors.SidecarUnavailable(f"{address} answered {reply.status_code} to {PATH}")
+        except (OSError, BadReply, UnicodeError) as error:  # the last for a host that can be no name
+            raise errors.SidecarUnavailable(f"{address} cannot be reached: {error}") from error
+        if reply.status in (400, 401, 403):
+            code = _member(reply, "code")
+            raise errors.SidecarRejected(_refusal(address, reply.status, code), code)
+        if reply.status != 200:
+            raise errors.SidecarUnavailable(f"{address} answered {reply.status} to {PATH}")
         try:
-            return _parse(address, reply.json())
+            return _parse(address, json.loads(reply.body))
         except (ValueError, KeyError, TypeError, AttributeError, errors.ConfigurationError) as error:
             raise errors.SidecarUnavailable(
                 f"{address} is no sidecar: its {PATH} makes no sense ({error!r})"
             ) from error
 
-    def _get(self, address: Address) -> requests.Response:
+    def _get(self, address: Address) -> Reply:
         """Ask the Puma worker that answered last time; another one that answers 421 says who it is."""
-        for _ in range(ADDRESSEES):
-            reply = self._get_from(address, self._boots.get(address))
-            if reply.status_code != 421:
-                break
-            self._boots[address] = _boot_of(reply)
+        with closing(HttpConnection(address, self._timeout, self._tls())) as connection:
+            for _ in range(ADDRESSEES):
+                reply = connection.exchange(self._request(address), self._timeout)
+                if reply.status != 421:
+                    break
+                self._boots[address] = _member(reply, "boot")
         return reply
 
-    def _get_from(self, address: Address, boot: str | None) -> requests.Response:
+    def _request(self, address: Address) -> bytes:
+        boot = self._boots.get(address)
         named = [("X-Bridge-Boot", boot)] if boot else []
         signed = self._signer.sign("GET", PATH, [("X-Bridge-Protocol", str(PROTOCOL)), *named], b"")
-        base = f"http+unix://{address.path.replace('/', '%2F')}" if address.scheme == "unix" else str(address)
-        return self._session.get(
-            base + PATH, headers=dict(signed), timeout=self._timeout, allow_redirects=False
-        )
+        return request_bytes("GET", PATH, address.authority, signed, b"")
 
 
 def _parse(address: Address, reply: Mapping[str, Any]) -> Health:
@@ -170,16 +163,9 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _boot_of(reply: requests.Response) -> str:
+def _member(reply: Reply, name: str) -> str:
     try:
-        return str(reply.json()["boot"])
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def _code_of(reply: requests.Response) -> str:
-    try:
-        return str(reply.json()["code"])
+        return str(json.loads(reply.body)[name])
     except (ValueError, KeyError, TypeError):
         return ""
 
@@ -193,55 +179,3 @@ def _refusal(address: Address, status: int, code: str) -> str:
         f"{address} refuses this worker's signature: give both sides the same BRIDGE_SIDECAR_SECRET "
         "(and clocks that agree within a minute)"
     )
-
-
-def _root_cause(error: BaseException) -> str:
-    cause: BaseException = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
-    return str(cause)
-
-
-class _UnixConnection(urllib3.connection.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=5)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(5)
-        self.sock.connect(self._path)
-
-
-class _UnixPool(urllib3.HTTPConnectionPool):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost")
-        self._path = path
-
-    def _new_conn(self) -> _UnixConnection:
-        return _UnixConnection(self._path)
-
-
-class _UnixAdapter(HTTPAdapter):
-    """requests over a Unix socket; no package does it with one pool for all paths."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._pools: dict[str, _UnixPool] = {}
-
-    def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
-    ) -> _UnixPool:
-        """The pool for the socket that the URL's host names."""
-        path = (
-            str(request.url)
-            .removeprefix("http+unix://")
-            .split("/", 1)[0]
-            .replace("%2F", "/")
-            .replace("%2f", "/")
-        )
-        return self._pools.setdefault(path, _UnixPool(path))
-
-    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        """The path alone: there is no proxy on a Unix socket."""
-        return str(request.path_url)

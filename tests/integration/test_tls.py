@@ -90,8 +90,8 @@ def sidecar(folder: Path, redis_server: Any, ruby_root: Any) -> Iterator[tuple[s
 
 def client(url: str, ca: Path, secret: bytes | None = SECRET) -> SidecarClient:
     signer = Signer(secret)
-    fleet = Fleet([Address.parse(url)], HealthProbe(signer, 5.0, str(ca)))
     tls = ssl.create_default_context(cafile=str(ca))
+    fleet = Fleet([Address.parse(url)], HealthProbe(signer, 5.0, lambda: tls))
     return SidecarClient(fleet, signer, Timeouts(full=2.0, repeat=2.0), tls)
 
 

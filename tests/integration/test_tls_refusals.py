@@ -39,7 +39,7 @@ class Place:
     def client(self, server: str, ca: Path, pair: Pair | None) -> SidecarClient:
         files = Files(None, ca, pair.cert if pair else None, pair.key if pair else None)
         shown = Credentials(SECRET.decode(), files, tls=True)
-        probe = HealthProbe(shown.signer, 5.0, shown.verify, shown.client_certificate)
+        probe = HealthProbe(shown.signer, 5.0, lambda: shown.tls)
         fleet = Fleet([Address.parse(f"https://127.0.0.1:{self.ports[server]}")], probe)
         return SidecarClient(fleet, shown.signer, Timeouts(full=2.0, repeat=2.0), shown.tls)
 
