@@ -16,7 +16,7 @@ from bridge.limits import Limits
 from bridge.monitoring import logs
 from bridge.sidekiq import eviction
 from bridge.sidekiq.heartbeat import Heartbeat as HeartbeatWork
-from bridge.sidekiq.keeper import Keeper
+from bridge.sidekiq.keeper_process import Keeper
 from bridge.sidekiq.periodic import Periodic
 from bridge.sidekiq.recovery import Recovery as RecoveryWork
 from bridge.sidekiq.scheduler import Scheduler as SchedulerWork

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -87,8 +86,8 @@ def _registry(
     """Not the library's default one: Flower, which imports the application, would publish that as its own."""
     registry = CollectorRegistry()
     fetcher = runtime.fetcher
-    quick = dataclasses.replace(
-        runtime.redis_address, connect_timeout_seconds=REDIS_SECONDS, timeout_seconds=REDIS_SECONDS
+    quick = runtime.redis_address._replace(
+        connect_timeout_seconds=REDIS_SECONDS, timeout_seconds=REDIS_SECONDS
     )
     ProcessCollector(registry=registry)
     registry.register(JobSeries(tallies, lambda: fetcher.running))

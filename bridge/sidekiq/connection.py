@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -11,31 +9,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from bridge.sidekiq.following import Follower
+from bridge.sidekiq.redis_address import RedisAddress
 
-
-@dataclass(frozen=True, slots=True)
-class RedisAddress:
-    """Where Redis is and how it is spoken to. ``sentinels`` and ``master`` replace ``host`` and ``port``."""
-
-    host: str = "127.0.0.1"
-    port: int = 6379
-    database: int = 0
-    username: str | None = None
-    password: str | None = None
-    tls: bool = False
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    sentinels: Sequence[tuple[str, int]] = ()
-    master: str = ""
-    connect_timeout_seconds: float = 3.0
-    timeout_seconds: float = 5.0
-
-    def __repr__(self) -> str:
-        where = (
-            f"{self.master} behind {list(self.sentinels)}" if self.sentinels else f"{self.host}:{self.port}"
-        )
-        return f"<Redis {where}/{self.database}>"
+__all__ = ["RedisAddress", "connect", "follower"]
 
 
 def follower(address: RedisAddress) -> Follower | None:

@@ -4,7 +4,12 @@ Sidekiq's own keys follow the gem (6.4 to 8.1); keys of the bridge start with ``
 ``queue:*`` (Sidekiq Pro scans such lists) nor anything that Sidekiq's Web UI lists.
 """
 
-from datetime import datetime
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 QUEUES = "queues"
 SCHEDULE = "schedule"

@@ -15,26 +15,8 @@ from bridge.sidekiq.claims import LeaseState, Store
 logger = logging.getLogger(__name__)
 
 
-#: A worker that has come no further for so long hangs: its jobs are better off with another.
-STALL_SECONDS = 60.0
-
-
 #: A pause after an error, an answer that times out and a connection that does: 1 s, 5 s and 3 s.
 LATEST_RENEWAL_SECONDS = 9.0
-
-
-class StallWatch:
-    """Says whether something still moves: a value that changes is a sign of life."""
-
-    def __init__(self) -> None:
-        self._value: object = None
-        self._moved_at = float("-inf")
-
-    def moves(self, value: object, now: float) -> bool:
-        """Whether the value has changed within the last ``STALL_SECONDS``; ``now`` is monotonic."""
-        if value != self._value:
-            self._value, self._moved_at = value, now
-        return now - self._moved_at <= STALL_SECONDS
 
 
 @dataclass

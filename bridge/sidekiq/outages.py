@@ -9,11 +9,7 @@ from typing import Any
 import redis
 
 from bridge import errors
-
-#: What Redis says while it cannot serve: not a fault of the request, so the request is repeated later.
-OUTAGE_CODES = frozenset(
-    ["LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "OOM", "CLUSTERDOWN", "BUSY", "UNBLOCKED"]
-)
+from bridge.sidekiq.outage_codes import tells_of_outage
 
 
 def is_outage(error: BaseException) -> bool:
@@ -22,11 +18,7 @@ def is_outage(error: BaseException) -> bool:
         return not isinstance(error, redis.AuthenticationError)
     # redis-py takes the code off the text where it has a class for it; Redis 6.2 wraps it in another.
     code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
-    return isinstance(error, redis.ResponseError) and (code in OUTAGE_CODES or _in_script(str(error)))
-
-
-def _in_script(text: str) -> bool:
-    return text.startswith("Error running script") and any(f"-{code} " in text for code in OUTAGE_CODES)
+    return isinstance(error, redis.ResponseError) and tells_of_outage(code, str(error))
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from bridge.sidekiq import poison
 from bridge.sidekiq.claims import Claimed
 from bridge.sidekiq.decision import DeadLimits, GiveBack
 from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.lease import Lease, StallWatch
+from bridge.sidekiq.lease import Lease
 from bridge.sidekiq.settlement import Settlement
+from bridge.sidekiq.stall import StallWatch
 from bridge.sidekiq.store import RedisStore
 
 logger = logging.getLogger(__name__)

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from bridge.sidekiq import keeper as keepers
+from bridge.sidekiq import keeper_process
 from bridge.sidekiq.connection import RedisAddress
-from bridge.sidekiq.keeper import Keeper
-from bridge.sidekiq.store import RedisStore
-from tests.integration.worker import Worker, connect_to, job, push
+from bridge.sidekiq.keeper import LeaseKeys, Watch
+from bridge.sidekiq.keeper_process import Keeper
+from bridge.sidekiq.small_redis import SmallRedis
+from tests.integration.worker import Worker, job, push
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import holds_for, wait_for
 
@@ -82,13 +83,13 @@ def test_a_keeper_that_hangs_is_replaced_and_never_waited_for(keeper: Keeper) ->
 
     keeper.report(NAME, 1000)
     assert child(keeper) != hanging
-    assert slowest < keepers.STOP_SECONDS
+    assert slowest < keeper_process.STOP_SECONDS
 
 
 def test_a_keeper_that_hangs_does_not_hold_up_the_end(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keepers, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(keeper_process, "STOP_SECONDS", 0.2)
     keeper.report(NAME, 1)
     hanging = child(keeper)
     os.kill(hanging, signal.SIGSTOP)
@@ -149,7 +150,8 @@ def test_a_lease_that_could_not_be_ended_is_left_to_the_keeper(
 
 
 def test_a_keeper_waits_for_redis_within_bounds(own_server: RedisServer) -> None:
-    watch = keepers.Watch(RedisStore(connect_to(own_server.port)), 15_000, identity=NAME)
+    lease = LeaseKeys(SmallRedis(RedisAddress(port=own_server.port)), {"leave": ("", "")})
+    watch = Watch(lease, 15_000, identity=NAME)
     own_server.process.kill()
     pauses: list[float] = []
 

@@ -1,0 +1,105 @@
+"""The worker's side of the keeper: starts that process, reports to it, and starts another where it died."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import subprocess
+import sys
+from typing import IO
+
+from bridge.sidekiq import scripts
+from bridge.sidekiq.redis_address import RedisAddress
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 5
+#: Not by ``-m``: what Python loads for that is a tenth of the process.
+CODE = "from bridge.sidekiq.keeper import main; main()"
+#: Room for some hundred lines: a keeper that reads none of them for so long hangs, and is replaced.
+PIPE_BYTES = 4096
+
+
+class Keeper:
+    """The process that renews the lease while this one lives."""
+
+    def __init__(self, address: RedisAddress, length_seconds: float) -> None:
+        self._first_line = _first_line(address, int(length_seconds * 1000))
+        self._process: subprocess.Popen[bytes] | None = None
+        # A pool process that inherits the pipe would keep it open after the worker's death.
+        os.register_at_fork(after_in_child=self._forget)
+
+    def report(self, identity: str, progress: int) -> None:
+        """Tell the keeper that the worker lives."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = self._start()
+        try:
+            self._write(f"{identity} {progress}\n")
+        except BlockingIOError:
+            # It has read nothing for many minutes (stopped, frozen): waiting for it would cost the lease.
+            logger.warning("the keeper of the lease hangs; starting another")
+            self._abandon()
+        except OSError:
+            logger.warning("the keeper of the lease has died; starting another")
+            self._abandon()
+
+    def stop(self, *, lease_ended: bool) -> None:
+        """Let it end. A lease that could not be ended is left to it: it waits for Redis."""
+        if self._process is None:
+            return
+        self._pipe(self._process).close()
+        if not lease_ended:
+            self._process = None
+            return
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._abandon()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C at the terminal is for the worker, which then stops in order.
+        command = [sys.executable, "-c", CODE]
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        process = subprocess.Popen(
+            command, bufsize=0, stdin=subprocess.PIPE, env=environ, start_new_session=True
+        )
+        self._process = process
+        descriptor = self._pipe(process).fileno()
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._write(self._first_line + "\n")
+        os.set_blocking(descriptor, False)
+        return process
+
+    def _abandon(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(STOP_SECONDS)
+            self._pipe(process).close()
+
+    def _write(self, line: str) -> None:
+        assert self._process is not None
+        # One line is less than the pipe takes at once: all of it goes in, or nothing.
+        os.write(self._pipe(self._process).fileno(), line.encode())
+
+    def _pipe(self, process: subprocess.Popen[bytes]) -> IO[bytes]:
+        assert process.stdin is not None
+        return process.stdin
+
+    def _forget(self) -> None:
+        if self._process is not None:
+            os.close(self._pipe(self._process).fileno())
+            self._process = None
+
+
+def _first_line(address: RedisAddress, length_ms: int) -> str:
+    """All that it must know. The scripts as well: what reads them from the package is not small."""
+    taught = {name: _script(name) for name in ("renew", "leave")}
+    return json.dumps({"address": address._asdict(), "length_ms": length_ms, "scripts": taught})
+
+
+def _script(name: str) -> tuple[str, str]:
+    script = scripts.load(name)
+    return script.sha.decode(), script.text.decode()
