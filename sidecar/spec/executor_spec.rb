@@ -232,10 +232,19 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
       expect(brief.find(delivery.id)).to be_nil
     end
 
-    it "keep no payload" do
+    it "answer for each of the last jobs, by delivery and by job, wherever they stand" do
+      few = new_executor(records: SidekiqBridge::Sidecar::Records.new(keep_count: 8))
+      kept = Array.new(11) { |index| deliver(few, "jid" => index.to_s).tap { |delivery| delivery.wait(5) } }.drop(2)
+      expect(kept.map { |delivery| few.find(delivery.id) }).to eq(kept)
+      again = deliver(few, "jid" => kept.first.jid, claimed_at_ms: 2, recovered: true)
+      expect([again.wait(5).status, Trace.entries.size]).to eq(["done", 11])
+    end
+
+    it "keep of a run what became of it, and no payload" do
       delivery = deliver(executor)
       delivery.wait(5)
-      expect(delivery.run.job).to be_nil
+      wait_until { delivery.run.is_a?(SidekiqBridge::Sidecar::EndedRun) }
+      expect(delivery.run.instance_variables).to contain_exactly(:@outcome, :@duration_ms)
     end
   end
 end

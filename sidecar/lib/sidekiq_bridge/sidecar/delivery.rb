@@ -24,7 +24,12 @@ module SidekiqBridge
 
       def attach(run)
         @run = run
-        run.deliveries << self
+        run.carry(self)
+      end
+
+      # The run has ended: what it held may go, what became of it stays.
+      def run_ended
+        @run = run.ended
       end
 
       def older_than?(other) = claimed_at_ms < other.claimed_at_ms

@@ -110,8 +110,8 @@ module SidekiqBridge
       end
 
       def admit(delivery, job, only_if_known)
-        raise Refusals.superseded if @records.superseded?(delivery)
         other = @records.latest(delivery.jid)
+        raise Refusals.superseded if @records.superseded?(delivery, other)
         return take_over(delivery, other) if other && !other.run.given_back? && delivery.may_take_over?(other)
         raise Refusals.running if other && !other.run.finished?
         not_here(delivery) if only_if_known
@@ -154,7 +154,10 @@ module SidekiqBridge
           return unless @active.delete(run)
           run.settle(outcome)
           now = monotonic
-          run.deliveries.each { |delivery| @records.finish(delivery, now) }
+          run.deliveries.each do |delivery|
+            delivery.run_ended
+            @records.finish(delivery, now)
+          end
           @idle.broadcast if @active.empty?
         end
         @counters.count(outcome, run.duration_ms)

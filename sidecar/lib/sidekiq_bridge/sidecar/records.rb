@@ -4,28 +4,67 @@ module SidekiqBridge
   module Sidecar
     # What this process remembers of deliveries: those that run, and for a while those that have finished.
     # Not synchronised: the executor's lock guards it.
+    #
+    # Those that have finished stand on pages, of which only the newest is written to. One large table that changes with
+    # each job would be gone through by each minor garbage collection: more than half of what those cost.
     class Records
       KEEP_SECONDS = 15 * 60
       KEEP_COUNT = 10_000
       ASKED_SECONDS = 60
+      # Looked through one after the other, so they must be few.
+      PAGES = 4
+
+      # Deliveries by their id, and the newest of each job by its jid.
+      class Page
+        attr_reader :deliveries, :latest
+        attr_accessor :newest_at # when the newest of them has finished
+
+        def initialize
+          @deliveries = {}
+          @latest = {}
+          @newest_at = 0
+        end
+
+        def add(delivery)
+          @deliveries[delivery.id] = delivery
+          @latest[delivery.jid] = delivery if delivery.jid && !delivery.superseded?
+        end
+
+        def delete(delivery)
+          @deliveries.delete(delivery.id)
+          @latest.delete(delivery.jid) if @latest[delivery.jid].equal?(delivery)
+        end
+
+        def size = @deliveries.size
+      end
 
       def initialize(keep_seconds: KEEP_SECONDS, keep_count: KEEP_COUNT)
         @keep_seconds = keep_seconds
         @keep_count = keep_count
-        @deliveries = {}
-        @latest = {}
+        @page_size = [keep_count / PAGES, 1].max
+        @running = Page.new
+        @pages = [Page.new] # of those that have finished, the newest first
         @asked = {} # by jid, the longest ago first
-        @finished = [] # in the order of finishing
       end
 
-      def [](id) = @deliveries[id]
+      def [](id)
+        found = @running.deliveries[id]
+        return found if found
+        @pages.each { |page| return found if (found = page.deliveries[id]) }
+        nil
+      end
 
       # The newest delivery of a job; jobs without a jid have no history.
-      def latest(jid) = jid && @latest[jid]
+      def latest(jid)
+        return unless jid
+        found = @running.latest[jid]
+        return found if found
+        @pages.each { |page| return found if (found = page.latest[jid]) }
+        nil
+      end
 
       def add(delivery)
-        @deliveries[delivery.id] = delivery
-        @latest[delivery.jid] = delivery if delivery.jid
+        @running.add(delivery)
       end
 
       # Somebody was told that a job is not known here, and may start it elsewhere. What an older delivery of it has on the
@@ -38,25 +77,27 @@ module SidekiqBridge
         @asked.shift while @asked.size > @keep_count || now - @asked.first.last.finished_at >= ASKED_SECONDS
       end
 
-      def superseded?(delivery)
-        [latest(delivery.jid), @asked[delivery.jid]].any? { |other| other && delivery.older_than?(other) }
+      # `latest` is what is known of the delivery's job.
+      def superseded?(delivery, latest)
+        return true if latest && delivery.older_than?(latest)
+        asked = @asked[delivery.jid]
+        !asked.nil? && delivery.older_than?(asked)
       end
 
       def finish(delivery, now)
+        @running.delete(delivery)
         delivery.finished_at = now
-        @finished << delivery
-        forget(@finished.shift) while too_old?(@finished.first, now)
+        @pages.unshift(Page.new) if @pages.first.size >= @page_size
+        @pages.first.add(delivery)
+        @pages.first.newest_at = now
+        @pages.pop while dispensable?(@pages.last, now)
+        @pages << Page.new if @pages.empty?
       end
 
       private
 
-      def too_old?(oldest, now)
-        oldest && (@finished.size > @keep_count || now - oldest.finished_at >= @keep_seconds)
-      end
-
-      def forget(delivery)
-        @deliveries.delete(delivery.id)
-        @latest.delete(delivery.jid) if @latest[delivery.jid].equal?(delivery)
+      def dispensable?(page, now)
+        page && (now - page.newest_at >= @keep_seconds || @pages.sum(&:size) - page.size >= @keep_count)
       end
     end
   end

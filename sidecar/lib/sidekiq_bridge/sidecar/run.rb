@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/ended_run"
 require "sidekiq_bridge/sidecar/interrupts"
 require "sidekiq_bridge/sidecar/outcome"
 
@@ -11,14 +12,19 @@ module SidekiqBridge
       # One for all runs, since none holds it for long: one for each would be most of what a record keeps.
       LOCK = Mutex.new
 
-      attr_reader :job, :outcome, :duration_ms, :instance, :deliveries
+      attr_reader :job, :outcome, :duration_ms, :instance, :deliveries, :ended
 
       def initialize(job)
         @job = job
         @deliveries = []
         @finished = nil  # a condition, once somebody waits
-        @outcome = @thread = @pending = @duration_ms = nil
+        @outcome = @thread = @pending = @duration_ms = @ended = nil
         @checkpoint = @cancelled = @told_to_stop = false
+      end
+
+      # The delivery takes part in this run.
+      def carry(delivery)
+        @deliveries << delivery
       end
 
       # -- the slot's side
@@ -30,6 +36,7 @@ module SidekiqBridge
       # Sets the outcome and wakes who waits for it. The job itself is forgotten: a record must not keep its payload.
       def settle(outcome)
         @duration_ms = ((monotonic - (@started_at || monotonic)) * 1000).round(3)
+        @ended = EndedRun.new(outcome, @duration_ms)
         LOCK.synchronize do
           @outcome = outcome
           @job = @instance = nil
@@ -68,7 +75,7 @@ module SidekiqBridge
       def on_finish(delivery, &listener)
         done = LOCK.synchronize do
           outcome = delivery.superseded? ? Outcome.superseded : @outcome
-          delivery.listeners = [*delivery.listeners, listener] unless outcome
+          (delivery.listeners ||= []) << listener unless outcome
           outcome
         end
         listener.call(done, delivery) if done
