@@ -91,6 +91,12 @@ class Pump:
             return 0.0
         return max(0.0, self._poll_at - now) if self._fetcher.free_slots else self._poll_seconds
 
+    def rest(self) -> None:
+        """Let what ends in the next moments come together, where nobody waits for it."""
+        seconds = self._fetcher.slack_seconds
+        if seconds and not self._fetcher.unsettled:
+            self._waiter.rest(seconds)
+
     def detach(self) -> None:
         """Stop waiting for work. What is still held settles itself from now on."""
         if self._fetcher.attendant is self:

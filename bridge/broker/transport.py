@@ -160,6 +160,7 @@ class Transport(virtual.Transport):
 
     def _wait(self, seconds: float) -> None:
         if self._pump is not None:
+            self._pump.rest()
             seconds = min(seconds, self._pump.next_event_seconds())
         self._watch_fanout()
         self.waiter.wait(seconds)

@@ -36,6 +36,8 @@ class Waiter:
         self._timers: list[tuple[float, int, Callback]] = []
         self._timer_ids = itertools.count()
         self._selector.register(self._reader, selectors.EVENT_READ, (self._drain, None))
+        self._bell = selectors.DefaultSelector()
+        self._bell.register(self._reader, selectors.EVENT_READ)
 
     def watch(self, sock: Any, readable: Callback, writable: Callback | None = None) -> None:
         """Call ``readable`` when the socket can be read, ``writable`` (if given) when it can be written."""
@@ -97,8 +99,18 @@ class Waiter:
                 readable()
         return called or bool(events)
 
+    def rest(self, seconds: float) -> None:
+        """Wait for a wake-up or a timer alone: what comes over the sockets meanwhile stays in them."""
+        if self._soon:
+            return
+        if self._timers:
+            seconds = min(seconds, self._timers[0][0] - time.monotonic())
+        if seconds > 0:
+            self._bell.select(seconds)
+
     def close(self) -> None:
-        """Close the selector and its own sockets."""
+        """Close the selectors and its own sockets."""
+        self._bell.close()
         self._selector.close()
         self._reader.close()
         self._writer.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -22,8 +22,7 @@ class Claimed(NamedTuple):
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimRequest:
+class ClaimRequest(NamedTuple):
     """Wish for up to ``want`` jobs from ``queues``.
 
     ``orders`` is empty for strict order, or holds one visiting order (indexes into ``queues``) for each slot.
@@ -44,8 +43,7 @@ class LeaseState(Enum):
     FENCED = "FENCED"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """Answer to a :class:`ClaimRequest`. ``claimed_at_ms`` is Redis TIME."""
 
     lease: LeaseState
@@ -66,11 +64,10 @@ class Due:
     next_in_seconds: float | None = None
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """Result of one round trip: settlements in the order given, and the claim if one was asked for."""
 
-    settled: list[Settled] = field(default_factory=list)
+    settled: Sequence[Settled] = ()
     claim: Claim | None = None
     refusal: StoreError | None = None
     """Why Redis did not carry out the claim, where it did not; the settlements stand."""

@@ -23,6 +23,7 @@ from bridge.sidekiq.lookout import Lookout
 from bridge.sidekiq.one_at_a_time import OneAtATime
 from bridge.sidekiq.queues import QueueOrder
 from bridge.sidekiq.settlement import Settled
+from bridge.sidekiq.slack import Slack
 from bridge.sidekiq.unanswered import Strays, Unanswered
 from bridge.sidekiq.unit_of_work import Delivery, Fetched, Gate, UnitOfWork
 
@@ -75,6 +76,7 @@ class Fetcher:
         """What was read to be admitted, not to be parsed again when it is taken."""
         self._strays = Strays()
         self._lookout = Lookout()
+        self._slack = Slack()
 
     # -- the consumer's side
 
@@ -114,6 +116,11 @@ class Fetcher:
     def must_find_out(self) -> bool:
         """Whether the next turn asks what Redis holds for this worker: there may be jobs it does not know."""
         return self._unanswered.due
+
+    @property
+    def slack_seconds(self) -> float:
+        """How long this worker may look away: its slots are full, and their jobs wait behind each other."""
+        return 0.0 if self.free_slots or self.leaving else self._slack.seconds
 
     def sign_of_life(self) -> int:
         """A number that changes while the consumer's thread does what it should.
@@ -171,6 +178,7 @@ class Fetcher:
         if unit is None:
             return
         unit.ended_at = time.time()
+        self._slack.note(unit)
         self.journal.add(unit, unit.decision or otherwise)
         if self.attended:
             self.wake()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 
 
-@dataclass(slots=True)
 class QueueOrder:
     """The queues that are consumed now, in the order given, and their weights (0: none given).
 
@@ -14,12 +12,17 @@ class QueueOrder:
     tickets (``fetch.rb``: the expanded list is shuffled and de-duplicated for every job).
     """
 
-    _weights: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._set({})
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the queues, in the order in which they were added."""
-        return tuple(self._weights)
+    def _set(self, weights: dict[str, int]) -> None:
+        self._weights = weights
+        self._tickets = [
+            index for index, weight in enumerate(weights.values()) for _ in range(max(weight, 1))
+        ]
+        self._is_strict = not any(weights.values())
+        self.names: tuple[str, ...] = tuple(weights)
+        """Names of the queues, in the order in which they were added. Read many times a turn."""
 
     @property
     def weights(self) -> dict[str, int]:
@@ -28,19 +31,17 @@ class QueueOrder:
 
     def add(self, name: str, weight: int = 0) -> None:
         """Look into this queue too, after the others."""
-        self._weights = {**self._weights, name: weight}
+        self._set({**self._weights, name: weight})
 
     def remove(self, name: str) -> None:
         """Look into it no more."""
-        self._weights = {known: weight for known, weight in self._weights.items() if known != name}
+        self._set({known: weight for known, weight in self._weights.items() if known != name})
 
     def draw(self, slots: int, rng: random.Random) -> tuple[tuple[int, ...], ...]:
         """One visiting order (indexes into ``names``) for each slot; none at all when the order is strict."""
-        weights = tuple(self._weights.values())
-        if not any(weights):
+        if self._is_strict:
             return ()
-        tickets = [index for index, weight in enumerate(weights) for _ in range(max(weight, 1))]
-        return tuple(_shuffled(tickets, rng) for _ in range(slots))
+        return tuple(_shuffled(self._tickets, rng) for _ in range(slots))
 
 
 def _shuffled(tickets: list[int], rng: random.Random) -> tuple[int, ...]:

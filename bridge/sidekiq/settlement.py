@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from enum import Enum
@@ -53,7 +54,7 @@ class SettlementBatch:
             if isinstance(settlement.decision, Done):
                 self._finished.setdefault(settlement.identity, []).append(i)
         now = time.time()
-        day = time.strftime("%Y-%m-%d", time.gmtime(now))
+        day = _utc_day(int(now // 86_400))
         self.calls = [
             self._finish_call(identity, members, day) for identity, members in self._finished.items()
         ]
@@ -86,6 +87,12 @@ def _outcome(decision: Decision, result: int) -> Settled:
     return Settled.OK if result else Settled.FENCED
 
 
+@functools.lru_cache(maxsize=4)
+def _utc_day(number: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(number * 86_400))
+
+
+@functools.lru_cache(maxsize=4)
 def _settling_keys(identity: str, day: str) -> tuple[str, ...]:
     return (
         keys.inflight(identity),

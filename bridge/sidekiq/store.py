@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -242,24 +243,31 @@ class RedisStore:
         return results[0]
 
 
+@functools.lru_cache(maxsize=4)
+def _claim_keys(identity: str, queues: tuple[str, ...]) -> tuple[str, ...]:
+    names = (keys.queue(name) for name in queues)
+    return keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.RECOVERING, *names
+
+
 def _claim_call(request: ClaimRequest) -> scripts.Call:
-    names = (keys.queue(name) for name in request.queues)
     orders = (" ".join(str(i + 1) for i in order) for order in request.orders)
     return scripts.Call(
         scripts.load("claim"),
-        (keys.LEASE, keys.inflight(request.identity), keys.PAUSED, keys.RECOVERING, *names),
+        _claim_keys(request.identity, request.queues),
         (request.identity, request.want, request.first_token, ENTRY_VERSION + b"\n", *orders),
     )
 
 
 def _claim_answer(request: ClaimRequest, result: Any) -> Claim:
-    state = LeaseState(result[0].decode())
-    if state is not LeaseState.HELD:
-        return Claim(state)
+    if result[0] != b"OK":
+        return Claim(LeaseState(result[0].decode()))
+    queues = request.queues
     pairs = zip(result[4::2], result[5::2], strict=True)
     jobs = tuple(
-        Claimed(request.queues[number - 1], payload, request.first_token + i)
-        for i, (number, payload) in enumerate(pairs)
+        [
+            Claimed(queues[number - 1], payload, token)
+            for token, (number, payload) in enumerate(pairs, request.first_token)
+        ]
     )
-    paused = frozenset(request.queues[int(number) - 1] for number in result[2].split())
-    return Claim(state, jobs, result[1], paused, bool(result[3]))
+    paused = frozenset([queues[int(number) - 1] for number in result[2].split()])
+    return Claim(LeaseState.HELD, jobs, result[1], paused, bool(result[3]))

@@ -62,8 +62,7 @@ class Gate(Protocol):
         """At most so many jobs at once (a sidecar that has just come back), or None."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(NamedTuple):
     """Result of one turn: new jobs, and whether the queues are known to be empty now."""
 
     units: tuple[UnitOfWork, ...] = ()

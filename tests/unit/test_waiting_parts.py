@@ -92,6 +92,44 @@ def test_unwatching_what_is_closed_or_unknown_is_fine(waiter: Waiter) -> None:
     assert not waiter.wait(0.0)
 
 
+def test_a_rest_leaves_what_came_over_a_socket_for_the_wait_that_follows(waiter: Waiter) -> None:
+    here, there = socket.socketpair()
+    read: list[bytes] = []
+    waiter.watch(here, lambda: read.append(here.recv(10)))
+    there.send(b"reply")
+
+    waiter.rest(0.01)
+    resting = list(read)
+    waiter.wait(5.0)
+
+    assert (resting, read) == ([], [b"reply"])
+
+
+@pytest.mark.parametrize("ring", ["wake", "interrupt"])
+def test_a_rest_ends_with_a_wake_up_and_leaves_it_to_be_heard(waiter: Waiter, ring: str) -> None:
+    elsewhere(getattr(waiter, ring))
+    began = time.monotonic()
+
+    waiter.rest(60.0)
+
+    assert time.monotonic() - began < 30.0
+    assert waiter.wait(5.0)
+
+
+def test_a_rest_ends_with_a_timer_and_is_none_where_something_is_to_be_called(waiter: Waiter) -> None:
+    called: list[str] = []
+    waiter.call_later(0.01, lambda: called.append("timer"))
+    began = time.monotonic()
+
+    waiter.rest(60.0)
+    waiter.wait(0.0)
+    waiter.call_soon(lambda: called.append("soon"))
+    waiter.rest(60.0)
+
+    assert time.monotonic() - began < 30.0
+    assert called == ["timer"]
+
+
 def test_a_signal_handler_ends_the_wait_of_its_own_thread(waiter: Waiter) -> None:
     before = signal.signal(signal.SIGALRM, lambda *_: waiter.interrupt())
     try:

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bridge.sidekiq.fetcher import Fetcher
+from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.slack import LOOKED_AT, Slack
+from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
+
+
+def unit(waited_ms: float, run_ms: float | None = 5.0) -> UnitOfWork:
+    raw = json.dumps({"class": "HardJob", "args": [], "jid": "a" * 24}).encode()
+    seconds = (waited_ms + (run_ms or 0.0)) / 1000
+    return UnitOfWork(
+        Delivery("h:1:a", 1, "default", raw, 0), SidekiqJob.parse(raw), 100.0, 100.0 + seconds, run_ms
+    )
+
+
+def slack_after(*units: UnitOfWork) -> float:
+    slack = Slack()
+    for each in units:
+        slack.note(each)
+    return slack.seconds
+
+
+@pytest.mark.parametrize(
+    ("waited_ms", "slack_ms"),
+    [(0.0, 0.0), (3.9, 0.0), (4.1, 1.025), (20.0, 5.0), (45.0, 10.0), (9000.0, 10.0)],
+)
+def test_a_free_slot_may_wait_for_a_quarter_of_what_jobs_wait_behind_slots(
+    waited_ms: float, slack_ms: float
+) -> None:
+    found = slack_after(*[unit(waited_ms)] * LOOKED_AT)
+
+    assert found == pytest.approx(slack_ms / 1000)
+
+
+@pytest.mark.parametrize("other", [unit(0.0), unit(45.0, run_ms=None)], ids=["did not wait", "native"])
+def test_one_job_that_did_not_wait_or_cannot_tell_ends_the_slack(other: UnitOfWork) -> None:
+    assert slack_after(*[unit(45.0)] * LOOKED_AT, other) == 0.0
+
+
+def test_few_jobs_say_nothing_about_the_next() -> None:
+    assert slack_after(*[unit(45.0)] * (LOOKED_AT - 1)) == 0.0
+
+
+def test_a_worker_looks_away_only_while_all_its_slots_are_full() -> None:
+    nothing: Any = None
+    fetcher = Fetcher(nothing, nothing, nothing, slots=1)
+    for _ in range(LOOKED_AT):
+        fetcher._slack.note(unit(45.0))
+    with_a_free_slot = fetcher.slack_seconds
+    fetcher.held[1] = unit(0.0)
+    full = fetcher.slack_seconds
+    fetcher.leaving = True
+
+    assert (with_a_free_slot, full, fetcher.slack_seconds) == (0.0, 0.01, 0.0)
