@@ -65,6 +65,9 @@ module SidekiqBridge
         client_chain.map { |entry| entry.klass.to_s }.grep_v(OWN_CLIENT_MIDDLEWARE)
       end
 
+      # Whether it is what Sidekiq has where no framework brought one.
+      def no_reloader?(reloader) = reloader.nil? || reloader.equal?(default_options[:reloader])
+
       def timestamps = "seconds"
 
       def enter_thread = nil

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq/processor"
+require "sidekiq_bridge/sidecar/family"
 require "sidekiq_bridge/sidecar/outcome"
 require "sidekiq_bridge/sidecar/parsed_once"
 
@@ -33,11 +34,19 @@ module SidekiqBridge
         end
       end
 
+      # The same where the app has no reloader: Sidekiq's own, which only calls its block, would make a closure of it.
+      NoReloader = Struct.new(:processor) do
+        def call
+          processor.check_class
+          yield
+        end
+      end
+
       def equip(retrier:, guard:, lookup:)
         @retrier = retrier
         @guard = guard
         @lookup = lookup
-        @reloader = GuardedReloader.new(@reloader || proc { |&block| block.call }, self)
+        @reloader = Family.current.no_reloader?(@reloader) ? NoReloader.new(self) : GuardedReloader.new(@reloader, self)
         self
       end
 

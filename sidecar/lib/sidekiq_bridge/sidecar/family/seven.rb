@@ -39,6 +39,8 @@ module SidekiqBridge
 
         private
 
+        def default_options = ::Sidekiq::Config::DEFAULTS
+
         def component = Component.new(options)
 
         def make_processor = JobProcessor.new(options.default_capsule) {}

@@ -44,6 +44,8 @@ module SidekiqBridge
 
         private
 
+        def default_options = ::Sidekiq::DEFAULTS
+
         def error_handlers = ::Sidekiq.error_handlers
 
         def component = make_processor
