@@ -27,7 +27,7 @@ class Lookout:
         """Each queue with jobs, in order, and those that run next, as many as slots are free by then."""
         most = FIRST_LOOK
         while names and (count := free()):
-            portion = self._portion(names, most, count)
+            portion = self._portion(names, most, count * most // FIRST_LOOK)
             quiet, read = self._parted(portion)
             stirred, found = store.look(quiet, read, count)
             if stirred and self._wake(store.occupied(quiet)):
@@ -42,13 +42,13 @@ class Lookout:
         """Somebody has seen a job there: read it at the next look."""
         self._had.pop(name, None)
 
-    def _portion(self, names: Sequence[str], most: int, count: int) -> Sequence[str]:
-        """The first queues that had enough jobs, at most so many of them that are not known as empty."""
+    def _portion(self, names: Sequence[str], most: int, enough: int) -> Sequence[str]:
+        """The first queues that had ``enough`` jobs together, ``most`` of them not known as empty."""
         jobs = read = 0
         for end, name in enumerate(names, 1):
             had = self._had.get(name)
             jobs, read = jobs + (had or 0), read + (had != 0)
-            if read == most or (most == FIRST_LOOK and jobs >= count):
+            if read == most or jobs >= enough:
                 return names[:end]
         return names
 
