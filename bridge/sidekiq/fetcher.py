@@ -315,14 +315,14 @@ class Fetcher:
                 admitted = list(itertools.takewhile(self._is_admitted, next_jobs))
                 if len(admitted) < len(next_jobs):
                     blocked.add(name)
-                units += self._take_exactly(name, admitted)
+                units += self._take_exactly(name, admitted, blocked)
         except errors.StoreError:
             if not units:
                 raise
             # What has been taken must be handed over; the next turn meets the same error.
             return Fetched(tuple(units))
-        # A queue with a job that must wait is not to be watched: its watch would answer at once, again and
-        # again.
+        # A paused queue, or one with a job that must wait, is not to be watched: its watch would answer at
+        # once, again and again.
         return Fetched(tuple(units), drained=not units, paused=frozenset(blocked))
 
     def _take_peeked(self) -> list[UnitOfWork]:
@@ -333,14 +333,15 @@ class Fetcher:
         self._lookout.expect(peeked[0])
         if self.order.names != (peeked[0],) or not self._is_admitted(peeked[1]):
             return []
-        return self._take_exactly(peeked[0], [peeked[1]])
+        return self._take_exactly(peeked[0], [peeked[1]], set())
 
-    def _take_exactly(self, queue: str, payloads: list[bytes]) -> list[UnitOfWork]:
+    def _take_exactly(self, queue: str, payloads: list[bytes], blocked: set[str]) -> list[UnitOfWork]:
         if not payloads:
             return []
         identity, token = self.lease.identity, self._next_token
         self._note_sent(len(payloads))
         claim = self.store.claim_exact(identity, token, queue, payloads)
+        blocked.update(claim.paused)
         units = [unit for job in claim.jobs if (unit := self._admit(identity, job, claim.claimed_at_ms))]
         self._unanswered.answered(token, len(payloads))
         if claim.recovering:

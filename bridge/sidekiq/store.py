@@ -82,7 +82,8 @@ class RedisStore:
             return Claim(LeaseState(status.decode()))
         now_ms, taken, recovering = rest
         jobs = tuple(Claimed(queue, payloads[i], first_token + i) for i in range(taken))
-        return Claim(LeaseState.HELD, jobs, now_ms, recovering=bool(recovering))
+        paused = frozenset((queue,) if taken < 0 else ())
+        return Claim(LeaseState.HELD, jobs, now_ms, paused, bool(recovering))
 
     def look(
         self, quiet: Sequence[str], queues: Sequence[str], count: int

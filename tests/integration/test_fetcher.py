@@ -374,6 +374,16 @@ def test_a_ruby_job_that_waits_costs_one_more_command_and_its_queue_is_not_watch
     assert commands(native_only.client) - before == 2
 
 
+def test_a_paused_queue_with_native_jobs_is_not_watched_while_the_gate_is_shut(native_only: Worker) -> None:
+    """Its watch answered at once: the worker woke, looked and was refused forty times a second."""
+    push(native_only.client, "queue5", native())
+    native_only.client.sadd("paused", "queue5")
+
+    assert native_only.fetcher.turn() == Fetched(drained=True, paused=frozenset({"queue5"}))
+    native_only.client.delete("paused")
+    assert len(native_only.take()) == 1
+
+
 def test_what_was_read_to_be_admitted_is_used_once(make_worker: Maker) -> None:
     """A task that changed its arguments in place got them changed when the same job came again."""
     worker = make_worker(queues=("one",))

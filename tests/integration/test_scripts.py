@@ -217,7 +217,8 @@ def test_an_exact_claim_respects_pause_lease_and_used_tokens(store: RedisStore) 
     assert store.claim_exact(ME, 1, "default", [payload]).lease is LeaseState.EXPIRED
     store.lease(ME, 15_000, register=True)
     store.client.sadd("paused", "default")
-    assert store.claim_exact(ME, 1, "default", [payload]).jobs == ()
+    refused = store.claim_exact(ME, 1, "default", [payload])
+    assert (refused.jobs, refused.paused) == ((), {"default"})
     store.client.delete("paused")
     store.client.hset(INFLIGHT, "1", b"1\ndefault\nheld")
     with pytest.raises(errors.StoreError, match="used twice"):

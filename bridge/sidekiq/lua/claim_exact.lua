@@ -2,7 +2,7 @@
 -- the sidecar is away).
 -- KEYS  1 bridge:lease  2 bridge:inflight:<identity>  3 paused  4 bridge:recovering  5 queue:<name>
 -- ARGV  1 identity  2 first token  3 entry prefix  4.. payloads, the one that runs next first
--- Result {'OK', now in ms, number of jobs taken, 1 if recovered jobs wait in queues} or {'FENCED'} or {'EXPIRED'}
+-- Result {'OK', now in ms, number of jobs taken (-1 from a paused queue), 1 if recovered jobs wait in queues}, {'FENCED'} or {'EXPIRED'}
 local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -12,7 +12,7 @@ local name, token, taken = string.sub(KEYS[5], 7), tonumber(ARGV[2]), 0
 for i = 0, #ARGV - 4 do
   if redis.call('HEXISTS', KEYS[2], token + i) == 1 then return redis.error_reply('TOKEN used twice') end
 end
-if redis.pcall('SISMEMBER', KEYS[3], name) == 1 then return {'OK', now, 0, 0} end
+if redis.pcall('SISMEMBER', KEYS[3], name) == 1 then return {'OK', now, -1, 0} end
 for i = 4, #ARGV do
   if redis.call('LINDEX', KEYS[5], -1) ~= ARGV[i] then break end
   redis.call('RPOP', KEYS[5])
