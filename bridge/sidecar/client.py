@@ -79,7 +79,8 @@ class SidecarClient(Courier):
             raise errors.SidecarUnavailable("no sidecar is ready")
         member = members[0]
         try:
-            reply = self._send(self._connection(member), member, "POST", path, [], body)
+            # There is no second attempt: not over a connection that may be closed at this moment.
+            reply = self._send(self._fresh(member), member, "POST", path, [], body)
         except (OSError, BadReply) as error:
             raise errors.SidecarUnavailable(f"{member.worker.address} does not answer: {error!r}") from error
         if reply.status != 200:

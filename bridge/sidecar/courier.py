@@ -46,10 +46,7 @@ class Courier:
         self._sleep = sleep
 
     def _connection(self, member: Member) -> HttpConnection:
-        try:
-            return member.idle.pop()
-        except IndexError:
-            return self._fresh(member)
+        return member.kept() or self._fresh(member)
 
     def _fresh(self, member: Member) -> HttpConnection:
         return HttpConnection(member.worker.address, self._timeouts.connect, self._tls)
@@ -76,7 +73,7 @@ class Courier:
             connection.close()
             raise
         if reply.keep_alive:
-            member.idle.append(connection)
+            member.keep(connection)
         else:
             connection.close()
         return reply

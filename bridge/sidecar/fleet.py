@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -24,6 +26,8 @@ class Member:
 
     worker: PumaWorker
     idle: list[HttpConnection] = field(default_factory=list)
+    pid: int = field(default_factory=os.getpid)
+    """Of the process whose connections these are."""
     stream: Any = None
     """The stream to it, once one is open. Belongs to the consumer's thread."""
     running: int = 0
@@ -36,6 +40,31 @@ class Member:
     def has_room(self) -> bool:
         """Whether it takes one more job of ours."""
         return self.running < self.worker.slots and not self.worker.draining
+
+    def kept(self) -> HttpConnection | None:
+        """A connection that is still open, for whoever calls; None where there is none."""
+        idle = self._own()
+        while idle:
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                connection = idle.pop()
+                if not connection.stale:
+                    return connection
+                connection.close()
+        return None
+
+    def keep(self, connection: HttpConnection) -> None:
+        """Nothing is under way on this connection: it may serve another request."""
+        idle = self._own()
+        if len(idle) < self.worker.slots:
+            idle.append(connection)
+        else:
+            connection.close()
+
+    def _own(self) -> list[HttpConnection]:
+        if self.pid != os.getpid():
+            # After a fork the parent goes on using its own, and would miss the answers that are read here.
+            self.idle, self.pid = [], os.getpid()
+        return self.idle
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -6,6 +6,7 @@ ones, so gevent's patched sockets work as well.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import time
@@ -18,6 +19,9 @@ from bridge.sidecar.address import Address
 READ_SIZE = 65536
 #: No reply of the protocol comes near this: an iterable job's payload is the largest.
 LARGEST_REPLY = 128 * 1024 * 1024
+
+#: After so long without a request another one is made: a firewall may have forgotten it without a word.
+REST_SECONDS = 10.0
 
 
 class BadReply(Exception):
@@ -62,6 +66,7 @@ class HttpConnection:
 
     def __init__(self, address: Address, connect_timeout_seconds: float, tls: ssl.SSLContext | None) -> None:
         self._socket = address.connect(connect_timeout_seconds, tls)
+        self._used_at = time.monotonic()
 
     def exchange(self, request: bytes, timeout_seconds: float) -> Reply:
         """Send a request and read its reply.
@@ -79,7 +84,10 @@ class HttpConnection:
             self._feed(parser, collector, deadline)
         reply = collector.reply
         reply.status = parser.get_status_code()
-        reply.keep_alive = parser.should_keep_alive()
+        # Not parser.should_keep_alive(): behind the end of a message it is always false.
+        closes = reply.headers.get(b"connection", b"").lower() == b"close"
+        self._used_at = time.monotonic()
+        reply.keep_alive = parser.get_http_version() == "1.1" and not closes
         return reply
 
     def upgrade(self, request: bytes, timeout_seconds: float) -> socket.socket:
@@ -102,6 +110,15 @@ class HttpConnection:
             self.close()
             raise BadReply(f"no stream: {head[:80].decode('latin-1')!r}")
         return self._socket
+
+    @property
+    def stale(self) -> bool:
+        """Whether it should not be used any more: it rested for long, or was closed by the other side."""
+        if time.monotonic() - self._used_at > REST_SECONDS:
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close the connection."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,84 +17,10 @@ from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.result import Status
 from bridge.sidecar.signature import Signer
 from bridge.sidekiq.unit_of_work import Delivery
+from tests.support.scripted_server import ScriptedServer, reply
 
 DELIVERY = Delivery("host:1:abc", 7, "default", b'{"class":"X","jid":"a","args":[]}', 5)
 DONE = {"status": "done", "jid": "a", "duration_ms": 1}
-
-
-def reply(status: int, body: Any = None, extra: str = "") -> bytes:
-    data = json.dumps(body).encode() if body is not None else b""
-    return f"HTTP/1.1 {status} X\r\nContent-Length: {len(data)}\r\n{extra}\r\n".encode() + data
-
-
-class ScriptedServer:
-    """Answers each request but /health with the next of its lines; ``CUT`` closes the connection instead."""
-
-    CUT = b""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.answers: list[bytes] = []
-        self.requests: list[bytes] = []
-        self.health: Any = None
-        self.probes: list[bytes] = []
-        self.misdirected = 0
-        self.clients: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        self.clients.append(client)
-        with client:
-            while request := _read_request(client):
-                answer = self._answer(request)
-                if not answer:
-                    return
-                client.sendall(answer)
-                if b"chunk" in answer[:60] or b"Content-Length: 999" in answer:
-                    return
-
-    def _answer(self, request: bytes) -> bytes:
-        if request.startswith(b"GET /health"):
-            self.probes.append(request)
-            if self.misdirected:
-                self.misdirected -= 1
-                return reply(421, {"code": "misdirected", "boot": "b2"})
-            return reply(200, self._healthy() if self.health is None else self.health)
-        self.requests.append(request)
-        return self.answers.pop(0) if self.answers else self.CUT
-
-    def _healthy(self) -> dict[str, Any]:
-        worker = {"url": self.url, "boot": "b1", "slots": 2, "busy": 0}
-        dead = {"max_jobs": 10, "timeout_seconds": 10}
-        told = {"protocol": 1, "status": "ready", "sidekiq": "8.1.0", "max_retries": 25}
-        return {**told, "dead": dead, "workers": [worker]}
-
-
-def _read_request(client: socket.socket) -> bytes:
-    data = b""
-    while b"\r\n\r\n" not in data:
-        chunk = client.recv(65536)
-        if not chunk:
-            return b""
-        data += chunk
-    head, _, body = data.partition(b"\r\n\r\n")
-    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-    length = int(lengths[0][15:]) if lengths else 0
-    while len(body) < length:
-        body += client.recv(65536)
-    return head + b"\r\n\r\n" + body
 
 
 @pytest.fixture
@@ -350,55 +273,3 @@ def test_a_command_goes_on_a_fresh_connection(server: ScriptedServer, client: Si
     client.cancel(DELIVERY, "revoked", "enough")
 
     assert len(server.requests) == 2
-
-
-# -- how a sidecar is asked how it is
-
-
-@pytest.fixture
-def probe() -> HealthProbe:
-    return HealthProbe(Signer(b"secret"), 2.0)
-
-
-def test_the_puma_worker_that_is_not_meant_says_who_it_is_and_is_asked_again_itself(
-    server: ScriptedServer, probe: HealthProbe
-) -> None:
-    """Several listen on one address: a new connection may lead to any of them, a second request does not."""
-    address = Address.parse(server.url)
-    server.misdirected = 1
-    assert probe.ask(address).ready
-    assert len(server.clients) == 1
-    assert [b"X-Bridge-Boot: b2" in asked for asked in server.probes] == [False, True]
-
-    server.misdirected = 3
-    with pytest.raises(errors.SidecarUnavailable, match="answered 421"):
-        probe.ask(address)
-
-
-def test_a_sidecar_that_is_silent_is_given_up_in_time() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = Address.parse(f"http://127.0.0.1:{silent.getsockname()[1]}")
-        hasty = HealthProbe(Signer(None), 0.2)
-        begun = time.monotonic()
-
-        with pytest.raises(errors.SidecarUnavailable, match="timed out"):
-            hasty.ask(address)
-        assert time.monotonic() - begun < 1.0
-
-
-def test_a_host_that_can_be_no_name_is_a_sidecar_that_is_away(probe: HealthProbe) -> None:
-    with pytest.raises(errors.SidecarUnavailable, match="cannot be reached"):
-        probe.ask(Address("http", "no..name", 1))
-
-
-def test_a_probe_of_a_sidecar_that_is_away_costs_no_more_than_a_refused_connection(
-    probe: HealthProbe,
-) -> None:
-    """requests took 400 us for it, five times a second: most of what an idle worker cost."""
-    address = Address.parse("unix:///nowhere/sidecar.sock")
-    begun = time.process_time()
-    for _ in range(100):
-        with pytest.raises(errors.SidecarUnavailable, match="No such file"):
-            probe.ask(address)
-
-    assert (time.process_time() - begun) / 100 < 0.0003

@@ -1,0 +1,172 @@
+"""Connections to sidecars: those that are kept for the next job, and those of probes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from bridge import errors
+from bridge.sidecar import http
+from bridge.sidecar.address import Address
+from bridge.sidecar.client import SidecarClient
+from bridge.sidecar.courier import Timeouts
+from bridge.sidecar.fleet import Fleet
+from bridge.sidecar.health import HealthProbe
+from bridge.sidecar.result import Status
+from bridge.sidecar.signature import Signer
+from bridge.sidekiq.unit_of_work import Delivery
+from tests.support.scripted_server import ScriptedServer, reply
+from tests.support.waiting import wait_for
+
+DELIVERY = Delivery("host:1:abc", 7, "default", b'{"class":"X","jid":"a","args":[]}', 5)
+DONE = {"status": "done", "jid": "a", "duration_ms": 1}
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    made = ScriptedServer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(server: ScriptedServer) -> SidecarClient:
+    fleet = Fleet([Address.parse(server.url)], HealthProbe(Signer(b"secret"), 2.0))
+    return SidecarClient(fleet, Signer(b"secret"), Timeouts(connect=1.0, full=0.5, repeat=1.0))
+
+
+# -- connections that are kept
+
+
+def jobs_clients(server: ScriptedServer) -> list[socket.socket]:
+    """The connections over which something came, but for that of the probe, which is the first."""
+    return server.clients[1:]
+
+
+def test_jobs_follow_each_other_over_one_connection(server: ScriptedServer, client: SidecarClient) -> None:
+    """The parser was asked too late whether it may be kept, and said no: each job had a TLS handshake."""
+    server.answers[:] = [reply(200, DONE)] * 3
+    for _ in range(3):
+        assert client.execute(DELIVERY).status is Status.DONE
+
+    assert len(jobs_clients(server)) == 1
+
+
+def test_a_kept_connection_that_was_closed_meanwhile_costs_no_job_a_second_try(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    server.answers[:] = [reply(200, DONE)] * 2
+    client.execute(DELIVERY)
+    jobs_clients(server)[0].shutdown(socket.SHUT_RDWR)
+    [member] = client.fleet.members
+    wait_for(lambda: member.idle[0].stale, "its end to be seen")
+
+    assert client.execute(DELIVERY).status is Status.DONE
+    assert len(server.requests) == 2
+
+
+def test_a_connection_that_rested_for_long_is_not_used_again(
+    server: ScriptedServer, client: SidecarClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A firewall that has forgotten it tells nobody, and the job waited for the longest of all answers.
+    server.answers[:] = [reply(200, DONE)] * 2
+    client.execute(DELIVERY)
+    monkeypatch.setattr(http, "REST_SECONDS", 0.0)
+    client.execute(DELIVERY)
+
+    assert len(jobs_clients(server)) == 2
+
+
+@pytest.mark.parametrize("extra", ["Connection: close\r\n", "Connection: Close\r\n"])
+def test_a_connection_that_will_be_closed_is_not_kept(
+    server: ScriptedServer, client: SidecarClient, extra: str
+) -> None:
+    server.answers[:] = [reply(200, DONE, extra)] * 2
+    client.execute(DELIVERY)
+    client.execute(DELIVERY)
+
+    assert len(jobs_clients(server)) == 2
+
+
+def test_no_more_connections_are_kept_than_jobs_may_run_there(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    """Each command to all Puma workers has a connection of its own."""
+    server.answers[:] = [reply(200, DONE), *[reply(204)] * 5]
+    client.execute(DELIVERY)
+    for _ in range(5):
+        client.interrupt(DELIVERY)
+
+    [member] = client.fleet.members
+    assert len(member.idle) == member.worker.slots == 2
+
+
+def test_a_forked_process_uses_none_of_its_parents_connections(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    server.answers[:] = [reply(200, DONE)] * 3
+    client.execute(DELIVERY)
+
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if client.execute(DELIVERY).status is Status.DONE else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(jobs_clients(server)) == 2
+    assert client.execute(DELIVERY).status is Status.DONE
+    assert len(jobs_clients(server)) == 2
+
+
+# -- how a sidecar is asked how it is
+
+
+@pytest.fixture
+def probe() -> HealthProbe:
+    return HealthProbe(Signer(b"secret"), 2.0)
+
+
+def test_the_puma_worker_that_is_not_meant_says_who_it_is_and_is_asked_again_itself(
+    server: ScriptedServer, probe: HealthProbe
+) -> None:
+    """Several listen on one address: a new connection may lead to any of them, a second request does not."""
+    address = Address.parse(server.url)
+    server.misdirected = 1
+    assert probe.ask(address).ready
+    assert len(server.clients) == 1
+    assert [b"X-Bridge-Boot: b2" in asked for asked in server.probes] == [False, True]
+
+    server.misdirected = 3
+    with pytest.raises(errors.SidecarUnavailable, match="answered 421"):
+        probe.ask(address)
+
+
+def test_a_sidecar_that_is_silent_is_given_up_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = Address.parse(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        hasty = HealthProbe(Signer(None), 0.2)
+        begun = time.monotonic()
+
+        with pytest.raises(errors.SidecarUnavailable, match="timed out"):
+            hasty.ask(address)
+        assert time.monotonic() - begun < 1.0
+
+
+def test_a_host_that_can_be_no_name_is_a_sidecar_that_is_away(probe: HealthProbe) -> None:
+    with pytest.raises(errors.SidecarUnavailable, match="cannot be reached"):
+        probe.ask(Address("http", "no..name", 1))
+
+
+def test_a_probe_of_a_sidecar_that_is_away_costs_no_more_than_a_refused_connection(
+    probe: HealthProbe,
+) -> None:
+    """requests took 400 us for it, five times a second: most of what an idle worker cost."""
+    address = Address.parse("unix:///nowhere/sidecar.sock")
+    begun = time.process_time()
+    for _ in range(100):
+        with pytest.raises(errors.SidecarUnavailable, match="No such file"):
+            probe.ask(address)
+
+    assert (time.process_time() - begun) / 100 < 0.0003

@@ -1,0 +1,83 @@
+"""A sidecar that does what a real one cannot be made to do."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from typing import Any
+
+
+def reply(status: int, body: Any = None, extra: str = "") -> bytes:
+    data = json.dumps(body).encode() if body is not None else b""
+    return f"HTTP/1.1 {status} X\r\nContent-Length: {len(data)}\r\n{extra}\r\n".encode() + data
+
+
+class ScriptedServer:
+    """Answers each request but /health with the next of its lines; ``CUT`` closes the connection instead."""
+
+    CUT = b""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.answers: list[bytes] = []
+        self.requests: list[bytes] = []
+        self.health: Any = None
+        self.probes: list[bytes] = []
+        self.misdirected = 0
+        self.clients: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        self.clients.append(client)
+        with client:
+            while request := _read_request(client):
+                answer = self._answer(request)
+                if not answer:
+                    return
+                client.sendall(answer)
+                if b"chunk" in answer[:60] or b"Content-Length: 999" in answer:
+                    return
+
+    def _answer(self, request: bytes) -> bytes:
+        if request.startswith(b"GET /health"):
+            self.probes.append(request)
+            if self.misdirected:
+                self.misdirected -= 1
+                return reply(421, {"code": "misdirected", "boot": "b2"})
+            return reply(200, self._healthy() if self.health is None else self.health)
+        self.requests.append(request)
+        return self.answers.pop(0) if self.answers else self.CUT
+
+    def _healthy(self) -> dict[str, Any]:
+        worker = {"url": self.url, "boot": "b1", "slots": 2, "busy": 0}
+        dead = {"max_jobs": 10, "timeout_seconds": 10}
+        told = {"protocol": 1, "status": "ready", "sidekiq": "8.1.0", "max_retries": 25}
+        return {**told, "dead": dead, "workers": [worker]}
+
+
+def _read_request(client: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = client.recv(65536)
+        if not chunk:
+            return b""
+        data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    length = int(lengths[0][15:]) if lengths else 0
+    while len(body) < length:
+        body += client.recv(65536)
+    return head + b"\r\n\r\n" + body
