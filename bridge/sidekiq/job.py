@@ -10,7 +10,6 @@ import base64
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.errors import InvalidPayload
@@ -22,14 +21,26 @@ from bridge.sidekiq.ruby_json import Json
 _JID_BYTES = 12
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class SidekiqJob:
-    """One job. ``raw`` is the truth and what goes back to Redis; ``fields`` is for reading only."""
+    """One job, for reading only: ``raw`` is the truth and goes back to Redis, ``fields`` is what it says."""
 
-    raw: bytes = field(repr=False)
-    fields: Mapping[str, Any] = field(repr=False)
-    ruby_only: bool = False
-    """Python's parser refuses these bytes and Ruby's accepts them: ``fields`` is readable but not exact."""
+    __slots__ = ("fields", "jid", "job_class", "native_class", "raw", "ruby_only", "wrapped")
+
+    def __init__(self, raw: bytes, fields: Mapping[str, Any], ruby_only: bool = False) -> None:
+        self.raw = raw
+        self.fields = fields
+        self.ruby_only = ruby_only
+        """Python's parser refuses these bytes, Ruby's accepts them: ``fields`` is readable, not exact."""
+        # Read a dozen times in the life of a job, so found out once.
+        jid = fields.get("jid")
+        self.jid = str(jid) if type(jid) is int else _text(jid)
+        """Sidekiq hands on whatever stands there; here a number is its digits, anything else is None."""
+        self.job_class = _text(fields.get("class"))
+        """``class``: for an ActiveJob the wrapper."""
+        self.wrapped = _text(fields.get("wrapped"))
+        """Class of the ActiveJob inside the wrapper."""
+        self.native_class = self.wrapped or self.job_class
+        """The class the job is about, as metrics count it and as native tasks are named."""
 
     @classmethod
     def parse(cls, raw: bytes) -> SidekiqJob:
@@ -43,27 +54,6 @@ class SidekiqJob:
     def unreadable(cls, raw: bytes) -> SidekiqJob:
         """A job without fields, for bytes that ``parse`` refused: they too must be settled."""
         return cls(raw, {})
-
-    @property
-    def jid(self) -> str | None:
-        """Sidekiq hands on whatever stands there; here a number is its digits, and anything else is none."""
-        value = self.fields.get("jid")
-        return str(value) if type(value) is int else _text(value)
-
-    @property
-    def job_class(self) -> str | None:
-        """``class``: for an ActiveJob the wrapper."""
-        return _text(self.fields.get("class"))
-
-    @property
-    def wrapped(self) -> str | None:
-        """Class of the ActiveJob inside the wrapper."""
-        return _text(self.fields.get("wrapped"))
-
-    @property
-    def native_class(self) -> str | None:
-        """The class the job is about, as metrics count it and as native tasks are named."""
-        return self.wrapped or self.job_class
 
     @property
     def is_active_job(self) -> bool:
@@ -215,9 +205,9 @@ def _text(value: object) -> str | None:
 
     Lone surrogates (``\\ud800``, invalid bytes) would raise wherever the name of a job is logged or sent.
     """
-    if not isinstance(value, str) or value.isascii():
-        return value if isinstance(value, str) else None
-    return value.encode("utf-8", "replace").decode()
+    if not isinstance(value, str):
+        return None
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def _json_type(value: object) -> str:
