@@ -35,7 +35,7 @@ class Slack:
     @property
     def seconds(self) -> float:
         """How long the next look may wait: none, or 1 to 20 ms."""
-        waits = self._waits
+        waits = tuple(self._waits)  # others add to it, and clear it
         if len(waits) < LOOKED_AT:
             return 0.0
         share = min(waits) * SHARE

@@ -55,6 +55,6 @@ def test_a_worker_looks_away_only_while_all_its_slots_are_full() -> None:
     with_a_free_slot = fetcher.slack_seconds
     fetcher.held[1] = unit(0.0)
     full = fetcher.slack_seconds
-    fetcher.leaving = True
+    fetcher.hush()
 
     assert (with_a_free_slot, full, fetcher.slack_seconds) == pytest.approx((0.0, 0.018, 0.0))
