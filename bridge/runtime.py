@@ -106,7 +106,7 @@ class Runtime:
         files = Files(
             said.sidecar_secret_file, said.sidecar_ca, said.sidecar_client_cert, said.sidecar_client_key
         )
-        return Credentials(secret, files, tls=any(url.startswith("https:") for url in said.sidecar_url))
+        return Credentials(secret, files, tls=any(Address.parse(url).is_tls for url in said.sidecar_url))
 
     @cached_property
     def fleet(self) -> Fleet:

@@ -34,7 +34,7 @@ def probe(parts: Parts) -> HealthProbe:
     said = parts.settings
     secret = None if said.sidecar_secret is None else said.sidecar_secret.get_secret_value()
     files = Files(None, said.sidecar_ca, said.sidecar_client_cert, said.sidecar_client_key)
-    tls = any(url.startswith("https:") for url in said.sidecar_url)
+    tls = any(Address.parse(url).is_tls for url in said.sidecar_url)
     # Made when a sidecar is asked: a certificate that cannot be read is what is wrong with that sidecar.
     context = functools.cache(lambda: Credentials(secret, files, tls=tls).tls)
     return HealthProbe(Signer.of(secret), said.sidecar_connect_timeout_seconds, context)

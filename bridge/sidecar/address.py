@@ -61,6 +61,11 @@ class Address:
         return replace(other, path=str(folder.with_name(PurePosixPath(other.path).name)))
 
     @property
+    def is_tls(self) -> bool:
+        """Whether it is spoken to over TLS, however the scheme was written."""
+        return self.scheme == "https"
+
+    @property
     def authority(self) -> str:
         """Value of the Host header."""
         if self.scheme == "unix":
@@ -74,7 +79,7 @@ class Address:
             return self._connect_unix(timeout_seconds)
         sock = socket.create_connection((self.host, self.port), timeout_seconds)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.scheme == "https":
+        if self.is_tls:
             assert tls is not None
             sock = tls.wrap_socket(sock, server_hostname=self.host)
         return sock

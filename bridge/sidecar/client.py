@@ -124,7 +124,7 @@ class SidecarClient(Courier):
             if reply.status == 202 and time.monotonic() - asked < SHORTEST_WAIT_SECONDS:
                 self._sleep(SHORTEST_WAIT_SECONDS)  # it does not wait with us: do not ask without end
         if reply.status == 200:
-            return JobResult.parse(reply.body)
+            return _result(member, delivery, reply)
         raise self.refusal(member, reply, started=started)
 
     def _joined(self, delivery: Delivery) -> JobResult | None:
@@ -220,3 +220,11 @@ class SidecarClient(Courier):
         return stream.open_socket(
             connection, worker.address.authority, worker.boot, self._signer, self._timeouts.connect
         )
+
+
+def _result(member: Member, delivery: Delivery, reply: Reply) -> JobResult:
+    try:
+        return JobResult.parse(reply.body, delivery.name)
+    except errors.OutcomeUnknown:
+        member.close()  # where one reply is about another job, the next one over that connection is as well
+        raise

@@ -55,6 +55,10 @@ class Member:
     def keep(self, connection: HttpConnection) -> None:
         """Nothing is under way on this connection: it may serve another request."""
         idle = self._own()
+        with contextlib.suppress(IndexError):  # another thread was quicker
+            # The last one in is the first one out, so that those at the bottom rest for ever.
+            while idle and idle[0].rested:
+                idle.pop(0).close()
         if len(idle) < self.worker.slots:
             idle.append(connection)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,13 +109,20 @@ class HealthProbe:
 
     def _get(self, address: Address) -> Reply:
         """Ask the Puma worker that answered last time; another one that answers 421 says who it is."""
-        with closing(HttpConnection(address, self._timeout, self._tls())) as connection:
+        with ExitStack() as opened:
+            connection = None
             for _ in range(ADDRESSEES):
+                connection = connection or opened.enter_context(closing(self._connect(address)))
                 reply = connection.exchange(self._request(address), self._timeout)
                 if reply.status != 421:
                     break
                 self._boots[address] = _member(reply, "boot")
+                if not reply.keep_alive:
+                    connection = None
         return reply
+
+    def _connect(self, address: Address) -> HttpConnection:
+        return HttpConnection(address, self._timeout, self._tls())
 
     def _request(self, address: Address) -> bytes:
         boot = self._boots.get(address)

@@ -39,13 +39,25 @@ class Reply:
 
 
 class _Collector:
-    """httptools' callbacks."""
+    """httptools' callbacks. The reply is the first that is final, and nothing may follow it."""
 
     def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
         self.reply = Reply()
         self.complete = False
         self._chunks: list[bytes] = []
         self._size = 0
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            # Taken for the reply to the next request, it would tell one job how another has ended.
+            raise BadReply("more than one reply came")
+        self.reply = Reply()
+
+    def on_headers_complete(self) -> None:
+        self.reply.status = self.parser.get_status_code()
+        if self.reply.status == 101:
+            raise BadReply("the protocol was changed, and nobody asked for that")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.reply.headers[name.lower()] = value
@@ -57,8 +69,13 @@ class _Collector:
         self._chunks.append(chunk)
 
     def on_message_complete(self) -> None:
+        if self.reply.status < 200:
+            return  # informational (100, 102, 103): the reply is still to come
         self.complete = True
         self.reply.body = b"".join(self._chunks)
+        # Not parser.should_keep_alive(): behind the end of a message it is always false.
+        closes = self.reply.headers.get(b"connection", b"").lower() == b"close"
+        self.reply.keep_alive = self.parser.get_http_version() == "1.1" and not closes
 
 
 class HttpConnection:
@@ -79,16 +96,10 @@ class HttpConnection:
         self._socket.settimeout(timeout_seconds)
         self._socket.sendall(request)
         collector = _Collector()
-        parser = httptools.HttpResponseParser(collector)
         while not collector.complete:
-            self._feed(parser, collector, deadline)
-        reply = collector.reply
-        reply.status = parser.get_status_code()
-        # Not parser.should_keep_alive(): behind the end of a message it is always false.
-        closes = reply.headers.get(b"connection", b"").lower() == b"close"
+            self._feed(collector.parser, deadline)
         self._used_at = time.monotonic()
-        reply.keep_alive = parser.get_http_version() == "1.1" and not closes
-        return reply
+        return collector.reply
 
     def upgrade(self, request: bytes, timeout_seconds: float) -> socket.socket:
         """Send a request that changes the protocol. Returns the socket, which is no longer ours.
@@ -112,9 +123,14 @@ class HttpConnection:
         return self._socket
 
     @property
+    def rested(self) -> bool:
+        """Whether it has rested for so long that it will not be used again."""
+        return time.monotonic() - self._used_at > REST_SECONDS
+
+    @property
     def stale(self) -> bool:
-        """Whether it should not be used any more: it rested for long, or was closed by the other side."""
-        if time.monotonic() - self._used_at > REST_SECONDS:
+        """Whether it should not be used any more: it rested for long, was closed, or has more to say."""
+        if self.rested or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
             return True
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
@@ -124,7 +140,7 @@ class HttpConnection:
         """Close the connection."""
         self._socket.close()
 
-    def _feed(self, parser: httptools.HttpResponseParser, collector: _Collector, deadline: float) -> None:
+    def _feed(self, parser: httptools.HttpResponseParser, deadline: float) -> None:
         chunk = self._receive(deadline)
         if not chunk:
             raise BadReply("the connection was closed before the reply was complete")

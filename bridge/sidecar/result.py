@@ -86,17 +86,20 @@ class JobResult:
         return self.error_class == CANCELLED and self.next is not None and self.next.place == "none"
 
     @classmethod
-    def parse(cls, body: bytes) -> JobResult:
-        """Read a reply's body.
+    def parse(cls, body: bytes, sent: str | None = None) -> JobResult:
+        """Read a reply's body; ``sent`` is the delivery that it must be about, where only that tells.
 
         Raises:
-            OutcomeUnknown: it is not what the protocol says.
+            OutcomeUnknown: it is not what the protocol says, or about another delivery.
         """
-        done = _DONE.fullmatch(body)
+        done = _DONE.fullmatch(body) if sent is None else None
         if done is not None:
             return cls(Status.DONE, float(done[1]))
         try:
-            return cls._from_reply(json.loads(body, parse_constant=_refuse))
+            reply = json.loads(body, parse_constant=_refuse)
+            if sent is not None and reply["delivery"] != sent:
+                raise ValueError(f"it is about {reply['delivery']!r}, and {sent!r} was sent")
+            return cls._from_reply(reply)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise errors.OutcomeUnknown(f"the sidecar's reply makes no sense ({error!r})") from error
 

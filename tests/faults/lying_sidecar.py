@@ -93,25 +93,27 @@ class LyingSidecar:
         with client, contextlib.suppress(OSError, ValueError):
             reader = client.makefile("rb")
             while request := self._read(reader):
-                path, body = request
+                path, body, delivery = request
                 if path == "/jobs/stream" and self._streams:
                     self._upgrade(client, reader)
                     return
-                if not self._reply(client, path, body):
+                if not self._reply(client, path, body, delivery):
                     return
 
-    def _read(self, reader: Any) -> tuple[str, bytes] | None:
+    def _read(self, reader: Any) -> tuple[str, bytes, str] | None:
         line = reader.readline()
         if not line:
             return None
-        length = 0
+        length, delivery = 0, ""
         while header := reader.readline().strip():
             name, _, value = header.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
-        return line.split()[1].decode(), reader.read(length)
+            if name.lower() == b"x-bridge-delivery":
+                delivery = value.strip().decode()
+        return line.split()[1].decode(), reader.read(length), delivery
 
-    def _reply(self, client: socket.socket, path: str, body: bytes) -> bool:
+    def _reply(self, client: socket.socket, path: str, body: bytes, delivery: str) -> bool:
         """Whether the connection lives on."""
         if path.startswith("/health"):
             client.sendall(answer(200, json.dumps(self._health()).encode()))
@@ -120,7 +122,7 @@ class LyingSidecar:
             client.sendall(answer(404, b'{"code":"not_found","message":"no"}'))
             return True
         if not self.lying:
-            client.sendall(answer(200, self._truth(body)))
+            client.sendall(answer(200, self._truth(body, delivery)))
             return True
         self._lie(client)
         return False
@@ -149,13 +151,14 @@ class LyingSidecar:
                 self.told.add(name)
                 client.sendall(FRAME_LIES[name])
                 continue
-            text = self._truth(body) if words[0] == b"E" else b""
+            text = self._truth(body, f"{words[3].decode()}/{words[4].decode()}") if words[0] == b"E" else b""
             client.sendall(b"%s 200 %d\n" % (words[1], len(text)) + text)
 
-    def _truth(self, body: bytes) -> bytes:
+    def _truth(self, body: bytes, delivery: str) -> bytes:
         jid = json.loads(body)["jid"]
         self.truly_done.append(jid)
-        return json.dumps({"status": "done", "jid": jid, "duration_ms": 1.0}).encode()
+        outcome = {"status": "done", "jid": jid, "delivery": delivery, "duration_ms": 1.0}
+        return json.dumps(outcome).encode()
 
     def _health(self) -> dict[str, Any]:
         worker = {"url": self.url, "boot": BOOT, "slots": 20, "busy": 0}

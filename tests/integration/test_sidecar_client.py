@@ -20,7 +20,7 @@ from bridge.sidekiq.unit_of_work import Delivery
 from tests.support.scripted_server import ScriptedServer, reply
 
 DELIVERY = Delivery("host:1:abc", 7, "default", b'{"class":"X","jid":"a","args":[]}', 5)
-DONE = {"status": "done", "jid": "a", "duration_ms": 1}
+DONE = {"status": "done", "jid": "a", "delivery": DELIVERY.name, "duration_ms": 1}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -23,7 +24,7 @@ from tests.support.scripted_server import ScriptedServer, reply
 from tests.support.waiting import wait_for
 
 DELIVERY = Delivery("host:1:abc", 7, "default", b'{"class":"X","jid":"a","args":[]}', 5)
-DONE = {"status": "done", "jid": "a", "duration_ms": 1}
+DONE = {"status": "done", "jid": "a", "delivery": DELIVERY.name, "duration_ms": 1}
 
 
 @pytest.fixture
@@ -92,6 +93,70 @@ def test_a_connection_that_will_be_closed_is_not_kept(
     assert len(jobs_clients(server)) == 2
 
 
+def test_connections_that_rested_are_closed_when_another_is_put_back(
+    server: ScriptedServer, client: SidecarClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one at the bottom rested for ever, and counted against the sidecar's limit of connections."""
+    server.answers[:] = [reply(200, DONE), reply(202), reply(202)]
+    client.execute(DELIVERY)
+    client.interrupt(DELIVERY)
+    [member] = client.fleet.members
+    rested, used = member.idle
+    rested._used_at -= http.REST_SECONDS + 1
+
+    client.interrupt(DELIVERY)
+
+    assert rested not in member.idle
+    assert rested._socket.fileno() == -1
+    assert len(member.idle) == 2
+    assert member.idle[0] is used
+
+
+def reply_in_pieces(*pieces: bytes) -> http.Reply:
+    ours, theirs = socket.socketpair()
+    connection = object.__new__(http.HttpConnection)
+    connection._socket = ours
+    with ours, theirs:
+        for piece in pieces:
+            theirs.sendall(piece)
+        return connection.exchange(b"GET / HTTP/1.1\r\n\r\n", 2.0)
+
+
+@pytest.mark.parametrize("status", [100, 102, 103])
+def test_an_informational_reply_is_not_the_reply(status: int) -> None:
+    """It was taken for the final one, which the next job over the connection then read as its own."""
+    early = b"HTTP/1.1 %d X\r\nLink: early\r\n\r\n" % status
+
+    found = reply_in_pieces(early, early, reply(200, DONE))
+
+    assert (found.status, json.loads(found.body), found.keep_alive) == (200, DONE, True)
+    assert b"link" not in found.headers
+
+
+def test_a_change_of_protocol_that_nobody_asked_for_is_no_reply() -> None:
+    with pytest.raises(http.BadReply, match="protocol was changed"):
+        reply_in_pieces(b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+
+
+@pytest.mark.parametrize("surplus", [reply(500, {"code": "a"}), b"HTTP/1.1 20", b"{}", b"\0"])
+def test_a_reply_with_more_behind_it_is_no_reply(surplus: bytes) -> None:
+    """Two of them were read as one: the status of the second, the body of both."""
+    with pytest.raises(http.BadReply):
+        reply_in_pieces(reply(200, DONE) + surplus)
+
+
+def test_the_outcome_of_another_delivery_is_an_unknown_one_and_its_connection_is_not_kept(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    server.answers[:] = [reply(200, {**DONE, "delivery": "host:1:abc/6"}), reply(200, DONE)]
+
+    with pytest.raises(errors.OutcomeUnknown, match=r"about 'host:1:abc/6', and 'host:1:abc/7' was sent"):
+        client.execute(DELIVERY)
+
+    assert client.execute(DELIVERY).status is Status.DONE
+    assert len(jobs_clients(server)) == 2
+
+
 def test_no_more_connections_are_kept_than_jobs_may_run_there(
     server: ScriptedServer, client: SidecarClient
 ) -> None:
@@ -141,6 +206,17 @@ def test_the_puma_worker_that_is_not_meant_says_who_it_is_and_is_asked_again_its
     server.misdirected = 3
     with pytest.raises(errors.SidecarUnavailable, match="answered 421"):
         probe.ask(address)
+
+
+def test_a_probe_that_was_misdirected_goes_on_over_a_new_connection_where_the_old_one_is_closed(
+    server: ScriptedServer, probe: HealthProbe
+) -> None:
+    """It went on over the closed one, and a sidecar that was well was away."""
+    server.misdirected, server.misdirection = 2, "Connection: close\r\n"
+
+    assert probe.ask(Address.parse(server.url)).ready
+
+    assert len(server.clients) == 3
 
 
 def test_a_sidecar_that_is_silent_is_given_up_in_time() -> None:

@@ -26,6 +26,8 @@ class ScriptedServer:
         self.health: Any = None
         self.probes: list[bytes] = []
         self.misdirected = 0
+        self.misdirection = ""
+        """Further headers of the reply to who is misdirected."""
         self.clients: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -48,6 +50,8 @@ class ScriptedServer:
                 if not answer:
                     return
                 client.sendall(answer)
+                if b"421 X\r\n" in answer[:20] and b"Connection: close" in answer:
+                    return
                 if b"chunk" in answer[:60] or b"Content-Length: 999" in answer:
                     return
 
@@ -56,7 +60,7 @@ class ScriptedServer:
             self.probes.append(request)
             if self.misdirected:
                 self.misdirected -= 1
-                return reply(421, {"code": "misdirected", "boot": "b2"})
+                return reply(421, {"code": "misdirected", "boot": "b2"}, self.misdirection)
             return reply(200, self._healthy() if self.health is None else self.health)
         self.requests.append(request)
         return self.answers.pop(0) if self.answers else self.CUT

@@ -4,8 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
+from bridge.cli import sidecars
+from bridge.cli.parts import Parts
 from bridge.errors import ConfigurationError
+from bridge.runtime import Runtime
 from bridge.settings import Settings
 from bridge.sidecar.credentials import Credentials, Files
 from bridge.sidecar.signature import first_secret
@@ -72,3 +76,14 @@ def test_a_file_that_holds_a_bare_password_is_not_shown_either(tmp_path: Path) -
     with pytest.raises(ConfigurationError, match="hidden") as caught:
         Settings.load({"BRIDGE_REDIS_URL_FILE": str(path)})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:1", "HTTPS://127.0.0.1:1", "Https://127.0.0.1:1"])
+def test_https_in_capitals_is_spoken_over_tls_too(url: str) -> None:
+    """There was no TLS context for it, and each connection failed an assertion."""
+    settings = Settings.load({"BRIDGE_SIDECAR_URL": url, "BRIDGE_SIDECAR_SECRET": "s" * 32})
+    parts = Parts()
+    parts.settings = settings
+
+    assert Runtime(Celery(), settings).credentials.tls is not None
+    assert sidecars.probe(parts)._tls() is not None

@@ -11,6 +11,7 @@ import bridge
 from bridge import errors
 from bridge.cli.doctor.finding import Check, Finding, error, hint, warning
 from bridge.cli.doctor.site import SidecarSight, Site
+from bridge.sidecar.address import Address
 
 MOST_SKEW_SECONDS = 5.0
 SHORT_SECRET = 16
@@ -32,7 +33,7 @@ def _away(site: Site, sight: SidecarSight) -> Finding:
     cure = "start bin/sidecar, or correct BRIDGE_SIDECAR_URL; Ruby jobs wait in their queues meanwhile"
     if "certificate" in sight.problem:
         cure = "give BRIDGE_SIDECAR_CA the CA of its certificate, which must name this host and not be over"
-    elif sight.url.startswith("https:") and site.settings.sidecar_client_cert is None:
+    elif Address.parse(sight.url).is_tls and site.settings.sidecar_client_cert is None:
         cure += ". One with --tls-ca asks for BRIDGE_SIDECAR_CLIENT_CERT and BRIDGE_SIDECAR_CLIENT_KEY"
     return error("sidecar-away", sight.problem, cure)
 

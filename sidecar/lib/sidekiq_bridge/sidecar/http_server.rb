@@ -14,6 +14,8 @@ module SidekiqBridge
       STOP_SECONDS = 5
       # How long a client may take to send a whole request. Until it is there no thread is held for it.
       REQUEST_SECONDS = 30
+      # A worker uses none again that has rested for 10 s, and each counts against the connection limit.
+      IDLE_SECONDS = 15
       # Puma cuts off at a multiple of the limit: what is only a little too large gets a proper 413.
       PUMA_LIMIT_FACTOR = 2
       ERROR_BODY = '{"code":"internal","message":"the request could not be answered: see the sidecar\'s log"}'
@@ -53,7 +55,7 @@ module SidekiqBridge
       def options(slots, max_body)
         {
           min_threads: slots + EXTRA_THREADS, max_threads: (2 * slots) + EXTRA_THREADS, environment: "production",
-          persistent_timeout: 75, first_data_timeout: REQUEST_SECONDS, force_shutdown_after: STOP_SECONDS, http_content_length_limit: max_body * PUMA_LIMIT_FACTOR,
+          persistent_timeout: IDLE_SECONDS, first_data_timeout: REQUEST_SECONDS, force_shutdown_after: STOP_SECONDS, http_content_length_limit: max_body * PUMA_LIMIT_FACTOR,
           lowlevel_error_handler: ->(_error, _env, status = 500) { [status, {"content-type" => "application/json"}, [ERROR_BODY]] }
         }
       end
