@@ -86,9 +86,7 @@ def _registry(
     """Not the library's default one: Flower, which imports the application, would publish that as its own."""
     registry = CollectorRegistry()
     fetcher = runtime.fetcher
-    quick = runtime.redis_address._replace(
-        connect_timeout_seconds=REDIS_SECONDS, timeout_seconds=REDIS_SECONDS
-    )
+    quick = runtime.redis_address.but(connect_timeout_seconds=REDIS_SECONDS, timeout_seconds=REDIS_SECONDS)
     ProcessCollector(registry=registry)
     registry.register(JobSeries(tallies, lambda: fetcher.running))
     registry.register(PushSeries(runtime.pushes))

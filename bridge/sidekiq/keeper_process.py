@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 STOP_SECONDS = 5
 #: Not by ``-m``: what Python loads for that is a tenth of the process.
 CODE = "from bridge.sidekiq.keeper import main; main()"
-#: Room for some hundred lines: a keeper that reads none of them for so long hangs, and is replaced.
+#: Room for the first line (some 1.5 kB) or for a hundred of the others: a keeper that reads none of them for
+#: so long hangs, and is replaced.
 PIPE_BYTES = 4096
 
 
@@ -32,13 +33,27 @@ class Keeper:
         os.register_at_fork(after_in_child=self._forget)
 
     def report(self, identity: str, progress: int) -> None:
-        """Tell the keeper that the worker lives."""
-        if self._process is None or self._process.poll() is not None:
-            self._process = self._start()
+        """Tell the keeper that the worker lives. Whatever happens to it costs a warning, never the round."""
+        if self._is_there():
+            self._tell(f"{identity} {progress}\n")
+
+    def _is_there(self) -> bool:
+        if self._process is not None and self._process.poll() is None:
+            return True
         try:
-            self._write(f"{identity} {progress}\n")
+            self._start()
+        except (OSError, subprocess.SubprocessError) as error:
+            # No process or memory to be had: the worker renews the lease itself meanwhile.
+            logger.warning("the keeper of the lease cannot be started (%s); trying again soon", error)
+            self._abandon()
+            return False
+        return True
+
+    def _tell(self, line: str) -> None:
+        try:
+            self._write(line)
         except BlockingIOError:
-            # It has read nothing for many minutes (stopped, frozen): waiting for it would cost the lease.
+            # It has read nothing for a hundred rounds (stopped, frozen): waiting for it would cost the lease.
             logger.warning("the keeper of the lease hangs; starting another")
             self._abandon()
         except OSError:
@@ -58,26 +73,32 @@ class Keeper:
         except subprocess.TimeoutExpired:
             self._abandon()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C at the terminal is for the worker, which then stops in order.
-        command = [sys.executable, "-c", CODE]
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        process = subprocess.Popen(
-            command, bufsize=0, stdin=subprocess.PIPE, env=environ, start_new_session=True
+    def _start(self) -> None:
+        # A session of its own: Ctrl-C at the terminal is for the worker, which then stops in order. Not the
+        # worker's standard output: while it waits for Redis, who reads that would not see its end.
+        self._process = process = subprocess.Popen(
+            [sys.executable, "-P", "-c", CODE],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(_search_path())},
+            start_new_session=True,
         )
-        self._process = process
         descriptor = self._pipe(process).fileno()
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._write(self._first_line + "\n")
         os.set_blocking(descriptor, False)
-        return process
 
     def _abandon(self) -> None:
         process, self._process = self._process, None
-        if process is not None:
-            process.kill()
+        if process is None:
+            return
+        process.kill()
+        try:
             process.wait(STOP_SECONDS)
-            self._pipe(process).close()
+        except subprocess.TimeoutExpired:
+            logger.warning("the keeper of the lease, process %d, does not die", process.pid)
+        self._pipe(process).close()  # not before its end: it would take that for ours
 
     def _write(self, line: str) -> None:
         assert self._process is not None
@@ -94,10 +115,16 @@ class Keeper:
             self._process = None
 
 
+def _search_path() -> list[str]:
+    """The worker's, behind Python's own library: Celery puts the working directory first, json.py and all."""
+    standard = os.path.dirname(os.__file__)
+    return [standard, os.path.join(standard, "lib-dynload"), *filter(None, sys.path)]
+
+
 def _first_line(address: RedisAddress, length_ms: int) -> str:
     """All that it must know. The scripts as well: what reads them from the package is not small."""
     taught = {name: _script(name) for name in ("renew", "leave")}
-    return json.dumps({"address": address._asdict(), "length_ms": length_ms, "scripts": taught})
+    return json.dumps({"address": address.as_dict(), "length_ms": length_ms, "scripts": taught})
 
 
 def _script(name: str) -> tuple[str, str]:

@@ -53,14 +53,20 @@ class Recovery:
     def _look(self) -> None:
         self.lease.ensure()
         progress = self.progress()
-        self.report(self.lease.identity, progress)
-        alive = self.stall.moves(progress, time.monotonic())
-        if alive and self.lease.age_seconds >= self.lease.length_seconds / 3:
-            self.lease.keep()
+        try:
+            # First: whatever keeps the report from being made must not cost the lease.
+            self._keep(progress)
+        finally:
+            self.report(self.lease.identity, progress)  # that the worker lives is true in an outage as well
         if not self._worth_asking():
             return
         for identity in self.store.expired_leases(self.lease.identity, ended_only=not self.lease.settled_in):
             self._reap_or_report(identity)
+
+    def _keep(self, progress: int) -> None:
+        alive = self.stall.moves(progress, time.monotonic())
+        if alive and self.lease.age_seconds >= self.lease.length_seconds / 3:
+            self.lease.keep()
 
     def _worth_asking(self) -> bool:
         """Every other round costs one command, which compares with the clock of this machine, or none."""

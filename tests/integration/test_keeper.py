@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import redis
 
+from bridge import errors
 from bridge.sidekiq import keeper_process
 from bridge.sidekiq.connection import RedisAddress
 from bridge.sidekiq.keeper import LeaseKeys, Watch
@@ -84,6 +89,102 @@ def test_a_keeper_that_hangs_is_replaced_and_never_waited_for(keeper: Keeper) ->
     keeper.report(NAME, 1000)
     assert child(keeper) != hanging
     assert slowest < keeper_process.STOP_SECONDS
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(11, "EAGAIN"), subprocess.SubprocessError("no memory")])
+def test_a_keeper_that_cannot_be_started_costs_a_warning_and_not_the_lease(
+    keeper: Keeper,
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    """The error ended each round before the lease was renewed, and it ran out while jobs ran."""
+    worker.take()
+    worker.recovery.report = keeper.report
+    with monkeypatch.context() as broken:
+        broken.setattr(subprocess, "Popen", Mock(side_effect=error))
+        worker.now += 6
+        worker.recovery.round()
+        before = worker.client.zincrby("bridge:lease", -1000, worker.identity)
+        worker.now += 6
+        worker.recovery.round()
+
+    assert (worker.client.zscore("bridge:lease", worker.identity) or 0.0) > before
+    assert f"the keeper of the lease cannot be started ({error})" in caplog.text
+    worker.recovery.round()
+    assert os.path.exists(f"/proc/{child(keeper)}")
+
+
+def test_a_keeper_that_is_gone_before_its_first_line_costs_a_warning(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keeper, "_write", Mock(side_effect=BrokenPipeError))
+
+    keeper.report(NAME, 1)
+
+    assert keeper._process is None
+    assert "cannot be started" in caplog.text
+
+
+def test_a_keeper_that_does_not_die_is_no_error(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper.report(NAME, 1)
+    immortal = keeper._process
+    assert immortal is not None
+    expired = subprocess.TimeoutExpired("keeper", keeper_process.STOP_SECONDS)
+    monkeypatch.setattr(immortal, "wait", Mock(side_effect=expired))
+    monkeypatch.setattr(keeper, "_write", Mock(side_effect=BlockingIOError))
+
+    keeper.report(NAME, 2)
+
+    assert keeper._process is None
+    assert f"process {immortal.pid}, does not die" in caplog.text
+
+
+def test_the_lease_is_kept_before_the_keeper_is_told_and_it_is_told_in_an_outage_too(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def keep() -> None:
+        done.append("kept")
+        raise errors.StoreUnavailable("away")
+
+    worker.take()
+    worker.now += 6
+    monkeypatch.setattr(worker.lease, "keep", keep)
+    worker.recovery.report = lambda identity, progress: done.append(identity)
+
+    with pytest.raises(errors.StoreUnavailable):
+        worker.recovery.round()
+
+    assert done == ["kept", worker.identity]
+
+
+def test_a_file_named_as_a_module_in_the_working_directory_does_not_end_the_keeper(
+    keeper: Keeper, worker: Worker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Celery puts the working directory first: a json.py there ended each keeper at its start."""
+    for name in ("json", "select", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken for the library')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    worker.store.lease(NAME, 3000, register=True)
+    first = worker.client.zscore("bridge:lease", NAME) or 0.0
+
+    keeper.report(NAME, 1)
+
+    wait_for(lambda: (worker.client.zscore("bridge:lease", NAME) or 0.0) > first, "a later end")
+
+
+def test_the_keeper_has_nothing_of_the_workers_standard_output(keeper: Keeper) -> None:
+    """It kept ``celery worker | tee log`` open for two minutes after the worker's end."""
+    keeper.report(NAME, 1)
+
+    assert os.readlink(f"/proc/{child(keeper)}/fd/1") == "/dev/null"
+    assert os.readlink(f"/proc/{child(keeper)}/fd/2") != "/dev/null"
 
 
 def test_a_keeper_that_hangs_does_not_hold_up_the_end(

@@ -126,7 +126,7 @@ def test_passwords_with_and_without_a_user(own_server: RedisServer, user: str | 
     address = RedisAddress(port=own_server.port, username=user, password="right", database=1)
 
     assert SmallRedis(address).call("PING") == b"PONG"
-    for wrong in (address._replace(password="wrong"), RedisAddress(port=own_server.port)):
+    for wrong in (address.but(password="wrong"), RedisAddress(port=own_server.port)):
         with pytest.raises(errors.StoreError, match=r"WRONGPASS|NOAUTH") as refused:
             SmallRedis(wrong).call("PING")
         assert not isinstance(refused.value, errors.StoreUnavailable), "no waiting helps"
@@ -156,7 +156,7 @@ def test_tls_is_verified_and_shows_our_certificate(tmp_path: Path) -> None:
         refused = {"ca": str(stranger.cert)}, {"cert": None, "key": None}, {"host": "localhost"}
         for change in refused:
             with pytest.raises(errors.StoreUnavailable):
-                SmallRedis(address._replace(**change)).call("EVALSHA", renew[0], 0)
+                SmallRedis(address.but(**change)).call("EVALSHA", renew[0], 0)
     finally:
         server.stop()
 
