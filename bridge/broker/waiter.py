@@ -16,6 +16,9 @@ from typing import Any
 
 Callback = Callable[[], object]
 
+#: Who has worked for longer than its rest divided by this has none.
+BUSY_TIMES = 2
+
 
 class Waiter:
     """One selector with a socket pair to wake it. Belongs to the thread that made it.
@@ -36,12 +39,15 @@ class Waiter:
         self._timers: list[tuple[float, int, Callback]] = []
         self._timer_ids = itertools.count()
         self._selector.register(self._reader, selectors.EVENT_READ, (self._drain, None))
+        self._writing: set[Any] = set()
+        self._awake_since = time.monotonic()
         self._bell = selectors.DefaultSelector()
         self._bell.register(self._reader, selectors.EVENT_READ)
 
     def watch(self, sock: Any, readable: Callback, writable: Callback | None = None) -> None:
         """Call ``readable`` when the socket can be read, ``writable`` (if given) when it can be written."""
         interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if writable else 0)
+        self._writing.add(sock) if writable else self._writing.discard(sock)
         try:
             self._selector.modify(sock, interest, (readable, writable))
         except (KeyError, ValueError):
@@ -49,6 +55,7 @@ class Waiter:
 
     def unwatch(self, sock: Any) -> None:
         """Stop watching; a socket that is already closed or unknown is fine."""
+        self._writing.discard(sock)
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(sock)
 
@@ -91,6 +98,7 @@ class Waiter:
         elif self._timers:
             timeout_seconds = min(timeout_seconds, self._timers[0][0] - time.monotonic())
         events = self._selector.select(max(0.0, timeout_seconds))
+        self._awake_since = time.monotonic()
         for key, mask in events:
             readable, writable = key.data
             if mask & selectors.EVENT_WRITE and writable is not None:
@@ -100,11 +108,16 @@ class Waiter:
         return called or bool(events)
 
     def rest(self, seconds: float) -> None:
-        """Wait for a wake-up or a timer alone: what comes over the sockets meanwhile stays in them."""
-        if self._soon:
+        """Wait for a wake-up or a timer alone: what comes over the sockets meanwhile stays in them.
+
+        None where a peer has half of what it needs, nor for one that is busy: who has worked for half of that
+        time may well be what the others wait for.
+        """
+        now = time.monotonic()
+        if self._soon or self._writing or seconds < BUSY_TIMES * (now - self._awake_since):
             return
         if self._timers:
-            seconds = min(seconds, self._timers[0][0] - time.monotonic())
+            seconds = min(seconds, self._timers[0][0] - now)
         if seconds > 0:
             self._bell.select(seconds)
 

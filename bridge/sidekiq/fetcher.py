@@ -120,7 +120,7 @@ class Fetcher:
     @property
     def slack_seconds(self) -> float:
         """How long this worker may look away: its slots are full, and their jobs wait behind each other."""
-        return 0.0 if self.free_slots or self.leaving else self._slack.seconds
+        return 0.0 if self.quiet or len(self.held) < self.slots else self._slack.seconds
 
     def sign_of_life(self) -> int:
         """A number that changes while the consumer's thread does what it should.

@@ -16,6 +16,9 @@ from bridge.sidekiq import scripts
 #: After so long without a call it is looked at first: a server or a firewall may have closed it.
 IDLE_SECONDS = 5.0
 
+#: More than that goes out command by command: each may take as long as the connection's timeout says.
+TOGETHER_BYTES = 65_536
+
 Words = tuple[str | bytes | int | float, ...]
 """One command."""
 
@@ -40,7 +43,9 @@ class Line:
         try:
             # Not by the connection, which looks at the type of each word: for a claim that takes as long as
             # Redis.
-            connection.send_packed_command([b"".join([_packed(words) for words in commands])])
+            packed = [_packed(words) for words in commands]
+            is_small = sum(map(len, packed)) < TOGETHER_BYTES
+            connection.send_packed_command([b"".join(packed)] if is_small else packed)
             answers = [_answer(connection) for _ in commands]
         except BaseException:
             # Also where an exception was raised in this thread from outside: answers may be left unread.

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from bridge.sidekiq import line
-from bridge.sidekiq.line import Line
+from bridge.sidekiq.line import TOGETHER_BYTES, Line
 
 
 def test_a_connection_that_was_given_back_is_never_used_beside_its_new_owner(
@@ -38,3 +38,25 @@ def test_after_an_error_no_answer_is_taken_for_that_of_another_command(empty_red
     assert (answers[0], answers[3]) == (b"1", b"2")
     assert all(isinstance(answer, redis.ResponseError) for answer in answers[1:3])
     assert kept.send([("ECHO", "3")]) == [b"3"]
+
+
+def test_what_is_too_much_for_one_send_goes_out_command_by_command(
+    empty_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a thousand settlements in one send had five seconds together, and began anew for ever."""
+    sent: list[int] = []
+    real = redis.Connection.send_packed_command
+
+    def counted(self: redis.Connection, command: list[bytes], *args: object) -> None:
+        sent.append(len(command))
+        real(self, command, *args)
+
+    kept = Line(empty_redis)
+    kept.send([("PING",)])
+    monkeypatch.setattr(redis.Connection, "send_packed_command", counted)
+
+    small = kept.send([("ECHO", "a"), ("ECHO", "b")])
+    large = kept.send([("ECHO", "a" * TOGETHER_BYTES), ("ECHO", "b")])
+
+    assert sent == [1, 2]
+    assert [small, [len(answer) for answer in large]] == [[b"a", b"b"], [TOGETHER_BYTES, 1]]

@@ -28,9 +28,9 @@ def slack_after(*units: UnitOfWork) -> float:
 
 @pytest.mark.parametrize(
     ("waited_ms", "slack_ms"),
-    [(0.0, 0.0), (3.9, 0.0), (4.1, 1.025), (20.0, 5.0), (45.0, 10.0), (9000.0, 10.0)],
+    [(0.0, 0.0), (2.4, 0.0), (2.6, 1.04), (20.0, 8.0), (45.0, 18.0), (9000.0, 20.0)],
 )
-def test_a_free_slot_may_wait_for_a_quarter_of_what_jobs_wait_behind_slots(
+def test_a_free_slot_may_wait_for_less_than_half_of_what_jobs_wait_behind_slots(
     waited_ms: float, slack_ms: float
 ) -> None:
     found = slack_after(*[unit(waited_ms)] * LOOKED_AT)
@@ -55,6 +55,6 @@ def test_a_worker_looks_away_only_while_all_its_slots_are_full() -> None:
     with_a_free_slot = fetcher.slack_seconds
     fetcher.held[1] = unit(0.0)
     full = fetcher.slack_seconds
-    fetcher.leaving = True
+    fetcher.hush()
 
-    assert (with_a_free_slot, full, fetcher.slack_seconds) == (0.0, 0.01, 0.0)
+    assert (with_a_free_slot, full, fetcher.slack_seconds) == pytest.approx((0.0, 0.018, 0.0))

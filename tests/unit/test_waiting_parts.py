@@ -116,6 +116,31 @@ def test_a_rest_ends_with_a_wake_up_and_leaves_it_to_be_heard(waiter: Waiter, ri
     assert waiter.wait(5.0)
 
 
+def test_a_rest_does_not_keep_the_second_half_of_a_job_from_the_sidecar(waiter: Waiter) -> None:
+    """A large job goes out in pieces: a rest before each made it twenty times as slow."""
+    here, there = socket.socketpair()
+    waiter.watch(here, lambda: None, lambda: None)
+    began = time.monotonic()
+
+    waiter.rest(60.0)
+
+    assert time.monotonic() - began < 30.0
+    waiter.watch(here, lambda: None)
+    waiter.rest(0.01)
+    assert time.monotonic() - began >= 0.01
+    there.close()
+
+
+def test_one_that_is_busy_itself_has_no_rest(waiter: Waiter) -> None:
+    waiter.wait(0.0)
+    waiter._awake_since -= 31.0
+    began = time.monotonic()
+
+    waiter.rest(60.0)
+
+    assert time.monotonic() - began < 30.0
+
+
 def test_a_rest_ends_with_a_timer_and_is_none_where_something_is_to_be_called(waiter: Waiter) -> None:
     called: list[str] = []
     waiter.call_later(0.01, lambda: called.append("timer"))
