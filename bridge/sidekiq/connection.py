@@ -9,6 +9,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from bridge.sidekiq.following import Follower
+from bridge.sidekiq.packing import CommandPacker
 from bridge.sidekiq.redis_address import RedisAddress
 
 __all__ = ["RedisAddress", "connect", "follower"]
@@ -39,8 +40,14 @@ def connect(address: RedisAddress, following: Follower | None = None) -> redis.R
         "protocol": 2,
     }
     if following := following or follower(address):
-        return following.client(**options)
-    return redis.Redis(address.host, address.port, **options, **_tls(address))
+        return _safely_packing(following.client(**options))
+    return _safely_packing(redis.Redis(address.host, address.port, **options, **_tls(address)))
+
+
+def _safely_packing(client: redis.Redis) -> redis.Redis:
+    # The client does not hand it on to its connections.
+    client.connection_pool.connection_kwargs["command_packer"] = CommandPacker()
+    return client
 
 
 def _tls(address: RedisAddress) -> dict[str, Any]:

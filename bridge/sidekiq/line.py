@@ -5,24 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import hiredis
 import redis
 
 from bridge.sidekiq import scripts
+from bridge.sidekiq.packing import Words, packed
 
 #: After so long without a call it is looked at first: a server or a firewall may have closed it.
 IDLE_SECONDS = 5.0
 
 #: More than that goes out command by command: each may take as long as the connection's timeout says.
 TOGETHER_BYTES = 65_536
-
-Words = tuple[str | bytes | int | float, ...]
-"""One command."""
-
-_packed: Callable[[Words], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 
 class Line:
@@ -43,9 +38,9 @@ class Line:
         try:
             # Not by the connection, which looks at the type of each word: for a claim that takes as long as
             # Redis.
-            packed = [_packed(words) for words in commands]
-            is_small = sum(map(len, packed)) < TOGETHER_BYTES
-            connection.send_packed_command([b"".join(packed)] if is_small else packed)
+            pieces = [packed(words) for words in commands]
+            is_small = sum(map(len, pieces)) < TOGETHER_BYTES
+            connection.send_packed_command([b"".join(pieces)] if is_small else pieces)
             answers = [_answer(connection) for _ in commands]
         except BaseException:
             # Also where an exception was raised in this thread from outside: answers may be left unread.

@@ -15,6 +15,7 @@ import hiredis
 
 from bridge import errors
 from bridge.sidekiq.outage_codes import tells_of_outage
+from bridge.sidekiq.packing import packed
 
 if TYPE_CHECKING:
     from bridge.sidekiq.redis_address import RedisAddress
@@ -164,7 +165,7 @@ class _Link:
 
     def ask(self, *words: Word) -> Any:
         """Send a command; its answer, or the hiredis.ReplyError that Redis refused it with."""
-        self._socket.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]
+        self._socket.sendall(packed(words))
         while (answer := self._reader.gets()) is False:
             chunk = self._socket.recv(READ_SIZE)
             if not chunk:

@@ -22,8 +22,9 @@ from bridge.sidekiq.claims import (
     entry,
 )
 from bridge.sidekiq.decision import DeadLimits
-from bridge.sidekiq.line import Line, Lines, Words
+from bridge.sidekiq.line import Line, Lines
 from bridge.sidekiq.outages import is_outage, outages, raise_first_error, translated
+from bridge.sidekiq.packing import Words
 from bridge.sidekiq.settlement import Settlement, SettlementBatch, recover_call
 
 logger = logging.getLogger(__name__)
