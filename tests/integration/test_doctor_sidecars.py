@@ -105,7 +105,8 @@ def test_a_worker_that_takes_no_jobs_is_named(bare_stage: Stage) -> None:
     where = f"127.0.0.1:{free_port()}"
     settings = {"BRIDGE_REDIS_URL": bare_stage.redis_url, "BRIDGE_HEALTH_BIND": where}
     worker = bare_stage.start_worker(env={"BRIDGE_HEALTH_BIND": where})
-    assert "worker-not-ready" not in diagnose(Bridge(settings))
+    # Its log says ready a moment before Redis has answered its first heartbeat.
+    wait_for(lambda: "worker-not-ready" not in diagnose(Bridge(settings)), "the worker to be ready", 20)
 
     os.kill(worker.pid, signal.SIGTSTP)
 
