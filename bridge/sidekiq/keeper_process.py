@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import IO
 
 from bridge.sidekiq import scripts
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 STOP_SECONDS = 5
 #: Not by ``-m``: what Python loads for that is a tenth of the process.
 CODE = "from bridge.sidekiq.keeper import main; main()"
+PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 #: Room for the first line (some 1.5 kB) or for a hundred of the others: a keeper that reads none of them for
 #: so long hangs, and is replaced.
 PIPE_BYTES = 4096
@@ -116,9 +118,12 @@ class Keeper:
 
 
 def _search_path() -> list[str]:
-    """The worker's, behind Python's own library: Celery puts the working directory first, json.py and all."""
+    """The worker's, behind Python's own library: Celery puts the working directory first, json.py and all.
+
+    And where this package is: Celery finds an application in the working directory, and then forgets that.
+    """
     standard = os.path.dirname(os.__file__)
-    return [standard, os.path.join(standard, "lib-dynload"), *filter(None, sys.path)]
+    return [standard, os.path.join(standard, "lib-dynload"), PACKAGE_ROOT, *filter(None, sys.path)]
 
 
 def _first_line(address: RedisAddress, length_ms: int) -> str:

@@ -18,7 +18,7 @@ from bridge import errors
 from bridge.sidekiq import keeper_process
 from bridge.sidekiq.connection import RedisAddress
 from bridge.sidekiq.keeper import LeaseKeys, Watch
-from bridge.sidekiq.keeper_process import Keeper
+from bridge.sidekiq.keeper_process import PACKAGE_ROOT, Keeper
 from bridge.sidekiq.small_redis import SmallRedis
 from tests.integration.worker import Worker, job, push
 from tests.support.redis_server import RedisServer
@@ -171,6 +171,20 @@ def test_a_file_named_as_a_module_in_the_working_directory_does_not_end_the_keep
         (tmp_path / f"{name}.py").write_text("raise SystemExit('taken for the library')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    worker.store.lease(NAME, 3000, register=True)
+    first = worker.client.zscore("bridge:lease", NAME) or 0.0
+
+    keeper.report(NAME, 1)
+
+    wait_for(lambda: (worker.client.zscore("bridge:lease", NAME) or 0.0) > first, "a later end")
+
+
+def test_the_keeper_finds_a_package_that_is_in_the_workers_working_directory_alone(
+    keeper: Keeper, worker: Worker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each ended at its start, and another was started every second: ``celery -A bridge`` in a checkout."""
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", PACKAGE_ROOT)])
+    monkeypatch.chdir(tmp_path)
     worker.store.lease(NAME, 3000, register=True)
     first = worker.client.zscore("bridge:lease", NAME) or 0.0
 
