@@ -36,8 +36,7 @@ class Line:
         """Send commands in one round trip. An answer is the ResponseError where Redis refused."""
         connection = self._ready()
         try:
-            # Not by the connection, which looks at the type of each word: for a claim that takes as long as
-            # Redis.
+            # Not by the connection, which takes names apart and pieces together again for each command.
             pieces = [packed(words) for words in commands]
             is_small = sum(map(len, pieces)) < TOGETHER_BYTES
             connection.send_packed_command([b"".join(pieces)] if is_small else pieces)

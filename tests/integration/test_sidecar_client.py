@@ -9,18 +9,9 @@ from typing import Any
 import pytest
 
 from bridge import errors
-from bridge.sidecar.address import Address
 from bridge.sidecar.client import SidecarClient
-from bridge.sidecar.courier import Timeouts
-from bridge.sidecar.fleet import Fleet
-from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.result import Status
-from bridge.sidecar.signature import Signer
-from bridge.sidekiq.unit_of_work import Delivery
-from tests.support.scripted_server import ScriptedServer, reply
-
-DELIVERY = Delivery("host:1:abc", 7, "default", b'{"class":"X","jid":"a","args":[]}', 5)
-DONE = {"status": "done", "jid": "a", "delivery": DELIVERY.name, "duration_ms": 1}
+from tests.support.scripted_server import DELIVERY, DONE, ScriptedServer, client_of, reply
 
 
 @pytest.fixture
@@ -32,8 +23,7 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def client(server: ScriptedServer) -> SidecarClient:
-    fleet = Fleet([Address.parse(server.url)], HealthProbe(Signer(b"secret"), 2.0))
-    return SidecarClient(fleet, Signer(b"secret"), Timeouts(connect=1.0, full=0.5, repeat=1.0))
+    return client_of(server)
 
 
 def answering(server: ScriptedServer, client: SidecarClient, *answers: bytes) -> Callable[[], Any]:

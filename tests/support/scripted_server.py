@@ -7,6 +7,17 @@ import socket
 import threading
 from typing import Any
 
+from bridge.sidecar.address import Address
+from bridge.sidecar.client import SidecarClient
+from bridge.sidecar.courier import Timeouts
+from bridge.sidecar.fleet import Fleet
+from bridge.sidecar.health import HealthProbe
+from bridge.sidecar.signature import Signer
+from bridge.sidekiq.unit_of_work import Delivery
+
+DELIVERY = Delivery("host:1:abc", 7, "default", b'{"class":"X","jid":"a","args":[]}', 5)
+DONE = {"status": "done", "jid": "a", "delivery": DELIVERY.name, "duration_ms": 1}
+
 
 def reply(status: int, body: Any = None, extra: str = "") -> bytes:
     data = json.dumps(body).encode() if body is not None else b""
@@ -85,3 +96,9 @@ def _read_request(client: socket.socket) -> bytes:
     while len(body) < length:
         body += client.recv(65536)
     return head + b"\r\n\r\n" + body
+
+
+def client_of(server: ScriptedServer) -> SidecarClient:
+    """An impatient client, with a secret."""
+    fleet = Fleet([Address.parse(server.url)], HealthProbe(Signer(b"secret"), 2.0))
+    return SidecarClient(fleet, Signer(b"secret"), Timeouts(connect=1.0, full=0.5, repeat=1.0))

@@ -6,7 +6,7 @@ module SidekiqBridge
     # Not synchronised: the executor's lock guards it.
     #
     # Those that have finished stand on pages, of which only the newest is written to. One large table that changes with
-    # each job would be gone through by each minor garbage collection: more than half of what those cost.
+    # each job would be gone through by each minor garbage collection: half of what those cost.
     class Records
       KEEP_SECONDS = 15 * 60
       KEEP_COUNT = 10_000
@@ -47,21 +47,10 @@ module SidekiqBridge
         @asked = {} # by jid, the longest ago first
       end
 
-      def [](id)
-        found = @running.deliveries[id]
-        return found if found
-        @pages.each { |page| return found if (found = page.deliveries[id]) }
-        nil
-      end
+      def [](id) = first_found { |page| page.deliveries[id] }
 
       # The newest delivery of a job; jobs without a jid have no history.
-      def latest(jid)
-        return unless jid
-        found = @running.latest[jid]
-        return found if found
-        @pages.each { |page| return found if (found = page.latest[jid]) }
-        nil
-      end
+      def latest(jid) = jid && first_found { |page| page.latest[jid] }
 
       def add(delivery)
         @running.add(delivery)
@@ -95,6 +84,13 @@ module SidekiqBridge
       end
 
       private
+
+      def first_found
+        found = yield(@running)
+        return found if found
+        @pages.each { |page| return found if (found = yield(page)) }
+        nil
+      end
 
       def dispensable?(page, now)
         page && (now - page.newest_at >= @keep_seconds || @pages.sum(&:size) - page.size >= @keep_count)
