@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import bridge
 from tests.support.processes import ROOT, Process, clean_environment
@@ -230,6 +232,39 @@ def test_the_locks_keep_to_what_is_declared() -> None:
         if not requirement.specifier.contains(pinned.get(requirement.name.lower(), "0"))
     }
     assert outside == {}
+
+
+# requirements/dev.txt once pinned this release, which needs Python 3.11.5. A machine with 3.11.7 hid it:
+# neither `make demo` nor `make test` worked on a fresh Debian 12, whose Python is 3.11.2.
+TOO_NEW = """\
+pymdown-extensions==13.1.2 \\
+    --hash=sha256:20eec6babdadcdb47b5a91b3e69ff9f846d506e887125dcb027518c47d412693
+"""
+
+
+def test_a_pin_that_the_oldest_python_cannot_install_is_refused(tmp_path: Path) -> None:
+    lock = tmp_path / "lock.txt"
+    others = (ROOT / "requirements/dev.txt").read_text()
+    lock.write_text(re.sub(r"(?m)^pymdown-extensions==.*\n(    --hash.*\n)+", "", others) + TOO_NEW)
+    checked = subprocess.run([ROOT / "scripts/lock", "--check", lock], capture_output=True, text=True)
+    assert checked.returncode == 1
+    assert f"{lock} cannot be installed under Python 3.11.2" in checked.stdout
+    assert "Python>=3.11.5" in checked.stdout
+    assert "Python 3.12.0: every lock can be installed" in checked.stdout
+
+
+def test_every_locked_package_that_is_installed_allows_the_oldest_python_of_each_series() -> None:
+    pinned = re.findall(r"^([\w.-]+)==\S+ \\$", (ROOT / "requirements/dev.txt").read_text(), re.M)
+    needs = {name: importlib.metadata.metadata(name)["Requires-Python"] or "" for name in pinned}
+    too_new = {
+        name: wanted
+        for name, wanted in needs.items()
+        if not all(
+            SpecifierSet(wanted).contains(oldest) for oldest in ("3.11.2", "3.12.0", "3.13.0", "3.14.0")
+        )
+    }
+    assert pinned
+    assert too_new == {}
 
 
 def test_the_locks_agree_and_name_hashes_and_no_address() -> None:
