@@ -1,7 +1,6 @@
-"""Runs the demo: start everything, enqueue a mix, watch it, say what to look at, wait for Ctrl-C."""
+"""Runs the demo: start everything, say where to look, enqueue a mix, watch it, wait for Ctrl-C."""
 
-import argparse
-import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,45 +13,36 @@ from typing import NoReturn
 
 from honcho.printer import Printer
 
+from scripts.demo import by_hand, options, probes, report, services, web_ui
 from scripts.demo import place as places
-from scripts.demo import probes, report, services
+from scripts.demo.errors import DemoError
+from scripts.demo.options import Options
 from scripts.demo.outcome import Job, Outcome
 from scripts.demo.place import Place
-from scripts.demo.supervisor import DemoError, Service, Supervisor
+from scripts.demo.supervisor import Service, Supervisor
 
 PROGRESS_SECONDS = 0.5
+#: What a person at a terminal gets to open the Busy page.
+BEFORE_FIRST_JOB_SECONDS = 15.0
+#: How long the slow jobs of the mix run: long enough to be seen by a person, short where none looks.
+SLOW_SECONDS, SLOW_SECONDS_ONCE = 15.0, 2.0
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def main() -> int:
-    options = parse_options()
+    chosen = options.parse()
     signal.signal(signal.SIGTERM, interrupt)
-    with places.socket_directory() as sockets:
-        place = places.make(Path(sockets))
-        with supervised(place) as supervisor:
-            try:
-                return run(place, supervisor, options)
-            except DemoError as error:
-                print(f"\ndemo: {error}", file=sys.stderr)
-                return 1
-            except KeyboardInterrupt:
-                return 0
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
-    parser.add_argument(
-        "--exit-when-done",
-        action="store_true",
-        default=os.environ.get("DEMO_EXIT") == "1",
-        help="exit after the summary: 0 if every job ended as expected (DEMO_EXIT=1)",
-    )
-    parser.add_argument("--size", type=int, default=int(os.environ.get("DEMO_SIZE", "20")), help="plain jobs")
-    parser.add_argument("--timeout", type=float, default=float(os.environ.get("DEMO_TIMEOUT", "180")))
-    parser.add_argument("--verbose", action="store_true", help="show the output of every service")
-    parser.add_argument(
-        "--stock-sidekiq", action="store_true", help="Sidekiq itself in the place of worker and sidecar"
-    )
-    return parser.parse_args()
+    try:
+        with places.claim(chosen.directory), places.socket_directory() as sockets:
+            place = places.make(chosen.directory, Path(sockets), chosen.redis_url)
+            with supervised(place) as supervisor:
+                run(place, supervisor, chosen)
+    except DemoError as error:
+        print(f"\ndemo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED if chosen.once else 0
+    return 0
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -65,33 +55,44 @@ def supervised(place: Place) -> Iterator[Supervisor]:
     try:
         yield supervisor
     finally:
+        place.by_hand.unlink(missing_ok=True)
         try:
             print("\nStopping (Ctrl-C again: at once) ...", flush=True)
-            supervisor.stop()
+            stopped = supervisor.stop()
         except KeyboardInterrupt:
             supervisor.kill()
+            stopped = False
+    if not stopped:
+        raise DemoError("a service had to be killed")
 
 
-def run(place: Place, supervisor: Supervisor, options: argparse.Namespace) -> int:
-    if options.verbose:
+def run(place: Place, supervisor: Supervisor, chosen: Options) -> None:
+    """Everything between the first start and the stop."""
+    if chosen.verbose:
         supervisor.shown |= {"redis", "web", "sidecar", "worker", "flower", "beat"}
-    start_services(place, supervisor, stock_sidekiq=options.stock_sidekiq)
+    start_services(place, supervisor, chosen)
+    by_hand.write(place)
+    print(report.addresses(place, bridge=not chosen.stock_sidekiq), flush=True)
+    print(web_ui.note(place), end="", flush=True)
     outcome = Outcome(place)
-    enqueue(place, options)
-    jobs = watch(outcome, supervisor, options.timeout)
-    print(report.summary(place, jobs, stock_sidekiq=options.stock_sidekiq), flush=True)
-    if options.exit_when_done:
-        return 0 if all(job.as_expected for job in jobs) else 1
-    supervisor.shown.add("worker")
-    return wait_for_interrupt(supervisor)
+    if not chosen.once:
+        wait_for_reader()
+    enqueue(place, chosen)
+    jobs = watch(outcome, supervisor, chosen.timeout_seconds)
+    print(report.summary(place, jobs, hints=not (chosen.stock_sidekiq or chosen.once)), flush=True)
+    if not chosen.once:
+        wait_for_interrupt(supervisor)
+    wrong = sum(not job.as_expected for job in jobs)
+    if wrong or not jobs:
+        raise DemoError(f"{wrong} of {len(jobs)} jobs did not end as expected; the logs are in {place.logs}/")
 
 
-def start_services(place: Place, supervisor: Supervisor, *, stock_sidekiq: bool) -> None:
+def start_services(place: Place, supervisor: Supervisor, chosen: Options) -> None:
     if place.redis_port:
         start(supervisor, services.redis_server(place))
     else:
-        refuse_a_busy_redis(place)
-    if stock_sidekiq:
+        refuse_a_busy_redis(place, chosen)
+    if chosen.stock_sidekiq:
         start(supervisor, services.web(place), services.stock_sidekiq(place))
         return
     # Both boot Rails: together they take little longer than one.
@@ -109,23 +110,43 @@ def start(supervisor: Supervisor, *group: Service) -> None:
     print(f"ready after {time.monotonic() - began:.1f} s", flush=True)
 
 
-def refuse_a_busy_redis(place: Place) -> None:
-    print("Using the Redis of REDIS_URL.", flush=True)
+def refuse_a_busy_redis(place: Place, chosen: Options) -> None:
+    """A Redis that --redis names may be an application's: the demo's worker would run its jobs."""
+    print("Using the Redis that --redis names.", flush=True)
     if not probes.redis_answers(place.redis_url):
-        raise DemoError("the Redis of REDIS_URL does not answer; without REDIS_URL the demo starts its own")
-    if os.environ.get("DEMO_SHARE_REDIS") != "1" and services.sidekiq_processes(place.redis_url):
         raise DemoError(
-            "other Sidekiq processes work on the Redis of REDIS_URL, and the demo would run their jobs. "
-            "Unset REDIS_URL, or set DEMO_SHARE_REDIS=1 if that is what you want"
+            "the Redis that --redis names does not answer; without --redis the demo starts its own"
+        )
+    if chosen.share_redis:
+        return
+    processes, jobs = services.sidekiq_processes(place.redis_url), services.waiting_jobs(place.redis_url)
+    if processes or jobs:
+        raise DemoError(
+            f"the Redis that --redis names has {len(processes)} Sidekiq processes and {jobs} jobs, "
+            "and the demo would run them: name an empty one, leave --redis out, or add --share-redis"
         )
 
 
-def enqueue(place: Place, options: argparse.Namespace) -> None:
-    native = "0" if options.stock_sidekiq else "1"
+def wait_for_reader() -> None:
+    """Give a person at a terminal the time to open a page before the first job."""
+    if not sys.stdin.isatty():
+        return
+    seconds = BEFORE_FIRST_JOB_SECONDS
+    print(f"Open the Busy page. The jobs come in {seconds:.0f} s, or when you press Enter.", flush=True)
+    if select.select([sys.stdin], [], [], seconds)[0]:
+        sys.stdin.readline()
+
+
+def enqueue(place: Place, chosen: Options) -> None:
+    mix = {
+        "SIZE": str(chosen.size),
+        "NATIVE": "0" if chosen.stock_sidekiq else "1",
+        "SLOW_SECONDS": str(SLOW_SECONDS_ONCE if chosen.once else SLOW_SECONDS),
+    }
     finished = subprocess.run(
         ["bin/rails", "demo:enqueue"],
         cwd=places.RAILS_APP,
-        env={**place.environment, "SIZE": str(options.size), "NATIVE": native},
+        env=place.environment | mix,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -144,7 +165,7 @@ def watch(outcome: Outcome, supervisor: Supervisor, timeout_seconds: float) -> l
     while time.monotonic() < deadline:
         ended = sum(job.as_expected for job in jobs)
         progress.show(f"{ended}/{len(jobs)} jobs ended  ({outcome.counts()})")
-        if ended == len(jobs) and not outcome.in_flight():
+        if jobs and ended == len(jobs) and not outcome.in_flight():
             break
         supervisor.check()
         time.sleep(PROGRESS_SECONDS)
@@ -153,7 +174,7 @@ def watch(outcome: Outcome, supervisor: Supervisor, timeout_seconds: float) -> l
     return jobs
 
 
-def wait_for_interrupt(supervisor: Supervisor) -> int:
+def wait_for_interrupt(supervisor: Supervisor) -> NoReturn:
     while True:
         supervisor.check()
         time.sleep(PROGRESS_SECONDS)

@@ -1,16 +1,19 @@
 """Where one run of the demo lives: directories, addresses, secrets."""
 
-import os
+import fcntl
 import secrets
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
-from scripts.demo import probes
+from scripts.demo import environment, probes
+from scripts.demo.errors import DemoError
 
 ROOT = Path(__file__).resolve().parents[2]
 RAILS_APP = ROOT / "rails_app"
 FLOWER_USER = "demo"
+QUEUES = "critical,default,mailers,low,reports"
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Place:
     directory: Path
     socket_directory: Path
     redis_url: str
-    redis_port: int | None  # None: somebody else's Redis
+    redis_port: int | None  # None: --redis named one
     web_port: int
     flower_port: int
     health_port: int
@@ -52,30 +55,52 @@ class Place:
         return f"http://{probes.LOOPBACK}:{self.health_port}/metrics"
 
     @property
+    def by_hand(self) -> Path:
+        """The file to `source` for commands by hand."""
+        return self.directory / "env.sh"
+
+    @property
+    def redis_directory(self) -> Path:
+        return self.directory / "redis"
+
+    @property
     def environment(self) -> dict[str, str]:
-        """What every service gets on top of the user's own environment."""
+        """What every service gets."""
+        return environment.kept() | self.settings
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The part of it that is the demo's own."""
         return {
-            **os.environ,
             "BRIDGE_DEMO_DB": str(self.database),
             "BRIDGE_REDIS_URL": self.redis_url,
             "DEMO_MAIL_DIR": str(self.directory / "mails"),
             "PYTHONUNBUFFERED": "1",
-            "RAILS_ENV": os.environ.get("RAILS_ENV", "development"),
+            "RAILS_ENV": "development",
             "REDIS_URL": self.redis_url,
         }
 
+    @property
+    def bridge_settings(self) -> dict[str, str]:
+        """What worker, Flower, beat and commands by hand need beside that."""
+        return {
+            "BRIDGE_HEALTH_BIND": f"{probes.LOOPBACK}:{self.health_port}",
+            "BRIDGE_IMPORTS": "demo_tasks",
+            "BRIDGE_LOG_FORMAT": "text",
+            "BRIDGE_QUEUES": QUEUES,
+            "BRIDGE_SIDECAR_SECRET": self.sidecar_secret,
+            "BRIDGE_SIDECAR_URL": f"unix://{self.sidecar_socket}",
+            "PYTHONPATH": f"{ROOT}:{RAILS_APP / 'python'}",
+        }
 
-def make(sockets: Path) -> Place:
+
+def make(directory: Path, sockets: Path, redis_url: str | None) -> Place:
     """A place with free ports; `sockets` is a fresh private directory with a short path."""
-    directory = Path(os.environ.get("DEMO_DIR", ROOT / "tmp" / "demo")).resolve()
-    for part in ("log", "redis", "mails"):
-        (directory / part).mkdir(parents=True, exist_ok=True)
-    given_redis = os.environ.get("BRIDGE_REDIS_URL") or os.environ.get("REDIS_URL")
-    redis_port = None if given_redis else probes.free_port(6390)
+    redis_port = None if redis_url else probes.free_port(6390)
     return Place(
         directory=directory,
         socket_directory=sockets,
-        redis_url=given_redis or f"redis://{probes.LOOPBACK}:{redis_port}/0",
+        redis_url=redis_url or f"redis://{probes.LOOPBACK}:{redis_port}/0",
         redis_port=redis_port,
         web_port=probes.free_port(3000),
         flower_port=probes.free_port(5555),
@@ -85,6 +110,25 @@ def make(sockets: Path) -> Place:
     )
 
 
+def claim(directory: Path) -> TextIO:
+    """Make the directory this process's own, for as long as the file that it returns is open.
+
+    Raises:
+        DemoError: another demo runs in it. Two would write into one database and one Redis's files.
+    """
+    for part in ("log", "redis", "mails"):
+        (directory / part).mkdir(parents=True, exist_ok=True)
+    lock = (directory / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise DemoError(
+            f"another demo runs in {directory}: stop it, or give this one a place with --directory DIR"
+        ) from None
+    return lock
+
+
 def socket_directory() -> tempfile.TemporaryDirectory[str]:
-    """Unix sockets may have no long path, and a checkout can be anywhere."""
-    return tempfile.TemporaryDirectory(prefix="bridge-demo-")
+    """Unix sockets may have no long path: neither the checkout's nor TMPDIR is known to be short."""
+    return tempfile.TemporaryDirectory(prefix="bridge-demo-", dir="/tmp")  # nosec B108 (mode 0700)

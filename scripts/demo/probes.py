@@ -33,9 +33,35 @@ def redis_answers(url: str) -> bool:
         return False
 
 
+def redis_works_in(url: str, directory: Path) -> bool:
+    """Whether the Redis that answers is the one that was started in this directory.
+
+    Between the choice of a port and redis-server's bind another server can take the port.
+    """
+    try:
+        with redis.Redis.from_url(url, socket_timeout=PROBE_SECONDS, decode_responses=True) as client:
+            found: str = client.config_get("dir")["dir"]
+            return Path(found).samefile(directory)
+    except (redis.RedisError, OSError, KeyError):
+        return False
+
+
 def http_status(port: int, path: str) -> int:
     """Status of a GET on loopback, 0 where nothing answers."""
     return _status(http.client.HTTPConnection(LOOPBACK, port, timeout=PROBE_SECONDS), path)
+
+
+def http_body(port: int, path: str) -> str:
+    """Body of a GET on loopback, empty where it is not answered with 200."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PROBE_SECONDS)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.read().decode("utf-8", "replace") if answer.status == 200 else ""
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()
 
 
 def unix_http_status(socket_path: Path, path: str) -> int:

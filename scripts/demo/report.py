@@ -2,7 +2,7 @@
 
 from typing import TextIO
 
-from scripts.demo.outcome import Job, table
+from scripts.demo.outcome import DEAD, Job, table
 from scripts.demo.place import FLOWER_USER, Place
 
 
@@ -26,24 +26,12 @@ class Progress:
             self._output.write("\n")
 
 
-def summary(place: Place, jobs: list[Job], *, stock_sidekiq: bool) -> str:
-    wrong = sum(not job.as_expected for job in jobs)
-    verdict = "every job ended as expected" if not wrong else f"{wrong} did NOT end as expected"
-    parts = [
-        f"\n{len(jobs)} jobs, {verdict}:\n",
-        table(jobs),
-        "",
-        _addresses(place, bridge=not stock_sidekiq),
-    ]
-    if not stock_sidekiq:
-        parts += ["", _what_to_look_at(place)]
-    return "\n".join(parts)
-
-
-def _addresses(place: Place, *, bridge: bool) -> str:
+def addresses(place: Place, *, bridge: bool) -> str:
+    """Where to look, before the first job runs."""
     lines = [
+        "",
         f"  Demo app         {place.web_url}/          enqueues more, shows the ledger",
-        f"  Sidekiq Web UI   {place.web_url}/sidekiq",
+        f"  Sidekiq Web UI   {place.web_url}/sidekiq   Busy: {place.web_url}/sidekiq/busy",
     ]
     if bridge:
         lines += [
@@ -51,20 +39,40 @@ def _addresses(place: Place, *, bridge: bool) -> str:
             f"                   user {FLOWER_USER}, password {place.flower_password}",
             f"  Metrics          {place.metrics_url}",
         ]
-    lines += [f"  Redis            {_without_password(place.redis_url)}", f"  Logs             {place.logs}/"]
-    return "\n".join(lines)
+    lines += [
+        f"  Redis            {_without_password(place.redis_url)}",
+        f"  Worker's log     {place.logs}/worker.log, the others beside it",
+    ]
+    if bridge:
+        lines.append(
+            f"  By hand          . {place.by_hand}   then: bridge status, bridge doctor, celery -A bridge ..."
+        )
+    return "\n".join([*lines, ""])
 
 
-def _what_to_look_at(place: Place) -> str:
+def summary(place: Place, jobs: list[Job], *, hints: bool) -> str:
+    """How each job ended, and what to try next."""
+    wrong = sum(not job.as_expected for job in jobs)
+    verdict = "every job ended as expected" if not wrong else f"{wrong} did NOT end as expected"
+    parts = [f"\n{len(jobs)} jobs, {verdict}:\n", table(jobs)]
+    if hints:
+        parts += ["", _what_to_look_at(place, jobs)]
+    return "\n".join(parts)
+
+
+def _what_to_look_at(place: Place, jobs: list[Job]) -> str:
+    dead = sorted({job.job_class for job in jobs if job.actual == DEAD})
     return f"""What to look at:
   Web UI, Busy        the bridge is there as a Sidekiq process; Quiet and Stop work
   Web UI, Retries     enqueue again and watch FlakyJob fail, wait and succeed
-  Web UI, Dead        KillJob, BacktraceJob and others with their Ruby errors; press Retry
+  Web UI, Dead        {", ".join(dead)}:
+                      each with its Ruby error; press Retry
   Web UI, Scheduled   a LedgerJob that waits for six hours; "Add to queue" runs it now
   every 20 seconds    celery beat enqueues a LedgerJob for Ruby and a ReportJob for Python
   Flower, Tasks       the same jobs under their Ruby names; ReportJob ran in Python
-  by hand             .venv/bin/celery -A bridge inspect active
-                      (with BRIDGE_REDIS_URL={_without_password(place.redis_url)})
+  by hand             . {place.by_hand}
+                      celery -A bridge inspect active
+  the worker's log    tail -f {place.logs}/worker.log
 Ctrl-C stops all of it."""
 
 

@@ -12,7 +12,6 @@ from scripts.demo.place import FLOWER_USER, RAILS_APP, ROOT, Place
 from scripts.demo.supervisor import Service
 
 CONCURRENCY = "20"
-QUEUES = "critical,default,mailers,low,reports"
 # Longer than the 25 s a worker gives its running jobs.
 WORKER_STOP_SECONDS = 40.0
 
@@ -21,14 +20,14 @@ def redis_server(place: Place) -> Service:
     arguments = {
         "--port": str(place.redis_port),
         "--bind": probes.LOOPBACK,
-        "--dir": str(place.directory / "redis"),
+        "--dir": str(place.redis_directory),
         "--appendonly": "yes",
         "--maxmemory-policy": "noeviction",
     }
     return Service(
         name="redis",
         command=["redis-server", *(word for pair in arguments.items() for word in pair)],
-        ready=lambda: probes.redis_answers(place.redis_url),
+        ready=lambda: probes.redis_works_in(place.redis_url, place.redis_directory),
         env=place.environment,
     )
 
@@ -114,6 +113,16 @@ def stock_sidekiq(place: Place) -> Service:
     )
 
 
+def waiting_jobs(redis_url: str) -> int:
+    """The jobs in the queues and sets of this Redis."""
+    with redis.Redis.from_url(
+        redis_url, socket_timeout=probes.PROBE_SECONDS, decode_responses=True
+    ) as client:
+        connection: Any = client
+        queued = [connection.llen(f"queue:{name}") for name in connection.smembers("queues")]
+        return sum([*queued, *(connection.zcard(name) for name in ("schedule", "retry", "dead"))])
+
+
 def sidekiq_processes(redis_url: str) -> set[str]:
     """The Sidekiq processes, bridge or Ruby, that work on this Redis now."""
     with redis.Redis.from_url(redis_url, socket_timeout=probes.PROBE_SECONDS) as connection:
@@ -133,12 +142,4 @@ def _celery() -> list[str]:
 
 
 def _bridge_environment(place: Place) -> dict[str, str]:
-    return {
-        **place.environment,
-        "BRIDGE_HEALTH_BIND": f"{probes.LOOPBACK}:{place.health_port}",
-        "BRIDGE_IMPORTS": "demo_tasks",
-        "BRIDGE_QUEUES": QUEUES,
-        "BRIDGE_SIDECAR_SECRET": place.sidecar_secret,
-        "BRIDGE_SIDECAR_URL": f"unix://{place.sidecar_socket}",
-        "PYTHONPATH": str(RAILS_APP / "python"),
-    }
+    return place.environment | place.bridge_settings

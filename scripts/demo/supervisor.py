@@ -20,13 +20,11 @@ from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 from honcho.process import Process
 
+from scripts.demo.errors import DemoError
+
 POLL_SECONDS = 0.1
 TAIL_LINES = 30
 START_SECONDS = 10.0
-
-
-class DemoError(Exception):
-    """Something that ends the demo, told in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +74,10 @@ class Supervisor:
             if running.ended.is_set():
                 raise DemoError(f"{name} ended by itself (exit code {running.exit_code})\n{self._tail(name)}")
 
-    def stop(self) -> None:
-        """Stop the services, the last one started first; each gets its time to finish."""
-        for running in reversed(self._running.values()):
-            running.stop()
+    def stop(self) -> bool:
+        """Stop the services, the last one started first. False if one had to be killed."""
+        ended_in_time = [running.stop() for running in reversed(self._running.values())]
+        return all(ended_in_time)
 
     def kill(self) -> None:
         for running in self._running.values():
@@ -134,18 +132,20 @@ class Running:
             self._log.flush()
             self.tail.append(message.data.decode("utf-8", "replace").rstrip())
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
+        """Whether it ended on TERM, in its time."""
         if self.ended.is_set():
-            return
+            return True
         # To the process alone: it knows how to stop its children.
         os.kill(self._pid, signal.SIGTERM)
-        if not self.ended.wait(self.service.stop_seconds):
-            print(
-                f"{self.service.name} did not stop in {self.service.stop_seconds:.0f} s: killed",
-                file=sys.stderr,
-            )
-            self.signal_group(signal.SIGKILL)
-            self.ended.wait(self.service.stop_seconds)
+        if self.ended.wait(self.service.stop_seconds):
+            return True
+        print(
+            f"{self.service.name} did not stop in {self.service.stop_seconds:.0f} s: killed", file=sys.stderr
+        )
+        self.signal_group(signal.SIGKILL)
+        self.ended.wait(self.service.stop_seconds)
+        return False
 
     def signal_group(self, number: signal.Signals) -> None:
         if not self.ended.is_set():

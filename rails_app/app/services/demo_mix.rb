@@ -60,8 +60,15 @@ class DemoMix
   end
 
   def ending_early
-    [KillJob, ExhaustedJob, BacktraceJob].each { |job| expect("dead", job, job.perform_async) }
-    [DiscardJob, QuietDeathJob, NoRetryJob].each { |job| expect("dropped", job, job.perform_async) }
+    [ExhaustedJob, BacktraceJob].each { |job| expect("dead", job, job.perform_async) }
+    [QuietDeathJob, NoRetryJob].each { |job| expect("dropped", job, job.perform_async) }
+    deciding if SidekiqFeatures.retry_verdicts?
+  end
+
+  # On an older Sidekiq both would pass through Retries, and say that they do not.
+  def deciding
+    expect("dead", KillJob, KillJob.perform_async)
+    expect("dropped", DiscardJob, DiscardJob.perform_async)
   end
 
   def active_jobs

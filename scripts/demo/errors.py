@@ -1,0 +1,5 @@
+"""The one error of the demo."""
+
+
+class DemoError(Exception):
+    """Something that ends the demo, told in one sentence."""
