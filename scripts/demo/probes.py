@@ -10,9 +10,15 @@ LOOPBACK = "127.0.0.1"
 PROBE_SECONDS = 2.0
 
 
+#: Marks of the ports that this process has chosen; the kernel removes them when the process ends.
+_marks: list[socket.socket] = []
+
+
 def free_port(preferred: int) -> int:
-    """The preferred port of loopback, or one that is free."""
+    """The preferred port of loopback, or one that is free and that no other demo has chosen."""
     for port in (preferred, 0):
+        if port and not _mark(port):
+            continue
         with socket.socket() as attempt:
             # As servers do it: a port that was closed a moment ago counts as free.
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -23,6 +29,21 @@ def free_port(preferred: int) -> int:
             chosen: int = attempt.getsockname()[1]
             return chosen
     raise RuntimeError("this machine has no free port on loopback")
+
+
+def _mark(port: int) -> bool:
+    """Whether this process is the first to choose the port. A chosen port is free until its service listens.
+
+    An abstract Unix socket belongs to a network namespace, as ports do.
+    """
+    mark = socket.socket(socket.AF_UNIX)
+    try:
+        mark.bind(f"\0sidekiq-bridge-demo-{port}")
+    except OSError:
+        mark.close()
+        return False
+    _marks.append(mark)
+    return True
 
 
 def redis_answers(url: str) -> bool:

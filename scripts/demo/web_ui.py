@@ -6,23 +6,23 @@ from scripts.demo import probes
 from scripts.demo.place import Place
 
 NOTE = """
-This Sidekiq's Web UI has no JavaScript ({path} is missing): the Dashboard's graph stays empty,
-and buttons that ask back, live polling and the language menu do nothing. Debian's package ships it so.
-{remedy}
+Sidekiq's Web UI has no JavaScript here ({script} is missing), as in every Debian package of Sidekiq:
+the Dashboard's graph stays empty, Live Poll and "Show All" do nothing, and Delete does not ask back.
+The gem of the same version has it. Install it beside the package, and start the demo again:
+  gem install --user-install --ignore-dependencies sidekiq{version}
+
 """
-REMEDY = 'To see all of it, use the gem instead of the package: see docs/web-ui.md, "Without JavaScript".\n'
 
 
 def note(place: Place) -> str:
     """What to tell the user about it; nothing where every script of the Dashboard is there."""
-    missing = missing_script(place.web_port)
-    return NOTE.format(path=missing, remedy=REMEDY) if missing else ""
+    page = probes.http_body(place.web_port, "/sidekiq/")
+    script = _missing_script(page, place.web_port)
+    version = re.search(r"Sidekiq v(\d[\w.]*)", page)
+    return NOTE.format(script=script, version=f" -v {version[1]}" if version else "") if script else ""
 
 
-def missing_script(port: int) -> str | None:
+def _missing_script(page: str, port: int) -> str | None:
     """The first script of the Dashboard that is not served."""
-    page = probes.http_body(port, "/sidekiq/")
-    for path in re.findall(r"""<script[^>]*\ssrc=["'](/[^"']+)["']""", page):
-        if probes.http_status(port, path) != 200:
-            return str(path)
-    return None
+    paths: list[str] = re.findall(r"""<script[^>]*\ssrc=["'](/[^"']+)["']""", page)
+    return next((path for path in paths if probes.http_status(port, path) != 200), None)

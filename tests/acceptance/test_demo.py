@@ -102,6 +102,11 @@ def test_a_busy_application_in_the_shell_is_left_alone(application: RedisServer,
     # The addresses come before the first job, and nothing of a service's log is between the lines.
     assert finished.stdout.index("/sidekiq/busy") < finished.stdout.index("jobs enqueued")
     assert not (tmp_path / "demo" / "env.sh").exists()
+    # The Web UI of Debian's package answers 404 for its scripts; a page whose buttons are dead needs a word.
+    lacks_scripts = not list(
+        Path("/usr/share/rubygems-integration").rglob("sidekiq-*/web/assets/**/application.js")
+    )
+    assert ("gem install --user-install" in finished.stdout) == lacks_scripts
     assert contents(application) == before
     # The test's own two looks; the demo did not so much as connect.
     assert connections(application) == accepted + 2
@@ -163,6 +168,24 @@ def test_commands_by_hand_reach_the_demo_after_sourcing_its_file(
     finally:
         demo.stop(60)
     assert not (directory / "env.sh").exists()
+
+
+def test_two_demos_that_start_together_choose_different_ports() -> None:
+    """Both found port 3000 free before either listened, and the second one's web server could not start."""
+    choose = "from scripts.demo import probes; print(probes.free_port(3000), flush=True); input()"
+    demos = [
+        subprocess.Popen(
+            [sys.executable, "-c", choose], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    try:
+        ports = [demo.stdout.readline() for demo in demos if demo.stdout]
+    finally:
+        for demo in demos:
+            demo.communicate("\n")
+
+    assert len(set(ports)) == 3, ports
 
 
 def test_a_demo_whose_jobs_do_not_end_as_expected_fails(tmp_path: Path) -> None:
