@@ -13,9 +13,10 @@ from typing import Any
 import click
 from celery import Celery, signals
 from celery.app.amqp import AMQP
+from celery.backends.base import DisabledBackend
 from kombu import Queue
 
-from bridge import guard, pushing, steps
+from bridge import celery_commands, guard, pushing, steps
 from bridge.broker import messages
 from bridge.broker.connection import Connection
 from bridge.broker.context import OPTION
@@ -70,8 +71,9 @@ class Bridge(Celery):
             PushRefused: keyword arguments, links, chains, priorities, expiry, values that JSON cannot hold: a
                 Sidekiq job has no place for them.
         """
-        messages.refuse_foreign(name, kwargs, {**options, **_zeros(options)})
-        messages.check_args(args)
+        with celery_commands.refusing():
+            messages.refuse_foreign(name, kwargs, {**options, **_zeros(options)})
+            messages.check_args(args)
         fields = self._push_fields(name, options.pop(messages.OPTIONS_HEADER, None))
         if options.get("queue") is None and isinstance(fields.get("queue"), str):
             options["queue"] = fields["queue"]
@@ -81,6 +83,11 @@ class Bridge(Celery):
         if fields:
             options["headers"] = {**(options.get("headers") or {}), messages.OPTIONS_HEADER: fields}
         return super().send_task(name, args, None, countdown, eta, jid, **options)
+
+    def _get_backend(self) -> Any:
+        """Celery's own, unless it is the one that says nothing about Sidekiq."""
+        found = super()._get_backend()  # type: ignore[misc]
+        return celery_commands.NoResults(self) if type(found) is DisabledBackend else found
 
     def _push_fields(self, name: str, given: Any) -> dict[str, Any]:
         task = self.tasks.get(name)
@@ -121,7 +128,8 @@ def make_app(settings: Settings) -> Bridge:
     steps.install(app)
     signals.import_modules.connect(guard.check_imports, sender=app, weak=False)
     app.bridge.context.allow_purge = lambda queue: settings.allow_purge and _is_named(queue)
-    if click.get_current_context(silent=True) is not None:
+    if celery_commands.running() is not None:
+        celery_commands.quieten()
         app.bridge.context.refusal = click.ClickException
     return app
 

@@ -123,6 +123,10 @@ class SidekiqRequest(Request):
             fields = {name: self._scrubbed(value) for name, value in fields.items()}
         return super().send_event(type, **fields)
 
+    def info(self, safe: bool = False) -> Any:
+        """What ``celery inspect active`` shows: the arguments as events show them, hidden or not."""
+        return super().info(safe=True)
+
     def _scrubbed(self, value: Any) -> Any:
         return scrub(value, SidekiqJob.parse(self.delivery.payload).args) if isinstance(value, str) else value
 

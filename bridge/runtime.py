@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from bridge import __version__
 from bridge.broker import messages
 from bridge.broker.context import BrokerContext
 from bridge.broker.waiter import Waiter
@@ -249,6 +250,7 @@ class Runtime:
             poll_seconds=self.settings.poll_interval_seconds,
             show_args=self.settings.show_args,
             pushes=self.pushes,
+            version=__version__,
         )
 
 

@@ -45,6 +45,8 @@ class BrokerContext:
     pushes: Pushes = field(default_factory=Pushes)
     refusal: type[Exception] = errors.PushRefused
     """What a refused purge raises: under a command line, what that prints as one sentence."""
+    version: str = "N/A"
+    """Release of the bridge, as ``celery report`` shows it."""
 
     def __post_init__(self) -> None:
         self.listeners = 1

@@ -58,6 +58,10 @@ class Transport(virtual.Transport):
 
     # -- the connection
 
+    def driver_version(self) -> str:
+        """What ``celery report`` shows beside ``driver_name``."""
+        return self.context.version
+
     @property
     def redis(self) -> redis.Redis:
         """The client of this connection, made at first use."""

@@ -15,6 +15,16 @@ RSpec.describe SidekiqBridge::Sidecar::ErrorLog do
     expect(hide("nothing", nil)).to eq("nothing")
   end
 
+  # The probe of `bridge verify` has the argument "fail": its log said "***ed on purpose".
+  it "hides whole words only" do
+    expect(hide("failed on purpose", ["fail"])).to eq("failed on purpose")
+    expect(hide("cannot find stat for state of the status", ["stat"])).to eq("cannot find *** for state of the status")
+    expect(hide("user_4711 and 4711 and 47110", [4711])).to eq("user_*** and *** and 47110")
+    expect(hide('line\\nsecret \\u00e9secret \\e[secret', ["secret"])).to eq('line\\n*** \\u00e9*** \\e[***')
+    expect(hide("the customer 田中様", ["田中"])).to eq("the customer 田中様")
+    expect(hide("the customer 田中一郎様", ["田中一郎"])).to eq("the customer ***様")
+  end
+
   it "stands in the place of Sidekiq's own handler, which logs whole jobs" do
     handlers = SidekiqBridge::Sidecar::Family.current.send(:error_handlers)
     expect(handlers.count { |handler| handler.is_a?(described_class) }).to eq(1)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
+import bridge
+from bridge.celery import make_app
+from bridge.settings import Settings
 from tests.support import census
 from tests.support.processes import ROOT, Process, clean_environment, free_port
 from tests.support.stage import Stage
@@ -43,6 +47,76 @@ def test_inspect_reads_the_worker(stage: Stage, command: str) -> None:
     assert answer.returncode == 0, answer.stderr
     assert len(json.loads(answer.stdout)) == 1
     census.assert_keys_clean(stage.redis)
+
+
+# `inspect active` once printed the arguments of native jobs, while events and Flower hid them.
+@pytest.mark.parametrize("job_class", ["NativeGateJob", "GateJob"])
+@pytest.mark.parametrize("shown", ["false", "true"])
+def test_inspect_shows_arguments_only_where_events_do(bare_stage: Stage, job_class: str, shown: str) -> None:
+    stage = bare_stage
+    stage.start_sidecar()
+    stage.start_worker(env={"BRIDGE_SHOW_ARGS": shown})
+    jid = stage.ruby.push(job_class, "canary-4711")
+    stage.ledger.wait_for("started", jid)
+
+    answers = [
+        celery(stage, "inspect", *words, "--timeout", "3", "--json")
+        for words in (("active",), ("query_task", jid))
+    ]
+
+    for answer in answers:
+        assert jid in answer.stdout
+        assert ("canary-4711" in answer.stdout) == (shown == "true")
+    stage.ledger.open_gate("all")
+
+
+# Each of these once ended in a traceback of Celery's.
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("result", "a" * 24), "a Sidekiq job has no result: `bridge jobs show JID`"),
+        (("result", "--traceback", "a" * 24), "a Sidekiq job has no result"),
+        (("call", "EchoJob", "--kwargs", '{"a": 1}'), "keyword arguments (a) have no place in a Sidekiq job"),
+    ],
+)
+def test_a_command_without_a_meaning_here_ends_in_a_sentence(
+    stage: Stage, words: tuple[str, ...], said: str
+) -> None:
+    answer = celery(stage, *words)
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(f"Error: {'' if words[0] == 'result' else 'EchoJob: '}{said}")
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_report_names_the_release_of_the_bridge(stage: Stage) -> None:
+    answer = celery(stage, "report")
+
+    assert f"sidekiq-bridge:{bridge.__version__}" in answer.stdout  # it said N/A
+    assert "results:disabled" in answer.stdout
+
+
+def test_events_are_dumped_without_a_warning_until_ctrl_c(stage: Stage, tmp_path: Path) -> None:
+    # click warned of Celery's own options, twice, before the first event.
+    env = bridge_environment(stage.redis_url, None)
+    dump = Process("dump", [CELERY, "-A", "bridge", "events", "--dump"], tmp_path, env=env)
+    dump.wait_ready(lambda: " heartbeat" in dump.log, 40)
+    jid = stage.ruby.push("NativeEchoJob")
+    wait_for(lambda: f"[{jid}]" in dump.log or jid in dump.log, "the job in the dump")
+
+    dump.signal(signal.SIGINT)
+
+    assert dump.wait(20) == 0
+    assert "Warning" not in dump.log
+    assert "Traceback" not in dump.log
+
+
+def test_a_result_of_a_job_says_that_there_is_none() -> None:
+    result = make_app(Settings.load({})).AsyncResult("a" * 24)
+
+    for look in (lambda: result.state, lambda: result.get(timeout=1), lambda: result.info):
+        with pytest.raises(NotImplementedError, match="a Sidekiq job has no result"):
+            look()
 
 
 def test_a_consumer_is_added_and_cancelled_while_the_worker_runs(stage: Stage) -> None:

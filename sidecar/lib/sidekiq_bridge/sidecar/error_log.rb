@@ -8,6 +8,9 @@ module SidekiqBridge
       SHORTEST = 4
       MOST_VALUES = 500
       HIDDEN = "***"
+      # The edges of a word, which an underscore ends too. The n of an escaped line break is not a letter of the next.
+      BEFORE = /(?:(?<![[:alnum:]])|(?<=\\[nrtbfve])|(?<=\\x\h\h)|(?<=\\u\h\h\h\h))/
+      AFTER = /(?![[:alnum:]])/
 
       # Sidekiq 6 calls its handlers with two arguments, 7.1.5 and later with three.
       def call(error, context = {}, _config = nil)
@@ -17,8 +20,18 @@ module SidekiqBridge
       end
 
       def self.hide(text, args)
-        values(args).sort_by { |value| -value.size }.reduce(text) { |result, value| result.gsub(value, HIDDEN) }
+        words = values(args).select { |value| text.include?(value) }.sort_by { |value| -value.size }
+        words.empty? ? text : text.gsub(Regexp.union(words.map { |value| word(value) }), HIDDEN)
       end
+
+      # Whole words only: "fail" stays in "failed".
+      def self.word(value)
+        before, after = [[BEFORE, value[0]], [AFTER, value[-1]]].map { |edge, char| edge?(char) ? edge : // }
+        /#{before}#{Regexp.escape(value)}#{after}/
+      end
+
+      # Scripts without capitals (Chinese, Thai, Arabic) may set words without spaces between them.
+      def self.edge?(char) = char.match?(/[[:digit:]]/) || char.swapcase != char
 
       # The leaves, as they stand and as #inspect and JSON write them.
       def self.values(args)
@@ -33,7 +46,7 @@ module SidekiqBridge
         end
         found.flat_map { |text| [text, text.inspect[1..-2], text.dump[1..-2]] }.uniq.select { |text| text.size >= SHORTEST }
       end
-      private_class_method :values
+      private_class_method :values, :word, :edge?
 
       private
 
