@@ -1,3 +1,3 @@
-"""Celery's settings, for people who look for them here; they live in ``bridge/policy.py``."""
+"""Celery's settings, for people who look for them here; they live in ``bridge/celery_settings.py``."""
 
-from bridge.policy import *  # noqa: F403
+from bridge.celery_settings import *  # noqa: F403

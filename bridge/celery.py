@@ -16,20 +16,22 @@ from celery.app.amqp import AMQP
 from celery.backends.base import DisabledBackend
 from kombu import Queue
 
-from bridge import celery_commands, guard, pushing, steps
+from bridge import celery_commands
 from bridge.broker import messages
 from bridge.broker.connection import Connection
 from bridge.broker.context import OPTION
 from bridge.errors import ConfigurationError
-from bridge.events import BridgeEvents
-from bridge.retries import SidekiqTask
+from bridge.execution.task import SidekiqTask
+from bridge.fast_path import push
 from bridge.runtime import Runtime
 from bridge.settings import Settings
-from bridge.sidekiq.job import new_jid
 from bridge.sidekiq.keys import QUEUE_PREFIX
+from bridge.sidekiq.payload.job import new_jid
+from bridge.worker import bootsteps, preflight
+from bridge.worker.events import BridgeEvents
 
 #: What ``BRIDGE_POOL=bridge`` stands for; Celery takes a configured pool by its path.
-OWN_POOL = "bridge.pool:TaskPool"
+OWN_POOL = "bridge.concurrency.hybrid:TaskPool"
 
 
 class BridgeAMQP(AMQP):
@@ -78,8 +80,8 @@ class Bridge(Celery):
         if options.get("queue") is None and isinstance(fields.get("queue"), str):
             options["queue"] = fields["queue"]
         jid = task_id or new_jid(os.urandom(12))
-        if eta is None and pushing.push(self, name, args, jid, fields, countdown, options):
-            return pushing.result(self, jid, options)
+        if eta is None and push.push(self, name, args, jid, fields, countdown, options):
+            return push.result(self, jid, options)
         if fields:
             options["headers"] = {**(options.get("headers") or {}), messages.OPTIONS_HEADER: fields}
         return super().send_task(name, args, None, countdown, eta, jid, **options)
@@ -106,7 +108,7 @@ def make_app(settings: Settings) -> Bridge:
     """The application for these settings."""
     messages.register()
     app = Bridge(settings)
-    app.config_from_object("bridge.policy")
+    app.config_from_object("bridge.celery_settings")
     app.conf.update(
         broker_url=_broker_url(app.bridge),
         broker_transport_options={
@@ -125,8 +127,8 @@ def make_app(settings: Settings) -> Bridge:
     if settings.child_max_memory_megabytes is not None:
         app.conf.worker_max_memory_per_child = settings.child_max_memory_megabytes * 1_000_000 // 1024
     _set_backoff(settings)
-    steps.install(app)
-    signals.import_modules.connect(guard.check_imports, sender=app, weak=False)
+    bootsteps.install(app)
+    signals.import_modules.connect(preflight.check_imports, sender=app, weak=False)
     app.bridge.context.allow_purge = lambda queue: settings.allow_purge and _is_named(queue)
     if celery_commands.running() is not None:
         celery_commands.quieten()
@@ -175,7 +177,7 @@ def _load_settings() -> Settings:
         if click.get_current_context(silent=True) is None:
             raise
         # Under the celery command a person reads this: one sentence, no traceback.
-        guard.refuse(error)
+        preflight.refuse(error)
 
 
 app = make_app(_load_settings())

@@ -12,42 +12,42 @@ import redis
 from bridge import __version__
 from bridge.broker import messages
 from bridge.broker.context import BrokerContext
-from bridge.broker.waiter import Waiter
-from bridge.endings import Endings
-from bridge.identity import new_identity
-from bridge.limits import TimeLimits
-from bridge.retries import SidekiqTask
+from bridge.event_loop import EventLoop
+from bridge.execution.cancellation import Cancellation
+from bridge.execution.task import SidekiqTask
+from bridge.execution.time_limits import TimeLimits
+from bridge.periodic import Periodic
+from bridge.redis.client import RedisAddress, connect, follower
+from bridge.redis.sentinel import MasterFollower
 from bridge.settings import Settings
 from bridge.settings.redis_address import redis_address
 from bridge.sidecar.address import Address
 from bridge.sidecar.breaker import Breaker, State
 from bridge.sidecar.client import Sidecar, SidecarClient
-from bridge.sidecar.courier import Timeouts
 from bridge.sidecar.credentials import Credentials, Files
-from bridge.sidecar.cron import CronNotice
+from bridge.sidecar.cron_notice import CronNotice
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.health import Health, HealthProbe
 from bridge.sidecar.promotion import Promotion
-from bridge.sidecar.streaming import StreamingSidecar
-from bridge.sidekiq import neighbours
-from bridge.sidekiq.connection import RedisAddress, connect, follower
-from bridge.sidekiq.decision import DeadLimits, Decision, Done, GiveBack, Interrupt
-from bridge.sidekiq.dialect import Dialect, Overrides
-from bridge.sidekiq.fetcher import Fetcher
-from bridge.sidekiq.following import Follower
-from bridge.sidekiq.heartbeat import Heartbeat
-from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.lease import Lease
-from bridge.sidekiq.listening import JobListener
-from bridge.sidekiq.metrics import JobMetrics
-from bridge.sidekiq.periodic import Periodic
-from bridge.sidekiq.pushes import Pushes
-from bridge.sidekiq.recovery import Recovery
-from bridge.sidekiq.scheduler import Scheduler
-from bridge.sidekiq.settlement import Settled
-from bridge.sidekiq.store import RedisStore
-from bridge.sidekiq.unit_of_work import UnitOfWork
+from bridge.sidecar.requests import Timeouts
+from bridge.sidecar.stream_client import StreamingSidecar
+from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.fetch.listeners import JobListener
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.lease.reaper import Reaper
+from bridge.sidekiq.outcome.decision import DeadLimits, Decision, Done, GiveBack, Interrupt
+from bridge.sidekiq.outcome.dialect import Dialect, Overrides
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.process import version_probe
+from bridge.sidekiq.process.heartbeat import Heartbeat
+from bridge.sidekiq.process.metrics import JobMetrics
+from bridge.sidekiq.process.push_counts import Pushes
+from bridge.sidekiq.schedule.scheduler import Scheduler
+from bridge.sidekiq.store.settlement import Settled
+from bridge.sidekiq.store.store import RedisStore
+from bridge.worker.process_info import new_identity
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -70,7 +70,7 @@ class Runtime:
         self.threads: dict[str, Periodic] = {}
         self.heartbeat: Heartbeat | None = None
         self.scheduler: Scheduler | None = None
-        self.recovery: Recovery | None = None
+        self.recovery: Reaper | None = None
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
         self._natives: dict[str, object] = {}
@@ -87,7 +87,7 @@ class Runtime:
         return connect(self.redis_address, self.follower)
 
     @cached_property
-    def follower(self) -> Follower | None:
+    def follower(self) -> MasterFollower | None:
         """Keeps the connections at the master that Sentinel names; None without Sentinel."""
         return follower(self.redis_address)
 
@@ -124,11 +124,11 @@ class Runtime:
         timeouts = Timeouts(said.sidecar_connect_timeout_seconds, said.sidecar_read_timeout_seconds)
         return SidecarClient(self.fleet, self.credentials.signer, timeouts, self.credentials.tls)
 
-    def stream_from(self, waiter: Waiter, limit: int) -> None:
-        """The pool parks Ruby tasks on this waiter's thread: give it streams."""
+    def stream_from(self, event_loop: EventLoop, limit: int) -> None:
+        """The pool parks Ruby tasks on this event loop's thread: give it streams."""
         client = self.sidecar
         if isinstance(client, SidecarClient):
-            streaming = StreamingSidecar(client, waiter, limit)
+            streaming = StreamingSidecar(client, event_loop, limit)
             self.sidecar = streaming
             self.breaker.after_probe = streaming.open_streams
 
@@ -166,7 +166,9 @@ class Runtime:
 
     def ask_neighbours(self) -> None:
         """No sidecar has said which Sidekiq this is: other processes on this Redis may."""
-        if not self.dialect.version and (found := neighbours.version(self.store.client, self.lease.identity)):
+        if not self.dialect.version and (
+            found := version_probe.version(self.store.client, self.lease.identity)
+        ):
             self.dialect.learn(found)
 
     # -- jobs
@@ -189,9 +191,9 @@ class Runtime:
         )
 
     @cached_property
-    def endings(self) -> Endings:
+    def cancellation(self) -> Cancellation:
         """Ends jobs whose time is up, or that a person revoked."""
-        return Endings(self.fetcher, TimeLimits(self.settings.time_limits), lambda: self.sidecar)
+        return Cancellation(self.fetcher, TimeLimits(self.settings.time_limits), lambda: self.sidecar)
 
     def route(self, job: SidekiqJob) -> str:
         """Name of the task that runs a job: the native one for its class, else that of all Ruby jobs."""

@@ -12,14 +12,15 @@ import logging
 
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
-from bridge import errors, retries
+from bridge import errors
 from bridge.broker.messages import RUBY_TASK
 from bridge.celery import app
-from bridge.retries import JobCancelled, RubyError, Settle, SidekiqTask
+from bridge.execution import task
+from bridge.execution.task import JobCancelled, RubyError, Settle, SidekiqTask
 from bridge.sidecar.result import JobResult, Status
-from bridge.sidekiq.decision import Bury, GiveBack, Interrupt
-from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.unit_of_work import Delivery
+from bridge.sidekiq.fetch.unit_of_work import Delivery
+from bridge.sidekiq.outcome.decision import Bury, GiveBack, Interrupt
+from bridge.sidekiq.payload.job import SidekiqJob
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def hand_over(delivery: Delivery) -> JobResult:
     """Ask the sidecar, and say in a decision what an outage means for the job: nothing but a delay."""
     if not app.bridge.sidecar.has_sent(delivery):
         # The lease says whether a run may begin. What Ruby has reported stands, also in an outage of Redis.
-        retries.require_lease(app, delivery)
+        task.require_lease(app, delivery)
     try:
         return app.bridge.sidecar.execute(delivery)
     except errors.SidecarRejected as error:

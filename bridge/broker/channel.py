@@ -16,7 +16,7 @@ from bridge.broker.context import OPTION, BrokerContext
 from bridge.broker.exchanges import EXCHANGE_TYPES
 from bridge.broker.fanout import topic
 from bridge.broker.qos import QoS
-from bridge.sidekiq.unit_of_work import UnitOfWork
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
 

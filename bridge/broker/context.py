@@ -10,12 +10,12 @@ import redis
 
 from bridge import errors
 from bridge.broker.messages import Push
-from bridge.sidekiq.fetcher import Fetcher
-from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.pushes import Pushes
-from bridge.sidekiq.retry import RetryRules
-from bridge.sidekiq.store import RedisStore
-from bridge.sidekiq.unit_of_work import UnitOfWork
+from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.outcome.retry import RetryRules
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.process.push_counts import Pushes
+from bridge.sidekiq.store.store import RedisStore
 
 #: Key of the context in Celery's ``broker_transport_options``.
 OPTION = "bridge"
@@ -51,7 +51,7 @@ class BrokerContext:
     def __post_init__(self) -> None:
         self.listeners = 1
         """How many received the last event that was broadcast. One until it is known."""
-        self.shortcut: Callable[[UnitOfWork, Any], bool] = lambda unit, channel: False
+        self.fast_dispatch: Callable[[UnitOfWork, Any], bool] = lambda unit, channel: False
         """Tried before a message is made of a job that the channel got: True where it has begun already."""
 
     def push(self, push: Push, job_class: str) -> None:

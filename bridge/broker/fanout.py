@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from bridge.sidekiq.outages import is_outage
+from bridge.redis.outages import is_outage
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ import kombu.serialization
 from kombu.message import Message
 
 from bridge.errors import PushRefused
-from bridge.sidekiq import push
-from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.unit_of_work import UnitOfWork
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.payload import new_job
+from bridge.sidekiq.payload.timestamps import Timestamps
 
 #: Content type of arguments on their way into a job: JSON, and nothing that JSON cannot hold.
 ARGS_CONTENT = "application/x-sidekiq-args"
@@ -218,7 +218,7 @@ def new_push(
 ) -> Push:
     """A new job. ``own`` are more fields of its payload; ``at`` (epoch seconds) counts if it is to come."""
     at = at if at is not None and at > now else None
-    made = push.payload(job_class, args, queue, jid, now, timestamps, own, scheduled=at is not None)
+    made = new_job.payload(job_class, args, queue, jid, now, timestamps, own, scheduled=at is not None)
     return Push(queue, made, at)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from kombu.transport import virtual
 
-from bridge.sidekiq.decision import Bury, Decision, Done, GiveBack
-from bridge.sidekiq.fetcher import Fetcher
-from bridge.sidekiq.unit_of_work import UnitOfWork
+from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.outcome.decision import Bury, Decision, Done, GiveBack
 
 
 class QoS(virtual.QoS):

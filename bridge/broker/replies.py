@@ -7,8 +7,8 @@ from typing import Any
 
 import redis
 
+from bridge.redis.outages import outages
 from bridge.sidekiq import keys
-from bridge.sidekiq.outages import outages
 
 #: kombu's name for the exchange that carries replies.
 EXCHANGE = "reply.celery.pidbox"

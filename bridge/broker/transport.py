@@ -10,16 +10,15 @@ from typing import Any
 import redis
 from kombu.transport import virtual
 
-from bridge import errors
-from bridge.broker import waiter
+from bridge import errors, event_loop
 from bridge.broker.channel import Channel as JobChannel
 from bridge.broker.context import OPTION, BrokerContext
 from bridge.broker.fanout import Fanout
-from bridge.broker.pump import Pump
+from bridge.broker.poller import Poller
 from bridge.broker.replies import ReplyBox
-from bridge.broker.waiter import Waiter
-from bridge.sidekiq.outages import outages
-from bridge.sidekiq.unit_of_work import UnitOfWork
+from bridge.event_loop import EventLoop
+from bridge.redis.outages import outages
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +48,10 @@ class Transport(virtual.Transport):
         super().__init__(client, **kwargs)
         self.context: BrokerContext = client.transport_options[OPTION]
         self._redis: redis.Redis | None = None
-        self._waiter: Waiter | None = None
+        self._event_loop: EventLoop | None = None
         self._fanout: Fanout | None = None
         self._replies: dict[str, ReplyBox] = {}
-        self._pump: Pump | None = None
+        self._poller: Poller | None = None
         self._inbox: list[tuple[str, dict[str, Any]]] = []
         self._watched: Any = None
 
@@ -70,11 +69,11 @@ class Transport(virtual.Transport):
         return self._redis
 
     @property
-    def waiter(self) -> Waiter:
-        """The waiter of the thread that first waits here; a connection that only publishes needs none."""
-        if self._waiter is None:
-            self._waiter = waiter.current()
-        return self._waiter
+    def event_loop(self) -> EventLoop:
+        """The event loop of the thread that first waits here; a connection that only publishes needs none."""
+        if self._event_loop is None:
+            self._event_loop = event_loop.current()
+        return self._event_loop
 
     def ping(self) -> None:
         """Raise StoreUnavailable when Redis does not answer."""
@@ -86,11 +85,11 @@ class Transport(virtual.Transport):
         super().close_connection(connection)
         self._unwatch_fanout()
         for box in self._replies.values():
-            self.waiter.unwatch(box.socket)
-        for part in (self._pump, self._fanout, *self._replies.values(), self._redis):
+            self.event_loop.unwatch(box.socket)
+        for part in (self._poller, self._fanout, *self._replies.values(), self._redis):
             if part is not None:
                 part.close()
-        self._pump = self._fanout = self._waiter = self._redis = None
+        self._poller = self._fanout = self._event_loop = self._redis = None
         self._replies.clear()
 
     def publish(self, topic: str, message: bytes) -> int:
@@ -104,11 +103,11 @@ class Transport(virtual.Transport):
         """Take jobs from this queue too."""
         fetcher = self.context.fetcher()
         fetcher.order.add(queue, self.context.weights.get(queue, 0))
-        if self._pump is None:
+        if self._poller is None:
             deliver = self._delivery_to(channel, callback)
-            self._pump = Pump(fetcher, self.waiter, self.redis, deliver, self.context.poll_seconds)
-        self._pump.attend()
-        self.waiter.wake()
+            self._poller = Poller(fetcher, self.event_loop, self.redis, deliver, self.context.poll_seconds)
+        self._poller.attend()
+        self.event_loop.wake()
 
     def listen(self, queue: str, exchange: str, routing_key: str) -> None:
         """Receive the broadcasts of an exchange."""
@@ -124,21 +123,21 @@ class Transport(virtual.Transport):
         if queue not in self._replies:
             with outages():
                 box = self._replies[queue] = ReplyBox(self.redis, queue)
-            self.waiter.watch(box.socket, lambda: self._collect_reply(box))
+            self.event_loop.watch(box.socket, lambda: self._collect_reply(box))
 
     def stop_listening(self, queue: str) -> None:
         """Consume no more from this queue, whatever its kind."""
         box = self._replies.pop(queue, None)
         if box is not None:
-            self.waiter.unwatch(box.socket)
+            self.event_loop.unwatch(box.socket)
             box.close()
         elif self._fanout is not None and self._fanout.carries(queue):
             self._fanout.unsubscribe(queue)
-        elif self._pump is not None:
+        elif self._poller is not None:
             self.context.fetcher().order.remove(queue)
             if not self.context.fetcher().order.names:
                 # Nobody may call drain_events from now on: what ends settles itself.
-                self._pump.detach()
+                self._poller.detach()
 
     # -- the loop
 
@@ -153,21 +152,21 @@ class Transport(virtual.Transport):
 
     def _interrupted(self) -> bool:
         """Whether Celery's loop should look at once for what a signal wants of it."""
-        if self._pump is not None and self.context.fetcher().leaving:
+        if self._poller is not None and self.context.fetcher().leaving:
             # For good: at a shutdown Celery's loop goes round once more before it heeds the signal.
             return True
-        interrupted, self.waiter.interrupted = self.waiter.interrupted, False
+        interrupted, self.event_loop.interrupted = self.event_loop.interrupted, False
         return interrupted
 
     def _turn(self) -> bool:
-        return self._pump is not None and self._pump.turn() > 0
+        return self._poller is not None and self._poller.turn() > 0
 
     def _wait(self, seconds: float) -> None:
-        if self._pump is not None:
-            self._pump.rest()
-            seconds = min(seconds, self._pump.next_event_seconds())
+        if self._poller is not None:
+            self._poller.linger()
+            seconds = min(seconds, self._poller.next_event_seconds())
         self._watch_fanout()
-        self.waiter.wait(seconds)
+        self.event_loop.wait(seconds)
 
     def _deliver_inbox(self) -> bool:
         inbox, self._inbox = self._inbox, []
@@ -189,7 +188,7 @@ class Transport(virtual.Transport):
         context = self.context
 
         def deliver(unit: UnitOfWork) -> None:
-            if not context.shortcut(unit, channel):
+            if not context.fast_dispatch(unit, channel):
                 callback(channel.message_for(unit))
 
         return deliver
@@ -202,12 +201,12 @@ class Transport(virtual.Transport):
         if sock is not self._watched:
             self._unwatch_fanout()
             if sock is not None:
-                self.waiter.watch(sock, self._collect_broadcasts)
+                self.event_loop.watch(sock, self._collect_broadcasts)
             self._watched = sock
 
     def _unwatch_fanout(self) -> None:
         if self._watched is not None:
-            self.waiter.unwatch(self._watched)
+            self.event_loop.unwatch(self._watched)
         self._watched = None
 
     def _collect_broadcasts(self) -> None:

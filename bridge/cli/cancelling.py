@@ -7,11 +7,11 @@ import time
 import click
 
 from bridge.cli import output, spans
-from bridge.cli.finding import find, held
 from bridge.cli.group import FAILED
+from bridge.cli.locate import find, held
 from bridge.cli.parts import Parts, pass_parts
-from bridge.sidekiq.entries import SETS, Place
-from bridge.sidekiq.search import Search
+from bridge.sidekiq.api.entries import SETS, Place
+from bridge.sidekiq.api.search import Search
 
 LOOK_SECONDS = 0.2
 

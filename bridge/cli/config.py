@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bridge.cli import output
-from bridge.settings.origins import DEFAULT, Origin, origins
+from bridge.settings.sources import DEFAULT, Origin, origins
 
 
 @click.group("config")

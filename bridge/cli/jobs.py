@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from bridge.cli import cancelling, mass, naming, output, spans
-from bridge.cli.finding import Found, find
 from bridge.cli.group import FAILED
+from bridge.cli.locate import Found, find
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.selecting import PLACE, filters, selection
-from bridge.sidekiq import backtrace
-from bridge.sidekiq.entries import Entry, Place
+from bridge.sidekiq.api.entries import Entry, Place
+from bridge.sidekiq.payload import backtrace
 
 MESSAGE_CHARS = 60
 

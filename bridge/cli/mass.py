@@ -15,8 +15,8 @@ from bridge.cli.group import FAILED
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.selecting import PLACE, filters, selection
 from bridge.sidekiq import keys
-from bridge.sidekiq.entries import PAGE, Entry, Place
-from bridge.sidekiq.selection import Selection
+from bridge.sidekiq.api.entries import PAGE, Entry, Place
+from bridge.sidekiq.api.filters import Filters
 
 Act = Callable[[Sequence[Entry]], int]
 CHUNK = 100
@@ -28,7 +28,7 @@ class Work:
 
     parts: Parts
     place: Place
-    wanted: Selection
+    wanted: Filters
     now: float
 
     def count(self) -> int:
@@ -146,7 +146,7 @@ def _run(
         ctx.exit(FAILED)
 
 
-def _check(wanted: Selection, everything: bool, place: Place) -> None:
+def _check(wanted: Filters, everything: bool, place: Place) -> None:
     if wanted.is_everything and not everything:
         raise click.UsageError(
             f"say which jobs: a JID, --class, --error, --older or --newer; or --all of {place}"

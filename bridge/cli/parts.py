@@ -8,16 +8,16 @@ import click
 import redis
 
 from bridge import errors
+from bridge.redis.client import connect
 from bridge.settings import Settings
 from bridge.settings.redis_address import redis_address
-from bridge.sidekiq import neighbours
-from bridge.sidekiq.cluster import Cluster
-from bridge.sidekiq.connection import connect
-from bridge.sidekiq.dialect import Dialect, Overrides
-from bridge.sidekiq.editor import Editor
-from bridge.sidekiq.entries import Entries
-from bridge.sidekiq.remote import Remote
-from bridge.sidekiq.store import RedisStore
+from bridge.sidekiq.api.actions import Actions
+from bridge.sidekiq.api.commands import Commands
+from bridge.sidekiq.api.entries import Entries
+from bridge.sidekiq.api.processes import Processes
+from bridge.sidekiq.outcome.dialect import Dialect, Overrides
+from bridge.sidekiq.process import version_probe
+from bridge.sidekiq.store.store import RedisStore
 
 
 class Parts:
@@ -51,9 +51,9 @@ class Parts:
         return RedisStore(self.client, lambda: self.dialect.dead_limits)
 
     @cached_property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> Processes:
         """What all processes say of themselves."""
-        return Cluster(self.client)
+        return Processes(self.client)
 
     @cached_property
     def entries(self) -> Entries:
@@ -61,14 +61,14 @@ class Parts:
         return Entries(self.client)
 
     @cached_property
-    def editor(self) -> Editor:
+    def editor(self) -> Actions:
         """Changes waiting jobs."""
-        return Editor(self.store, lambda: self.dialect.timestamps, lambda: self.dialect.dead_limits)
+        return Actions(self.store, lambda: self.dialect.timestamps, lambda: self.dialect.dead_limits)
 
     @cached_property
-    def remote(self) -> Remote:
+    def remote(self) -> Commands:
         """Gives orders."""
-        return Remote(self.client)
+        return Commands(self.client)
 
     @cached_property
     def dialect(self) -> Dialect:
@@ -82,7 +82,7 @@ class Parts:
             said.metrics_family,
         )
         dialect = Dialect(overrides)
-        if not dialect.version and (found := neighbours.version(self.client, "")):
+        if not dialect.version and (found := version_probe.version(self.client, "")):
             dialect.learn(found)
         return dialect
 

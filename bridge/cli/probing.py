@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.cli.finding import find, held
+from bridge.cli.locate import find, held
 from bridge.cli.parts import Parts
 from bridge.sidekiq import keys
-from bridge.sidekiq.entries import SETS, Entry, Place
-from bridge.sidekiq.selection import Selection
+from bridge.sidekiq.api.entries import SETS, Entry, Place
+from bridge.sidekiq.api.filters import Filters
 
 #: Long enough to be seen on the Busy page, where a job stands from half a second on.
 BUSY_SECONDS = 2.0
@@ -127,7 +127,7 @@ class Watch:
         return f"now: {', '.join(places)}" if places else "now nowhere"
 
     def _entries(self, jids: set[str]) -> dict[str, Entry]:
-        wanted = Selection(frozenset(jids))
+        wanted = Filters(frozenset(jids))
         places = [*map(Place, SETS)]
         return {
             str(entry.job.jid): entry

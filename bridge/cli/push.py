@@ -16,8 +16,8 @@ from bridge import errors
 from bridge.cli import naming, output
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.spans import SPAN
-from bridge.sidekiq import push as pushing
-from bridge.sidekiq.job import new_jid
+from bridge.sidekiq.payload import new_job as pushing
+from bridge.sidekiq.payload.job import new_jid
 
 _CONSTANT_PATH = re.compile(r"(?:::)?[A-Z]\w*(?:::[A-Z]\w*)*", re.ASCII)
 #: What the client itself writes.

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from bridge.cli import naming, output, spans
 from bridge.cli.parts import Parts, pass_parts
-from bridge.sidekiq.cluster import ProcessRow, QueueRow
+from bridge.sidekiq.api.processes import ProcessRow, QueueRow
 
 
 @click.command("queues")

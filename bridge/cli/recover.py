@@ -12,9 +12,9 @@ import click
 
 from bridge.cli import output
 from bridge.cli.parts import Parts, pass_parts
-from bridge.sidekiq.cluster import LeaseRow
-from bridge.sidekiq.lease import Lease
-from bridge.sidekiq.recovery import Recovery
+from bridge.sidekiq.api.processes import LeaseRow
+from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.lease.reaper import Reaper
 
 LOOK_SECONDS = 0.5
 
@@ -58,8 +58,8 @@ def _recover(parts: Parts, at_once: bool) -> tuple[list[str], int]:
         return dead, sum(recovery.reap(identity) for identity in dead)
 
 
-def _recovery(parts: Parts, lease: Lease) -> Recovery:
-    return Recovery(parts.store, lease, lambda: parts.dialect.dead_limits)
+def _recovery(parts: Parts, lease: Lease) -> Reaper:
+    return Reaper(parts.store, lease, lambda: parts.dialect.dead_limits)
 
 
 def _dead(parts: Parts, lease: Lease) -> list[str]:
@@ -80,7 +80,7 @@ def _dead(parts: Parts, lease: Lease) -> list[str]:
 
 def _wait_one_term(parts: Parts, lease: Lease, waiting: Mapping[str, LeaseRow]) -> None:
     """Also for a lease that is longer than ours, and that nobody has renewed yet."""
-    while not lease.settled_in or _undecided(parts, waiting):
+    while not lease.may_reap or _undecided(parts, waiting):
         time.sleep(min(LOOK_SECONDS, lease.length_seconds / 6))
         if lease.age_seconds > lease.length_seconds / 3:
             lease.renew()

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from bridge.cli.spans import SPAN
-from bridge.sidekiq.entries import Place
-from bridge.sidekiq.selection import Selection
+from bridge.sidekiq.api.entries import Place
+from bridge.sidekiq.api.filters import Filters
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -52,6 +52,6 @@ def selection(
     error_texts: tuple[str, ...],
     older: float | None,
     newer: float | None,
-) -> Selection:
+) -> Filters:
     """What the options say together."""
-    return Selection(frozenset(jids), classes, error_texts, older, newer)
+    return Filters(frozenset(jids), classes, error_texts, older, newer)

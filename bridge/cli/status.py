@@ -15,7 +15,7 @@ from bridge import errors
 from bridge.cli import output, queues, sidecars, spans
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.sidecars import SidecarRow
-from bridge.sidekiq.cluster import LeaseRow, ProcessRow, QueueRow, Totals
+from bridge.sidekiq.api.processes import LeaseRow, ProcessRow, QueueRow, Totals
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from rich.text import Text
 
 from bridge import errors
 from bridge.cli import naming, output, sidecars, spans
-from bridge.cli.finding import held
 from bridge.cli.group import FAILED
+from bridge.cli.locate import held
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.probing import Expectation, Probe, Watch
-from bridge.sidekiq import push
-from bridge.sidekiq.job import new_jid
-from bridge.sidekiq.search import Search
+from bridge.sidekiq.api.search import Search
+from bridge.sidekiq.payload import new_job
+from bridge.sidekiq.payload.job import new_jid
 
 KINDS = {"native": "SidekiqBridge::NativeProbe", "ruby": "SidekiqBridge::Probe"}
 #: Used where Sidekiq processes read every queue of the workers: they would not know the probe's class.
@@ -100,7 +100,7 @@ def _run(parts: Parts, probes: Sequence[Probe], seconds: float) -> None:
 def _push(parts: Parts, probe: Probe) -> None:
     now, one = time.time(), probe.expectation
     at = now + one.delay_seconds if one.delay_seconds else None
-    job = push.payload(
+    job = new_job.payload(
         KINDS[probe.kind], one.args, probe.queue, probe.jid, now, parts.dialect.timestamps,
         {"retry": one.retry}, scheduled=at is not None,
     )  # fmt: skip

@@ -7,8 +7,8 @@ import click
 from bridge.cli import output
 from bridge.cli.group import FAILED
 from bridge.cli.parts import Parts, pass_parts
-from bridge.sidekiq import remote
-from bridge.sidekiq.cluster import ProcessRow
+from bridge.sidekiq.api import commands
+from bridge.sidekiq.api.processes import ProcessRow
 
 _ARGUMENT = click.argument("identities", nargs=-1, metavar="[IDENTITY]...")
 _ALL = click.option("--all", "everyone", is_flag=True, help="Every worker of the bridge.")
@@ -26,7 +26,7 @@ def quiet(ctx: click.Context, parts: Parts, identities: tuple[str, ...], everyon
 
     IDENTITY is what `bridge status` shows, or its beginning.
     """
-    _signal(ctx, parts, remote.QUIET, _meant(parts, identities, everyone, ruby))
+    _signal(ctx, parts, commands.QUIET, _meant(parts, identities, everyone, ruby))
 
 
 @click.command("stop")
@@ -44,7 +44,7 @@ def stop(
     if meant:
         running = output.count(sum(row.busy for row in meant), "job")
         output.confirm(f"Stop {output.count(len(meant), 'worker')} ({running} running)?", yes)
-    _signal(ctx, parts, remote.STOP, meant)
+    _signal(ctx, parts, commands.STOP, meant)
 
 
 def _meant(parts: Parts, identities: tuple[str, ...], everyone: bool, ruby: bool) -> list[ProcessRow]:

@@ -24,13 +24,13 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from bridge import __version__
 from bridge.broker.messages import DELIVERY_HEADER
-from bridge.monitoring import job_log
-from bridge.monitoring.formats import TRACKS_ATTRIBUTE
-from bridge.retries import RubyError, Settle
-from bridge.sidecar import wire
-from bridge.sidekiq import tracks
-from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.unit_of_work import Delivery
+from bridge.execution.task import RubyError, Settle
+from bridge.monitoring.logs import job_lines
+from bridge.monitoring.logs.formats import TRACKS_ATTRIBUTE
+from bridge.sidecar import protocol
+from bridge.sidekiq.fetch.unit_of_work import Delivery
+from bridge.sidekiq.payload import trace_context
+from bridge.sidekiq.payload.job import SidekiqJob
 
 SPAN_ATTRIBUTE = "bridge_span"
 SERVICE = "sidekiq-bridge"
@@ -66,12 +66,12 @@ class Tracing:
         signals.task_postrun.connect(self._end, weak=False)
         signals.worker_process_shutdown.connect(self._flush, weak=False)
         signals.worker_shutdown.connect(self._flush, weak=False)
-        wire.current_trace = _current
-        job_log.trace_of = self.trace_of
+        protocol.current_trace = _current
+        job_lines.trace_of = self.trace_of
 
     def trace_of(self, job: SidekiqJob) -> str | None:
         """The trace id of a job's span."""
-        pushed_in = None if self._links else tracks.trace_id(job.fields)
+        pushed_in = None if self._links else trace_context.trace_id(job.fields)
         return pushed_in or (f"{_own_trace_id(job):032x}" if self._is_ours else None)
 
     # -- a task's life, in the thread, greenlet or process that runs it
@@ -85,12 +85,12 @@ class Tracing:
         token = context.attach(trace.set_span_in_context(span))
         setattr(task.request, SPAN_ATTRIBUTE, (span, token))
         found = {"trace_id": f"{span.get_span_context().trace_id:032x}"}
-        if correlation := tracks.correlation_id(job.fields):
+        if correlation := trace_context.correlation_id(job.fields):
             found["correlation_id"] = correlation
         setattr(task.request, TRACKS_ATTRIBUTE, found)
 
     def _start(self, job: SidekiqJob, delivery: Delivery) -> Span:
-        pushed = propagate.extract(tracks.trace_headers(job.fields), context.Context())
+        pushed = propagate.extract(trace_context.trace_headers(job.fields), context.Context())
         origin = trace.get_current_span(pushed).get_span_context()
         links = [Link(origin)] if self._links and origin.is_valid else []
         asked = _wanted_trace_id.set(_own_trace_id(job))
@@ -147,7 +147,7 @@ def inject() -> dict[str, str]:
 def _current() -> Mapping[str, str]:
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
-    return {name: carrier[name] for name in tracks.TRACE_FIELDS if name in carrier}
+    return {name: carrier[name] for name in trace_context.TRACE_FIELDS if name in carrier}
 
 
 def _mark(task: Any, error: BaseException | None) -> None:

@@ -13,10 +13,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from bridge.errors import ConfigurationError
 from bridge.settings import values
+from bridge.settings.monitoring import Names, Text, Watching, number_as_text
 from bridge.settings.redis_url import RedisUrl
-from bridge.settings.watching import Names, Text, Watching, number_as_text
-from bridge.sidekiq.metrics import MetricsFamily
-from bridge.sidekiq.queue_set import QueueSet
+from bridge.sidekiq.fetch.queue_set import QueueSet
+from bridge.sidekiq.process.metrics import MetricsFamily
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bridge.redis.client import RedisAddress
 from bridge.settings.model import Settings
-from bridge.sidekiq.connection import RedisAddress
 
 
 def redis_address(settings: Settings) -> RedisAddress:

@@ -9,12 +9,12 @@ from typing import Protocol
 
 from bridge import errors
 from bridge.sidecar import stream
-from bridge.sidecar.courier import Courier
 from bridge.sidecar.fleet import Member
 from bridge.sidecar.http import BadReply, HttpConnection, Reply
+from bridge.sidecar.protocol import WAIT_MS, error_of, execute_headers, path_of
+from bridge.sidecar.requests import SignedRequests
 from bridge.sidecar.result import JobResult
-from bridge.sidecar.wire import WAIT_MS, error_of, execute_headers, path_of
-from bridge.sidekiq.unit_of_work import Delivery
+from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 EXECUTE = "/jobs/execute"
 SHORTEST_WAIT_SECONDS = 0.5
@@ -36,7 +36,7 @@ class Sidecar(Protocol):
         """Ask for this job to stop at its next checkpoint."""
 
 
-class SidecarClient(Courier):
+class SidecarClient(SignedRequests):
     """Talks to all Puma workers over pooled keep-alive connections. Safe for threads and greenlets."""
 
     def has_sent(self, delivery: Delivery) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.sidecar.breaker import Breaker, State
-from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.payload.job import SidekiqJob
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bridge import errors
-from bridge.sidekiq.scheduler import UNCHANGED, Passed, unchanged
+from bridge.sidekiq.schedule.scheduler import UNCHANGED, Passed, unchanged
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from enum import Enum
 from typing import Any, NoReturn
 
 from bridge import errors
-from bridge.sidekiq.decision import Bury, DeadLimits, Decision, Discard, Retry
-from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Decision, Discard, Retry
+from bridge.sidekiq.payload.job import SidekiqJob
 
 
 class Status(Enum):

@@ -1,6 +1,6 @@
 """One stream to one Puma worker: many jobs under way at once on one connection, without HTTP's cost for each.
 
-Non-blocking, and only ever touched by the thread that owns its waiter.
+Non-blocking, and only ever touched by the thread that owns its event loop.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from urllib.parse import quote
 
-from bridge.broker.waiter import Waiter
+from bridge.event_loop import EventLoop
 from bridge.sidecar.http import LARGEST_REPLY, HttpConnection, request_bytes
+from bridge.sidecar.protocol import trace_word
 from bridge.sidecar.signature import Signer
-from bridge.sidecar.wire import trace_word
-from bridge.sidekiq.unit_of_work import Delivery
+from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +63,10 @@ class Stream:
     """Sends jobs and calls back with their replies."""
 
     def __init__(
-        self, sock: socket.socket, waiter: Waiter, on_cut: Callable[[], None], *, traced: bool = False
+        self, sock: socket.socket, event_loop: EventLoop, on_cut: Callable[[], None], *, traced: bool = False
     ) -> None:
         self._socket = sock
-        self._waiter = waiter
+        self._event_loop = event_loop
         self._on_cut = on_cut
         self._traced = traced
         self._ids = itertools.count(1)
@@ -80,7 +80,7 @@ class Stream:
         self._retiring = False
         self.closed = False
         sock.setblocking(False)
-        waiter.watch(sock, self._readable)
+        event_loop.watch(sock, self._readable)
 
     def send(self, delivery: Delivery, on_reply: OnReply) -> None:
         """Send a job; ``on_reply`` is called once, now or later."""
@@ -133,7 +133,7 @@ class Stream:
         # Not at once: small frames of one turn go out together, in one system call.
         if not self._flushing and not self._blocked:
             self._flushing = True
-            self._waiter.call_soon(self._flush_now)
+            self._event_loop.call_soon(self._flush_now)
 
     def _flush_now(self) -> None:
         self._flushing = False
@@ -148,12 +148,12 @@ class Stream:
             sent = 0
         except OSError as error:
             # Not here: a task that is just sending would be told from within itself.
-            self._waiter.call_soon(functools.partial(self._cut, str(error)))
+            self._event_loop.call_soon(functools.partial(self._cut, str(error)))
             return
         del self._outgoing[:sent]
         if bool(self._outgoing) is not self._blocked:
             self._blocked = not self._blocked
-            self._waiter.watch(self._socket, self._readable, self._flush if self._blocked else None)
+            self._event_loop.watch(self._socket, self._readable, self._flush if self._blocked else None)
 
     # -- reading
 
@@ -202,7 +202,7 @@ class Stream:
         if self.closed:
             return
         self.closed = True
-        self._waiter.unwatch(self._socket)
+        self._event_loop.unwatch(self._socket)
         self._socket.close()
         pending, self._pending = self._pending, {}
         if pending:

@@ -11,7 +11,7 @@ RSpec.describe SidekiqBridge::Sidecar::Authenticator do
   def message(headers, path: "/jobs/execute?a=1", body: self.body)
     env = headers.to_h { |name, value| ["HTTP_#{name.upcase.tr("-", "_")}", value] }
     env.update("REQUEST_METHOD" => "POST", "REQUEST_URI" => path, "rack.input" => StringIO.new(body))
-    SidekiqBridge::Sidecar::Message.new(env, max_body: 1000)
+    SidekiqBridge::Sidecar::Request.new(env, max_body: 1000)
   end
 
   def signed(secret = "new-secret", path: "/jobs/execute?a=1", **options)

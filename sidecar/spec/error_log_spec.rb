@@ -26,8 +26,8 @@ RSpec.describe SidekiqBridge::Sidecar::ErrorLog do
   end
 
   it "stands in the place of Sidekiq's own handler, which logs whole jobs" do
-    handlers = SidekiqBridge::Sidecar::Family.current.send(:error_handlers)
+    handlers = SidekiqBridge::Sidecar::VersionAdapter.current.send(:error_handlers)
     expect(handlers.count { |handler| handler.is_a?(described_class) }).to eq(1)
-    expect(handlers.none? { |handler| SidekiqBridge::Sidecar::Family.current.send(:own_error_log?, handler) }).to be(true)
+    expect(handlers.none? { |handler| SidekiqBridge::Sidecar::VersionAdapter.current.send(:own_error_log?, handler) }).to be(true)
   end
 end

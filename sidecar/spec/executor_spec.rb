@@ -220,20 +220,20 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
 
   describe "records" do
     it "are forgotten by count, the oldest first" do
-      few = new_executor(records: SidekiqBridge::Sidecar::Records.new(keep_count: 2))
+      few = new_executor(records: SidekiqBridge::Sidecar::DeliveryRecords.new(keep_count: 2))
       deliveries = Array.new(3) { |index| deliver(few, "jid" => index.to_s).tap { |delivery| delivery.wait(5) } }
       expect(deliveries.map { |delivery| few.find(delivery.id) }).to match([nil, deliveries[1], deliveries[2]])
     end
 
     it "are forgotten with time" do
-      brief = new_executor(records: SidekiqBridge::Sidecar::Records.new(keep_seconds: 0))
+      brief = new_executor(records: SidekiqBridge::Sidecar::DeliveryRecords.new(keep_seconds: 0))
       delivery = deliver(brief)
       delivery.wait(5)
       expect(brief.find(delivery.id)).to be_nil
     end
 
     it "answer for each of the last jobs, by delivery and by job, wherever they stand" do
-      few = new_executor(records: SidekiqBridge::Sidecar::Records.new(keep_count: 8))
+      few = new_executor(records: SidekiqBridge::Sidecar::DeliveryRecords.new(keep_count: 8))
       kept = Array.new(11) { |index| deliver(few, "jid" => index.to_s).tap { |delivery| delivery.wait(5) } }.drop(2)
       expect(kept.map { |delivery| few.find(delivery.id) }).to eq(kept)
       again = deliver(few, "jid" => kept.first.jid, claimed_at_ms: 2, recovered: true)

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 require_relative "spec_helper"
-require "sidekiq_bridge/sidecar/frame_parser"
+require "sidekiq_bridge/sidecar/stream/frame_parser"
 
 RSpec.describe SidekiqBridge::Sidecar::FrameParser do
   # Gives its pieces one by one, as a socket would.

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 require_relative "spec_helper"
-require "sidekiq_bridge/sidecar/promoter"
+require "sidekiq_bridge/sidecar/sidekiq/promoter"
 
 RSpec.describe SidekiqBridge::Sidecar::Promoter do
   let(:stamping) do
@@ -16,7 +16,7 @@ RSpec.describe SidekiqBridge::Sidecar::Promoter do
     end
   end
 
-  let(:chain) { SidekiqBridge::Sidecar::Family.current.client_chain }
+  let(:chain) { SidekiqBridge::Sidecar::VersionAdapter.current.client_chain }
 
   before { chain.add stamping }
 

@@ -2,8 +2,8 @@
 
 require_relative "spec_helper"
 require "tmpdir"
+require "sidekiq_bridge/sidecar/boot/sidekiq_yaml"
 require "sidekiq_bridge/sidecar/settings"
-require "sidekiq_bridge/sidecar/sidekiq_yaml"
 
 RSpec.describe SidekiqBridge::Sidecar::SidekiqYaml do
   around { |example| Dir.mktmpdir { |dir| (@file = File.join(dir, "sidekiq.yml")) && example.run } }

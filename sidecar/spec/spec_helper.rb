@@ -16,15 +16,15 @@ require "support/sidecar_process"
 RedisServer.start
 at_exit { RedisServer.stop }
 
+require "sidekiq_bridge/sidecar/boot/app_loader"
 require "sidekiq_bridge/sidecar/settings"
-require "sidekiq_bridge/sidecar/boot"
 
 FIXTURES = File.expand_path("fixtures", __dir__)
 SETTINGS = SidekiqBridge::Sidecar::Settings.new({app: File.join(FIXTURES, "jobs.rb"), threads: 3, environment: "test"})
-SidekiqBridge::Sidecar::Boot.new(SETTINGS).call
+SidekiqBridge::Sidecar::AppLoader.new(SETTINGS).call
 Sidekiq.logger.level = Logger::FATAL
 
-require "sidekiq_bridge/sidecar/worker"
+require "sidekiq_bridge/sidecar/process/job_server"
 
 SIDEKIQ = Gem::Version.new(Sidekiq::VERSION)
 

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 require_relative "spec_helper"
-require "sidekiq_bridge/sidecar/listener"
+require "sidekiq_bridge/sidecar/http/listener"
 require "support/stream_client"
 
 RSpec.describe "POST /jobs/stream" do
@@ -10,7 +10,7 @@ RSpec.describe "POST /jobs/stream" do
   let(:env) { {} }
   let(:settings) { SidekiqBridge::Sidecar::Settings.new({app: SETTINGS.app, bind: "unix://#{path}", threads: 3, max_body: 100_000, timeout: 5, environment: "test"}, env) }
   let(:listener) { SidekiqBridge::Sidecar::Listener.new(settings.address).open }
-  let!(:worker) { SidekiqBridge::Sidecar::Worker.new(settings, listeners: [listener]).tap(&:start) }
+  let!(:worker) { SidekiqBridge::Sidecar::JobServer.new(settings, listeners: [listener]).tap(&:start) }
   let(:boot) { worker.vitals.to_h["boot"] }
   let(:stream) { open_stream }
 
@@ -235,7 +235,7 @@ RSpec.describe "POST /jobs/stream" do
     end
 
     it "gets no more frames taken, and disturbs nobody" do
-      stub_const("SidekiqBridge::Sidecar::Outbox::ROOM_BYTES", 10_000)
+      stub_const("SidekiqBridge::Sidecar::StreamWriter::ROOM_BYTES", 10_000)
       running = stream.send_job(waiting)
       started
       sent = stuff(stream)
@@ -248,7 +248,7 @@ RSpec.describe "POST /jobs/stream" do
     end
 
     it "gets everything once it reads" do
-      stub_const("SidekiqBridge::Sidecar::Outbox::ROOM_BYTES", 10_000)
+      stub_const("SidekiqBridge::Sidecar::StreamWriter::ROOM_BYTES", 10_000)
       sent = stuff(stream)
       sent += stream.socket.write("P 999 0\n"[(sent % 8)..])
       (sent / 8).times { expect(stream.socket.gets).to eq("999 200 0\n") }
@@ -256,7 +256,7 @@ RSpec.describe "POST /jobs/stream" do
 
     it "does not keep the sidecar from stopping" do
       stub_const("SidekiqBridge::Sidecar::Streams::FLUSH_SECONDS", 0.1)
-      stub_const("SidekiqBridge::Sidecar::Outbox::ROOM_BYTES", 10_000)
+      stub_const("SidekiqBridge::Sidecar::StreamWriter::ROOM_BYTES", 10_000)
       stuff(stream)
       worker.stop
       expect(open_streams).to eq(0)

@@ -48,7 +48,7 @@ def kill_who_runs(stage: Stage, jid: str, *, keeper: bool) -> float:
     """Kill the worker that runs this native job, and its keeper if wanted. Gives the time."""
     pid = [line["pid"] for line in stage.ledger.lines if line["jid"] == jid][-1]
     if keeper:
-        words = ["pgrep", "-P", str(pid), "-f", "bridge.sidekiq.keeper"]
+        words = ["pgrep", "-P", str(pid), "-f", "bridge.sidekiq.lease.keeper_main"]
         found = subprocess.run(words, capture_output=True, text=True, check=True)
         os.kill(int(found.stdout), signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)

@@ -20,11 +20,11 @@ from celery.worker.control import Panel
 from celery.worker.request import Request, create_request_cls
 from celery.worker.worker import WorkController
 
-from bridge import policy
+from bridge import celery_settings
 from bridge.broker.transport import Transport
-from bridge.retries import Settle, SidekiqTask
-from bridge.retry_trace import RetryAt
-from bridge.sidekiq import decision
+from bridge.execution.task import Settle, SidekiqTask
+from bridge.fast_path.retry_tracer import RetryAt
+from bridge.sidekiq.outcome import decision
 
 
 def parameters(function: Any) -> list[str]:
@@ -319,12 +319,13 @@ def test_policy_names_settings_that_celery_knows() -> None:
     """Celery ignores a setting it does not know; an invariant would rest on nothing."""
     from celery.app.defaults import NAMESPACES, flatten
 
-    from bridge import guard, policy
+    from bridge import celery_settings
+    from bridge.worker import preflight
 
     known = {name for name, _ in flatten(NAMESPACES)}
-    ours = {name for name in vars(policy) if not name.startswith("_")}
+    ours = {name for name in vars(celery_settings) if not name.startswith("_")}
     assert ours <= known
-    assert set(guard.REQUIRED) <= known
+    assert set(preflight.REQUIRED) <= known
 
 
 def test_celery_and_kombu_are_the_minor_version_that_was_read() -> None:
@@ -355,7 +356,7 @@ def test_a_task_handler_gives_a_strategy_message_payload_ack_reject_and_callback
 
 def test_promises_only_matter_where_a_restart_reduces_the_prefetch_count() -> None:
     """JobConsumer makes none: they give back prefetch that a restart took, and ours takes none."""
-    assert policy.worker_enable_prefetch_count_reduction is False
+    assert celery_settings.worker_enable_prefetch_count_reduction is False
     assert "not self._maximum_prefetch_restored and self.restart_count > 0" in " ".join(
         source(Consumer.create_task_handler).split()
     )
@@ -365,7 +366,7 @@ def test_promises_only_matter_where_a_restart_reduces_the_prefetch_count() -> No
 
 
 def test_a_success_without_observers_leaves_no_trace_in_the_tracer() -> None:
-    """The shortcut skips the tracer then: whatever else it tells of a success must be added to observers."""
+    """The fast path skips the tracer then: whatever else it tells of a success must be added to observers."""
     told = [line.strip() for line in source(trace.build_tracer).splitlines() if "receivers" in line]
     assert [line for line in told if line.startswith("if")] == [
         "if prerun_receivers:",
@@ -378,7 +379,7 @@ def test_a_success_without_observers_leaves_no_trace_in_the_tracer() -> None:
 
 
 def test_a_request_is_accepted_and_ended_by_what_the_plain_one_does_itself() -> None:
-    """PlainRequest.begin and done stand for these: whatever else is done there must be added to them."""
+    """LazyRequest.begin and done stand for these: whatever else is done there must be added to them."""
     accepted = source(Request.on_accepted)
     assert "task_accepted(self)" in accepted
     assert "self.send_event('task-started')" in accepted

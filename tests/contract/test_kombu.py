@@ -16,8 +16,8 @@ from bridge.broker.channel import Channel
 from bridge.broker.messages import from_unit
 from bridge.broker.qos import QoS
 from bridge.broker.transport import Transport
-from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.payload.job import SidekiqJob
 
 
 def unit() -> UnitOfWork:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from bridge import app
-from bridge.retries import SidekiqTask
+from bridge.execution.task import SidekiqTask
 from tests.support.native_tasks import note
 
 real_time = time.time

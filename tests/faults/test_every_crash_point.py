@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
-from bridge.sidekiq import scripts
-from bridge.sidekiq.claims import Exchange
-from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.decision import Bury, DeadLimits, Discard, Done, GiveBack, Interrupt, Retry
-from bridge.sidekiq.scheduler import Scheduler
-from bridge.sidekiq.settlement import RECOVERY_LIMIT, Settled, Settlement, SettlementBatch
+from bridge.redis import scripts
+from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Done, GiveBack, Interrupt, Retry
+from bridge.sidekiq.payload.timestamps import Timestamps
+from bridge.sidekiq.schedule.scheduler import Scheduler
+from bridge.sidekiq.store.claims import Exchange
+from bridge.sidekiq.store.settlement import RECOVERY_LIMIT, Settled, Settlement, SettlementBatch
 from tests.integration.test_life_of_a_job import Accepted, Life, Lossy
 from tests.integration.worker import Worker, connect_to, job, push
 from tests.support import census
@@ -62,7 +62,7 @@ class Fuse:
 
     def _note(self, call: scripts.Call, result: Any) -> None:
         """How often each job was found in dead hands, by what the script itself said."""
-        if call.script.name != "recover" or result not in (1, 2):
+        if call.script.name != "settle_orphan" or result not in (1, 2):
             return
         jid = call.keys[2]
         self.recoveries[jid] += 1
@@ -232,7 +232,7 @@ def whole_life(worker: Worker, scheduler: Scheduler, reaper: Callable[[], None])
                 else decision
             )
             worker.settle(unit, given)
-    worker.fetcher.hush()
+    worker.fetcher.quiet()
     worker.fetcher.give_back_all(list(worker.fetcher.held.values()))
     worker.fetcher.flush()
     worker.lease.leave()

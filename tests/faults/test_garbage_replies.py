@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge import errors
-from bridge.broker.waiter import Waiter
+from bridge.event_loop import EventLoop
 from bridge.sidecar.http import BadReply, HttpConnection, Reply
 from bridge.sidecar.result import JobResult, Status
 from bridge.sidecar.stream import Stream
-from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.unit_of_work import Delivery
+from bridge.sidekiq.fetch.unit_of_work import Delivery
+from bridge.sidekiq.payload.job import SidekiqJob
 from tests.faults.account import Account
 from tests.faults.lying_sidecar import FRAME_LIES, LIES, LyingSidecar
 from tests.faults.report import Report
@@ -101,23 +101,23 @@ def test_whatever_a_connection_answers_is_a_reply_or_a_bad_one(sent: bytes) -> N
 )
 def test_whatever_comes_on_a_stream_each_job_is_called_back_once(chunks: list[bytes], jobs: int) -> None:
     ours, theirs = socket.socketpair()
-    waiter = Waiter()
+    event_loop = EventLoop()
     cut: list[bool] = []
-    stream = Stream(ours, waiter, lambda: cut.append(True))
+    stream = Stream(ours, event_loop, lambda: cut.append(True))
     called: list[int] = []
     for number in range(jobs):
         delivery = Delivery("h:1:a", number, "default", b'{"class":"X"}', 1)
         stream.send(delivery, lambda status, body, number=number: called.append(number))
-    waiter.wait(0.01)
+    event_loop.wait(0.01)
     with contextlib.suppress(BrokenPipeError):  # it was cut at the first lie
         for chunk in chunks:
             theirs.sendall(chunk)
-            waiter.wait(0.01)
+            event_loop.wait(0.01)
     theirs.close()
     for _ in range(100):
         if stream.closed:
             break
-        waiter.wait(0.01)
+        event_loop.wait(0.01)
 
     assert sorted(called) == list(range(jobs))
     assert cut == [True]

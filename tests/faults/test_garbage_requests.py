@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from bridge.sidecar.address import Address
 from bridge.sidecar.client import SidecarClient
-from bridge.sidecar.courier import Timeouts
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.http import HttpConnection, request_bytes
+from bridge.sidecar.protocol import execute_headers
+from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.result import Status
 from bridge.sidecar.signature import Signer
 from bridge.sidecar.stream import open_socket
-from bridge.sidecar.wire import execute_headers
-from bridge.sidekiq.unit_of_work import Delivery
+from bridge.sidekiq.fetch.unit_of_work import Delivery
 from tests.support.ledger import Ledger
 from tests.support.processes import ROOT, Process, free_port
 from tests.support.redis_server import RedisServer

@@ -33,13 +33,13 @@ def another_release(place: Path) -> Path:
     """The package with other scripts: none has the digest that Redis knows from this one."""
     shutil.copytree(ROOT / "bridge", place / "bridge", ignore=shutil.ignore_patterns("__pycache__"))
     (place / "tests").symlink_to(ROOT / "tests")
-    for script in (place / "bridge/sidekiq/lua").glob("*.lua"):
+    for script in (place / "bridge/sidekiq/store/lua").glob("*.lua"):
         script.write_text(f"{script.read_text()}\n-- of another release\n")
     return place
 
 
 def digest_of_claim(place: Path) -> str:
-    code = "from bridge.sidekiq import scripts; print(scripts.load('claim').sha.decode(), end='')"
+    code = "from bridge.sidekiq import scripts; print(lua.load('claim').sha.decode(), end='')"
     return subprocess.run(
         [sys.executable, "-c", code], cwd=place, capture_output=True, check=True, text=True
     ).stdout

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from bridge.sidekiq.store import RedisStore
+from bridge.sidekiq.store.store import RedisStore
 from tests.integration.worker import Worker, as_bridge, connect_to
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot

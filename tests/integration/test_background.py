@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from bridge import errors
-from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.decision import GiveBack
-from bridge.sidekiq.heartbeat import Heartbeat
-from bridge.sidekiq.metrics import JobMetrics, MetricsFamily
-from bridge.sidekiq.process import ProcessInfo
-from bridge.sidekiq.queue_set import QueueSet
-from bridge.sidekiq.scheduler import BATCH, Scheduler
-from bridge.sidekiq.settlement import Settled
-from bridge.sidekiq.store import RedisStore
+from bridge.sidekiq.fetch.queue_set import QueueSet
+from bridge.sidekiq.outcome.decision import GiveBack
+from bridge.sidekiq.payload.timestamps import Timestamps
+from bridge.sidekiq.process.heartbeat import Heartbeat
+from bridge.sidekiq.process.metrics import JobMetrics, MetricsFamily
+from bridge.sidekiq.process.rows import ProcessInfo
+from bridge.sidekiq.schedule.scheduler import BATCH, Scheduler
+from bridge.sidekiq.store.settlement import Settled
+from bridge.sidekiq.store.store import RedisStore
 from tests.integration.worker import Worker, job, next_first, push
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for

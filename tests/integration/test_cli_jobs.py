@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import redis
 
-from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.editor import Editor
-from bridge.sidekiq.entries import Entries, Place
-from bridge.sidekiq.store import RedisStore
+from bridge.sidekiq.api.actions import Actions
+from bridge.sidekiq.api.entries import Entries, Place
+from bridge.sidekiq.payload.timestamps import Timestamps
+from bridge.sidekiq.store.store import RedisStore
 from tests.support.command import Bridge
 from tests.support.processes import ROOT, clean_environment
 from tests.support.redis_server import RedisServer
@@ -211,7 +211,7 @@ def test_of_many_jobs_each_page_is_swept_while_others_come_in(
     # From the head of a list: what is taken out moves the rest, and so does what is pushed meanwhile.
     jobs = [failed_job(f"{i:024x}") for i in range(2500)]
     put(empty_redis, place, jobs)
-    editor = Editor(store, lambda: Timestamps.SECONDS)
+    editor = Actions(store, lambda: Timestamps.SECONDS)
     odd = {f"{i:024x}" for i in range(1, 2500, 2)}
 
     def act(entries: Any) -> int:
@@ -259,7 +259,7 @@ def test_two_who_act_at_once_share_the_jobs_between_them(
     jobs = [failed_job(f"{i:024x}") for i in range(200)]
     put(empty_redis, "retry", jobs)
     entries = list(Entries(store.client).in_order(Place("retry")))
-    editor, counts = Editor(store, lambda: Timestamps.SECONDS), []
+    editor, counts = Actions(store, lambda: Timestamps.SECONDS), []
     acts = {
         "retry": lambda: editor.retry(entries, 1.0),
         "kill": lambda: editor.kill(entries, time.time()),

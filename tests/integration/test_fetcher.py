@@ -11,11 +11,11 @@ import pytest
 import redis
 
 from bridge import errors
-from bridge.sidekiq import fetcher
-from bridge.sidekiq.claims import LeaseState
-from bridge.sidekiq.decision import Bury, Discard, Done, GiveBack, Retry
-from bridge.sidekiq.settlement import Settled
-from bridge.sidekiq.unit_of_work import Fetched
+from bridge.sidekiq.fetch import fetcher
+from bridge.sidekiq.fetch.unit_of_work import Fetched
+from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Retry
+from bridge.sidekiq.store.claims import LeaseState
+from bridge.sidekiq.store.settlement import Settled
 from tests.integration.worker import Worker, job, next_first, push
 
 Maker = Callable[..., Worker]
@@ -131,7 +131,7 @@ def test_nesting_beyond_every_limit_ends_no_consumer(worker: Worker) -> None:
 def test_quiet_takes_nothing_more_and_still_settles(worker: Worker) -> None:
     push(worker.client, "default", *[job() for _ in range(5)])
     units = worker.take()
-    worker.fetcher.hush()
+    worker.fetcher.quiet()
     worker.settle(units[0])
     assert worker.take() == []
     assert worker.client.get("stat:processed") == b"1"
@@ -173,7 +173,7 @@ def test_many_threads_settle_while_the_consumer_takes(make_worker: Maker) -> Non
 def test_without_a_consumer_what_ends_is_written_at_once(worker: Worker) -> None:
     push(worker.client, "default", job())
     (unit,) = worker.take()
-    worker.fetcher.attendant = None
+    worker.fetcher.consumer = None
     worker.fetcher.settle(unit.delivery.token, Done())
     assert worker.client.get("stat:processed") == b"1"
 
@@ -260,18 +260,18 @@ def test_what_woke_the_worker_is_taken_without_another_look(make_worker: Maker) 
     worker.gate.open = False
     worker.fetcher.store = store = NoLook(worker)  # type: ignore[assignment]
 
-    worker.fetcher.peeked = ("one", payload)
+    worker.fetcher.seen_tail = ("one", payload)
     assert payloads(worker.take()) == [payload]
     assert store.looks == 0
 
     # What has been taken by another meanwhile, or may not be taken, is looked for as ever
     push(worker.client, "one", other)
-    worker.fetcher.peeked = ("one", payload)
+    worker.fetcher.seen_tail = ("one", payload)
     assert payloads(worker.take()) == [other]
     assert store.looks == 1
     ruby = job()
     push(worker.client, "one", ruby)
-    worker.fetcher.peeked = ("one", ruby)
+    worker.fetcher.seen_tail = ("one", ruby)
     assert worker.take() == []
 
 
@@ -345,7 +345,7 @@ def test_what_woke_the_worker_is_read_with_the_question_for_all_before_it(native
     push(native_only.client, "queue3", payload := native())
     native_only.fetcher.store = store = NoLook(native_only)  # type: ignore[assignment]
 
-    native_only.fetcher.peeked = ("queue3", payload)
+    native_only.fetcher.seen_tail = ("queue3", payload)
     assert payloads(native_only.take()) == [payload]
     assert store.looks == 1
     assert store.read == ["queue3"]
@@ -411,7 +411,7 @@ def test_what_woke_the_worker_does_not_overtake_an_earlier_queue(make_worker: Ma
     push(worker.client, "one", first)
     push(worker.client, "two", second)
     worker.gate.open = False
-    worker.fetcher.peeked = ("two", second)
+    worker.fetcher.seen_tail = ("two", second)
     assert payloads(worker.take()) == [first, second]
 
 
@@ -555,7 +555,7 @@ def test_a_worker_that_ends_gives_back_in_the_order_of_its_claims(worker: Worker
     push(worker.client, "default", first, second, third)
     units = worker.take()
     assert payloads(units) == [first, second, third]
-    worker.fetcher.leave()
+    worker.fetcher.stop()
 
     for index in (1, 0, 2):
         worker.fetcher.settle(units[index].delivery.token, GiveBack())

@@ -15,11 +15,11 @@ import pytest
 import redis
 
 from bridge import errors
-from bridge.sidekiq import keeper_process
-from bridge.sidekiq.connection import RedisAddress
-from bridge.sidekiq.keeper import LeaseKeys, Watch
-from bridge.sidekiq.keeper_process import PACKAGE_ROOT, Keeper
-from bridge.sidekiq.small_redis import SmallRedis
+from bridge.redis.client import RedisAddress
+from bridge.redis.minimal_client import MinimalRedis
+from bridge.sidekiq.lease import keeper as keeper_process
+from bridge.sidekiq.lease.keeper import PACKAGE_ROOT, Keeper
+from bridge.sidekiq.lease.keeper_main import LeaseKeys, Watch
 from tests.integration.worker import Worker, job, push
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import holds_for, wait_for
@@ -265,7 +265,7 @@ def test_a_lease_that_could_not_be_ended_is_left_to_the_keeper(
 
 
 def test_a_keeper_waits_for_redis_within_bounds(own_server: RedisServer) -> None:
-    lease = LeaseKeys(SmallRedis(RedisAddress(port=own_server.port)), {"leave": ("", "")})
+    lease = LeaseKeys(MinimalRedis(RedisAddress(port=own_server.port)), {"end": ("", "")})
     watch = Watch(lease, 15_000, identity=NAME)
     own_server.process.kill()
     pauses: list[float] = []

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from bridge import errors
-from bridge.sidekiq.claims import Exchange
-from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.decision import Bury, Discard, Done, GiveBack, Interrupt, Retry
-from bridge.sidekiq.scheduler import Scheduler
-from bridge.sidekiq.settlement import Settled, Settlement
-from bridge.sidekiq.unanswered import Unanswered
-from bridge.sidekiq.unit_of_work import UnitOfWork
+from bridge.sidekiq.fetch.reconcile import UnansweredClaims
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Interrupt, Retry
+from bridge.sidekiq.payload.timestamps import Timestamps
+from bridge.sidekiq.schedule.scheduler import Scheduler
+from bridge.sidekiq.store.claims import Exchange
+from bridge.sidekiq.store.settlement import Settled, Settlement
 from tests.integration.worker import Worker, connect_to, job, push
 from tests.support import census
 from tests.support.redis_server import RedisServer
@@ -197,7 +197,7 @@ class Life(RuleBasedStateMachine):
         self.client.zadd("bridge:lease", {worker.identity: 1}, xx=True)
 
     def stop(self, worker: Worker) -> None:
-        worker.fetcher.hush()
+        worker.fetcher.quiet()
         worker.fetcher.give_back_all(list(worker.fetcher.held.values()))
         worker.fetcher.flush()
         worker.lease.leave()
@@ -251,7 +251,7 @@ class Life(RuleBasedStateMachine):
         worker = Worker(f"host{len(self.made)}:1", self.server.port, slots=2)
         worker.fetcher.store = Lossy(worker.store, self.accepted)  # type: ignore[assignment]
         # The real clock would make two runs of the same steps differ.
-        worker.fetcher._unanswered = Unanswered(clock=lambda: 0.0)
+        worker.fetcher._unanswered = UnansweredClaims(clock=lambda: 0.0)
         worker.lease.register()
         self.made.append(worker)
         return worker

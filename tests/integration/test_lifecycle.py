@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from celery import signals
 
-from bridge import lifecycle
-from bridge.lifecycle import Lifecycle
-from bridge.sidekiq.decision import Done
+from bridge.sidekiq.outcome.decision import Done
+from bridge.worker import shutdown
+from bridge.worker.shutdown import Lifecycle
 from tests.integration.worker import Worker, job, next_first, push
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
@@ -24,13 +24,13 @@ Maker = Callable[..., Worker]
 def make_lifecycle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Lifecycle]]:
     """Lifecycles whose process does not really end."""
     exits: list[int] = []
-    monkeypatch.setattr(lifecycle, "GRACE_SECONDS", 0.3)
-    monkeypatch.setattr(lifecycle.os, "_exit", exits.append)
-    monkeypatch.setattr(lifecycle.logging, "shutdown", lambda: None)
+    monkeypatch.setattr(shutdown, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(shutdown.os, "_exit", exits.append)
+    monkeypatch.setattr(shutdown.logging, "shutdown", lambda: None)
     made: list[Lifecycle] = []
 
     def make(worker: Worker, timeout: float = 0.1, interrupt: Callable[[], Any] = lambda: None) -> Any:
-        worker.fetcher.attendant = None
+        worker.fetcher.consumer = None
         made.append(Lifecycle(worker.fetcher, timeout, interrupt))
         made[-1].exits = exits  # type: ignore[attr-defined]
         return made[-1]
@@ -89,7 +89,7 @@ def test_settlements_are_written_through_a_short_outage_at_the_end(
     push(worker.client, "default", job())
     (unit,) = worker.take()
     ending = make_lifecycle(worker)
-    lifecycle.GRACE_SECONDS = 5.0
+    shutdown.GRACE_SECONDS = 5.0
     worker.client.execute_command("CLIENT", "PAUSE", 400, "ALL")
     worker.fetcher.settle(unit.delivery.token, Done())
     assert not worker.fetcher.idle

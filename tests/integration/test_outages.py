@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bridge import errors
-from bridge.sidekiq.claims import LeaseState
-from bridge.sidekiq.decision import Done, GiveBack, Retry
-from bridge.sidekiq.settlement import Settled
+from bridge.sidekiq.outcome.decision import Done, GiveBack, Retry
+from bridge.sidekiq.store.claims import LeaseState
+from bridge.sidekiq.store.settlement import Settled
 from tests.integration.proxy import Proxy
 from tests.integration.worker import Worker, job, next_first, push, teach
 from tests.support import census
@@ -298,7 +298,7 @@ def test_what_redis_says_while_it_cannot_serve_is_an_outage(text: str) -> None:
     """redis-py takes READONLY, OOM and others off the text, so looking at the text alone missed them."""
     from redis._parsers.base import BaseParser
 
-    from bridge.sidekiq.outages import is_outage
+    from bridge.redis.outages import is_outage
 
     assert is_outage(BaseParser.parse_error(text))
 
@@ -307,7 +307,7 @@ def test_what_redis_says_while_it_cannot_serve_is_an_outage(text: str) -> None:
 def test_a_wrong_request_is_no_outage(text: str) -> None:
     from redis._parsers.base import BaseParser
 
-    from bridge.sidekiq.outages import is_outage
+    from bridge.redis.outages import is_outage
 
     assert not is_outage(BaseParser.parse_error(text))
 

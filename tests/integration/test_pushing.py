@@ -17,8 +17,8 @@ from kombu.exceptions import OperationalError
 
 from bridge.celery import Bridge, make_app
 from bridge.errors import PushRefused
+from bridge.redis.pipeline import KeptConnections
 from bridge.settings import Settings
-from bridge.sidekiq.line import Lines
 from tests.support import redis_users
 from tests.support.redis_server import RedisServer
 
@@ -218,7 +218,7 @@ def test_a_refusal_of_redis_is_told(app: Bridge, client: redis.Redis) -> None:
 
 def test_a_forked_process_does_not_use_its_parents_connection(own_server: RedisServer) -> None:
     client = own_server.client()
-    lines = Lines(client)
+    lines = KeptConnections(client)
     parents = lines.send([("CLIENT", "ID")])
     reading, writing = os.pipe()
     if not (pid := os.fork()):

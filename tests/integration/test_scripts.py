@@ -11,10 +11,19 @@ import pytest
 import redis
 
 from bridge import errors
-from bridge.sidekiq.claims import ClaimRequest, LeaseState
-from bridge.sidekiq.decision import Bury, DeadLimits, Decision, Discard, Done, GiveBack, Interrupt, Retry
-from bridge.sidekiq.settlement import Settled, Settlement
-from bridge.sidekiq.store import RedisStore
+from bridge.sidekiq.outcome.decision import (
+    Bury,
+    DeadLimits,
+    Decision,
+    Discard,
+    Done,
+    GiveBack,
+    Interrupt,
+    Retry,
+)
+from bridge.sidekiq.store.claims import ClaimRequest, LeaseState
+from bridge.sidekiq.store.settlement import Settled, Settlement
+from bridge.sidekiq.store.store import RedisStore
 from tests.integration.worker import as_bridge, connect_to, job, next_first, push
 
 ME = "host:1:000000000001"

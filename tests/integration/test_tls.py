@@ -20,13 +20,13 @@ from cryptography.x509.oid import NameOID
 from bridge import errors
 from bridge.sidecar.address import Address
 from bridge.sidecar.client import SidecarClient
-from bridge.sidecar.courier import Timeouts
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
+from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.result import Status
 from bridge.sidecar.signature import Signer
-from bridge.sidekiq import ruby_json
-from bridge.sidekiq.unit_of_work import Delivery
+from bridge.sidekiq.fetch.unit_of_work import Delivery
+from bridge.sidekiq.payload import ruby_json
 from tests.support.processes import ROOT, Process
 from tests.support.sidecar_process import JOBS
 

@@ -12,11 +12,11 @@ import pytest
 from bridge import errors
 from bridge.sidecar.address import Address
 from bridge.sidecar.client import SidecarClient
-from bridge.sidecar.courier import Timeouts
 from bridge.sidecar.credentials import Credentials, Files
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.http import BadReply
+from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.result import Status
 from tests.integration.test_tls import SECRET, delivery
 from tests.support.certificates import Authority, Pair

@@ -16,7 +16,7 @@ from bridge import errors
 from bridge.celery import make_app
 from bridge.settings import Settings
 from bridge.sidecar.breaker import State
-from bridge.sidekiq.decision import Done
+from bridge.sidekiq.outcome.decision import Done
 from tests.integration.worker import connect_to, job, next_first, push
 from tests.support import redis_users
 from tests.support.redis_server import RedisServer
@@ -300,7 +300,7 @@ def test_an_old_connection_that_closes_late_does_not_detach_the_new_one(
     old = consumer.connection
     consumer.connect()
     old.close()
-    assert consumer.fetcher.attended
+    assert consumer.fetcher.has_consumer
 
 
 # -- broadcasts and replies

@@ -11,17 +11,17 @@ from typing import Any
 
 import redis
 
-from bridge.sidekiq import scripts
-from bridge.sidekiq.connection import RedisAddress, connect
-from bridge.sidekiq.decision import Decision, Done
-from bridge.sidekiq.fetcher import Fetcher
-from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.lease import Lease
-from bridge.sidekiq.queues import QueueOrder
-from bridge.sidekiq.recovery import Recovery
-from bridge.sidekiq.settlement import Settled
-from bridge.sidekiq.store import RedisStore
-from bridge.sidekiq.unit_of_work import UnitOfWork
+from bridge.redis.client import RedisAddress, connect
+from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.fetch.queues import QueueOrder
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.lease.reaper import Reaper
+from bridge.sidekiq.outcome.decision import Decision, Done
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store import lua
+from bridge.sidekiq.store.settlement import Settled
+from bridge.sidekiq.store.store import RedisStore
 from tests.support import redis_users
 
 _jids = itertools.count(1)
@@ -68,8 +68,9 @@ def next_first(client: redis.Redis, queue: str = "default") -> list[bytes]:
 
 def teach(client: redis.Redis) -> None:
     """Load all scripts, so that the first call of one is carried out at once."""
-    for file in resources.files("bridge.sidekiq").joinpath("lua").iterdir():
-        client.script_load(scripts.load(file.name.removesuffix(".lua")).text)
+    for file in resources.files(lua).iterdir():
+        if file.name.endswith(".lua"):
+            client.script_load(lua.load(file.name.removesuffix(".lua")).text)
 
 
 @dataclass
@@ -112,8 +113,8 @@ class Worker:
         self.gate = OpenGate()
         self.outcomes: list[tuple[str | None, Decision, Settled]] = []
         self.fetcher = Fetcher(self.store, self.lease, self.gate, on_settled=self._settled, slots=slots)
-        self.fetcher.attendant = self
-        self.recovery = Recovery(self.store, self.lease)
+        self.fetcher.consumer = self
+        self.recovery = Reaper(self.store, self.lease)
         for queue in queues:
             self.fetcher.order.add(queue, (weights or {}).get(queue, 0))
 

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from bridge import app
-from bridge.retries import SidekiqTask
+from bridge.execution.task import SidekiqTask
 
 
 def note(task: SidekiqTask, event: str, *args: Any) -> None:

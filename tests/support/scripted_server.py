@@ -9,11 +9,11 @@ from typing import Any
 
 from bridge.sidecar.address import Address
 from bridge.sidecar.client import SidecarClient
-from bridge.sidecar.courier import Timeouts
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
+from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.signature import Signer
-from bridge.sidekiq.unit_of_work import Delivery
+from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 DELIVERY = Delivery("host:1:abc", 7, "default", b'{"class":"X","jid":"a","args":[]}', 5)
 DONE = {"status": "done", "jid": "a", "delivery": DELIVERY.name, "duration_ms": 1}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from bridge.monitoring.vitals import Vitals
+from bridge.monitoring.health.vitals import Snapshot
 from bridge.sidecar.breaker import State
 
-WELL = Vitals(
+WELL = Snapshot(
     redis_silent_seconds=0.1,
     redis_steady_seconds=1000.0,
     turns=1,
     loop_may_rest=False,
-    attended=True,
+    has_consumer=True,
     queues=("default",),
     quiet=False,
     stopping=False,

@@ -8,7 +8,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.sidekiq import backtrace
+from bridge.sidekiq.payload import backtrace
 
 
 def decoded(text: str) -> list[str]:

@@ -9,9 +9,9 @@ import pytest
 
 from bridge.cli.push import Json
 from bridge.cli.spans import SPAN, moment, readable
-from bridge.sidekiq import backtrace
-from bridge.sidekiq.entries import Place
-from bridge.sidekiq.selection import Selection
+from bridge.sidekiq.api.entries import Place
+from bridge.sidekiq.api.filters import Filters
+from bridge.sidekiq.payload import backtrace
 from tests.support.command import Bridge
 from tests.support.processes import ROOT
 
@@ -75,8 +75,8 @@ def test_a_backtrace_is_read_back_and_anything_else_is_none() -> None:
 
 
 def test_a_jid_with_escapes_is_looked_for_by_parsing() -> None:
-    assert Selection(frozenset(["abc"])).needles == (b"abc",)
-    assert Selection(frozenset(["é"])).needles == ()
+    assert Filters(frozenset(["abc"])).needles == (b"abc",)
+    assert Filters(frozenset(["é"])).needles == ()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_jid_with_escapes_is_looked_for_by_parsing() -> None:
 def test_bytes_without_the_name_of_a_class_are_not_parsed(
     patterns: tuple[str, ...], needles: tuple[bytes, ...]
 ) -> None:
-    assert Selection(classes=patterns).needles == needles
+    assert Filters(classes=patterns).needles == needles
 
 
 # -- the command itself

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge import lifecycle
 from bridge.settings import Settings
+from bridge.worker import shutdown
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEMD = ROOT / "deploy/systemd"
@@ -35,7 +35,7 @@ SIDECAR_SECONDS = default_of_sidecar("timeout") + 20
 
 def test_what_the_documents_add_to_the_workers_time_out_is_enough() -> None:
     # Asking for the interruption, the jobs' own end, giving back, signing off, Celery's end.
-    assert 4 * lifecycle.GRACE_SECONDS + lifecycle.GRACE_SECONDS / 3 <= 15
+    assert 4 * shutdown.GRACE_SECONDS + shutdown.GRACE_SECONDS / 3 <= 15
     text = (ROOT / "docs/operations.md").read_text()
     assert "`BRIDGE_SHUTDOWN_TIMEOUT_SECONDS` + 15 s" in text
     assert "`--timeout` + 20 s" in text

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.monitoring.server import MOST_CLIENTS, Reply, Server
+from bridge.monitoring.health.server import MOST_CLIENTS, Reply, Server
 
 
 def broken(accept: str) -> Reply:
@@ -76,7 +76,7 @@ def test_an_address_of_another_machine_is_a_warning(caplog: pytest.LogCaptureFix
 def test_those_who_say_nothing_do_not_keep_others_out_for_ever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.monitoring.server._Handler.timeout", 0.2)
+    monkeypatch.setattr("bridge.monitoring.health.server._Handler.timeout", 0.2)
     silent = [socket.create_connection(("127.0.0.1", server.port or 0)) for _ in range(MOST_CLIENTS)]
     for each in silent:
         each.settimeout(5)

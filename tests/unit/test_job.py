@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import InvalidPayload, MalformedPayload
-from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.job import SidekiqJob, invalid_entry, new_jid
+from bridge.sidekiq.payload.job import SidekiqJob, invalid_entry, new_jid
+from bridge.sidekiq.payload.timestamps import Timestamps
 
 OLD_WRAPPER = "ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper"
 NEW_WRAPPER = "Sidekiq::ActiveJob::Wrapper"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigurationError
-from bridge.monitoring import log_files
-from bridge.monitoring.log_files import RotatingFile
+from bridge.monitoring.logs import files
+from bridge.monitoring.logs.files import RotatingFile
 from bridge.settings import Settings
 
 
@@ -28,17 +28,17 @@ class Terminal(io.StringIO):
 
 def test_lines_go_to_stdout_or_to_the_file_of_the_settings(tmp_path: Path) -> None:
     path = tmp_path / "worker.log"
-    stdout = log_files.target(settings(), None)
+    stdout = files.target(settings(), None)
     assert isinstance(stdout, logging.StreamHandler)
     assert stdout.stream.name == "<stdout>"
-    handler = log_files.target(settings(log_file=str(path)), None)
+    handler = files.target(settings(log_file=str(path)), None)
     handler.emit(record("hello"))
     assert path.read_text() == "hello\n"
 
 
 def test_a_file_that_logrotate_moved_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "worker.log"
-    handler = log_files.target(settings(log_file=str(path)), None)
+    handler = files.target(settings(log_file=str(path)), None)
     handler.emit(record("one"))
     path.rename(tmp_path / "worker.log.1")
     handler.emit(record("two"))
@@ -47,9 +47,7 @@ def test_a_file_that_logrotate_moved_is_made_anew(tmp_path: Path) -> None:
 
 def test_a_file_is_rotated_at_its_size_and_old_ones_go(tmp_path: Path) -> None:
     path = tmp_path / "worker.log"
-    handler = log_files.target(
-        settings(log_file=str(path), log_file_megabytes="0.001", log_files_kept="2"), None
-    )
+    handler = files.target(settings(log_file=str(path), log_file_megabytes="0.001", log_files_kept="2"), None)
     for _ in range(10):
         handler.emit(record("x" * 600))
     assert sorted(each.name for each in tmp_path.iterdir()) == [
@@ -84,7 +82,7 @@ def test_a_pool_process_follows_the_file_and_does_not_rotate_it(tmp_path: Path) 
 )
 def test_auto_writes_text_for_eyes_and_json_for_machines(choice: str, terminal: bool, expected: bool) -> None:
     handler = logging.StreamHandler(Terminal() if terminal else io.StringIO())
-    assert log_files.is_json(settings(log_format=choice), handler) is expected
+    assert files.is_json(settings(log_format=choice), handler) is expected
 
 
 def test_a_log_file_in_no_folder_is_refused_by_name() -> None:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from bridge.broker import messages
 from bridge.errors import PushRefused
-from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.payload.timestamps import Timestamps
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

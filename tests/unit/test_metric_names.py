@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/metrics.md").read_text()
 MONITORING = ROOT / "bridge/monitoring"
-SIDECAR = ROOT / "sidecar/lib/sidekiq_bridge/sidecar/metrics.rb"
+SIDECAR = ROOT / "sidecar/lib/sidekiq_bridge/sidecar/monitoring/metrics.rb"
 
 #: The library's own series, which the code does not spell out.
 LIBRARY = {"process_resident_memory_bytes"}
@@ -23,7 +23,7 @@ def named_on_the_page() -> set[str]:
 
 
 def named_in_the_code() -> set[str]:
-    text = "".join(path.read_text() for path in sorted(MONITORING.glob("*series*.py")))
+    text = "".join(path.read_text() for path in sorted((MONITORING / "metrics").glob("*.py")))
     counters = set(COUNTER.findall(text)) | set(re.findall(r'"([a-z_]+)": \("[^"]+", lambda t', text))
     counters |= set(re.findall(r'"(bridge_jobs_given_back)": \(', text))
     plain = set(NAME.findall(text)) - counters

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.sidekiq.metrics import BUCKET_LIMITS_MS, Command, JobMetrics, MetricsFamily
+from bridge.sidekiq.process.metrics import BUCKET_LIMITS_MS, Command, JobMetrics, MetricsFamily
 
 NOW = datetime(2025, 2, 4, 8, 3, 30, tzinfo=UTC).timestamp()
 

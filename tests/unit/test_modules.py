@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge import modules
+from bridge.settings import modules
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from celery.app import trace
 from celery.loaders.app import AppLoader
 from celery.worker import strategy
 
-from bridge import observers
-from bridge.retries import SidekiqTask
+from bridge.execution.task import SidekiqTask
+from bridge.fast_path import observers
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 from sentry_sdk.serializer import serialize
 
-from bridge.sidekiq.redis_address import RedisAddress
+from bridge.redis.address import RedisAddress
 
 ADDRESS = RedisAddress("redis", 6380, 2, "me", "secret", sentinels=[("one", 26379)], master="m")
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.sidekiq.clock import Timestamps
-from bridge.sidekiq.decision import Bury, DeadLimits, Discard, Retry
-from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.retry import Failure, Family, RetryRules, decide
+from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Retry
+from bridge.sidekiq.outcome.retry import Failure, Family, RetryRules, decide
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.payload.timestamps import Timestamps
 
 NOW = 1_700_000_000.5
 FAILURE = Failure("tasks.Broken", "no luck", ("b.py:2:in `inner'", "a.py:1:in `outer'", "c.py:1:in `main'"))

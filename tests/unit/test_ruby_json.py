@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import MalformedPayload
-from bridge.sidekiq import ruby_json
+from bridge.sidekiq.payload import ruby_json
 
 RUBY = shutil.which("ruby")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigurationError
 from bridge.settings import Address, RedisUrl, Settings
-from bridge.sidekiq.metrics import MetricsFamily
-from bridge.sidekiq.queue_set import QueueMode
+from bridge.sidekiq.fetch.queue_set import QueueMode
+from bridge.sidekiq.process.metrics import MetricsFamily
 
 
 def mistake(environ: dict[str, str]) -> str:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from bridge import errors
 from bridge.sidecar.address import Address
 from bridge.sidecar.breaker import Breaker, State
-from bridge.sidecar.cron import CronNotice
+from bridge.sidecar.cron_notice import CronNotice
 from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.health import Health
 from bridge.sidecar.result import JobResult, Next, Status, done_ms
 from bridge.sidecar.signature import Signer, signed_text
-from bridge.sidekiq.decision import Bury, DeadLimits, Discard, Retry
-from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Retry
+from bridge.sidekiq.payload.job import SidekiqJob
 from tests.support.waiting import wait_for
 
 JOB = SidekiqJob.parse(b'{"class":"X","jid":"a","args":[1.0]}')

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import InvalidPayload, MalformedPayload
-from bridge.sidekiq import ruby_json
-from bridge.sidekiq.splice import remove, splice
+from bridge.sidekiq.payload import ruby_json
+from bridge.sidekiq.payload.splice import remove, splice
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -5,12 +5,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from bridge.monitoring.job_series import JobSeries
-from bridge.monitoring.tallies import MOST_CLASSES, OTHER, JobTallies
-from bridge.sidekiq.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
-from bridge.sidekiq.job import SidekiqJob
-from bridge.sidekiq.settlement import Settled
-from bridge.sidekiq.unit_of_work import Delivery, UnitOfWork
+from bridge.monitoring.metrics.jobs import JobSeries
+from bridge.monitoring.metrics.tallies import MOST_CLASSES, OTHER, JobTallies
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.outcome.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store.settlement import Settled
 
 
 def unit(*, started_at: float | None = 100.0, seconds: float = 0.2, **fields: Any) -> UnitOfWork:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bridge.limits import NONE, Limits, TimeLimits
+from bridge.execution.time_limits import NONE, Limits, TimeLimits
 from bridge.settings import values
-from bridge.sidekiq.job import SidekiqJob
+from bridge.sidekiq.payload.job import SidekiqJob
 
 
 def job(**fields: Any) -> SidekiqJob:

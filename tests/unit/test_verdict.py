@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from bridge.monitoring import verdict
-from bridge.monitoring.verdict import STUCK_SECONDS, LoopWatch
+from bridge.monitoring.health import verdict
+from bridge.monitoring.health.verdict import STUCK_SECONDS, LoopWatch
 from bridge.sidecar.breaker import State
 from tests.support.vitals import WELL
 
@@ -37,8 +37,8 @@ def still(watch: LoopWatch, clock: Clock, seconds: float, **changes: object) -> 
 
 def test_a_loop_that_stands_still_is_found(watch: LoopWatch, clock: Clock) -> None:
     assert still(watch, clock, STUCK_SECONDS + 1) == STUCK_SECONDS + 1
-    assert verdict.faults(WELL, STUCK_SECONDS) == ["the fetch loop has not turned for 60 s"]
-    assert verdict.faults(WELL, STUCK_SECONDS - 1) == []
+    assert verdict.not_live_reasons(WELL, STUCK_SECONDS) == ["the fetch loop has not turned for 60 s"]
+    assert verdict.not_live_reasons(WELL, STUCK_SECONDS - 1) == []
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_the_time_without_redis_does_not_count_though_nobody_asked_meanwhile(
 
 
 def test_a_worker_that_is_well_takes_jobs() -> None:
-    assert verdict.hindrances(WELL, 0.0) == []
+    assert verdict.not_ready_reasons(WELL, 0.0) == []
 
 
 def test_an_absent_sidecar_hinders_nothing() -> None:
     vitals = dataclasses.replace(WELL, breaker=State.OPEN, breaker_reason="it is away")
-    assert verdict.hindrances(vitals, 0.0) == []
+    assert verdict.not_ready_reasons(vitals, 0.0) == []
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_an_absent_sidecar_hinders_nothing() -> None:
         ({"redis_silent_seconds": 12.0}, "Redis has not answered for 12 s"),
         ({"redis_steady_seconds": 0.0}, "Redis has not answered for 0 s"),
         ({"redis_silent_seconds": None}, "Redis has not answered yet"),
-        ({"attended": False}, "no queue is consumed"),
+        ({"has_consumer": False}, "no queue is consumed"),
         ({"queues": ()}, "no queue is consumed"),
         ({"rejected": "bad signature"}, "the sidecar refuses this worker: bad signature"),
         ({"quiet": True}, "the worker is quiet"),
-        ({"quiet": True, "stopping": True, "attended": False}, "the worker is shutting down"),
+        ({"quiet": True, "stopping": True, "has_consumer": False}, "the worker is shutting down"),
     ],
 )
 def test_each_hindrance_is_named(changes: dict[str, object], reason: str) -> None:
     vitals = dataclasses.replace(WELL, **changes)  # type: ignore[arg-type]
-    assert verdict.hindrances(vitals, 0.0) == [reason]
+    assert verdict.not_ready_reasons(vitals, 0.0) == [reason]

@@ -8,10 +8,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from bridge import modules
 from bridge.cli.doctor.finding import Check, Finding, error, hint, warning
 from bridge.cli.doctor.site import Site
-from bridge.sidekiq.connection import RedisAddress
+from bridge.redis.client import RedisAddress
+from bridge.settings import modules
 
 #: Beyond the time for running jobs: interrupting, giving back, Celery's own end (docs/operations.md).
 SHUTDOWN_EXTRA_SECONDS = 15

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from bridge.cli.doctor.finding import Check, Finding, error, hint, warning
 from bridge.cli.doctor.site import Site
+from bridge.redis.outages import outages
 from bridge.sidekiq import keys
-from bridge.sidekiq.outages import outages
 
 #: Fields of Sidekiq Pro and Enterprise, with what they need.
 _FEATURES = {

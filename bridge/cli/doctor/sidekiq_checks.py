@@ -8,9 +8,9 @@ from typing import Any
 from bridge.cli import output, spans
 from bridge.cli.doctor.finding import Check, Finding, error, hint, warning
 from bridge.cli.doctor.site import Site
+from bridge.redis.outages import outages
 from bridge.sidekiq import keys
-from bridge.sidekiq.claims import ENTRY_VERSION
-from bridge.sidekiq.outages import outages
+from bridge.sidekiq.store.claims import ENTRY_VERSION
 
 LATE_SECONDS = 30.0
 LONG_WAIT_SECONDS = 300.0

@@ -21,8 +21,8 @@ from bridge.cli.parts import Parts
 from bridge.settings import Settings
 from bridge.sidecar.address import Address
 from bridge.sidecar.health import Health, HealthProbe
-from bridge.sidekiq.cluster import LeaseRow, ProcessRow, QueueRow
-from bridge.sidekiq.entries import Entry, Place
+from bridge.sidekiq.api.entries import Entry, Place
+from bridge.sidekiq.api.processes import LeaseRow, ProcessRow, QueueRow
 
 #: So many jobs of each place are read for what their payloads say.
 SAMPLE = 200

@@ -21,7 +21,7 @@ module Running
     runner = nil
     outcome = Thread.new do
       ::SidekiqBridge::Sidecar::Interrupts.closed do
-        runner = ::SidekiqBridge::Sidecar::Family.current.new_runner(::SidekiqBridge::Sidecar::ClassGuard.new(allowed: allowed))
+        runner = ::SidekiqBridge::Sidecar::VersionAdapter.current.new_runner(::SidekiqBridge::Sidecar::ClassGuard.new(allowed: allowed))
         runner.call(run)
       end
     end.value
@@ -31,7 +31,7 @@ module Running
   def new_executor(slots: 2, **options)
     guard = ::SidekiqBridge::Sidecar::ClassGuard.new
     executor = ::SidekiqBridge::Sidecar::Executor.new(slots: slots, counters: ::SidekiqBridge::Sidecar::Counters.new,
-      new_runner: -> { ::SidekiqBridge::Sidecar::Family.current.new_runner(guard) }, **options)
+      new_runner: -> { ::SidekiqBridge::Sidecar::VersionAdapter.current.new_runner(guard) }, **options)
     executor.start
     (@executors ||= []) << executor
     executor

@@ -35,8 +35,8 @@ module SidekiqBridge
 
       def run(argv)
         settings = Settings.from(parse(argv)).check
-        require "sidekiq_bridge/sidecar/boot"
-        Boot.new(settings).call
+        require "sidekiq_bridge/sidecar/boot/app_loader"
+        AppLoader.new(settings).call
         mode(settings).run
       end
 
@@ -60,7 +60,7 @@ module SidekiqBridge
       end
 
       def mode(settings)
-        require "sidekiq_bridge/sidecar/#{settings.cluster? ? "cluster" : "single"}"
+        require "sidekiq_bridge/sidecar/process/#{settings.cluster? ? "cluster" : "single"}"
         settings.cluster? ? Cluster.new(settings) : Single.new(settings)
       end
     end

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
-require "sidekiq_bridge/sidecar/bind"
 require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/http/bind"
 
 module SidekiqBridge
   module Sidecar

@@ -1,0 +1,193 @@
+"""The poller: turns waiting, claiming and settling into deliveries for one consumer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import redis
+
+from bridge import errors
+from bridge.broker.queue_watches import Watches
+from bridge.event_loop import EventLoop
+from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.fetch.unit_of_work import Fetched, UnitOfWork
+
+logger = logging.getLogger(__name__)
+
+#: A claim each second of a quiet worker would be most of what it costs. So often it is enough to look.
+POLLS_WITHOUT_CLAIM = 15
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 1.0
+#: So many wake-ups within this time that found nothing: somebody else is quicker, so back off.
+VAIN_WAKES = 3
+VAIN_SECONDS = 0.1
+
+
+class Poller:
+    """Runs on the consumer's thread: ``turn`` again and again, with waits between."""
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        event_loop: EventLoop,
+        client: redis.Redis,
+        deliver: Callable[[UnitOfWork], None],
+        poll_seconds: float = 1.0,
+    ) -> None:
+        self._poll_seconds = poll_seconds
+        self._fetcher = fetcher
+        self._event_loop = event_loop
+        self._watches = Watches(client, event_loop, self._job_came, self._woken, self._waited_in_vain)
+        self._deliver = deliver
+        self._more_expected = True
+        self._poll_at = 0.0
+        self._claim_at = 0.0
+        self._pause = 0.0
+        self._claims_fail = False
+        self._spurious: list[float] = []
+        self._rearm_at = 0.0
+
+    def attend(self) -> None:
+        """From now on this thread settles what others decide."""
+        self._fetcher.wake = self._event_loop.wake
+        self._fetcher.interrupt = self._event_loop.interrupt
+        self._fetcher.consumer = self
+
+    def turn(self) -> int:
+        """Settle, claim and deliver once. Returns how many jobs were delivered."""
+        claim = self._wants_claim()
+        if not claim and not self._fetcher.unsettled:
+            self._fetcher.ticks += 1
+            return 0
+        try:
+            fetched = self._fetcher.turn(claim=claim)
+        except errors.StoreUnavailable as error:
+            self._back_off(error, claim)
+            return 0
+        except errors.StoreError as error:
+            self._back_off(error, claim, fault=True)
+            return 0
+        self._recovered(claim and not fetched.adopted)
+        # First what was claimed, and on its way at once: to arm the watches takes as long as a small job.
+        refused = [unit for unit in fetched.units if not self._hand_over(unit)]
+        if claim:
+            if fetched.units:
+                self._event_loop.run_soon()
+            self._plan_next_claim(fetched)
+        if refused:
+            # All at once, so that they keep their order; and not to be taken again at once.
+            self._fetcher.give_back_all(refused)
+            self._more_expected, self._poll_at = False, time.monotonic() + self._poll_seconds
+        return len(fetched.units)
+
+    def next_event_seconds(self) -> float:
+        """How long to wait at most before the next turn."""
+        now = time.monotonic()
+        if self._pause and (self._fetcher.free_slots or not self._claims_fail):
+            return max(0.0, self._poll_at - now)
+        if self._more_expected and self._fetcher.free_slots:
+            return 0.0
+        return max(0.0, self._poll_at - now) if self._fetcher.free_slots else self._poll_seconds
+
+    def linger(self) -> None:
+        """Let what ends in the next moments come together, where nobody waits for it."""
+        seconds = self._fetcher.slack_seconds
+        if seconds and not self._fetcher.unsettled:
+            self._event_loop.linger(seconds)
+
+    def detach(self) -> None:
+        """Stop waiting for work. What is still held settles itself from now on."""
+        if self._fetcher.consumer is self:
+            # Not where a newer connection has taken over: nobody would wake it any more.
+            self._fetcher.consumer = None
+        self._watches.drop()
+        self._fetcher.flush()
+
+    close = detach
+
+    def _wants_claim(self) -> bool:
+        if not self._fetcher.free_slots or not self._fetcher.order.names:
+            self._disarm()
+            return False
+        if self._more_expected and not self._pause:
+            return True
+        now = time.monotonic()
+        return now >= self._poll_at and (not self._all_is_watched(now) or self._poll(now))
+
+    def _all_is_watched(self, now: float) -> bool:
+        """Whether the first queues are watched and nothing else asks for a claim: no pause, no cut watch."""
+        if self._pause or now >= self._claim_at or self._fetcher.needs_reconcile:
+            return False
+        return self._watches.are_on(self._fetcher.order.names)
+
+    def _poll(self, now: float) -> bool:
+        self._poll_at = now + self._poll_seconds
+        return self._watches.find_beyond(self._fetcher.order.names)
+
+    def _plan_next_claim(self, fetched: Fetched) -> None:
+        now = time.monotonic()
+        self._poll_at = now + self._poll_seconds
+        # A claim learns of paused queues as well, and of those with a job that must wait: while there are
+        # some, each poll is a claim.
+        self._claim_at = now if fetched.paused else now + self._poll_seconds * POLLS_WITHOUT_CLAIM
+        self._more_expected = not fetched.drained
+        if fetched.units:
+            self._spurious.clear()
+        if fetched.drained and now >= self._rearm_at:
+            self._watches.peek([name for name in self._fetcher.order.names if name not in fetched.paused])
+
+    def _hand_over(self, unit: UnitOfWork) -> bool:
+        try:
+            self._deliver(unit)
+        except Exception:
+            # A fault between claim and pool must not lose the job, nor those claimed with it.
+            logger.exception("could not hand over jid=%s; it is given back", unit.job.jid)
+            return False
+        return True
+
+    # -- what the watches tell
+
+    def _job_came(self, queue: str, payload: bytes) -> None:
+        self._fetcher.seen_tail = (queue, payload)
+        self._woken()
+
+    def _woken(self) -> None:
+        self._more_expected = True
+        self._note_wake()
+
+    def _waited_in_vain(self) -> None:
+        self._poll_at = self._claim_at = 0.0
+        self._note_wake()
+
+    def _note_wake(self) -> None:
+        now = time.monotonic()
+        self._spurious = [at for at in self._spurious if now - at < VAIN_SECONDS] + [now]
+        if len(self._spurious) >= VAIN_WAKES:
+            self._rearm_at = now + VAIN_SECONDS / 2
+
+    def _disarm(self) -> None:
+        if self._fetcher.is_quiet:
+            self._watches.drop()
+
+    # -- outages
+
+    def _back_off(self, error: errors.StoreError, claim: bool, *, fault: bool = False) -> None:
+        if not self._pause:
+            level = logging.ERROR if fault else logging.WARNING
+            logger.log(level, "fetching stops: %s; running jobs go on, trying again until it works", error)
+        self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
+        self._poll_at = time.monotonic() + self._pause
+        self._more_expected, self._claims_fail = True, claim
+        self._watches.drop()
+        self._fetcher.reconnect()
+
+    def _recovered(self, claim: bool) -> None:
+        if self._claims_fail and not claim:
+            # A settlement got through, and claims may fail still: to say so at each would flood the log.
+            return
+        self._claims_fail = False
+        if self._pause:
+            logger.warning("fetching goes on: Redis is back")
+        self._pause = 0.0

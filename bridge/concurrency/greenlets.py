@@ -1,0 +1,78 @@
+"""Runs Ruby tasks on the consumer's thread, many at a time: each only waits for the sidecar.
+
+Celery's tracer takes a quarter of the worker's time for a small job, and is there for what others may notice:
+signals, errors, retries. So a plain request goes to the sidecar first. One that was done is done; any other
+is traced, with the sidecar's reply at hand. The tracer runs in a greenlet, which parks wherever it must wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import greenlet
+
+from bridge.execution.call import Call, apply
+from bridge.fast_path.request import LazyRequest
+from bridge.sidecar.parking import Parkable
+from bridge.sidecar.stream_client import StreamingSidecar
+
+logger = logging.getLogger(__name__)
+
+
+class RubyRuns:
+    """Belongs to the thread and the greenlet that made it."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._loop = greenlet.getcurrent()
+        self.running = 0
+
+    def start(self, call: Call) -> None:
+        """Begin a run with Celery's tracer. Returns at once, as ``begin`` does."""
+        self.running += 1
+        Parkable(self._run, self._loop).switch(call)
+
+    def begin(self, request: LazyRequest) -> None:
+        """Begin a run that nobody watches. Raises nothing."""
+        self.running += 1
+        try:
+            self._begin(request)
+        except Exception:
+            self._lose(request)
+
+    def _begin(self, request: LazyRequest) -> None:
+        began = time.monotonic()
+        request.begin()
+        bridge = self._app.bridge
+        delivery, sidecar = request.unit.delivery, bridge.sidecar
+
+        def done(run_ms: float) -> None:
+            request.unit.run_ms = run_ms
+            self.running -= 1
+            request.done(time.monotonic() - began)
+
+        def trace() -> None:
+            try:
+                call = request.call()
+            except Exception:
+                self._lose(request)
+            else:
+                Parkable(self._run, self._loop).switch(call)
+
+        streams = isinstance(sidecar, StreamingSidecar) and bridge.lease.holds(delivery.identity)
+        if not streams or not sidecar.begin(delivery, done, trace):
+            trace()
+
+    def _lose(self, request: LazyRequest) -> None:
+        # A fault of ours must cost neither the slot nor the job, nor the end of the worker.
+        logger.exception("jid=%s could not be run to its end", request.id)
+        self.running -= 1
+        request.lose()
+
+    def _run(self, call: Call) -> None:
+        try:
+            apply(call)
+        finally:
+            self.running -= 1

@@ -1,0 +1,84 @@
+"""The bridge's own pool: Ruby tasks on the consumer's thread, native ones in threads.
+
+A Ruby task only waits for the sidecar; a thread for each would cost more than the job. A native task never
+runs on the consumer's thread: one that blocks would stop the fetching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery.concurrency.base import BasePool
+
+from bridge import event_loop
+from bridge.broker.messages import RUBY_TASK
+from bridge.concurrency.greenlets import RubyRuns
+from bridge.concurrency.threads import NativeThreads
+from bridge.execution.call import Call, apply
+from bridge.fast_path import native
+from bridge.fast_path.request import LazyRequest
+
+LOOK_SECONDS = 0.1
+
+
+def _nobody(*_: Any) -> None:
+    """Told of a result that nobody asked for."""
+
+
+class TaskPool(BasePool):
+    """The pool that is used when -P is absent; ``limit`` jobs of both kinds together, by prefetch."""
+
+    body_can_be_buffer = True
+    signal_safe = False
+
+    def on_start(self) -> None:
+        """Take over the consumer's thread, which this is."""
+        self._event_loop = event_loop.current()
+        self._ruby = RubyRuns(self.app)
+        self._native = NativeThreads(self.limit)
+        self.app.bridge.stream_from(self._event_loop, self.limit)
+
+    def on_apply(
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        callback: Callable[..., Any] = _nobody,
+        accept_callback: Callable[..., Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Run a task as Celery's worker asks for it."""
+        call = Call(target, args, kwargs, callback, accept_callback)
+        if args[0] == RUBY_TASK:
+            self._ruby.start(call)
+        else:
+            self._native.submit(lambda: apply(call))
+
+    def begin(self, request: LazyRequest) -> None:
+        """Run a job that nobody watches."""
+        if request.native:
+            self._native.submit(lambda: native.run(request))
+        else:
+            self._ruby.begin(request)
+
+    def on_stop(self) -> None:
+        """Wait for what runs. This is the consumer's thread, so its loop must go on meanwhile."""
+        while self._ruby.running or self._native.busy:
+            self._event_loop.wait(LOOK_SECONDS)
+        self._native.stop()
+
+    def on_terminate(self) -> None:
+        """Cold shutdown: the lifecycle has given the jobs back."""
+
+    @property
+    def num_processes(self) -> int:
+        """Slots."""
+        return int(self.limit)
+
+    def _get_info(self) -> dict[str, Any]:
+        info: dict[str, Any] = super()._get_info()  # type: ignore[misc]
+        info.update(
+            {"max-concurrency": self.limit, "parked": self._ruby.running, "threads": self._native.count}
+        )
+        return info

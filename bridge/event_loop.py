@@ -1,0 +1,173 @@
+"""Waits for whichever comes first: a socket, a timer, or a wake-up from another thread."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+Callback = Callable[[], object]
+
+#: Who has worked for longer than its rest divided by this has none.
+BUSY_TIMES = 2
+
+
+class EventLoop:
+    """One selector with a socket pair to wake it. Belongs to the thread that made it.
+
+    ``wake`` and ``call_soon`` may be called by any thread (``wake`` in a signal handler as well), the rest
+    by the owner only.
+    """
+
+    def __init__(self) -> None:
+        self._owner = threading.get_ident()
+        self._selector = selectors.DefaultSelector()
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._woken = False
+        self.interrupted = False
+        self._soon: deque[Callback] = deque()
+        self._timers: list[tuple[float, int, Callback]] = []
+        self._timer_ids = itertools.count()
+        self._selector.register(self._reader, selectors.EVENT_READ, (self._drain, None))
+        self._writing: set[Any] = set()
+        self._awake_since = time.monotonic()
+        self._bell = selectors.DefaultSelector()
+        self._bell.register(self._reader, selectors.EVENT_READ)
+
+    def watch(self, sock: Any, readable: Callback, writable: Callback | None = None) -> None:
+        """Call ``readable`` when the socket can be read, ``writable`` (if given) when it can be written."""
+        interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if writable else 0)
+        self._writing.add(sock) if writable else self._writing.discard(sock)
+        try:
+            self._selector.modify(sock, interest, (readable, writable))
+        except (KeyError, ValueError):
+            self._selector.register(sock, interest, (readable, writable))
+
+    def unwatch(self, sock: Any) -> None:
+        """Stop watching; a socket that is already closed or unknown is fine."""
+        self._writing.discard(sock)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(sock)
+
+    def wake(self) -> None:
+        """End the current or the next wait. The owner needs none: its turn follows every wait."""
+        if self._woken or threading.get_ident() == self._owner:
+            return
+        self._write()
+
+    def interrupt(self) -> None:
+        """End the wait and set ``interrupted``; also from the owner, whose signal handlers run inside it."""
+        self.interrupted = True
+        self._write()
+
+    def _write(self) -> None:
+        self._woken = True
+        # The pipe may be full, or closed at shutdown: the wait ends all the same.
+        with contextlib.suppress(OSError):
+            self._writer.send(b"\0")
+
+    def call_soon(self, callback: Callback) -> None:
+        """Have the owner call this at its next wait."""
+        self._soon.append(callback)
+        self.wake()
+
+    def run_soon(self) -> None:
+        """Call now what waits for the next wait."""
+        for _ in range(len(self._soon)):
+            self._soon.popleft()()
+
+    def call_later(self, seconds: float, callback: Callback) -> None:
+        """Have this called after so many seconds."""
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._timer_ids), callback))
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait and call what became ready. Returns whether anything did."""
+        called = self._call_due()
+        if called or self._soon:
+            timeout_seconds = 0.0
+        elif self._timers:
+            timeout_seconds = min(timeout_seconds, self._timers[0][0] - time.monotonic())
+        events = self._selector.select(max(0.0, timeout_seconds))
+        self._awake_since = time.monotonic()
+        for key, mask in events:
+            readable, writable = key.data
+            if mask & selectors.EVENT_WRITE and writable is not None:
+                writable()
+            if mask & selectors.EVENT_READ:
+                readable()
+        return called or bool(events)
+
+    def linger(self, seconds: float) -> None:
+        """Wait for a wake-up or a timer alone: what comes over the sockets meanwhile stays in them.
+
+        None where a peer has half of what it needs, nor for one that is busy: who has worked for half of that
+        time may well be what the others wait for.
+        """
+        now = time.monotonic()
+        if self._soon or self._writing or seconds < BUSY_TIMES * (now - self._awake_since):
+            return
+        if self._timers:
+            seconds = min(seconds, self._timers[0][0] - now)
+        if seconds > 0:
+            self._bell.select(seconds)
+
+    def close(self) -> None:
+        """Close the selectors and its own sockets."""
+        self._bell.close()
+        self._selector.close()
+        self._reader.close()
+        self._writer.close()
+
+    def _call_due(self) -> bool:
+        called = bool(self._soon)
+        self.run_soon()
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            heapq.heappop(self._timers)[2]()
+            called = True
+        return called
+
+    def _drain(self) -> None:
+        try:
+            while self._reader.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+        # Flag last: a wake-up that falls between is not written, but what it stands for is seen by the turn
+        # that
+        # follows every wait. The other way round its byte would be eaten while the flag says that one is
+        # under way.
+        self._woken = False
+
+
+class _PerThread(threading.local):
+    """An event loop for each thread (each greenlet under gevent, whose patched locals are per greenlet)."""
+
+    def __init__(self) -> None:
+        self.event_loop = EventLoop()
+
+
+_per_thread = _PerThread()
+
+
+def _forget() -> None:
+    """In a forked child: its parent's selector must not be touched."""
+    global _per_thread
+    _per_thread = _PerThread()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def current() -> EventLoop:
+    """The calling thread's event loop, shared by all its connections and by a pool that runs on it."""
+    return _per_thread.event_loop

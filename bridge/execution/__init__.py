@@ -1,0 +1,1 @@
+"""The life of one run: task, request, outcome, cancellation, time limits."""

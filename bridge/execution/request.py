@@ -1,0 +1,185 @@
+"""What the worker's parent records about a run, before Celery acknowledges it and the ack settles it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import greenlet
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]
+from billiard.exceptions import WorkerLostError
+from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded
+from celery.worker import state
+from celery.worker.request import Request
+
+from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK, RULES_HEADER
+from bridge.execution import async_exceptions, task
+from bridge.execution.time_limits import LONGEST_SECONDS
+from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.fetch.unit_of_work import Delivery
+from bridge.sidekiq.outcome import retry as rules
+from bridge.sidekiq.outcome.decision import Decision, Discard, GiveBack
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.payload.redact import scrub
+
+UNKNOWN = GiveBack(unknown_outcome=True)
+
+
+class SidekiqRequest(Request):
+    """Celery's request, for a claimed job. Only documented methods are overridden; each calls its base."""
+
+    app: Any
+
+    runner: Any = None
+    """The thread (by its identifier) or gevent greenlet that runs the job, where the pool has any."""
+
+    @property
+    def fetcher(self) -> Fetcher:
+        """The holder of this process's jobs."""
+        fetcher: Fetcher = self.app.bridge.fetcher
+        return fetcher
+
+    @property
+    def delivery(self) -> Delivery:
+        """The delivery this request was made for."""
+        delivery: Delivery = self.request_dict[DELIVERY_HEADER]
+        return delivery
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """A pool slot has begun to run the job."""
+        self.runner = _runner()
+        token = self.delivery.token
+        self.fetcher.started(token, time.time())
+        super().on_accepted(pid, time_accepted)  # type: ignore[arg-type]
+        unit = self.fetcher.held.get(token)
+        if unit is not None:
+            self.app.bridge.cancellation.watch(self, unit, self.task)
+
+    @property
+    def native(self) -> bool:
+        """Whether the job runs in Python."""
+        return str(self.type) != RUBY_TASK  # the name is what Flower shows: the Ruby class
+
+    @property
+    def in_process(self) -> bool:
+        """Whether it runs in a pool process."""
+        return bool(self.app.bridge.pool_has_processes)
+
+    @property
+    def time_limits(self) -> tuple[float | None, float | None]:
+        """Hard and soft, for the pool. Only Celery's prefork heeds them; a Ruby job ends in Ruby."""
+        if not self.app.bridge.pool_has_processes:
+            return None, None
+        limits = self.app.bridge.cancellation.limits
+        if not self.native:
+            # Celery's own limits must not kill the process that waits for a Ruby job.
+            return (LONGEST_SECONDS, LONGEST_SECONDS) if limits.default else (None, None)
+        found = limits.of(SidekiqJob.parse(self.delivery.payload), self.task)
+        return found.hard, found.soft
+
+    def raise_inside(self, error: BaseException) -> bool:
+        """Raise in the native task's thread or greenlet; a pool process is killed."""
+        hidden = isinstance(error, Ignore)
+        return async_exceptions.raise_in(self.runner, self.delivery.token, error, hidden=hidden)
+
+    def lose(self) -> None:
+        """Nobody will ever tell how far it got: let go of it, so that it is found out."""
+        state.task_ready(self)
+        if not self.acknowledged:
+            self.acknowledged = True
+            self.fetcher.settle(self.delivery.token, UNKNOWN)
+
+    def decision_after(self, error: BaseException) -> Decision:
+        """What becomes of the job when this ends it."""
+        carried = task.decision_of(error)
+        return self._native_decision(error) if carried is None else carried
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """The run ended with an exception: a retry, a failure, another decision, or a lost process."""
+        error = _original(exc_info.exception)
+        decision = self._decision_for(error, lambda: exc_info.traceback)
+        if decision is not None:
+            self.fetcher.decide(self.delivery.token, decision)
+        if isinstance(error, task.Settle) and error.outage is not None:
+            self.app.bridge.note_outage(error.outage, rejected=error.rejected)
+        if isinstance(error, task.JobCancelled):
+            # To Celery it is an ignored task, of which Flower would never hear again.
+            self.send_event("task-revoked", terminated=True, signum=None, expired=False)
+        return super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def on_retry(self, exc_info: Any) -> None:
+        """The run is to be retried. Its traceback is written out for those only who would see it."""
+        if self.app.bridge.context.listeners:
+            super().on_retry(exc_info)
+        elif self.task.acks_late:
+            self.acknowledge()
+
+    def send_event(self, type: str, **fields: Any) -> Any:
+        """An event for Flower and its like, with the job's arguments out of what an exception says."""
+        context = self.app.bridge.context
+        if "exception" in fields and context.listeners and not context.show_args:
+            fields = {name: self._scrubbed(value) for name, value in fields.items()}
+        return super().send_event(type, **fields)
+
+    def info(self, safe: bool = False) -> Any:
+        """What ``celery inspect active`` shows: the arguments as events show them, hidden or not."""
+        return super().info(safe=True)
+
+    def _scrubbed(self, value: Any) -> Any:
+        return scrub(value, SidekiqJob.parse(self.delivery.payload).args) if isinstance(value, str) else value
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """The hard time limit ended the run: a failure, and it spends an attempt."""
+        if not soft:
+            self._record_failure(task.DeadlineExceeded.after(timeout))
+        super().on_timeout(soft, timeout)
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """A person ended this run: the job is discarded."""
+        self.fetcher.decide(self.delivery.token, Discard())
+        super().terminate(pool, signal)
+
+    def _decision_for(self, error: BaseException, trace: Callable[[], str]) -> Decision | None:
+        carried = task.decision_of(error)
+        if carried == UNKNOWN and self.app.bridge.cancellation.is_overdue(self.delivery.token):
+            # Its time was up, and that is for us to say: an attempt is spent, whatever became of the run.
+            return self._native_decision(
+                task.DeadlineExceeded("the job ran longer than its time limit"), trace
+            )
+        if carried is not None:
+            return carried
+        if isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt)):
+            # The pool process died under the job: nobody knows how far it got.
+            return UNKNOWN
+        if isinstance(error, (Reject, Ignore, Terminated, Retry)):
+            return None
+        if isinstance(error, TimeLimitExceeded):
+            error = task.DeadlineExceeded.after(error.args[0])
+        return self._native_decision(error, trace)
+
+    def _record_failure(self, error: BaseException) -> None:
+        self.fetcher.decide(self.delivery.token, self._native_decision(error))
+
+    def _native_decision(self, error: BaseException, trace: Callable[[], str] | None = None) -> Decision:
+        """The rules applied here, where the pool side could not (a time limit, a lost decision)."""
+        delivery = self.delivery
+        job = task.job_of(self.app, delivery)
+        failure = rules.Failure.of(error, job, trace)
+        return task.decide_native(
+            self.task,
+            self.request_dict.get(RULES_HEADER) or self.app.bridge.dialect.rules,
+            job,
+            delivery.queue,
+            failure,
+        )
+
+
+def _runner() -> Any:
+    current = greenlet.getcurrent()
+    return current if hasattr(current, "kill") else threading.get_ident()
+
+
+def _original(error: BaseException) -> BaseException:
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error

@@ -1,0 +1,256 @@
+"""Celery's autoretry, with the job's own policy and Sidekiq's sets.
+
+A run ends in a decision. Celery's machinery carries it from the pool side, which decides, to the worker's
+parent, which settles: inside a ``RetryAt`` for a retry, on the exception itself where the job is out of
+retries. Nothing is published.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, NoReturn, cast
+
+from celery import Task
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, WorkerShutdown, WorkerTerminate
+
+from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RULES_HEADER
+from bridge.execution import async_exceptions
+from bridge.fast_path.retry_tracer import RetryAt
+from bridge.sidecar.result import JobResult
+from bridge.sidekiq.fetch.unit_of_work import Delivery
+from bridge.sidekiq.outcome import decision as decisions
+from bridge.sidekiq.outcome import retry
+from bridge.sidekiq.outcome.decision import Decision
+from bridge.sidekiq.payload.job import SidekiqJob
+
+_ATTRIBUTE = "sidekiq_decision"
+_RNG = random.SystemRandom()
+
+
+class Settle(Ignore):
+    """Ends a run with a decision that is neither success nor failure to Celery (given back, refused).
+
+    ``outage`` says why where the sidecar was at fault, ``rejected`` whether it refuses this worker
+    altogether.
+    """
+
+    def __init__(self, decision: Decision, outage: str | None = None, rejected: bool = False) -> None:
+        super().__init__(f"{type(decision).__name__}: {outage}" if outage else type(decision).__name__)
+        self.sidekiq_decision = decision
+        self.outage = outage
+        self.rejected = rejected
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.sidekiq_decision, self.outage, self.rejected)
+
+
+class JobCancelled(Settle):
+    """Raised inside a native task by ``revoke``; no autoretry catches it."""
+
+    def __init__(self) -> None:
+        super().__init__(decisions.Discard())
+
+    def __reduce__(self) -> Any:
+        return type(self), ()
+
+
+class DeadlineExceeded(BaseException):
+    """Raised inside a native task whose time is up.
+
+    No ``Exception``: an ``except Exception`` in the task must not swallow it. A failure like any other; in
+    the retry and dead sets it has the name that Ruby jobs give it.
+    """
+
+    sidekiq_name = "Bridge::DeadlineExceeded"
+
+    @classmethod
+    def after(cls, seconds: float) -> DeadlineExceeded:
+        """With the reason in words."""
+        return cls(f"the job ran longer than its time limit of {seconds:g} s")
+
+
+class JobDied(Exception):
+    """Stands for what cannot travel or would end the worker: SystemExit, MemoryError, KeyboardInterrupt."""
+
+
+class RubyError(Exception):
+    """A job failed in Ruby. Reads as the Ruby exception does; ``result`` says what Ruby decided."""
+
+    def __init__(self, result: JobResult) -> None:
+        super().__init__(result)
+        self.result = result
+
+    def __str__(self) -> str:
+        return self.result.error_message
+
+    def __repr__(self) -> str:
+        return f"{self.result.error_class}({self.result.error_message!r})"
+
+
+def decision_of(error: BaseException | None) -> Decision | None:
+    """The decision an exception carries, if any."""
+    return getattr(error, _ATTRIBUTE, None)
+
+
+def require_lease(app: Any, delivery: Delivery) -> None:
+    """Begin no job that was taken from this worker while it was frozen; its settlement is fenced anyway."""
+    if not app.bridge.lease.holds(delivery.identity):
+        raise Settle(decisions.GiveBack())
+
+
+def job_of(app: Any, delivery: Delivery) -> SidekiqJob:
+    """The job of a delivery; where this process holds it, it has been parsed already."""
+    unit = app.bridge.fetcher.held.get(delivery.token)
+    if unit is not None and unit.delivery.payload == delivery.payload:
+        return cast(SidekiqJob, unit.job)
+    return SidekiqJob.parse(delivery.payload)
+
+
+class SidekiqTask(Task[Any, Any]):
+    """Base of every task of the application: retried, buried and pushed by Sidekiq's rules.
+
+    ``sidekiq_options`` are what ``sidekiq_options`` are in Ruby: ``retry``, ``queue``, ``dead``,
+    ``backtrace``, ``tags``, ``retry_for``, ``retry_queue``; they go into the payload when Python pushes the
+    job. ``retry_backoff`` unset is Sidekiq's curve; True or a number is Celery's exponential backoff.
+    """
+
+    abstract = True
+    Request = "bridge.execution.request:SidekiqRequest"
+    acks_late = True
+    ignore_result = True
+    max_retries: int | None = None
+    sidekiq_options: Mapping[str, Any] = {}
+    code: Callable[..., Any]
+    """The task's own code, without what Celery and the bridge put around it."""
+
+    #: Celery's own, unset: Sidekiq's curve.
+    retry_backoff: bool | float
+    retry_backoff_max: int
+    retry_jitter: bool
+
+    #: Everything, because a ``sys.exit()`` in a task must not cost its slot; but not what ends the worker or
+    #: the message.
+    autoretry_for = (BaseException,)
+    dont_autoretry_for = (Reject, WorkerShutdown, WorkerTerminate)
+
+    @property
+    def _orig_run(self) -> Any:
+        """What Celery's autoretry wraps: the task's own code, in a window for time limits and ``revoke``."""
+        return self._windowed
+
+    @_orig_run.setter
+    def _orig_run(self, code: Any) -> None:
+        self.code = code
+        # A Ruby job is ended in Ruby; under the own pool many of them share the consumer's thread.
+        self._windowed = code if self.name == RUBY_TASK else async_exceptions.window(code, self._token)
+
+    def _token(self) -> int | None:
+        raised: BaseException | None = getattr(self.request, RAISED_HEADER, None)
+        if raised is not None:
+            raise raised  # it was run already: this is the tracer's turn to see how it ended
+        delivery = self.delivery
+        if delivery is None:
+            return None
+        require_lease(self.app, delivery)
+        return delivery.token
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """The delivery this task runs for; None when it was called as a function."""
+        found = getattr(self.request, DELIVERY_HEADER, None)
+        return found if isinstance(found, Delivery) else None
+
+    def push_options(self) -> dict[str, Any]:
+        """Fields that this class puts into its payloads."""
+        options = dict(self.sidekiq_options)
+        if self.max_retries is not None:
+            options.setdefault("retry", self.max_retries)
+        return options
+
+    def retry(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """End this run as a failure; whether and when it runs again is the job's own policy.
+
+        ``countdown`` (seconds) or ``eta`` replace the delay. ``args``, ``kwargs`` and ``max_retries`` are
+        ignored: a retry is the same job, and its limit stands in its payload.
+        """
+        delivery = self.delivery
+        if delivery is None or self.request.called_directly or self.request.is_eager:
+            given = cast(Exception | None, exc)
+            return super().retry(args, kwargs, given, throw, eta, countdown, max_retries, **options)
+        delay = (eta.timestamp() - time.time()) if eta is not None else countdown
+        decision = self._decide(delivery, exc, delay)
+        if not isinstance(decision, decisions.Retry):
+            _raise_final(exc, decision, self.name)
+        retry = RetryAt(exc=_portable(exc), when=max(0.0, decision.at - time.time()), decision=decision)
+        if throw:
+            raise retry from exc
+        return retry
+
+    def _decide(self, delivery: Delivery, exc: BaseException | None, delay: float | None) -> Decision:
+        job = job_of(self.app, delivery)
+        if isinstance(exc, RubyError) and exc.result.next is not None:
+            return exc.result.next.decision(job, time.time(), delay)
+        error = exc if exc is not None else MaxRetriesExceededError("retried by the task itself")
+        failure = retry.Failure.of(error, job)
+        rules = getattr(self.request, RULES_HEADER, None)
+        return decide_native(self, rules, job, delivery.queue, failure, delay)
+
+
+def decide_native(
+    task: Any,
+    rules: retry.RetryRules | None,
+    job: SidekiqJob,
+    queue: str,
+    failure: retry.Failure,
+    delay: float | None = None,
+) -> Decision:
+    """What becomes of a native job that failed, by Sidekiq's rules. ``delay`` (s) replaces the curve."""
+    class_retry = task.push_options().get("retry", True) if isinstance(task, SidekiqTask) else True
+    return retry.decide(
+        job,
+        failure,
+        queue=queue,
+        rules=rules or retry.RetryRules(),
+        now=time.time(),
+        rng=_RNG,
+        class_retry=class_retry,
+        delay=(lambda count: delay) if delay is not None else None,
+        delay_is_final=True,
+    )
+
+
+def _raise_final(exc: BaseException | None, decision: Decision, name: str) -> NoReturn:
+    """Out of retries: the task fails with its own exception, for signals, logs and Flower to show."""
+    final = exc if isinstance(exc, Exception) and not isinstance(exc, MemoryError) else None
+    if final is None:
+        final = (
+            JobDied(repr(exc)) if exc is not None else MaxRetriesExceededError(f"{name} is out of retries")
+        )
+    try:
+        setattr(final, _ATTRIBUTE, decision)
+    except AttributeError:
+        final = JobDied(repr(exc))
+        setattr(final, _ATTRIBUTE, decision)
+    raise final from exc
+
+
+def _portable(exc: BaseException | None) -> BaseException | None:
+    """What may stand inside a Retry: Celery pickles it, and takes a SystemExit for the process's end."""
+    return (
+        exc
+        if exc is None or (isinstance(exc, Exception) and not isinstance(exc, MemoryError))
+        else JobDied(repr(exc))
+    )

@@ -1,0 +1,73 @@
+"""Time limits: how long a job may run, by its payload, its class, its task, or for all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.sidekiq.payload.job import SidekiqJob
+
+logger = logging.getLogger(__name__)
+
+#: Keys of a payload, put there by ``sidekiq_options time_limit: 300`` in Ruby and in Python alike. The words
+#: are Celery's: Sidekiq has none of its own.
+HARD = "time_limit"
+SOFT = "soft_time_limit"
+#: Ten years. More is no limit, and may be more than a float holds or a thread can wait for.
+LONGEST_SECONDS = 315_360_000
+#: In ``BRIDGE_TIME_LIMITS``: every class that is not named.
+ANY_CLASS = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds from the start of a run. ``hard`` ends it; ``soft`` raises an exception that it may catch."""
+
+    hard: float | None = None
+    soft: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.hard is not None or self.soft is not None
+
+
+NONE = Limits()
+
+
+class TimeLimits:
+    """The nearest to the job counts: its payload, the setting for its class, its task, what holds for all."""
+
+    def __init__(self, by_class: Mapping[str, float], default: Limits = NONE) -> None:
+        self._by_class = by_class
+        self.default = default
+        self._complained: set[str] = set()
+
+    def of(self, job: SidekiqJob, task: Any = None) -> Limits:
+        """The limits of a run; ``task`` is the Celery task of a native job."""
+        fields = job.fields
+        if not self._by_class and HARD not in fields and SOFT not in fields and _has_none(task):
+            return self.default
+        hard = self._number(job, HARD) or self._by_class.get(job.native_class or "")
+        hard = hard or getattr(task, HARD, None) or self._by_class.get(ANY_CLASS) or self.default.hard
+        soft = self._number(job, SOFT) or getattr(task, SOFT, None) or self.default.soft
+        return Limits(hard, soft) if hard or soft else NONE
+
+    def _number(self, job: SidekiqJob, key: str) -> float | None:
+        value = job.fields.get(key)
+        if value is None or value is False:
+            return None
+        if isinstance(value, int | float) and value is not True and 0 < value <= LONGEST_SECONDS:
+            return float(value)
+        self._complain(job.native_class or "", key, value)
+        return None
+
+    def _complain(self, name: str, key: str, value: Any) -> None:
+        """Once for each class: who pushes such a job pushes many."""
+        if name not in self._complained:
+            self._complained.add(name)
+            logger.warning("%s: %s %.100r is no number of seconds up to ten years; ignored", name, key, value)
+
+
+def _has_none(task: Any) -> bool:
+    return task is None or (task.time_limit is None and task.soft_time_limit is None)

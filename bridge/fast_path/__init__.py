@@ -1,0 +1,1 @@
+"""Jobs that nothing observes: they skip Celery's tracer and its producer."""

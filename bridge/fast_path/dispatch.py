@@ -1,0 +1,76 @@
+"""The short way of a job from its claim to the pool, where nobody could notice the difference.
+
+Celery makes a message of it, a request of that, sends signals and events, and wraps the run in its tracer:
+more than half the cost of a small job, all of it for others to see. Where nobody looks, the own pool begins
+the job at once, with a request that is filled in on demand. Whether somebody looks is asked for each job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from celery.worker import state
+
+from bridge.concurrency.hybrid import TaskPool
+from bridge.execution.task import SidekiqTask
+from bridge.fast_path import observers
+from bridge.fast_path.request import LazyRequest, request_class
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+
+STRATEGY = "celery.worker.strategy:default"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the jobs of one task begin."""
+
+    is_observed: Callable[[], bool]
+    make: type[LazyRequest]
+
+
+class FastDispatch:
+    """Takes jobs for one consumer on the own pool; belongs to the consumer's thread."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+        self._runtime = consumer.app.bridge
+        self._context = self._runtime.context
+        self._begin = consumer.pool.begin
+        self._ways: dict[str, Way | None] = {}
+
+    def __call__(self, unit: UnitOfWork, channel: Any) -> bool:
+        """Begin this job; False where it must go Celery's way."""
+        name = self._runtime.route(unit.job)
+        way = self._ways[name] if name in self._ways else self._find(name)
+        if way is None or self._context.listeners or way.is_observed() or self._consumer.on_task_message:
+            return False
+        request = way.make(unit, channel)
+        if request.id in state.revoked:
+            return False
+        # As Celery reserves it: a revoke must find it also while it waits for a thread.
+        state.requests[request.id] = request
+        try:
+            self._begin(request)
+        except BaseException:
+            request.forget()
+            raise
+        return True
+
+    def _find(self, name: str) -> Way | None:
+        task = self._consumer.app.tasks[name]
+        is_ours = (
+            isinstance(task, SidekiqTask)
+            and task.Request == SidekiqTask.Request
+            and task.Strategy == STRATEGY
+            and task.acks_late
+        )
+        way = Way(observers.observation(task), request_class(self._consumer, task)) if is_ours else None
+        self._ways[name] = way
+        return way
+
+
+def of(consumer: Any) -> FastDispatch | None:
+    """The fast path for a consumer; none where another pool runs the jobs."""
+    return FastDispatch(consumer) if isinstance(consumer.pool, TaskPool) else None

@@ -1,0 +1,59 @@
+"""Runs a native task that nobody watches: its code, and what Celery promises to code that runs as a task.
+
+That is ``self.request`` and the current task. What ends in an exception is traced by Celery after all: it
+carries out retries, and tells whoever wants to know.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from celery._state import _task_stack  # type: ignore[attr-defined]
+from celery.app.task import Context
+
+from bridge.broker.messages import RAISED_HEADER
+from bridge.execution import async_exceptions
+from bridge.execution import task as retries
+from bridge.execution.call import apply
+from bridge.fast_path.request import LazyRequest
+
+logger = logging.getLogger(__name__)
+
+
+def run(request: LazyRequest) -> None:
+    """Run it to its end. Raises nothing."""
+    try:
+        if not request.is_held:
+            request.forget()
+            return  # given back before a thread was free: it runs elsewhere
+        began = time.monotonic()
+        request.begin()
+        error = _error_of(request)
+        if error is None:
+            request.done(time.monotonic() - began)
+        else:
+            apply(request.call(**{RAISED_HEADER: error}))
+    except BaseException:
+        # A fault of ours, or what was raised for the task and came too late, costs neither thread nor job.
+        logger.exception("jid=%s could not be run to its end", request.id)
+        request.lose()
+
+
+def _error_of(request: LazyRequest) -> BaseException | None:
+    """Call the task's code; returns what it raised."""
+    task: Any = request.task
+    delivery = request.unit.delivery
+    fields, args, kwargs = request.context()
+    _task_stack.push(task)
+    task.request_stack.push(Context(fields, args=args, kwargs=kwargs, called_directly=False))
+    try:
+        retries.require_lease(task.app, delivery)
+        async_exceptions.call(task.code, delivery.token, args, kwargs)
+    except BaseException as error:
+        return error
+    finally:
+        task.request_stack.pop()
+        _task_stack.pop()
+    return None

@@ -1,0 +1,157 @@
+"""The request of a job that nobody watches: filled in when somebody asks.
+
+Celery's own takes as long to make as a small job to run, for what only events, signals and control commands
+read. This one begins with the little that a run needs. Whatever else is asked of it (``inspect active``, a
+failure, Flower) makes it Celery's in full.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from celery.app import trace
+from celery.worker import state
+from celery.worker.request import create_request_cls  # type: ignore[attr-defined]
+
+from bridge.broker import messages
+from bridge.broker.messages import RUBY_TASK
+from bridge.execution.call import Call
+from bridge.execution.request import SidekiqRequest
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.outcome.decision import Done
+
+_DONE = Done()
+_filling = threading.RLock()
+
+
+class LazyRequest(SidekiqRequest):
+    """Made by a class of :func:`request_class`, for the own pool only."""
+
+    _fill_in: ClassVar[Callable[[LazyRequest], None]]
+    _runtime: Any
+    _task: Any
+    worker_pid: Any
+
+    def __init__(self, unit: UnitOfWork, channel: Any) -> None:
+        # Not Celery's: that is what _fill_in does.
+        self.unit = unit
+        self.channel = channel
+        self.id = messages.task_id(unit)
+        self.name = messages.shown_class(unit)  # type: ignore[misc]
+        self._is_full = False
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is not there yet. By any thread: a control command may ask while the job runs."""
+        if not name.startswith("__"):
+            with _filling:
+                if not self._is_full:
+                    self._is_full = True
+                    type(self)._fill_in(self)
+        return object.__getattribute__(self, name)
+
+    @property
+    def delivery(self) -> Delivery:
+        """The delivery this request was made for."""
+        return self.unit.delivery
+
+    def begin(self) -> None:
+        """A slot begins to run it: as ``on_accepted``, which would ask for more."""
+        now = time.time()
+        self.worker_pid = os.getpid()
+        self.time_start = now
+        self.runner = threading.get_ident()
+        state.requests[self.id] = self
+        state.active_requests.add(self)
+        state.total_count[self.name] += 1
+        state.all_total_count[0] += 1
+        runtime = self._runtime
+        runtime.fetcher.started(self.unit.delivery.token, now)
+        runtime.cancellation.watch(self, self.unit, self._task)
+        if runtime.context.listeners:
+            self.send_event("task-started")
+
+    def done(self, seconds: float) -> None:
+        """It was run to its end, without an error, in so many seconds."""
+        self.forget()
+        if not self.acknowledged:
+            self.acknowledged = True
+            self._runtime.fetcher.settle(self.unit.delivery.token, _DONE)
+        if self._runtime.context.listeners:
+            self.send_event("task-succeeded", result="None", runtime=seconds)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the job is still this worker's to run."""
+        return self.unit.delivery.token in self._runtime.fetcher.held
+
+    def forget(self) -> None:
+        """Celery's control commands find it no more."""
+        state.requests.pop(self.id, None)
+        state.active_requests.discard(self)
+
+    def context(self) -> tuple[dict[str, Any], list[Any], dict[str, Any]]:
+        """What ``self.request`` of a native task shows, and its arguments."""
+        unit = self.unit
+        args, kwargs = messages.native_arguments(unit)
+        fields = messages.headers_for(unit, self._type, show_args=self._runtime.context.show_args)
+        fields[messages.RULES_HEADER] = self._runtime.dialect.rules
+        fields["correlation_id"] = self.id
+        fields["hostname"] = self._hostname
+        fields["properties"] = {"priority": None, "correlation_id": self.id}
+        fields["delivery_info"] = {
+            "exchange": "",
+            "routing_key": unit.delivery.queue,
+            "priority": None,
+            "redelivered": False,
+        }
+        return fields, args, kwargs
+
+    def call(self, **more: Any) -> Call:
+        """The run as Celery asks its pools for it, with its tracer; begun already. ``more`` headers."""
+        request = {**self.request_dict, **more}
+        args = (self.type, self.id, request, self.body, self.content_type, self.content_encoding)
+        return Call(self._tracer, args, {}, self.on_success, None)
+
+
+def request_class(consumer: Any, task: Any) -> type[LazyRequest]:
+    """The class for the requests of one task, made once: what is the same for all of them stands in it."""
+    app = consumer.app
+    runtime = app.bridge
+    celerys: type = create_request_cls(
+        LazyRequest, task, consumer.pool, consumer.hostname, consumer.event_dispatcher, app=app
+    )
+
+    def fill_in(request: LazyRequest) -> None:
+        message: Any = request.channel.message_for(request.unit)
+        SidekiqRequest.__init__(
+            request,
+            message,
+            on_ack=message.ack_log_error,
+            on_reject=message.reject_log_error,
+            hostname=consumer.hostname,
+            eventer=consumer.event_dispatcher,
+            app=app,
+            connection_errors=consumer.connection_errors,
+            task=task,
+            body=message.body,
+            headers=message.headers,
+            utc=True,
+        )
+
+    constants = {
+        "_fill_in": fill_in,
+        "_runtime": runtime,
+        "_tracer": staticmethod(trace.fast_trace_task if app.use_fast_trace_task else trace.trace_task_ret),
+        "_app": app,
+        "_task": task,
+        "_type": task.name,
+        "_eventer": consumer.event_dispatcher,
+        "_hostname": consumer.hostname,
+        "native": task.name != RUBY_TASK,
+        "in_process": False,
+    }
+    return type("LazyRequest", (celerys,), constants)

@@ -1,0 +1,1 @@
+"""Health: snapshot, verdict, probes, systemd."""

@@ -1,0 +1,121 @@
+"""The probes' answers, and the page about every part of the worker."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import bridge
+from bridge.monitoring.health import verdict
+from bridge.monitoring.health.verdict import LoopWatch
+from bridge.monitoring.health.vitals import Examiner, Snapshot
+from bridge.settings.redis_url import mask
+
+if TYPE_CHECKING:
+    from bridge.runtime import Runtime
+
+
+class Report:
+    """Answers the three pages under ``/health``: each gives whether all is well, and a body."""
+
+    def __init__(self, runtime: Runtime, examiner: Examiner, watch: LoopWatch) -> None:
+        self._runtime = runtime
+        self._examiner = examiner
+        self._watch = watch
+
+    def live(self) -> tuple[bool, dict[str, Any]]:
+        """Whether the process is worth keeping."""
+        vitals = self._examiner.examine()
+        return _answer("live", verdict.not_live_reasons(vitals, self._watch.still_seconds(vitals)))
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether it takes jobs."""
+        vitals = self._examiner.examine()
+        return _answer("ready", verdict.not_ready_reasons(vitals, self._watch.still_seconds(vitals)))
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Every part; always well, because the page itself is what was asked for."""
+        vitals = self._examiner.examine()
+        still = self._watch.still_seconds(vitals)
+        reasons = verdict.not_ready_reasons(vitals, still)
+        return True, {
+            "status": "not ready" if reasons else "ready",
+            "live": not verdict.not_live_reasons(vitals, still),
+            "ready": not reasons,
+            "reasons": reasons,
+            **self._process(),
+            "redis": self._redis(vitals),
+            "fetch_loop": _fetch_loop(vitals, still),
+            "lease": self._lease(),
+            "heartbeat": {"age_seconds": self._heartbeat_age()},
+            "sidecar": _sidecar(vitals),
+            "slots": self._slots(),
+            "quiet": vitals.quiet,
+            "stopping": vitals.stopping,
+        }
+
+    def _process(self) -> dict[str, Any]:
+        return {
+            "version": bridge.__version__,
+            "identity": self._runtime.lease.identity,
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.time() - self._runtime.started_at, 1),
+        }
+
+    def _redis(self, vitals: Snapshot) -> dict[str, Any]:
+        heartbeat = self._runtime.heartbeat
+        return {
+            "answers": vitals.redis_answers,
+            "silent_seconds": _rounded(vitals.redis_silent_seconds),
+            "round_trip_us": heartbeat.rtt_us if heartbeat else None,
+            "unwritten_settlements": self._runtime.fetcher.unsettled,
+        }
+
+    def _lease(self) -> dict[str, Any]:
+        lease = self._runtime.lease
+        held = "recovery" in self._runtime.threads and lease.age_seconds < lease.length_seconds
+        return {
+            "held": held,
+            "age_seconds": _rounded(lease.age_seconds) if held else None,
+            "length_seconds": lease.length_seconds,
+        }
+
+    def _heartbeat_age(self) -> float | None:
+        heartbeat = self._runtime.heartbeat
+        return _rounded(time.time() - heartbeat.beat_at) if heartbeat and heartbeat.beat_at else None
+
+    def _slots(self) -> dict[str, int]:
+        fetcher = self._runtime.fetcher
+        return {
+            "total": fetcher.slots,
+            "busy": len(fetcher.held),
+            "free": fetcher.free_slots,
+            "lost": self._runtime.cancellation.lost,
+        }
+
+
+def _answer(name: str, reasons: list[str]) -> tuple[bool, dict[str, Any]]:
+    return not reasons, {"status": f"not {name}" if reasons else name, "reasons": reasons}
+
+
+def _fetch_loop(vitals: Snapshot, still_seconds: float) -> dict[str, Any]:
+    return {
+        "turns": vitals.turns,
+        "still_seconds": _rounded(still_seconds),
+        "consuming": vitals.has_consumer and bool(vitals.queues),
+        "queues": list(vitals.queues),
+    }
+
+
+def _sidecar(vitals: Snapshot) -> dict[str, Any]:
+    closed = vitals.breaker.value == "closed"
+    return {
+        "breaker": vitals.breaker.value,
+        "reason": None if closed else mask(vitals.breaker_reason),
+        "rejected": vitals.rejected is not None,
+    }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

@@ -1,0 +1,60 @@
+"""What the vitals mean: is the worker alive, does it take jobs, and if not, why."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from bridge.monitoring.health.vitals import Snapshot
+
+#: A fetch loop that has not turned for so long will not by itself: the worker is to be started anew.
+STUCK_SECONDS = 60.0
+
+
+class LoopWatch:
+    """Measures how long the fetch loop has stood still without a good reason."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._turns = -1
+        self._since = clock()
+
+    def still_seconds(self, vitals: Snapshot) -> float:
+        """Since when nothing moves, as far as the looks so far can tell."""
+        now = self._clock()
+        with self._lock:
+            if vitals.turns != self._turns or vitals.loop_may_rest or not vitals.redis_answers:
+                self._turns, self._since = vitals.turns, now
+            # While Redis was away Celery may have waited for it, outside of the loop: that does not count.
+            return min(now - self._since, vitals.redis_steady_seconds)
+
+
+def not_live_reasons(vitals: Snapshot, still_seconds: float) -> list[str]:
+    """Why the worker should be killed and started anew. An outage of others is no such reason."""
+    if still_seconds < STUCK_SECONDS:
+        return []
+    return [f"the fetch loop has not turned for {still_seconds:.0f} s"]
+
+
+def not_ready_reasons(vitals: Snapshot, still_seconds: float) -> list[str]:
+    """Why the worker takes no jobs at present. An absent sidecar is none: native jobs go on."""
+    reasons = not_live_reasons(vitals, still_seconds)
+    if not vitals.redis_answers:
+        reasons.append(_silence(vitals.redis_silent_seconds))
+    elif not (vitals.has_consumer and vitals.queues) and not vitals.stopping:
+        reasons.append("no queue is consumed")
+    if vitals.rejected is not None:
+        reasons.append(f"the sidecar refuses this worker: {vitals.rejected}")
+    if vitals.stopping:
+        reasons.append("the worker is shutting down")
+    elif vitals.quiet:
+        reasons.append("the worker is quiet")
+    return reasons
+
+
+def _silence(seconds: float | None) -> str:
+    if seconds is None:
+        return "Redis has not answered yet"
+    return f"Redis has not answered for {seconds:.0f} s"

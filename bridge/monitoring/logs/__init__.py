@@ -1,0 +1,1 @@
+"""Log lines: formats, files, job lines."""

@@ -1,0 +1,1 @@
+"""Redis itself: addresses, clients, pipelines, scripts, outages."""

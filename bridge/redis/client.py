@@ -1,0 +1,63 @@
+"""Makes Redis clients: plain, over TLS (always verified), or through Sentinel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from bridge.redis.address import RedisAddress
+from bridge.redis.encoding import CommandPacker
+from bridge.redis.sentinel import MasterFollower
+
+__all__ = ["RedisAddress", "connect", "follower"]
+
+
+def follower(address: RedisAddress) -> MasterFollower | None:
+    """Who keeps all connections at the master; None where there is one server only."""
+    if not address.sentinels:
+        return None
+    return MasterFollower(address.sentinels, address.master, address.connect_timeout_seconds)
+
+
+def connect(address: RedisAddress, following: MasterFollower | None = None) -> redis.Redis:
+    """A client with a pool of its own; connections are made at first use.
+
+    ``following`` is that of the process, where it has one: see :func:`follower`.
+    """
+    options: dict[str, Any] = {
+        "db": address.database,
+        "username": address.username,
+        "password": address.password,
+        "socket_timeout": address.timeout_seconds,
+        "socket_connect_timeout": address.connect_timeout_seconds,
+        "socket_keepalive": True,
+        "client_name": "sidekiq-bridge",
+        # The library's own retries would send a claim twice; we know better when that is safe.
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    if following := following or follower(address):
+        return _safely_packing(following.client(**options))
+    return _safely_packing(redis.Redis(address.host, address.port, **options, **_tls(address)))
+
+
+def _safely_packing(client: redis.Redis) -> redis.Redis:
+    # The client does not hand it on to its connections.
+    client.connection_pool.connection_kwargs["command_packer"] = CommandPacker()
+    return client
+
+
+def _tls(address: RedisAddress) -> dict[str, Any]:
+    if not address.tls:
+        return {}
+    return {
+        "ssl": True,
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": True,
+        "ssl_ca_certs": address.ca,
+        "ssl_certfile": address.cert,
+        "ssl_keyfile": address.key,
+    }

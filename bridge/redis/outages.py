@@ -1,0 +1,44 @@
+"""Tells an outage of Redis from a wrong request, and turns the client library's errors into ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+
+from bridge import errors
+from bridge.redis.outage_codes import tells_of_outage
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether Redis (or the way to it) is down, rather than the request wrong."""
+    if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
+        return not isinstance(error, redis.AuthenticationError)
+    # redis-py takes the code off the text where it has a class for it; Redis 6.2 wraps it in another.
+    code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
+    return isinstance(error, redis.ResponseError) and tells_of_outage(code, str(error))
+
+
+@contextmanager
+def outages() -> Iterator[None]:
+    """Turn the client library's errors into :class:`StoreUnavailable` and :class:`StoreError`."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise translated(error) from error
+    except OSError as error:
+        raise errors.StoreUnavailable(str(error)) from error
+
+
+def translated(error: redis.RedisError) -> errors.StoreError:
+    """The error of ours that says the same."""
+    return errors.StoreUnavailable(str(error)) if is_outage(error) else errors.StoreError(str(error))
+
+
+def raise_first_error(results: Sequence[Any]) -> None:
+    """Raise the first error among the results of a pipeline, as one of ours."""
+    for result in results:
+        if isinstance(result, redis.RedisError):
+            raise translated(result) from result

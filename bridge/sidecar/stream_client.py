@@ -1,0 +1,172 @@
+"""The sidecar over streams, for tasks that can be parked: they wait without a thread.
+
+Wherever a stream is not to be had, or was cut, the plain client does the work in a helper thread and the
+task stays parked.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from bridge import errors
+from bridge.event_loop import EventLoop
+from bridge.sidecar import parking
+from bridge.sidecar.client import SidecarClient
+from bridge.sidecar.fleet import Member
+from bridge.sidecar.http import BadReply, Reply
+from bridge.sidecar.result import JobResult, done_ms
+from bridge.sidecar.stream import Stream
+from bridge.sidekiq.fetch.unit_of_work import Delivery
+
+logger = logging.getLogger(__name__)
+
+#: Who replied, with which status (None: the stream was cut), and what.
+EarlyReply = tuple[Member, int | None, bytes]
+
+
+class StreamingSidecar:
+    """A sidecar for the consumer's thread. ``execute`` parks the calling task until its job has ended."""
+
+    def __init__(self, client: SidecarClient, event_loop: EventLoop, helpers: int) -> None:
+        self.client = client
+        self._event_loop = event_loop
+        self._streams: set[Stream] = set()
+        self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="bridge-sidecar")
+        self._early: dict[int, EarlyReply] = {}
+
+    def begin(
+        self, delivery: Delivery, on_done: Callable[[float], None], on_other: Callable[[], None]
+    ) -> bool:
+        """Send a job without parking anything. Returns False where no stream is to be had.
+
+        ``on_done`` is called with the milliseconds of the run when it was performed. For any other end
+        ``on_other`` is, and ``execute`` then goes on from the reply that has come.
+        """
+        member = None if delivery.recovered else self._acquire()
+        if member is None:
+            return False
+
+        def on_reply(status: int | None, body: bytes) -> None:
+            run_ms = done_ms(body) if status == 200 else None
+            if run_ms is not None:
+                self.client.fleet.release(member)
+                on_done(run_ms)
+            else:
+                self._early[delivery.token] = (member, status, body)
+                on_other()
+                if self._early.pop(delivery.token, None) is not None:
+                    # Nobody asked for it: the lease is gone. The slot behind the stream is free all the same.
+                    self.client.fleet.release(member)
+
+        member.stream.send(delivery, on_reply)
+        return True
+
+    def has_sent(self, delivery: Delivery) -> bool:
+        """Whether this delivery went out already, and its reply (or the cut of its stream) is at hand."""
+        return delivery.token in self._early
+
+    def execute(self, delivery: Delivery) -> JobResult:
+        """Run a job and return its outcome; raises as :meth:`SidecarClient.execute` does."""
+        if not parking.is_parkable():
+            return self.client.execute(delivery)
+        early = self._early.pop(delivery.token, None)
+        if early is not None:
+            return self._released(early[0], lambda: self._outcome(early, delivery))
+        member = None if delivery.recovered else self._acquire()
+        if member is None:
+            return self._in_thread(lambda: self.client.execute(delivery))
+        return self._released(member, lambda: self._over_stream(member, delivery))
+
+    def interrupt(self, delivery: Delivery) -> None:
+        """Ask every Puma worker to stop this job."""
+        self.client.interrupt(delivery)
+
+    def cancel(self, delivery: Delivery, reason: str, message: str) -> None:
+        """End this job for good."""
+        self.client.cancel(delivery, reason, message)
+
+    def open_streams(self) -> None:
+        """Open what is missing and probe what is open. Blocks: for the probing thread."""
+        members = self.client.fleet.members
+        for member in members:
+            if member.stream is None:
+                self._open(member)
+            else:
+                self._event_loop.call_soon(member.stream.probe)
+        self._event_loop.call_soon(lambda: self._retire_all_but([member.stream for member in members]))
+
+    def _retire_all_but(self, used: list[Stream | None]) -> None:
+        """Streams to Puma workers that are gone, or that came back under another entry of the fleet."""
+        for stream in self._streams - {stream for stream in used if stream is not None}:
+            stream.retire()
+
+    def _open(self, member: Member) -> None:
+        try:
+            sock = self.client.open_stream(member)
+        except (OSError, BadReply) as error:
+            logger.debug("no stream to %s: %s; jobs go by single requests", member.worker.address, error)
+            return
+        self._event_loop.call_soon(lambda: self._attach(member, sock))
+
+    def _attach(self, member: Member, sock: Any) -> None:
+        if member.stream is not None:
+            sock.close()
+            return
+
+        def forget() -> None:
+            member.stream = None
+            self._streams.discard(stream)
+
+        stream = member.stream = Stream(
+            sock, self._event_loop, forget, traced=member.worker.traces_on_streams
+        )
+        self._streams.add(stream)
+
+    def _acquire(self) -> Member | None:
+        """The least busy Puma worker, if there is a stream to it and a slot behind it."""
+        try:
+            member = self.client.fleet.acquire(refresh=False)
+        except errors.SidecarUnavailable:
+            return None
+        if member.stream is None:
+            self.client.fleet.release(member)
+            return None
+        return member
+
+    def _released(self, member: Member, work: Callable[[], JobResult]) -> JobResult:
+        try:
+            return work()
+        finally:
+            self.client.fleet.release(member)
+
+    def _over_stream(self, member: Member, delivery: Delivery) -> JobResult:
+        stream = member.stream
+        status, body = parking.park(lambda resume: stream.send(delivery, lambda s, b: resume((s, b))))
+        return self._outcome((member, status, body), delivery)
+
+    def _outcome(self, reply: EarlyReply, delivery: Delivery) -> JobResult:
+        member, status, body = reply
+        if status == 200:
+            return JobResult.parse(body)
+        if status is None:
+            cut = BadReply("the stream was cut")
+            return self._in_thread(lambda: self.client.ask_again(member, delivery, cut))
+        refusal = self.client.refusal(member, Reply(status, body=body), started=False)
+        if isinstance(refusal, errors.SidecarUnavailable) and refusal.retry_after_seconds is not None:
+            # Full, or the job still runs under another delivery: the plain client waits and asks again.
+            return self._in_thread(lambda: self.client.execute(delivery))
+        raise refusal
+
+    def _in_thread(self, work: Callable[[], JobResult]) -> JobResult:
+        def start(resume: Callable[[Any], None]) -> None:
+            def done(future: Future[JobResult]) -> None:
+                self._event_loop.call_soon(lambda: resume(future))
+
+            self._helpers.submit(contextvars.copy_context().run, work).add_done_callback(done)
+
+        future: Future[JobResult] = parking.park(start)
+        return future.result()

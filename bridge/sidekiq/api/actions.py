@@ -1,0 +1,88 @@
+"""What Sidekiq's Web UI does to waiting jobs: retry now, kill, delete. Whoever removes an entry has it.
+
+Follows ``api.rb`` (SortedEntry, JobRecord) of 6.4 to 8.1, with one difference: an entry leaves its place in
+the same step in which it enters the next. Death handlers are Ruby's and do not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import redis
+
+from bridge.redis import scripts
+from bridge.redis.outages import is_outage, outages, raise_first_error
+from bridge.sidekiq import keys
+from bridge.sidekiq.api.entries import Entry
+from bridge.sidekiq.outcome.decision import DeadLimits
+from bridge.sidekiq.payload import timestamps as clock
+from bridge.sidekiq.schedule import scheduler
+from bridge.sidekiq.store import lua
+from bridge.sidekiq.store.store import RedisStore
+
+
+@dataclass(frozen=True)
+class Actions:
+    """Each verb takes entries as they were read, and returns how many of them were still there."""
+
+    store: RedisStore
+    timestamps: Callable[[], clock.Timestamps]
+    dead_limits: Callable[[], DeadLimits] = DeadLimits
+
+    def retry(self, entries: Iterable[Entry], now: float) -> int:
+        """Push entries of the sets to their queues, with one failure fewer on their account."""
+        calls = [self._retry_call(entry, now) for entry in entries if entry.job.fields]
+        return self._count(calls)
+
+    def kill(self, entries: Iterable[Entry], now: float) -> int:
+        """Move entries to the dead set, byte for byte, and trim it."""
+        return self._count([self._kill_call(entry, now) for entry in entries if entry.place.key != keys.DEAD])
+
+    def delete(self, entries: Sequence[Entry]) -> int:
+        """Remove entries."""
+        with outages():
+            pipeline = self.store.client.pipeline(transaction=False)
+            for entry in entries:
+                if entry.place.queue:
+                    pipeline.lrem(entry.place.key, 1, entry.member)  # type: ignore[arg-type]  # bytes are fine
+                else:
+                    pipeline.zrem(entry.place.key, entry.member)
+            return sum(map(int, pipeline.execute()))
+
+    def clear(self, name: str) -> int:
+        """Remove a whole set in one step, as the Web UI's "Delete All". Returns how many entries it had."""
+        with outages():
+            pipeline = self.store.client.pipeline(transaction=True)
+            pipeline.zcard(name)
+            pipeline.unlink(name)
+            return int(pipeline.execute()[0])
+
+    def _retry_call(self, entry: Entry, now: float) -> scripts.Call:
+        queue = entry.job.queue or "default"
+        fields = scheduler.promotion_fields(entry.job, queue, self.timestamps().stamp(now))
+        payload = entry.job.with_fields({**fields, **_one_failure_fewer(entry)})
+        names = (entry.place.key, keys.queue(queue), keys.QUEUES)
+        return scripts.Call(lua.load("schedule_promote"), names, (entry.member, payload))
+
+    def _kill_call(self, entry: Entry, now: float) -> scripts.Call:
+        limits = self.dead_limits()
+        script = lua.load("move_queued_to_dead" if entry.place.queue else "move_to_dead")
+        args = (entry.member, entry.member, now, now - limits.timeout_seconds, -limits.max_jobs)
+        return scripts.Call(script, (entry.place.key, keys.DEAD), args)
+
+    def _count(self, calls: Sequence[scripts.Call]) -> int:
+        if not calls:
+            return 0
+        with outages():
+            results = scripts.run(self.store.client, calls)
+        failed = [result for result in results if isinstance(result, redis.RedisError)]
+        if failed:
+            raise_first_error(sorted(failed, key=is_outage, reverse=True))
+        return sum(map(int, results))
+
+
+def _one_failure_fewer(entry: Entry) -> dict[str, int]:
+    """So that the next failure counts as the same attempt (``SortedEntry#retry``); 0 becomes -1."""
+    count = entry.job.fields.get("retry_count")
+    return {"retry_count": count - 1} if type(count) is int and entry.place.key != keys.SCHEDULE else {}

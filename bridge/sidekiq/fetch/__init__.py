@@ -1,0 +1,1 @@
+"""Fetching: what this process claims, holds and settles."""

@@ -1,0 +1,94 @@
+"""The journal: decisions on their way to Redis, each kept until Redis has taken or fenced it."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.outcome import poison_pill
+from bridge.sidekiq.outcome.decision import Decision, GiveBack
+from bridge.sidekiq.store.settlement import Settled, Settlement
+
+logger = logging.getLogger(__name__)
+
+LARGEST_BATCH = 1000
+
+Decided = tuple[UnitOfWork, Decision]
+
+
+class Journal:
+    """Appended to by any thread; read by whoever talks to Redis, one at a time."""
+
+    def __init__(self, on_settled: Callable[[UnitOfWork, Decision, Settled], None]) -> None:
+        self._on_settled = on_settled
+        self._waiting: deque[Decided] = deque()
+        self._returning: list[UnitOfWork] = []
+        self.in_order = False
+        """Keep what is given back until ``release``, to put it back in the order of the claims."""
+        self.fenced = 0
+        self.buried = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._returning)
+
+    @property
+    def tokens(self) -> set[int]:
+        """Of all that waits."""
+        waiting = [unit for unit, _ in list(self._waiting)]
+        return {unit.delivery.token for unit in [*waiting, *self._returning]}
+
+    def add(self, unit: UnitOfWork, decision: Decision) -> None:
+        """What shall become of a job is decided."""
+        if self.in_order and isinstance(decision, GiveBack) and not decision.unknown_outcome:
+            self._returning.append(unit)
+        else:
+            self._waiting.append((unit, decision))
+
+    def release(self) -> None:
+        """All that is given back has come in: the first claimed goes back last, and so runs first."""
+        returning, self._returning = self._returning, []
+        for unit in sorted(returning, key=lambda unit: unit.delivery.token, reverse=True):
+            self._waiting.append((unit, GiveBack()))
+
+    def batch(self) -> list[Decided]:
+        """Take decisions out, to be written now."""
+        batch: list[Decided] = []
+        while self._waiting and len(batch) < LARGEST_BATCH:
+            batch.append(self._waiting.popleft())
+        return batch
+
+    def put_back(self, batch: Sequence[Decided]) -> None:
+        """They could not be written."""
+        self._waiting.extendleft(reversed(batch))
+
+    def confirm(self, batch: Sequence[Decided], outcomes: Sequence[Settled]) -> None:
+        """Redis has answered: what it refused for now is kept."""
+        for (unit, decision), outcome in zip(batch, outcomes, strict=True):
+            if outcome is Settled.FAILED:
+                self._waiting.append((unit, decision))
+                continue
+            if outcome is Settled.FENCED:
+                self.fenced += 1
+                logger.warning("FENCED: jid=%s was no longer held by this worker; not written", unit.job.jid)
+            if outcome is Settled.BURIED:
+                self.buried += 1
+                logger.error("buried jid=%s: its outcome was lost for the third time", unit.job.jid)
+            self._on_settled(unit, decision, outcome)
+
+
+def settlement(unit: UnitOfWork, decision: Decision) -> Settlement:
+    """A decision as the store takes it."""
+    delivery = unit.delivery
+    unknown = isinstance(decision, GiveBack) and decision.unknown_outcome
+    return Settlement(
+        delivery.identity,
+        delivery.token,
+        delivery.queue,
+        delivery.payload,
+        decision,
+        unit.job.jid or "",
+        poison_pill.payload(unit.job) if unknown else b"",
+        delivery.recovered > 0,
+    )

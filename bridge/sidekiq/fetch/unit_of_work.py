@@ -1,0 +1,72 @@
+"""A job in this process's hands, and who may take one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from bridge.sidekiq.outcome.decision import Decision
+from bridge.sidekiq.payload.job import SidekiqJob
+
+
+class Delivery(NamedTuple):
+    """One handing-over of one job: what the pool side needs to know of it. Crosses process borders."""
+
+    identity: str
+    token: int
+    queue: str
+    payload: bytes
+    claimed_at_ms: int
+    recovered: int = 0
+
+    @property
+    def name(self) -> str:
+        """``<identity>/<token>``, as the sidecar's protocol writes it."""
+        return f"{self.identity}/{self.token}"
+
+
+@dataclass(slots=True)
+class UnitOfWork:
+    """A job in this process's hands, from claim to settlement."""
+
+    delivery: Delivery
+    job: SidekiqJob
+    started_at: float | None = None
+    """Epoch seconds, set when a pool slot has begun to run it."""
+    ended_at: float | None = None
+    """Epoch seconds, set when the slot let go of it; Redis may take the settlement much later."""
+    run_ms: float | None = None
+    """What the sidecar says that the run took: without the network, or waiting for one of its slots."""
+    decision: Decision | None = None
+
+    @property
+    def elapsed_ms(self) -> int:
+        """How long the run took, for the Metrics page; whole milliseconds as there."""
+        if self.run_ms is not None:
+            return int(self.run_ms)
+        if self.started_at is None or self.ended_at is None:
+            return 0
+        return max(0, int((self.ended_at - self.started_at) * 1000))
+
+
+class Gate(Protocol):
+    """Says which jobs may leave their queues at the moment."""
+
+    def everything(self) -> bool:
+        """Whether any job may be taken."""
+
+    def admits(self, job: SidekiqJob) -> bool:
+        """Whether this job may be taken though not all may (a native one while the sidecar is away)."""
+
+    def limit(self) -> int | None:
+        """At most so many jobs at once (a sidecar that has just come back), or None."""
+
+
+class Fetched(NamedTuple):
+    """Result of one turn: new jobs, and whether the queues are known to be empty now."""
+
+    units: tuple[UnitOfWork, ...] = ()
+    drained: bool = False
+    paused: frozenset[str] = frozenset()
+    adopted: bool = False
+    """Whether this turn looked for what was claimed before, and claimed nothing."""

@@ -1,0 +1,1 @@
+"""The lease: renewal, the keeper process, the reaper of orphaned jobs."""

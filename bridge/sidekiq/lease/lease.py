@@ -1,0 +1,146 @@
+"""The lease: this worker's right to hold jobs, renewed while it lives and makes progress."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bridge import errors
+from bridge.sidekiq.store.claims import LeaseState, Store
+
+logger = logging.getLogger(__name__)
+
+
+#: A pause after an error, an answer that times out and a connection that does: 1 s, 5 s and 3 s.
+LATEST_RENEWAL_SECONDS = 9.0
+
+
+@dataclass
+class Lease:
+    """A lease on ``identity``.
+
+    A worker that is declared dead loses its identity for ever: it goes on under a new one, and what it still
+    runs under the old one is fenced.
+    """
+
+    store: Store
+    new_identity: Callable[[], str]
+    length_seconds: float = 15.0
+    clock: Callable[[], float] = time.monotonic
+
+    identity: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.identity = self.new_identity()
+        self._lock = threading.Lock()
+        self._held_since: float | None = None
+        self._pid = 0
+        self._renewed_at = 0.0
+        self._end_ms = 0.0
+        self.ended = False
+        """Whether it was ended in order."""
+
+    def register(self) -> None:
+        """Take the lease. Raises StoreUnavailable when Redis cannot answer."""
+        self.store.lease(self.identity, self._length_ms, register=True)
+        self._held_since = self._renewed_at = self.clock()
+        self._pid = os.getpid()
+
+    def ensure(self) -> None:
+        """Take the lease, if it never was."""
+        if self._held_since is None:
+            self.register()
+
+    def renew(self) -> None:
+        """Renew the lease, or start anew under another identity when it is gone."""
+        identity = self.identity
+        state = self.store.lease(identity, self._length_ms)
+        if state is LeaseState.FENCED:
+            self.lost(state, identity)
+            return
+        self._note_renewal()
+
+    def keep(self) -> None:
+        """Renew the lease, unless the keeper has done so since this was last asked: to look costs less."""
+        end_ms = self.store.lease_end(self.identity)
+        if end_ms <= self._end_ms:
+            self.renew()
+            return
+        self._end_ms = end_ms
+        self._note_renewal()
+
+    def _note_renewal(self) -> None:
+        now = self.clock()
+        if now - self._renewed_at > self.length_seconds:
+            self._held_since = now
+        self._renewed_at = now
+
+    def lost(self, state: LeaseState, identity: str) -> None:
+        """A claim under ``identity`` was refused: renew a lease that ran out, replace one that is gone."""
+        if state is LeaseState.EXPIRED:
+            self.renew()
+            return
+        with self._lock:
+            if identity != self.identity:
+                return  # another thread has replaced it already
+            logger.warning(
+                "FENCED: the lease of %s is gone (frozen too long, or Redis lost it); going on as a new one",
+                self.identity,
+            )
+            self.identity = self.new_identity()
+            self.register()
+
+    def holds(self, identity: str) -> bool:
+        """Whether a job that was claimed under this identity may still be begun.
+
+        A process that was frozen for longer than a term wakes up with jobs that others have taken over. So
+        Redis is asked once before the next begins; a pool process, which renews nothing, trusts its parent.
+        """
+        if self.clock() - self._renewed_at <= self.length_seconds or os.getpid() != self._pid:
+            return True
+        try:
+            self.renew()
+        except errors.StoreError:
+            return False
+        return identity == self.identity
+
+    def interrupt(self) -> None:
+        """Redis did not answer: from here on it must be held without a gap anew."""
+        if self._held_since is not None:
+            self._held_since = self.clock()
+
+    @property
+    def may_reap(self) -> bool:
+        """Whether the lease was held without a gap for two thirds of its term.
+
+        Only then may this worker declare others dead: after an outage of Redis every lease has run out, and
+        the first worker back would otherwise take the jobs of all that live. They renew as soon as they can:
+        at the latest ``LATEST_RENEWAL_SECONDS`` after its end.
+        """
+        held_since, term = self._held_since, self.length_seconds
+        wait = max(term * 2 / 3, min(term, LATEST_RENEWAL_SECONDS))
+        return held_since is not None and self.clock() - held_since >= wait
+
+    @property
+    def age_seconds(self) -> float:
+        """Seconds since the lease was last renewed."""
+        return self.clock() - self._renewed_at
+
+    def leave(self) -> None:
+        """End the lease at a clean stop."""
+        try:
+            left = self.store.leave(self.identity)
+        except errors.StoreError as error:
+            logger.warning("could not end the lease of %s: %s; it ends by itself", self.identity, error)
+            return
+        self.ended = True
+        if left:
+            logger.warning("%d jobs stay in flight under %s; any worker gives them back", left, self.identity)
+
+    @property
+    def _length_ms(self) -> int:
+        return int(self.length_seconds * 1000)

@@ -1,0 +1,120 @@
+"""The reaper: gives back what dead workers held."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bridge import errors
+from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.lease.stall import StallWatch
+from bridge.sidekiq.outcome import poison_pill
+from bridge.sidekiq.outcome.decision import DeadLimits, GiveBack
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store.claims import Claimed
+from bridge.sidekiq.store.settlement import Settlement
+from bridge.sidekiq.store.store import RedisStore
+
+logger = logging.getLogger(__name__)
+
+#: Redis' own clock decides whose lease has run out. Where ours is behind, it is asked after so many rounds.
+ROUNDS_WITHOUT_ASKING = 10
+
+
+@dataclass
+class Reaper:
+    """Looks for leases that have run out, and gives their holders' jobs back, each exactly once."""
+
+    store: RedisStore
+    lease: Lease
+    dead_limits: Callable[[], DeadLimits] = DeadLimits
+    progress: Callable[[], int] = lambda: 0
+    report: Callable[[str, int], None] = lambda identity, progress: None
+    """Told the identity and how far the worker has come, at each round: the keeper's line."""
+    interval_seconds: float = 0.8
+    """Every other round looks at the others' leases: one that its keeper has ended is found within 2 s."""
+
+    stall: StallWatch = field(default_factory=StallWatch)
+    recovered: int = 0
+    poisoned: int = 0
+    _rounds: int = 0
+
+    def round(self) -> float:
+        """Keep the own lease, then look once. Returns seconds until the next look."""
+        try:
+            self._look()
+        except errors.StoreUnavailable:
+            self.lease.interrupt()
+            raise
+        return self.interval_seconds
+
+    def _look(self) -> None:
+        self.lease.ensure()
+        progress = self.progress()
+        try:
+            # First: whatever keeps the report from being made must not cost the lease.
+            self._keep(progress)
+        finally:
+            self.report(self.lease.identity, progress)  # that the worker lives is true in an outage as well
+        if not self._worth_asking():
+            return
+        for identity in self.store.expired_leases(self.lease.identity, ended_only=not self.lease.may_reap):
+            self._reap_or_report(identity)
+
+    def _keep(self, progress: int) -> None:
+        alive = self.stall.moves(progress, time.monotonic())
+        if alive and self.lease.age_seconds >= self.lease.length_seconds / 3:
+            self.lease.keep()
+
+    def _worth_asking(self) -> bool:
+        """Every other round costs one command, which compares with the clock of this machine, or none."""
+        self._rounds += 1
+        if self._rounds % ROUNDS_WITHOUT_ASKING == 0:
+            return True
+        return self._rounds % 2 == 1 and self.store.suspects(self.lease.identity, int(time.time() * 1000))
+
+    def _reap_or_report(self, identity: str) -> None:
+        try:
+            self.reap(identity)
+        except errors.StoreUnavailable:
+            raise
+        except (errors.StoreError, ValueError) as error:
+            # An entry that this release cannot read: the other dead workers' jobs must not wait for a person.
+            logger.error("cannot take the jobs of %s, which died: %s", identity, error)
+
+    def reap(self, identity: str) -> int:
+        """Give back all that one dead worker held, the first claimed to run first. Returns how many."""
+        jobs = self.store.inflight(identity)
+        moved = sum(self._recover(identity, claimed) for claimed in reversed(jobs))
+        self.store.leave(identity)
+        if moved:
+            logger.warning("recovered %d jobs from %s, which died", moved, identity)
+        return moved
+
+    def _recover(self, identity: str, claimed: Claimed) -> bool:
+        settlement = _settlement(identity, claimed)
+        try:
+            outcome = self.store.recover(settlement, self.dead_limits(), time.time())
+        except errors.StoreUnavailable:
+            raise
+        except errors.StoreError as error:
+            # Its queue is of a wrong type: it stays where it is, and the others must not.
+            logger.error("cannot recover jid=%s to queue %s: %s", settlement.jid, claimed.queue, error)
+            return False
+        self.recovered += outcome > 0
+        if outcome == 2:
+            self.poisoned += 1
+            logger.error("buried jid=%s: found in dead hands for the third time", settlement.jid)
+        return outcome > 0
+
+
+def _settlement(identity: str, claimed: Claimed) -> Settlement:
+    jid, buried = "", b""
+    try:
+        job = SidekiqJob.parse(claimed.payload)
+        jid, buried = job.jid or "", poison_pill.payload(job)
+    except errors.PayloadError:
+        pass  # unreadable bytes go back to their queue, where the next claim buries them
+    return Settlement(identity, claimed.token, claimed.queue, claimed.payload, GiveBack(), jid, buried)

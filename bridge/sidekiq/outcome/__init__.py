@@ -1,0 +1,1 @@
+"""What becomes of a job after its run: done, retry, dead."""

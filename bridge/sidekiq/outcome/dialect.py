@@ -1,0 +1,86 @@
+"""Which Sidekiq this worker works beside: the units, rules and limits that differ between 6, 7 and 8.
+
+Known from the sidecar's ``/health``, else from other processes' rows, else assumed: float seconds, which
+every version reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bridge.sidekiq.outcome.decision import DeadLimits
+from bridge.sidekiq.outcome.retry import DEFAULT_MAX_RETRIES, Family, RetryRules
+from bridge.sidekiq.payload.timestamps import Timestamps
+from bridge.sidekiq.process.metrics import MetricsFamily
+
+#: Reported on the Busy page while no version is known.
+UNKNOWN_VERSION = ""
+_DEFAULT_LIMITS = DeadLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the settings say, which beats what is detected. None: not said."""
+
+    version: str | None = None
+    max_retries: int | None = None
+    dead_max_jobs: int | None = None
+    dead_timeout_seconds: int | None = None
+    metrics_family: MetricsFamily | None = None
+
+
+@dataclass
+class Dialect:
+    """The current answer; replaced as a whole when more is known. Read by many threads."""
+
+    overrides: Overrides = field(default_factory=Overrides)
+
+    def __post_init__(self) -> None:
+        self.version = self.overrides.version or UNKNOWN_VERSION
+        self.rules = self._rules(DEFAULT_MAX_RETRIES, DeadLimits())
+
+    def learn(
+        self, version: str, max_retries: int = DEFAULT_MAX_RETRIES, limits: DeadLimits = _DEFAULT_LIMITS
+    ) -> None:
+        """A Sidekiq of this version works on this Redis."""
+        self.version = self.overrides.version or version
+        self.rules = self._rules(max_retries, limits)
+
+    @property
+    def timestamps(self) -> Timestamps:
+        """Unit of new timestamps."""
+        return self.rules.timestamps
+
+    @property
+    def dead_limits(self) -> DeadLimits:
+        """Trims of the dead set."""
+        return self.rules.dead_limits
+
+    @property
+    def metrics(self) -> MetricsFamily:
+        """Whose Metrics page is written for; both while no version is known."""
+        if self.overrides.metrics_family is not None:
+            return self.overrides.metrics_family
+        if not self.version:
+            return MetricsFamily.BOTH
+        major = self._major
+        if major < 7:
+            return MetricsFamily.NONE
+        return MetricsFamily.SEVEN if major == 7 else MetricsFamily.EIGHT
+
+    @property
+    def _major(self) -> int:
+        head = self.version.split(".", 1)[0]
+        return int(head) if head.isdigit() else 7
+
+    def _rules(self, max_retries: int, limits: DeadLimits) -> RetryRules:
+        said = self.overrides
+        return RetryRules(
+            family=Family.of(self.version) if self.version else Family.SEVEN,
+            timestamps=Timestamps.MILLISECONDS if self._major >= 8 else Timestamps.SECONDS,
+            max_retries=max_retries if said.max_retries is None else said.max_retries,
+            dead_limits=DeadLimits(
+                limits.max_jobs if said.dead_max_jobs is None else said.dead_max_jobs,
+                limits.timeout_seconds if said.dead_timeout_seconds is None else said.dead_timeout_seconds,
+            ),
+        )

@@ -1,0 +1,22 @@
+"""The poison pill: a job that was in the hands of a worker each time that worker died."""
+
+from __future__ import annotations
+
+import time
+
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store.settlement import RECOVERY_LIMIT
+
+ERROR_CLASS = "Bridge::PoisonPill"
+
+
+def payload(job: SidekiqJob) -> bytes:
+    """The job as it is buried, with the reason in its error fields; empty when ``dead: false`` forbids it."""
+    if job.fields.get("dead") is False:
+        return b""
+    reason = (
+        f"found {RECOVERY_LIMIT} times in 72 hours in the hands of a worker or sidecar that had died, "
+        "or stopped without being asked to: the job itself may be the reason"
+    )
+    known = {} if "failed_at" in job.fields else {"failed_at": time.time()}
+    return job.with_fields({"error_class": ERROR_CLASS, "error_message": reason, **known})

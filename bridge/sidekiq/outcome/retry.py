@@ -1,0 +1,242 @@
+"""What becomes of a native (Python) job that failed, by the rules of Sidekiq's ``job_retry.rb``, 6.4 to 8.1.
+
+Ruby jobs are decided in Ruby, by the sidecar; both must come to the same end, because a job may fail in turn
+in either.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import random
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Retry
+from bridge.sidekiq.payload import backtrace
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.payload.ruby_json import Json
+from bridge.sidekiq.payload.timestamps import Timestamps
+
+DEFAULT_MAX_RETRIES = 25
+MESSAGE_CHARS = 10_000
+
+#: Keeps count**4 a finite number of seconds whatever count a payload claims; 100 is three years away.
+_LONGEST_CURVE = 1_000
+
+#: More than any ``retry_for`` that Sidekiq accepts (10^9); larger integers may be beyond the range of floats.
+_ENDLESS_SECONDS = 10**10
+
+
+class Family(enum.Enum):
+    """Sidekiq versions that decide alike."""
+
+    SIX = "6"
+    """Up to 7.1.2: ``retry_for`` is unknown."""
+    SEVEN = "7"
+    """7.1.3 to 7.3: the count or ``retry_for`` ends it, whichever comes first."""
+    EIGHT_0 = "8.0"
+    """As 7, with a jitter spread evenly."""
+    EIGHT_1 = "8.1"
+    """``retry_for``, where given, replaces the count."""
+
+    @classmethod
+    def of(cls, version: str) -> Family:
+        """The family of a version such as ``7.3.2``; the newest for what is no version."""
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+        if not numbers or numbers >= (8, 1):
+            return cls.EIGHT_1
+        if numbers >= (8,):
+            return cls.EIGHT_0
+        return cls.SEVEN if numbers >= (7, 1, 3) else cls.SIX
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRules:
+    """What holds for every job of this cluster."""
+
+    family: Family = Family.SEVEN
+    timestamps: Timestamps = Timestamps.SECONDS
+    max_retries: int = DEFAULT_MAX_RETRIES
+    dead_limits: DeadLimits = field(default_factory=DeadLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a run failed."""
+
+    error_class: str
+    message: str
+    backtrace: tuple[str, ...] = ()
+    """Innermost first, ready for the Web UI (``backtrace.python_lines``)."""
+
+    @classmethod
+    def of(cls, error: BaseException, job: SidekiqJob, trace: Callable[[], str] | None = None) -> Failure:
+        """From an exception of this job, with a backtrace only where the job wants one stored.
+
+        ``trace`` gives the traceback as text, where a pool's pickling has cost the exception its frames.
+        """
+        lines = backtrace.python_lines((trace and trace()) or error) if _wants_backtrace(job) else ()
+        return cls(_class_name(error), _message(error), tuple(lines))
+
+
+def decide(
+    job: SidekiqJob,
+    failure: Failure,
+    *,
+    queue: str,
+    rules: RetryRules,
+    now: float,
+    rng: random.Random,
+    class_retry: bool | int | None = True,
+    delay: Callable[[int], float | None] | None = None,
+    delay_is_final: bool = False,
+) -> Retry | Bury | Discard:
+    """The next place of a failed job, with the payload to store there.
+
+    ``queue`` is the one it was taken from, ``now`` epoch seconds. ``class_retry`` stands in for an absent
+    ``retry``. ``delay`` gives seconds for the failure count (0 at first) and replaces the curve, as
+    ``sidekiq_retry_in`` does: None, 0 and less mean the curve, and jitter is added; ``delay_is_final`` takes
+    it as it is (Celery's own jitter is in it).
+    """
+    option = class_retry if job.retry is None else job.retry
+    if option is None or option is False:
+        return Discard()
+    count = 0 if job.retry_count is None else job.retry_count + 1
+    payload = job.with_fields(_fields(job, failure, option, count, queue, rules.timestamps.stamp(now)))
+    if _exhausted(job, option, count, rules, now):
+        return _bury(job, payload, rules)
+    return Retry(now + _delay_seconds(count, rules, rng, delay, delay_is_final), payload)
+
+
+def _bury(job: SidekiqJob, payload: bytes, rules: RetryRules) -> Bury | Discard:
+    """Only a literal ``false`` keeps a job out of the dead set."""
+    return Discard() if job.fields.get("dead") is False else Bury(payload, rules.dead_limits)
+
+
+def _fields(
+    job: SidekiqJob, failure: Failure, option: Json, count: int, queue: str, stamp: float | int
+) -> dict[str, Any]:
+    """The fields of one failure, in the order in which Sidekiq sets them."""
+    stored_option = {"retry": option} if job.retry is None else {}
+    error = {"error_message": _scrub(failure.message), "error_class": failure.error_class}
+    times = _time_fields(job, stamp)
+    place = {"queue": _retry_queue(job) or queue}
+    return {
+        **stored_option,
+        **place,
+        **error,
+        **times,
+        "retry_count": count,
+        **_backtrace_field(job, failure),
+    }
+
+
+def _retry_queue(job: SidekiqJob) -> str | None:
+    name = job.fields.get("retry_queue")
+    return name if isinstance(name, str) else None
+
+
+def _time_fields(job: SidekiqJob, stamp: float | int) -> dict[str, float | int]:
+    """``failed_at`` for the first failure, ``retried_at`` for each later one.
+
+    One that lost its ``failed_at`` gets a new one: the Web UI raises without it, and ``retry_for`` would
+    never end.
+    """
+    first = {"failed_at": stamp} if job.retry_count is None or job.failed_at is None else {}
+    return first if job.retry_count is None else {**first, "retried_at": stamp}
+
+
+def _backtrace_field(job: SidekiqJob, failure: Failure) -> Mapping[str, str]:
+    wanted = job.fields.get("backtrace")
+    if not _wants_backtrace(job):
+        return {}
+    lines = failure.backtrace if wanted is True else failure.backtrace[: _to_i(wanted)]
+    return {"error_backtrace": backtrace.encode(lines)}
+
+
+def _wants_backtrace(job: SidekiqJob) -> bool:
+    """By Ruby's truth: 0 stores an empty list."""
+    wanted = job.fields.get("backtrace")
+    return wanted is not None and wanted is not False
+
+
+def _exhausted(job: SidekiqJob, option: Json, count: int, rules: RetryRules, now: float) -> bool:
+    retry_for = _retry_for(job, rules.family)
+    if retry_for is None:
+        return count >= _max_retries(option, rules)
+    first_failure = now if job.retry_count is None or job.failed_at is None else job.failed_at
+    timed_out = first_failure + retry_for <= now
+    return timed_out or (rules.family is not Family.EIGHT_1 and count >= _max_retries(option, rules))
+
+
+def _retry_for(job: SidekiqJob, family: Family) -> float | None:
+    """Seconds since the first failure, where this family knows the option and it is a number."""
+    value = job.fields.get("retry_for")
+    if family is Family.SIX or isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return max(-_ENDLESS_SECONDS, min(value, _ENDLESS_SECONDS))
+
+
+def _max_retries(option: Json, rules: RetryRules) -> int:
+    """``true``, ``"5"`` and ``2.0`` all mean the default; 0 is a number, not false."""
+    return option if type(option) is int else rules.max_retries
+
+
+def _delay_seconds(
+    count: int,
+    rules: RetryRules,
+    rng: random.Random,
+    delay: Callable[[int], float | None] | None,
+    delay_is_final: bool,
+) -> float:
+    custom = delay(count) if delay else None
+    if custom is None or not math.isfinite(custom):
+        return _curve_seconds(count) + _jitter_seconds(count, rules.family, rng)
+    if delay_is_final:
+        return max(0.0, custom)
+    base = int(custom) if custom >= 1 else _curve_seconds(count)
+    return base + _jitter_seconds(count, rules.family, rng)
+
+
+def _curve_seconds(count: int) -> int:
+    return _step(count) ** 4 + 15
+
+
+def _jitter_seconds(count: int, family: Family, rng: random.Random) -> int:
+    if family in (Family.SIX, Family.SEVEN):
+        return rng.randrange(10) * (_step(count) + 1)
+    return rng.randrange(10 * (_step(count) + 1))
+
+
+def _step(count: int) -> int:
+    return max(0, min(count, _LONGEST_CURVE))
+
+
+def _scrub(message: str) -> str:
+    """At most 10,000 characters of valid UTF-8."""
+    return message[:MESSAGE_CHARS].encode("utf-8", "replace").decode()
+
+
+def _to_i(value: object) -> int:
+    """Ruby's ``to_i`` for what a payload may hold."""
+    if isinstance(value, str):
+        number = re.match(r"\s*[+-]?\d{1,9}", value)
+        return int(number[0]) if number else 0
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+
+
+def _class_name(error: BaseException) -> str:
+    kind = type(error)
+    if isinstance(named := getattr(kind, "sidekiq_name", None), str):
+        return named
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # a broken __str__ must not cost the job its retry
+        return "(the error's message could not be read)"

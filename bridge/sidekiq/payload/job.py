@@ -1,0 +1,217 @@
+"""A Sidekiq job as it stands in Redis: its exact bytes, and what they say.
+
+Nothing about a payload is certain but that it is a JSON object: any client can push anything. So no property
+raises, and each says what it makes of a value of the wrong type.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.errors import InvalidPayload
+from bridge.sidekiq.payload import active_job, ruby_json
+from bridge.sidekiq.payload import splice as splicing
+from bridge.sidekiq.payload import timestamps as clock
+from bridge.sidekiq.payload.ruby_json import Json
+from bridge.sidekiq.payload.timestamps import Timestamps
+
+_JID_BYTES = 12
+
+
+class SidekiqJob:
+    """One job, for reading only: ``raw`` is the truth and goes back to Redis, ``fields`` is what it says."""
+
+    __slots__ = ("fields", "jid", "job_class", "native_class", "raw", "ruby_only", "wrapped")
+
+    def __init__(self, raw: bytes, fields: Mapping[str, Any], ruby_only: bool = False) -> None:
+        self.raw = raw
+        self.fields = fields
+        self.ruby_only = ruby_only
+        """Python's parser refuses these bytes, Ruby's accepts them: ``fields`` is readable, not exact."""
+        # Read a dozen times in the life of a job, so found out once.
+        jid = fields.get("jid")
+        self.jid = str(jid) if type(jid) is int else _text(jid)
+        """Sidekiq hands on whatever stands there; here a number is its digits, anything else is None."""
+        self.job_class = _text(fields.get("class"))
+        """``class``: for an ActiveJob the wrapper."""
+        self.wrapped = _text(fields.get("wrapped"))
+        """Class of the ActiveJob inside the wrapper."""
+        self.native_class = self.wrapped or self.job_class
+        """The class the job is about, as metrics count it and as native tasks are named."""
+
+    @classmethod
+    def parse(cls, raw: bytes) -> SidekiqJob:
+        """Raises MalformedPayload (not JSON to Ruby) or InvalidPayload (JSON, but not an object)."""
+        value, ruby_only = ruby_json.parse(raw)
+        if not isinstance(value, dict):
+            raise InvalidPayload(f"a job is a JSON object, this is {_json_type(value)}")
+        return cls(raw, value, ruby_only)
+
+    @classmethod
+    def unreadable(cls, raw: bytes) -> SidekiqJob:
+        """A job without fields, for bytes that ``parse`` refused: they too must be settled."""
+        return cls(raw, {})
+
+    @property
+    def is_active_job(self) -> bool:
+        return self.job_class in active_job.WRAPPERS
+
+    @property
+    def display_class(self) -> str | None:
+        """The class as the Web UI shows it (``api.rb`` JobRecord, 7.3.3 and later)."""
+        shown = _text(self.fields.get("display_class"))
+        if shown:
+            return shown
+        return self._wrapped_display_class if self.is_active_job else self.job_class
+
+    @property
+    def _wrapped_display_class(self) -> str | None:
+        name = self.wrapped or _text(self._first_arg) or self.job_class
+        return self._mailer_method or name if name in active_job.MAILERS else name
+
+    @property
+    def _mailer_method(self) -> str | None:
+        """``Mailer#method``: the first two arguments of a mail delivery job."""
+        words = self._inner_arguments[:2]
+        return "#".join(words) if len(words) == 2 and all(isinstance(word, str) for word in words) else None
+
+    @property
+    def args(self) -> list[Any]:
+        """As Ruby's splat reads them: nothing for null or none, pairs of an object, a scalar alone."""
+        value = self.fields.get("args")
+        if isinstance(value, list):
+            return value
+        if isinstance(value, dict):
+            return [list(pair) for pair in value.items()]
+        return [] if value is None else [value]
+
+    def active_job_arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments of an ActiveJob as Python values: ``active_job.arguments``."""
+        return active_job.arguments(self._inner_arguments)
+
+    @property
+    def queue(self) -> str | None:
+        return _text(self.fields.get("queue"))
+
+    @property
+    def retry(self) -> Json:
+        """As it stands: true, false, a number, or None when absent."""
+        return self.fields.get("retry")
+
+    @property
+    def retry_count(self) -> int | None:
+        """Failures so far minus one; None before the first. The Web UI's "Retry now" can make it -1."""
+        value = self.fields.get("retry_count")
+        if isinstance(value, float) and math.isfinite(value):
+            return int(value)
+        return value if type(value) is int else None
+
+    @property
+    def created_at(self) -> float | None:
+        """Epoch seconds."""
+        return clock.seconds(self.fields.get("created_at"))
+
+    @property
+    def enqueued_at(self) -> float | None:
+        """Epoch seconds of the last push to a queue."""
+        return clock.seconds(self.fields.get("enqueued_at"))
+
+    @property
+    def failed_at(self) -> float | None:
+        """Epoch seconds of the first failure."""
+        return clock.seconds(self.fields.get("failed_at"))
+
+    @property
+    def traceparent(self) -> str | None:
+        return _text(self.fields.get("traceparent"))
+
+    @property
+    def tracestate(self) -> str | None:
+        return _text(self.fields.get("tracestate"))
+
+    @property
+    def baggage(self) -> str | None:
+        return _text(self.fields.get("baggage"))
+
+    @property
+    def locale(self) -> str | None:
+        return _text(self.fields.get("locale"))
+
+    def with_fields(self, fields: Mapping[str, Any]) -> bytes:
+        """The exact bytes with these top-level fields set; see ``splice``."""
+        return splicing.splice(self.raw, fields)
+
+    @property
+    def _first_arg(self) -> Json:
+        args = self.fields.get("args")
+        return args[0] if isinstance(args, list) and args else None
+
+    @property
+    def _inner_arguments(self) -> list[Any]:
+        """``arguments`` of the object that ActiveJob puts into ``args``, still serialised."""
+        inner = self._first_arg
+        found = inner.get("arguments") if isinstance(inner, dict) else None
+        return found if isinstance(found, list) else []
+
+
+def new_jid(random_bytes: bytes) -> str:
+    """24 hex digits of 12 random bytes, as Sidekiq makes them."""
+    if len(random_bytes) != _JID_BYTES:
+        raise ValueError(f"a jid is made of {_JID_BYTES} random bytes, not {len(random_bytes)}")
+    return random_bytes.hex()
+
+
+def invalid_entry(
+    raw: bytes, queue: str, reason: str, now: float, timestamps: Timestamps = Timestamps.SECONDS
+) -> bytes:
+    """What is buried in place of JSON that is not an object: a job that Sidekiq's pages can show.
+
+    The original is kept whole in ``args``. The jid is made of the bytes and the time, so that the entry can
+    be opened.
+    """
+    stamp = timestamps.stamp(now)
+    return ruby_json.encode(
+        {
+            "class": "Bridge::InvalidPayload",
+            "args": _original(raw),
+            "jid": _jid_of(raw, now),
+            "queue": queue,
+            "retry": False,
+            "created_at": stamp,
+            "failed_at": stamp,
+            "error_class": "Bridge::InvalidPayload",
+            "error_message": reason,
+        }
+    )
+
+
+def _original(raw: bytes) -> list[str]:
+    """The text; and where the bytes are not UTF-8, which JSON cannot carry, them in Base64 as well."""
+    try:
+        return [raw.decode()]
+    except UnicodeDecodeError:
+        return [raw.decode("utf-8", "replace"), "base64:" + base64.b64encode(raw).decode()]
+
+
+def _jid_of(raw: bytes, now: float) -> str:
+    return new_jid(hashlib.sha256(raw + repr(now).encode()).digest()[:_JID_BYTES])
+
+
+def _text(value: object) -> str | None:
+    """A string that can be encoded, or None for any other type.
+
+    Lone surrogates (``\\ud800``, invalid bytes) would raise wherever the name of a job is logged or sent.
+    """
+    if not isinstance(value, str):
+        return None
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def _json_type(value: object) -> str:
+    if isinstance(value, list):
+        return "an array"
+    return "null" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,143 @@
+"""Edits of single top-level fields in a payload's exact bytes; nothing else is read to be written again.
+
+So ``1`` stays ``1`` and not ``1.0``, and big integers, escapes, invalid UTF-8, white space and comments
+survive a retry. Speed matters little here: payloads are edited when they are retried, promoted or buried, not
+when they succeed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bridge.errors import InvalidPayload, MalformedPayload
+from bridge.sidekiq.payload.ruby_json import COMMENT, STRING, decode_string, encode, encode_value
+
+__all__ = ["encode", "remove", "splice"]
+
+_SPACE = rb"(?:[ \t\r\n]++|" + COMMENT + rb")*+"
+_BLANK = re.compile(_SPACE)
+_STRING = re.compile(STRING)
+_SCALAR = re.compile(rb'[^ \t\r\n"/{}\[\],:]++')
+#: A member whose value is neither array nor object, up to the next: nearly all of them, in one step.
+_PLAIN = re.compile(
+    rb"(" + STRING + rb")" + _SPACE + rb":" + _SPACE
+    + rb"(" + STRING + rb"|" + _SCALAR.pattern + rb")" + _SPACE + rb"(,?+)" + _SPACE
+)  # fmt: skip
+_NESTED = re.compile(rb'[^"/\[\]{}]*+(?:' + STRING + rb"|" + COMMENT + rb"|([\[{])|([\]}]))")
+
+
+class _Member(NamedTuple):
+    name: str
+    start: int
+    """Offset of the name's opening quote."""
+    value_start: int
+    end: int
+    """Offset behind the value."""
+
+
+def splice(raw: bytes, fields: Mapping[str, Any]) -> bytes:
+    """``raw`` with these top-level fields set: an existing one keeps its place, a new one goes to the end.
+
+    Of a field that occurs twice the last is set, because that is the one every reader sees.
+    Raises MalformedPayload, InvalidPayload (not an object), ValueError (a new value is NaN or Infinity).
+    """
+    members = _members(raw)
+    places = {member.name: member for member in members}
+    # From the end to the start, so that the offsets of what is still to be set stay true.
+    result = _append(raw, members, {name: value for name, value in fields.items() if name not in places})
+    for name, place in sorted(places.items(), key=lambda item: item[1].start, reverse=True):
+        if name in fields:
+            result = result[: place.value_start] + encode_value(fields[name]) + result[place.end :]
+    return result
+
+
+def remove(raw: bytes, names: Collection[str]) -> bytes:
+    """``raw`` without any occurrence of these top-level fields. Raises MalformedPayload, InvalidPayload."""
+    members = _members(raw)
+    kept = [member for member in members if member.name not in names]
+    if len(kept) == len(members):
+        return raw
+    body = b",".join(raw[member.start : member.end] for member in kept)
+    return raw[: members[0].start] + body + raw[members[-1].end :]
+
+
+def _append(raw: bytes, members: Sequence[_Member], fields: Mapping[str, Any]) -> bytes:
+    if not fields:
+        return raw
+    end = members[-1].end if members else _object_start(raw)
+    text = encode(fields)[1:-1]
+    return raw[:end] + (b"," if members else b"") + text + raw[end:]
+
+
+def _members(raw: bytes) -> list[_Member]:
+    return list(_scan(raw, _object_start(raw)))
+
+
+def _object_start(raw: bytes) -> int:
+    """Offset behind the opening brace."""
+    start = _skip_blank(raw, 0)
+    if raw[start : start + 1] != b"{":
+        raise InvalidPayload("the payload is not a JSON object")
+    return start + 1
+
+
+def _scan(raw: bytes, position: int) -> Iterator[_Member]:
+    position, more = _skip_blank(raw, position), True
+    while more and raw[position : position + 1] == b'"':
+        plain = _PLAIN.match(raw, position)
+        if plain is not None:
+            yield _Member(decode_string(plain[1]), position, plain.start(2), plain.end(2))
+            position, more = plain.end(), bool(plain[3])
+        else:
+            member = _member(raw, position)
+            yield member
+            position, more = _behind_comma(raw, member.end)
+    if raw[position : position + 1] != b"}":
+        raise MalformedPayload(f"no JSON object: unexpected text at byte {position}")
+
+
+def _behind_comma(raw: bytes, position: int) -> tuple[int, bool]:
+    """Where the next member begins, and whether there may be one."""
+    position = _skip_blank(raw, position)
+    if raw[position : position + 1] != b",":
+        return position, False
+    return _skip_blank(raw, position + 1), True
+
+
+def _member(raw: bytes, start: int) -> _Member:
+    name = _expect(_STRING, raw, start)
+    colon = _skip_blank(raw, name.end())
+    if raw[colon : colon + 1] != b":":
+        raise MalformedPayload(f"no JSON object: a colon is missing at byte {colon}")
+    value_start = _skip_blank(raw, colon + 1)
+    return _Member(decode_string(name[0]), start, value_start, _value_end(raw, value_start))
+
+
+def _value_end(raw: bytes, start: int) -> int:
+    first = raw[start : start + 1]
+    if first in (b"{", b"["):
+        return _nested_end(raw, start)
+    return _expect(_STRING if first == b'"' else _SCALAR, raw, start).end()
+
+
+def _nested_end(raw: bytes, start: int) -> int:
+    depth = 0
+    for token in _NESTED.finditer(raw, start):
+        depth += bool(token[1]) - bool(token[2])
+        if depth == 0:
+            return token.end()
+    raise MalformedPayload("no JSON object: a bracket is never closed")
+
+
+def _expect(pattern: re.Pattern[bytes], raw: bytes, position: int) -> re.Match[bytes]:
+    match = pattern.match(raw, position)
+    if match is None:
+        raise MalformedPayload(f"no JSON object: unexpected text at byte {position}")
+    return match
+
+
+def _skip_blank(raw: bytes, position: int) -> int:
+    match = _BLANK.match(raw, position)
+    return match.end() if match else position

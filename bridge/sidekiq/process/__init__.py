@@ -1,0 +1,1 @@
+"""The process row, the heartbeat and Sidekiq's metrics."""

@@ -1,0 +1,152 @@
+"""The heartbeat: keeps this process and its running jobs on Sidekiq's Busy page, and takes its signals.
+
+Follows ``launcher.rb``. Two rhythms: every half second the rows of jobs that have run for half a second or
+more are brought up to date (one write for all of them, none when nothing changed), every five seconds the
+process itself is.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from bridge.redis.outages import outages
+from bridge.sidekiq import keys
+from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.process import rows as process
+from bridge.sidekiq.process.metrics import JobMetrics, MetricsFamily
+from bridge.sidekiq.process.rows import ProcessInfo
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.5
+BEAT_SECONDS = 5.0
+TTL_SECONDS = 60
+
+
+@dataclass
+class Heartbeat:
+    """Writes what the Busy and Metrics pages show of this process. ``on_signal`` gets TSTP, TERM or TTIN."""
+
+    client: redis.Redis
+    fetcher: Fetcher
+    info: Callable[[], ProcessInfo]
+    metrics: JobMetrics
+    metrics_family: Callable[[], MetricsFamily]
+    on_signal: Callable[[str], None]
+    now: Callable[[], float] = time.time
+
+    rows: set[int] = field(default_factory=set)
+    beat_at: float = 0.0
+    """Epoch seconds of the last beat that Redis took."""
+    rtt_us: int = 0
+    _identity: str = ""
+    _due_at: float = 0.0
+    _queues: tuple[str, ...] = ()
+
+    def round(self) -> float:
+        """One tick. Returns seconds to the next."""
+        now = self.now()
+        if not self.fetcher.has_consumer:
+            self.fetcher.flush()
+        self._update_rows(now)
+        if now >= self._due_at or self.fetcher.order.names != self._queues:
+            self.beat(now)
+        return TICK_SECONDS
+
+    def beat(self, now: float) -> None:
+        """Register, report, flush the metrics, and obey at most one signal, as Sidekiq does."""
+        self._queues = self.fetcher.order.names
+        info = self.info()
+        self._leave_old_identity(info.identity)
+        flush = self.metrics.drain(now, self.metrics_family())
+        try:
+            signal = self._write_beat(info, now, [*flush.commands])
+        except BaseException:
+            self.metrics.merge_back(flush)
+            raise
+        self.beat_at, self._due_at = now, now + BEAT_SECONDS
+        if signal is not None:
+            self.on_signal(signal)
+
+    def hurry(self) -> None:
+        """Beat at the next tick: something that the Busy page shows has changed."""
+        self._due_at = 0.0
+
+    def clear(self) -> None:
+        """Leave the Busy page, at a clean stop."""
+        identity = self._identity
+        if not identity:
+            return
+        with outages():
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.srem(keys.PROCESSES, identity)
+            pipeline.unlink(identity, keys.work(identity), keys.workers(identity), keys.signals(identity))
+            pipeline.execute()
+
+    def _write_beat(self, info: ProcessInfo, now: float, extra: list[tuple[str | int, ...]]) -> str | None:
+        identity = info.identity
+        running = self.fetcher.running
+        fields: dict[Any, Any] = {"info": info.info_json()}
+        fields |= process.beat_fields(
+            busy=len(running),
+            quiet=self.fetcher.is_quiet,
+            rss_kb=process.rss_kb(),
+            rtt_us=self.rtt_us,
+            now=now,
+            concurrency=info.concurrency,
+        )
+        started = time.perf_counter()
+        with outages():
+            # What counts must be counted once or not at all; the rest may be done by halves.
+            pipeline = self.client.pipeline(transaction=bool(extra))
+            pipeline.rpop(keys.signals(identity))
+            pipeline.sadd(keys.PROCESSES, identity)
+            pipeline.hset(identity, mapping=fields)
+            pipeline.expire(identity, TTL_SECONDS)
+            if self.rows:
+                pipeline.expire(keys.work(identity), TTL_SECONDS)
+                pipeline.expire(keys.workers(identity), TTL_SECONDS)
+            for command in extra:
+                pipeline.execute_command(*command)
+            signal = pipeline.execute()[0]
+        self.rtt_us = int((time.perf_counter() - started) * 1_000_000)
+        return signal.decode() if signal else None
+
+    def _update_rows(self, now: float) -> None:
+        shown = {
+            u.delivery.token: u for u in self.fetcher.running if now - (u.started_at or now) >= TICK_SECONDS
+        }
+        new, stale = shown.keys() - self.rows, self.rows - shown.keys()
+        if new or stale:
+            self._write_rows([shown[token] for token in new], stale)
+        # Only now: a settlement between reading and writing leaves a stale row, which the next tick must
+        # still see.
+        self.rows = set(shown)
+
+    def _write_rows(self, new: list[UnitOfWork], stale: set[int]) -> None:
+        identity = self.fetcher.lease.identity
+        with outages():
+            pipeline = self.client.pipeline(transaction=False)
+            for key in (keys.work(identity), keys.workers(identity)):
+                if stale:
+                    pipeline.hdel(key, *map(str, stale))
+                if new:
+                    pipeline.hset(key, mapping={str(unit.delivery.token): _row(unit) for unit in new})
+                    pipeline.expire(key, TTL_SECONDS)
+            pipeline.execute()
+
+    def _leave_old_identity(self, identity: str) -> None:
+        if self._identity and self._identity != identity:
+            self.clear()
+        self._identity = identity
+
+
+def _row(unit: UnitOfWork) -> str:
+    return process.work_row(unit.delivery.queue, unit.delivery.payload, unit.started_at or 0.0)

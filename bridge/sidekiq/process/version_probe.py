@@ -1,0 +1,31 @@
+"""The other Sidekiq processes on this Redis: from their rows we learn which version we work beside."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from bridge.redis.outages import outages
+from bridge.sidekiq import keys
+
+_VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
+
+
+def version(client: Any, own_identity: str) -> str | None:
+    """The Sidekiq version that another process reports (7.0.2 and later do), or None.
+
+    Workers of the bridge repeat what they learned from others, so any row will do but our own.
+    """
+    with outages():
+        others = [name for name in client.smembers(keys.PROCESSES) if name.decode() != own_identity]
+        rows = [client.hget(name, "info") for name in sorted(others)]
+    return next((found for row in rows if (found := _version_of(row))), None)
+
+
+def _version_of(row: bytes | None) -> str | None:
+    try:
+        found = json.loads(row or b"{}").get("version")
+    except (ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) and _VERSION.fullmatch(found) else None

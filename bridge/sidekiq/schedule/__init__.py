@@ -1,0 +1,1 @@
+"""Due entries of the sets schedule and retry."""

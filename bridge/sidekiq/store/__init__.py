@@ -1,0 +1,1 @@
+"""The scripts' callers: claims and settlements."""

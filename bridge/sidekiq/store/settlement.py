@@ -1,0 +1,191 @@
+"""Settlements: what becomes of a delivery, as calls of the settlement scripts."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+from bridge.redis import scripts
+from bridge.sidekiq import keys
+from bridge.sidekiq.outcome.decision import (
+    Bury,
+    DeadLimits,
+    Decision,
+    Discard,
+    Done,
+    GiveBack,
+    Interrupt,
+    Retry,
+)
+from bridge.sidekiq.store import lua
+
+RECOVERED_TTL_SECONDS = 72 * 3600
+#: A job that is found in dead hands this often within 72 h is buried (poison pill).
+RECOVERY_LIMIT = 3
+#: The answer of settle_orphan.lua where it did so.
+RECOVER_BURIED = 2
+
+
+class Settlement(NamedTuple):
+    """What shall become of one delivery; ``payload`` is the job's exact bytes, ``jid`` names its counter."""
+
+    identity: str
+    token: int
+    queue: str
+    payload: bytes
+    decision: Decision
+    jid: str = ""
+    poison: bytes = b""
+    recovered: bool = False
+    """Whether it was taken out of dead hands before this delivery."""
+
+
+class Settled(Enum):
+    """How a settlement ended."""
+
+    OK = "ok"
+    FENCED = "fenced"
+    BURIED = "buried"
+    """It was to be given back, its outcome unknown, for the third time: a poison pill."""
+    FAILED = "failed"
+    """Redis refused it (outage, a key of a wrong type): the job is still in flight, try again."""
+
+
+class SettlementBatch:
+    """Turns settlements into script calls and the calls' results back into outcomes."""
+
+    def __init__(self, settlements: Sequence[Settlement], dead_limits: DeadLimits) -> None:
+        self._settlements = settlements
+        self._single = [i for i, s in enumerate(settlements) if not isinstance(s.decision, Done)]
+        self._finished: dict[str, list[int]] = {}
+        for i, settlement in enumerate(settlements):
+            if isinstance(settlement.decision, Done):
+                self._finished.setdefault(settlement.identity, []).append(i)
+        now = time.time()
+        day = _utc_day(int(now // 86_400))
+        self.calls = [
+            self._finish_call(identity, members, day) for identity, members in self._finished.items()
+        ]
+        self.calls += [_single_call(settlements[i], now, day, dead_limits) for i in self._single]
+
+    def outcomes(self, results: Sequence[Any]) -> list[Settled]:
+        """One outcome for each settlement, in their order."""
+        outcomes = [Settled.FAILED] * len(self._settlements)
+        batches = len(self._finished)
+        for members, fenced in zip(self._finished.values(), results[:batches], strict=True):
+            if isinstance(fenced, list):
+                gone = {int(token) for token in fenced}
+                for i in members:
+                    outcomes[i] = Settled.FENCED if self._settlements[i].token in gone else Settled.OK
+        for i, result in zip(self._single, results[batches:], strict=True):
+            if isinstance(result, int):
+                outcomes[i] = _outcome(self._settlements[i].decision, result)
+        return outcomes
+
+    def _finish_call(self, identity: str, members: Sequence[int], day: str) -> scripts.Call:
+        tokens = (self._settlements[i].token for i in members)
+        return scripts.Call(
+            lua.load("settle_done"), _settling_keys(identity, day), (keys.STAT_TTL_SECONDS, *tokens)
+        )
+
+
+def _outcome(decision: Decision, result: int) -> Settled:
+    if isinstance(decision, GiveBack) and result == RECOVER_BURIED:
+        return Settled.BURIED
+    return Settled.OK if result else Settled.FENCED
+
+
+@functools.lru_cache(maxsize=4)
+def _utc_day(number: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(number * 86_400))
+
+
+@functools.lru_cache(maxsize=4)
+def _settling_keys(identity: str, day: str) -> tuple[str, ...]:
+    return (
+        keys.inflight(identity),
+        keys.work(identity),
+        keys.workers(identity),
+        keys.PROCESSED,
+        keys.processed_on(day),
+        keys.FAILED,
+        keys.failed_on(day),
+    )
+
+
+def _single_call(settlement: Settlement, now: float, day: str, dead_limits: DeadLimits) -> scripts.Call:
+    shared = _settling_keys(settlement.identity, day)
+    match settlement.decision:
+        case Retry(at=at, payload=payload):
+            return _set_call(shared, settlement.token, (1, 1), keys.RETRY, (at, payload, "", ""))
+        case Bury(payload=payload, limits=own_limits, ran=ran):
+            limits = own_limits or dead_limits
+            trims = (now - limits.timeout_seconds, -limits.max_jobs)
+            counts = (1, 1) if ran else (0, 0)
+            return _set_call(shared, settlement.token, counts, keys.DEAD, (now, payload, *trims))
+        case Discard():
+            return _set_call(shared, settlement.token, (1, 1), keys.DEAD, ("", b"", "", ""))
+        case Interrupt(payload=payload):
+            return _queue_call(shared, settlement, (1, 1), "LPUSH", payload)
+        case GiveBack(unknown_outcome=True):
+            return recover_call(settlement, dead_limits, now)
+        case _:
+            return _queue_call(shared, settlement, (0, 0), "RPUSH", settlement.payload)
+
+
+def _set_call(
+    shared: tuple[str, ...],
+    token: int,
+    counts: tuple[int, int],
+    target: str,
+    rest: tuple[float | str | bytes, ...],
+) -> scripts.Call:
+    return scripts.Call(
+        lua.load("settle_to_set"), (*shared, target), (token, keys.STAT_TTL_SECONDS, *counts, *rest)
+    )
+
+
+def _queue_call(
+    shared: tuple[str, ...], settlement: Settlement, counts: tuple[int, int], command: str, payload: bytes
+) -> scripts.Call:
+    return scripts.Call(
+        lua.load("settle_to_queue"),
+        (*shared, keys.queue(settlement.queue), keys.QUEUES, keys.RECOVERING),
+        (
+            settlement.token,
+            keys.STAT_TTL_SECONDS,
+            *counts,
+            command,
+            payload,
+            settlement.jid if settlement.recovered and command == "RPUSH" else "",
+            RECOVERED_TTL_SECONDS,
+        ),
+    )
+
+
+def recover_call(settlement: Settlement, limits: DeadLimits, now: float) -> scripts.Call:
+    return scripts.Call(
+        lua.load("settle_orphan"),
+        (
+            keys.inflight(settlement.identity),
+            keys.queue(settlement.queue),
+            keys.recovered(settlement.jid or f"token:{settlement.identity}:{settlement.token}"),
+            keys.DEAD,
+            keys.QUEUES,
+            keys.RECOVERING,
+        ),
+        (
+            settlement.token,
+            settlement.payload,
+            RECOVERED_TTL_SECONDS,
+            RECOVERY_LIMIT,
+            settlement.poison,
+            now,
+            now - limits.timeout_seconds,
+            -limits.max_jobs,
+            settlement.jid,
+        ),
+    )

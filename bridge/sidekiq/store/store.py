@@ -1,0 +1,277 @@
+"""The job store: every write the bridge makes to Sidekiq's queues and sets, as one small set of verbs."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+
+from bridge import errors
+from bridge.redis import scripts
+from bridge.redis.encoding import Words
+from bridge.redis.outages import is_outage, outages, raise_first_error, translated
+from bridge.redis.pipeline import KeptConnection, KeptConnections
+from bridge.sidekiq import keys
+from bridge.sidekiq.outcome.decision import DeadLimits
+from bridge.sidekiq.store import lua
+from bridge.sidekiq.store.claims import (
+    ENTRY_VERSION,
+    Claim,
+    Claimed,
+    ClaimRequest,
+    Due,
+    Exchange,
+    LeaseState,
+    entry,
+)
+from bridge.sidekiq.store.settlement import Settlement, SettlementBatch, recover_call
+
+logger = logging.getLogger(__name__)
+
+
+class RedisStore:
+    """The store on a Redis (or Valkey) server of at least 6.2."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        dead_limits: Callable[[], DeadLimits] = lambda: DeadLimits(),
+        before_push: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.client = client
+        self._before_push = before_push
+        self._dead_limits = dead_limits
+        self._line = KeptConnection(client)
+        self._lines = KeptConnections(client)
+
+    def exchange(self, settlements: Sequence[Settlement], claim: ClaimRequest | None) -> Exchange:
+        """Settle and claim in one round trip; finished jobs of one worker share one script call.
+
+        For one thread at a time.
+        """
+        batch = SettlementBatch(settlements, self._dead_limits())
+        calls = batch.calls
+        if claim is not None:
+            calls = [*calls, _claim_call(claim)]
+        if not calls:
+            return Exchange()
+        with outages():
+            results = self._line.run(calls)
+        if claim is None:
+            return Exchange(batch.outcomes(results))
+        answer = results.pop()
+        if isinstance(answer, redis.RedisError):
+            return Exchange(batch.outcomes(results), refusal=translated(answer))
+        return Exchange(batch.outcomes(results), _claim_answer(claim, answer))
+
+    def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
+        """Claim jobs from the end of one queue, as long as they still are these bytes.
+
+        For one thread at a time.
+        """
+        call = scripts.Call(
+            lua.load("claim_exact"),
+            (keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.RECOVERING, keys.queue(queue)),
+            (identity, first_token, ENTRY_VERSION + b"\n", *payloads),
+        )
+        with outages():
+            results = self._line.run([call])
+        raise_first_error(results)
+        status, *rest = results[0]
+        if status != b"OK":
+            return Claim(LeaseState(status.decode()))
+        now_ms, taken, recovering = rest
+        jobs = tuple(Claimed(queue, payloads[i], first_token + i) for i in range(taken))
+        paused = frozenset((queue,) if taken < 0 else ())
+        return Claim(LeaseState.HELD, jobs, now_ms, paused, bool(recovering))
+
+    def look(
+        self, quiet: Sequence[str], queues: Sequence[str], count: int
+    ) -> tuple[bool, list[list[bytes] | None]]:
+        """Whether one of ``quiet`` may have jobs, and the next ``count`` jobs of each of ``queues``.
+
+        The one that runs next is the first. None is a queue that cannot be read. For one thread at a time.
+        """
+        asked: list[Words] = [("EXISTS", *map(keys.queue, quiet))] if quiet else []
+        with outages():
+            found = self._line.send([*asked, *(("LRANGE", keys.queue(name), -count, -1) for name in queues)])
+        stirred = bool(asked) and found.pop(0) != 0
+        return stirred, [payloads[::-1] if isinstance(payloads, list) else None for payloads in found]
+
+    def occupied(self, queues: Sequence[str]) -> list[str]:
+        """Those of the queues that are not known to be empty. For one thread at a time."""
+        with outages():
+            found = self._line.send([("EXISTS", keys.queue(name)) for name in queues])
+        return [name for name, there in zip(queues, found, strict=True) if there != 0]
+
+    def inflight(self, identity: str) -> list[Claimed]:
+        """All a worker holds, oldest first."""
+        with outages():
+            entries: Any = self.client.hgetall(keys.inflight(identity))
+        return [
+            entry(int(token), value)
+            for token, value in sorted(entries.items(), key=lambda item: int(item[0]))
+        ]
+
+    def now_ms(self) -> int:
+        """Redis' own time, by which deliveries are ordered."""
+        with outages():
+            seconds, microseconds = self.client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def recoveries(self, jids: Sequence[str]) -> list[int]:
+        """How often each job was found in dead hands within 72 hours. They wait in a queue no more."""
+        if not jids:
+            return []
+        with outages():
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.mget([keys.recovered(jid) for jid in jids])
+            pipeline.srem(keys.RECOVERING, *jids)
+            found, _ = pipeline.execute(raise_on_error=False)
+        if isinstance(found, redis.RedisError):
+            raise errors.StoreError(str(found))
+        return [int(count or 0) for count in found]
+
+    def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
+        """Take (``register``) or renew a lease of ``length_ms``."""
+        args = (identity, length_ms, "register" if register else "renew")
+        till = self._one(scripts.Call(lua.load("lease_renew"), (keys.LEASE,), args))
+        return LeaseState.HELD if till else LeaseState.FENCED
+
+    def lease_end(self, identity: str) -> float:
+        """End of a lease in ms of Redis TIME; 0 or less when it is gone or being reaped."""
+        with outages():
+            return float(self.client.zscore(keys.LEASE, identity) or 0)
+
+    def suspects(self, identity: str, now_ms: int) -> bool:
+        """Whether ``expired_leases`` may find somebody, by the caller's clock."""
+        with outages():
+            found: Any = self.client.zrangebyscore(keys.LEASE, "-inf", now_ms, start=0, num=2)
+        return any(name.decode() != identity for name in found)
+
+    def expired_leases(self, identity: str, *, ended_only: bool) -> list[str]:
+        """Identities of workers whose lease has run out; from now on they can claim and renew nothing.
+
+        ``ended_only`` leaves out those that merely were not renewed in time.
+        """
+        args = (identity, "ended" if ended_only else "all")
+        found = self._one(scripts.Call(lua.load("lease_expired"), (keys.LEASE,), args))
+        return [name.decode() for name in found]
+
+    def recover(self, settlement: Settlement, limits: DeadLimits, now: float) -> int:
+        """Take one job out of a dead worker's hands. Returns 0 (gone), 1 (given back) or 2 (buried)."""
+        return int(self._one(recover_call(settlement, limits, now)))
+
+    def leave(self, identity: str) -> int:
+        """End a lease. Returns how many jobs its holder still had; those are for a reaper."""
+        call = scripts.Call(lua.load("lease_end"), (keys.LEASE, keys.inflight(identity)), (identity,))
+        return int(self._one(call))
+
+    def due(self, limit: int) -> Due:
+        """What is due in ``retry`` and ``schedule`` by Redis' clock, at most ``limit`` entries of each."""
+        now, later, retry, schedule = self._one(
+            scripts.Call(lua.load("schedule_due"), (keys.RETRY, keys.SCHEDULE), (limit,))
+        )
+        wait = max(0.0, float(later) - float(now)) if later else None
+        return Due(float(now), tuple(retry), tuple(schedule), wait)
+
+    def promote(self, source: str, entries: Sequence[tuple[bytes, str, bytes]]) -> int:
+        """Move (member, queue, payload) entries from a sorted set to queues. Returns how many were there."""
+        script = lua.load("schedule_promote")
+        calls = [
+            scripts.Call(script, (source, keys.queue(queue), keys.QUEUES), (member, payload))
+            for member, queue, payload in entries
+        ]
+        with outages():
+            results = scripts.run(self.client, calls)
+        refused = [error for error in results if isinstance(error, redis.RedisError)]
+        if any(is_outage(error) for error in refused):
+            raise_first_error(refused)
+        for error in refused:
+            # One queue of a wrong type must not keep the jobs of all others from running.
+            logger.error("a due job stays in %s: %s", source, error)
+        return sum(result for result in results if isinstance(result, int))
+
+    def drop(self, source: str, members: Sequence[bytes]) -> int:
+        """Remove entries from a sorted set. Returns how many were there."""
+        with outages():
+            return int(self.client.zrem(source, *members))
+
+    def bury_entry(self, source: str, member: bytes, payload: bytes, limits: DeadLimits, now: float) -> bool:
+        """Move an entry that is no job from a sorted set to ``dead``. False when somebody else took it."""
+        args = (member, payload, now, now - limits.timeout_seconds, -limits.max_jobs)
+        return bool(self._one(scripts.Call(lua.load("move_to_dead"), (source, keys.DEAD), args)))
+
+    def push(self, queue: str, payload: bytes) -> None:
+        """Push a job as Sidekiq's client does: SADD ``queues``, LPUSH."""
+        self._push([("SADD", keys.QUEUES, queue), ("LPUSH", keys.queue(queue), payload)])
+
+    def schedule(self, at: float, payload: bytes) -> None:
+        """Put a job into ``schedule`` for ``at`` (epoch seconds)."""
+        self._push([("ZADD", keys.SCHEDULE, at, payload)])
+
+    def put(self, queue: str, payload: bytes, at: float | None) -> None:
+        """Push a job, or schedule it where there is a time."""
+        if at is None:
+            self.push(queue, payload)
+        else:
+            self.schedule(at, payload)
+
+    def _push(self, commands: Sequence[Words]) -> None:
+        self._before_push()
+        with outages():
+            answers = self._lines.send(commands)
+        raise_first_error(answers)
+
+    def clear(self, queue: str) -> int:
+        """Remove a queue and all its jobs, as the Web UI's "Clear queue" does. Returns their number."""
+        with outages():
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.llen(keys.queue(queue))
+            pipeline.unlink(keys.queue(queue))
+            pipeline.srem(keys.QUEUES, queue)
+            return int(pipeline.execute()[0])
+
+    def size(self, queue: str) -> int:
+        """Number of waiting jobs."""
+        with outages():
+            return int(self.client.llen(keys.queue(queue)))
+
+    def _one(self, call: scripts.Call) -> Any:
+        with outages():
+            results = scripts.run(self.client, [call])
+        raise_first_error(results)
+        return results[0]
+
+
+@functools.lru_cache(maxsize=4)
+def _claim_keys(identity: str, queues: tuple[str, ...]) -> tuple[str, ...]:
+    names = (keys.queue(name) for name in queues)
+    return keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.RECOVERING, *names
+
+
+def _claim_call(request: ClaimRequest) -> scripts.Call:
+    orders = (" ".join(str(i + 1) for i in order) for order in request.orders)
+    return scripts.Call(
+        lua.load("claim"),
+        _claim_keys(request.identity, request.queues),
+        (request.identity, request.want, request.first_token, ENTRY_VERSION + b"\n", *orders),
+    )
+
+
+def _claim_answer(request: ClaimRequest, result: Any) -> Claim:
+    if result[0] != b"OK":
+        return Claim(LeaseState(result[0].decode()))
+    queues = request.queues
+    pairs = zip(result[4::2], result[5::2], strict=True)
+    jobs = tuple(
+        [
+            Claimed(queues[number - 1], payload, token)
+            for token, (number, payload) in enumerate(pairs, request.first_token)
+        ]
+    )
+    paused = frozenset([queues[int(number) - 1] for number in result[2].split()])
+    return Claim(LeaseState.HELD, jobs, result[1], paused, bool(result[3]))

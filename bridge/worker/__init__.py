@@ -1,0 +1,1 @@
+"""Celery's worker: bootsteps, consumer, events, preflight checks, shutdown, remote control."""

@@ -1,0 +1,246 @@
+"""Bootsteps: when the worker's parts begin and end. The work itself is in plain objects."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps, signals
+
+from bridge.errors import ConfigurationError
+from bridge.execution.time_limits import Limits
+from bridge.monitoring.logs import setup
+from bridge.periodic import Periodic
+from bridge.redis import eviction
+from bridge.sidekiq.lease.keeper import Keeper
+from bridge.sidekiq.lease.reaper import Reaper as RecoveryWork
+from bridge.sidekiq.process.heartbeat import Heartbeat as HeartbeatWork
+from bridge.sidekiq.schedule.due_watch import DueWatch
+from bridge.sidekiq.schedule.scheduler import Scheduler as SchedulerWork
+from bridge.worker import control, preflight
+from bridge.worker.process_info import process_info
+from bridge.worker.shutdown import Lifecycle
+
+if TYPE_CHECKING:
+    from bridge.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+
+#: By name: when it is loaded, Celery takes functions of its tracer. Sentry, which replaces these, may be set
+#: up by a module that the application imports later.
+_CONNECTION = "celery.worker.consumer:Connection"
+_TASKS = "celery.worker.consumer:Tasks"
+
+
+class BridgeStep(bootsteps.StartStopStep):
+    """A part that runs in a thread of its own, from the first start of the consumer to the end of the worker.
+
+    Nothing ends in ``stop``: the consumer stops before the pool has finished, and a worker that still runs
+    jobs must not look dead.
+    """
+
+    requires: tuple[Any, ...] = (_CONNECTION,)
+    thread: Periodic | None = None
+
+    def runtime(self, c: Any) -> Runtime:
+        """The parts of this process."""
+        runtime: Runtime = c.app.bridge
+        return runtime
+
+    def start(self, c: Any) -> None:
+        """Begin, once: the consumer starts anew after each lost connection."""
+        if self.thread is None:
+            self.thread = self.make(c)
+            self.runtime(c).threads[self.thread.name] = self.thread
+            self.thread.start()
+
+    def stop(self, c: Any) -> None:
+        """Not yet: see ``shutdown``."""
+
+    def shutdown(self, c: Any) -> None:
+        """The pool has finished: end."""
+        if self.thread is not None:
+            self.thread.stop()
+
+    def make(self, c: Any) -> Periodic:
+        """The thread and its work."""
+        raise NotImplementedError
+
+
+class Heartbeat(BridgeStep):
+    """The Busy page, the signals of the Web UI, and this worker's own end."""
+
+    requires = (_CONNECTION, _TASKS)
+
+    def make(self, c: Any) -> Periodic:
+        """Make the heartbeat, and the lifecycle that it reports to."""
+        runtime = self.runtime(c)
+        self.lifecycle = Lifecycle(
+            runtime.fetcher, runtime.settings.shutdown_timeout_seconds, _interrupter(runtime)
+        )
+        self.work = HeartbeatWork(
+            runtime.redis_client(),
+            runtime.fetcher,
+            lambda: process_info(runtime, c),
+            runtime.metrics,
+            lambda: runtime.dialect.metrics,
+            self.lifecycle.on_signal,
+        )
+        runtime.heartbeat = self.work
+        self.lifecycle.attach(self.work, runtime.cancellation)
+        runtime.cancellation.on_lost = self.lifecycle.give_up
+        return Periodic("heartbeat", lambda: self._round(c), pause_after_error_seconds=0.5)
+
+    def _round(self, c: Any) -> float:
+        if c.event_dispatcher is not None:
+            c.event_dispatcher.flush()
+        return self.work.round()
+
+    def shutdown(self, c: Any) -> None:
+        """Leave the Busy page and end the lease."""
+        super().shutdown(c)
+        if self.thread is not None:
+            self.lifecycle.finish()
+
+
+class Sidecar(BridgeStep):
+    """Asks the sidecar how it is, and opens and closes the breaker."""
+
+    def make(self, c: Any) -> Periodic:
+        """Probe once before the first job is taken: its answer says which Sidekiq we work beside."""
+        runtime = self.runtime(c)
+        runtime.breaker.round()
+        runtime.ask_neighbours()
+        thread = Periodic("sidecar", runtime.probe_sidecar)
+        runtime.breaker.probe_soon = thread.nudge
+        return thread
+
+
+class TimeLimits(BridgeStep):
+    """Ends jobs whose time is up, and this worker when too many do not end."""
+
+    requires = (_CONNECTION, Heartbeat)
+
+    def make(self, c: Any) -> Periodic:
+        """Make the watch. Its thread sleeps while no running job has a limit."""
+        runtime = self.runtime(c)
+        runtime.pool_has_processes = c.pool.__module__.endswith(".prefork")
+        runtime.cancellation.limits.default = Limits(c.controller.time_limit, c.controller.soft_time_limit)
+        thread = Periodic("time-limits", runtime.cancellation.round)
+        runtime.cancellation.hurry = thread.nudge
+        return thread
+
+
+class Scheduler(BridgeStep):
+    """Moves due jobs to their queues."""
+
+    def make(self, c: Any) -> Periodic:
+        """Make the scheduler."""
+        runtime = self.runtime(c)
+        dialect = runtime.dialect
+        work = SchedulerWork(
+            runtime.store,
+            lambda: dialect.timestamps,
+            lambda: dialect.dead_limits,
+            quiet=lambda: runtime.fetcher.is_quiet,
+            longest_sleep_seconds=runtime.settings.poll_interval_seconds,
+            middleware=runtime.promotion,
+            watch=DueWatch(runtime.store.client),
+        )
+        runtime.scheduler = work
+        return Periodic("scheduler", work.round)
+
+    def stop(self, c: Any) -> None:
+        """A worker that goes promotes nothing more; Sidekiq's poller ends with quiet as well."""
+        if self.thread is not None:
+            self.thread.stop()
+
+
+class Reaper(BridgeStep):
+    """Keeps the lease, with its keeper, and gives back what dead workers held."""
+
+    def make(self, c: Any) -> Periodic:
+        """Make the reaper."""
+        runtime = self.runtime(c)
+        eviction.warn(runtime.store.client)
+        self.keeper = Keeper(runtime.redis_address, runtime.settings.lease_seconds)
+        work = RecoveryWork(
+            runtime.store,
+            runtime.lease,
+            lambda: runtime.dialect.dead_limits,
+            runtime.fetcher.loop_ticks,
+            self.keeper.report,
+        )
+        runtime.recovery = work
+        return Periodic("recovery", work.round)
+
+    def shutdown(self, c: Any) -> None:
+        """End the thread, then the keeper: the heartbeat has ended the lease."""
+        super().shutdown(c)
+        if self.thread is not None:
+            self.keeper.stop(lease_ended=self.runtime(c).lease.ended)
+
+
+class Sentinels(BridgeStep):
+    """Follows a failover by Sentinel, also one that cuts no connection."""
+
+    def include_if(self, c: Any) -> bool:
+        """Only where there are sentinels."""
+        return self.runtime(c).follower is not None
+
+    def make(self, c: Any) -> Periodic:
+        """Make the watch."""
+        follower = self.runtime(c).follower
+        assert follower is not None
+        return Periodic("sentinels", follower.round)
+
+
+def install(app: Any) -> None:
+    """Add the steps to an application, and listen to its workers' signals."""
+    app.steps["consumer"].update([Heartbeat, Sidecar, TimeLimits, Scheduler, Reaper, Sentinels])
+    # By name: only a worker needs to load it.
+    app.steps["worker"].update(
+        ["bridge.monitoring.bootstep:Monitoring", "bridge.monitoring.health.systemd:Notifying"]
+    )
+    setup.install()
+    signals.worker_init.connect(_check_worker, weak=False)
+    signals.worker_process_init.connect(preflight.watch_parent, weak=False)
+
+
+def _install_tracing(style: str) -> None:
+    if style == "off":
+        return
+    try:
+        from bridge.monitoring.tracing import Tracing  # only who wants spans needs the library
+    except ImportError as error:
+        raise ConfigurationError(
+            f"BRIDGE_TRACING={style} needs OpenTelemetry ({error}): pip install 'sidekiq-bridge[otel]'"
+        ) from None
+    Tracing(links=style == "link").install()
+
+
+def _check_worker(sender: Any, **_: Any) -> None:
+    """Refuse a configuration that breaks a promise, before anything is taken from a queue."""
+    app = sender.app
+    if not hasattr(app, "bridge"):
+        return  # another Celery application in this process
+    try:
+        preflight.check(app, sender)
+        _install_tracing(app.bridge.settings.tracing)
+    except ConfigurationError as error:
+        preflight.refuse(error)
+    preflight.prepare(app, sender)
+    control.install()
+    signal.signal(signal.SIGTSTP, lambda *_: app.bridge.fetcher.quiet())
+    signal.signal(signal.SIGTTIN, lambda *_: preflight.dump_threads())
+
+
+def _interrupter(runtime: Runtime) -> Any:
+    def interrupt() -> None:
+        for unit in runtime.fetcher.running:
+            if not runtime.is_native(unit.job):
+                runtime.sidecar.interrupt(unit.delivery)
+
+    return interrupt

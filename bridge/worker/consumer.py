@@ -1,0 +1,58 @@
+"""Celery's consumer, with a shorter way from a claimed job to its task."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+from celery.exceptions import InvalidTaskError
+from celery.worker.consumer import Consumer
+from kombu.exceptions import ContentDisallowed, DecodeError
+
+from bridge.broker.messages import JobMessage
+from bridge.fast_path import dispatch, retry_tracer
+
+
+class JobConsumer(Consumer):
+    """The consumer of a bridge worker (setting ``worker_consumer``).
+
+    Celery wraps the ack and the reject of each message into promises, which defer them under an event loop
+    and give prefetch back after a restart (``worker_enable_prefetch_count_reduction``, off). There is no
+    event loop here, and they cost 13 us a job.
+    """
+
+    strategies: Any
+    on_task_message: Any
+    app: Any
+    hostname: str
+
+    def on_ready(self) -> None:
+        """Begin. What was loaded until now stays: the garbage collector need not look at it again."""
+        super().on_ready()
+        if (short := dispatch.of(self)) is not None:
+            self.app.bridge.context.fast_dispatch = short
+        gc.unfreeze()  # after a reconnect: what was of the old connection is to go
+        gc.collect()
+        gc.freeze()
+
+    def update_strategies(self) -> None:
+        """Make the ways from a message to its task, and the tracers."""
+        super().update_strategies()
+        retry_tracer.install(self.app, self.hostname)
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        """What is called with each message."""
+        celerys: Callable[[Any], Any] = super().create_task_handler(*args, **kwargs)
+        strategies, callbacks = self.strategies, self.on_task_message
+
+        def on_task_received(message: Any) -> Any:
+            strategy = strategies.get(message.headers["task"]) if isinstance(message, JobMessage) else None
+            if strategy is None:
+                return celerys(message)  # no job, or no task for it
+            try:
+                strategy(message, None, message.ack_log_error, message.reject_log_error, callbacks)
+            except (InvalidTaskError, ContentDisallowed, DecodeError) as error:
+                self.on_invalid_task(None, message, error)
+
+        return on_task_received

@@ -1,0 +1,63 @@
+"""The control command ``revoke`` (and Flower's Revoke and Terminate), for jobs in Sidekiq's Redis.
+
+Celery's own remembers the id in each worker and drops the task when it comes: here that would give the job
+back for ever, and
+would silently eat a later attempt of the same jid. Ours removes a job that waits and ends one that runs, at
+once; nothing stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from celery.worker.control import Panel
+from celery.worker.state import requests
+
+from bridge import errors
+from bridge.execution.cancellation import REVOKED
+from bridge.execution.request import SidekiqRequest
+from bridge.sidekiq.api.search import Search
+from bridge.sidekiq.outcome.decision import Discard
+
+logger = logging.getLogger(__name__)
+
+
+def install() -> None:
+    """Take the place of Celery's commands in this worker."""
+    Panel.data["revoke"] = command
+    Panel.data["terminate"] = lambda state, signal, task_id, **_: command(state, task_id)
+
+
+def command(
+    state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **_: Any
+) -> dict[str, str]:
+    """Remove or end jobs by their jid. The work is done in a thread: this runs on the consumer's."""
+    jids = [task_id] if isinstance(task_id, str) else [str(jid) for jid in task_id or ()]
+    running = {jid: request for jid in jids if (request := requests.get(jid)) is not None}
+    threading.Thread(target=_revoke, args=(state, jids, running), name="bridge-revoke", daemon=True).start()
+    return {"ok": f"revoking {len(jids)} jobs, {len(running)} of them running here"}
+
+
+def _revoke(state: Any, jids: Iterable[str], running: dict[str, Any]) -> None:
+    search = Search(state.app.bridge.store.client)
+    for jid in jids:
+        try:
+            if jid in running:
+                _end(state, running[jid])
+            elif search.first_to_ask(jid):
+                logger.info("revoked jid=%s: removed %d waiting jobs", jid, search.remove(jid))
+        except (errors.StoreError, errors.SidecarError) as error:
+            logger.error("could not revoke jid=%s: %s", jid, error)
+
+
+def _end(state: Any, request: SidekiqRequest) -> None:
+    runtime = state.app.bridge
+    if request.native and request.in_process:
+        logger.warning("ending jid=%s: %s", request.id, REVOKED)
+        runtime.fetcher.decide(request.delivery.token, Discard())
+        request.terminate(state.consumer.pool, signal="KILL")
+    else:
+        runtime.cancellation.revoke(request)

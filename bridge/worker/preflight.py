@@ -1,0 +1,150 @@
+"""What a worker refuses to start with, and how it looks after its processes."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import redis
+from celery.concurrency import prefork
+
+from bridge.broker.transport import Transport
+from bridge.concurrency.prefork import TaskPool
+from bridge.errors import EX_CONFIG, ConfigurationError
+from bridge.redis import client as connection
+from bridge.settings import modules, values
+
+#: Celery settings that an invariant rests on, with what would break.
+REQUIRED: dict[str, tuple[Any, str]] = {
+    "task_acks_late": (True, "a job would be settled before it has run, and lost in a crash"),
+    "task_acks_on_failure": (True, "a failed job would be rejected instead of retried"),
+    "task_acks_on_timeout": (True, "a job that ran into its time limit would be given back for ever"),
+    "task_reject_on_worker_lost": (False, "a job that kills its process would run for ever"),
+    "worker_prefetch_multiplier": (1, "jobs would leave their queue before a slot is free"),
+    "task_serializer": ("sidekiq", "Ruby could not read what Python pushes"),
+}
+
+_parent_pipe: tuple[int, int] | None = None
+_parent_pid = 0
+
+
+def check(app: Any, worker: Any) -> None:
+    """Refuse settings that break an invariant.
+
+    Raises:
+        ConfigurationError: the sentence names the setting, its value, and what to write instead.
+    """
+    for name, (value, harm) in REQUIRED.items():
+        if app.conf[name] != value:
+            raise ConfigurationError(
+                f"{name} = {app.conf[name]!r}: {harm}. Remove it, or set it to {value!r}."
+            )
+    if {"pickle", "application/x-python-serialize", "yaml"} & set(app.conf.accept_content):
+        raise ConfigurationError(
+            "accept_content names pickle or yaml: whoever writes to Redis could run code. Remove it."
+        )
+    transport = app.connection_for_read().transport
+    if not isinstance(transport, Transport):
+        raise ConfigurationError(
+            f"the broker's transport is {type(transport).__name__}: it would read Sidekiq's lists as its "
+            "own. Leave broker_transport unset and use `from bridge import app`."
+        )
+    _check_queues(app.amqp.queues.consume_from)
+    _check_database(app.bridge)
+    _check_sidecar(app.bridge)
+
+
+def check_imports(sender: Any, **_: Any) -> None:
+    """Refuse to start without a module of native tasks: its classes would run in Ruby, or not at all.
+
+    Celery's own end is a traceback, and another at each restart.
+    """
+    if not hasattr(sender, "bridge"):
+        return  # another Celery application in this process
+    for name in sender.bridge.settings.imports:
+        if not modules.find(name):
+            refuse(
+                ConfigurationError(
+                    f"BRIDGE_IMPORTS names {name}: no such module is in {os.getcwd()} or on Python's "
+                    "path: correct the name, or start the worker where the module is"
+                )
+            )
+
+
+def refuse(error: ConfigurationError) -> NoReturn:
+    """End this process over its configuration: one sentence for a person, a status for a supervisor."""
+    print(f"bridge: {error}", file=sys.stderr)
+    sys.exit(EX_CONFIG)
+
+
+def prepare(app: Any, worker: Any) -> None:
+    """Set up what must exist before the pool's processes do."""
+    global _parent_pipe, _parent_pid
+    _parent_pid = os.getpid()
+    _parent_pipe = os.pipe()
+    if worker.pool_cls is prefork.TaskPool:
+        worker.pool_cls = TaskPool
+    if worker.pool_cls.__module__.endswith(".solo"):
+        # The prefetch count follows -c, but this pool runs one job at a time.
+        app.bridge.fetcher.slot_limit = 1
+
+
+def watch_parent(**_: Any) -> None:
+    """In a pool process: die with the parent, whose jobs another worker takes over.
+
+    Not PR_SET_PDEATHSIG: that fires when the *thread* that forked ends, in the middle of a warm shutdown.
+    """
+    if _parent_pipe is None or os.getpid() == _parent_pid:
+        return  # the solo pool sends this signal too, from the parent itself
+    reader, writer = _parent_pipe
+    os.close(writer)
+    threading.Thread(target=_die_at_eof, args=(reader,), name="bridge-parent", daemon=True).start()
+
+
+def dump_threads() -> None:
+    """Write every thread's stack to stderr, as Sidekiq does for TTIN."""
+    faulthandler.dump_traceback(sys.stderr, all_threads=True)
+
+
+def _die_at_eof(reader: int) -> None:
+    while os.read(reader, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _check_queues(names: Iterable[str]) -> None:
+    for name in names:
+        plain, _, weight = name.rpartition(":")
+        if plain and weight.isdigit():
+            raise ConfigurationError(
+                f"-Q {name}: -Q takes names in strict order; weights are written BRIDGE_QUEUES={name}"
+            )
+        if not values.QUEUE_NAME.fullmatch(name):
+            raise ConfigurationError(f"-Q {name}: the name of a queue has letters, digits and _ : . - only")
+
+
+def _check_database(runtime: Any) -> None:
+    """A Redis that is away is waited for, one that will never have this database is not."""
+    client = connection.connect(runtime.redis_address)
+    try:
+        client.ping()
+    except redis.ResponseError as error:
+        if "DB index" in str(error):
+            raise ConfigurationError(
+                f"{runtime.settings.redis_url}: {error}; write the number of a database that this Redis has"
+            ) from None
+    except (redis.RedisError, OSError):
+        pass  # the worker waits for it, and says so
+    finally:
+        client.close()
+
+
+def _check_sidecar(runtime: Any) -> None:
+    settings = runtime.settings
+    if "sidecar_url" in settings.model_fields_set or settings.sidecar_secret is not None:
+        settings.require_safe_sidecar()

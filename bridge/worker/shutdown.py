@@ -1,0 +1,159 @@
+"""How a worker ends: quiet, wait, interrupt, give back, go. Celery alone waits for its threads for ever."""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery import signals
+from celery.worker import state
+
+from bridge.errors import EX_SOFTWARE, StoreError
+from bridge.execution.cancellation import Cancellation
+from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.process.heartbeat import Heartbeat
+from bridge.worker import preflight
+
+logger = logging.getLogger(__name__)
+
+#: How long interrupted jobs may take to end before they are given back all the same; Sidekiq's own number.
+GRACE_SECONDS = 3.0
+LOOK_SECONDS = 0.05
+
+
+class Lifecycle:
+    """Ends one worker process, within a bounded time under every pool."""
+
+    def __init__(self, fetcher: Fetcher, timeout_seconds: float, interrupt: Callable[[], None]) -> None:
+        self._fetcher = fetcher
+        self._timeout = timeout_seconds
+        self._interrupt = interrupt
+        self._heartbeat: Heartbeat | None = None
+        self._ending = False
+        self._cold = False
+        self._finished = threading.Event()
+        self._cancellation: Cancellation | None = None
+        self._status = 0
+        signals.worker_shutting_down.connect(self._on_shutting_down, weak=False)
+
+    def attach(self, heartbeat: Heartbeat, cancellation: Cancellation) -> None:
+        """The heartbeat to tell of a change, and who knows of jobs that do not end."""
+        self._heartbeat = heartbeat
+        self._cancellation = cancellation
+
+    def give_up(self, reason: str) -> None:
+        """This worker is of no more use: drain as after TERM, then exit with a status that says so."""
+        if self._ending:
+            return
+        logger.critical("%s: this worker ends, for another to start with all of them", reason)
+        self._status = EX_SOFTWARE
+        state.should_stop = EX_SOFTWARE  # type: ignore[assignment]
+        signals.worker_shutting_down.send(sender=None, sig="TERM", how="Warm", exitcode=EX_SOFTWARE)
+
+    def on_signal(self, name: str) -> None:
+        """A signal from the Web UI: the same as one from the system."""
+        logger.info("got %s from the Web UI", name)
+        if name == "TSTP":
+            self.quiet()
+        elif name == "TERM":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif name == "TTIN":
+            preflight.dump_threads()
+
+    def quiet(self) -> None:
+        """Take no more jobs; running ones go on."""
+        self._fetcher.quiet()
+        if self._heartbeat is not None:
+            self._heartbeat.hurry()
+
+    def _on_shutting_down(self, how: str = "Warm", **_: Any) -> None:
+        """Celery got TERM, INT or QUIT. Runs inside its signal handler: only flags and a thread."""
+        self._cold = self._cold or how == "Cold"
+        self._fetcher.stop()
+        self.quiet()
+        if not self._ending:
+            self._ending = True
+            # Not Thread.start(): it waits for the thread, which a signal handler under gevent must not.
+            _thread.start_new_thread(self._end, ())
+
+    def finish(self) -> None:
+        """Celery's own shutdown came to its end: leave no key behind."""
+        if self._finished.is_set():
+            return
+        self._finished.set()
+        self._leave()
+
+    # -- in the shutdown's thread
+
+    def _end(self) -> None:
+        if self._await_idle(self._timeout) and self._fetcher.idle:
+            return  # Celery's own shutdown does the rest
+        self._interrupt_running()
+        self._await_idle(0.0 if self._cold else GRACE_SECONDS, heed_cold=False)
+        self._give_back()
+        # The pool may wait for a thread that will never end; what it ran is given back, so nothing is lost by
+        # going.
+        if not self._finished.wait(GRACE_SECONDS / 3):
+            self.finish()
+            logging.shutdown()
+            os._exit(self._status)
+
+    def _await_idle(self, seconds: float, *, heed_cold: bool = True) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self._is_idle():
+            if time.monotonic() >= deadline or (heed_cold and self._cold):
+                return False
+            time.sleep(LOOK_SECONDS)
+        return True
+
+    def _is_idle(self) -> bool:
+        """Whether nothing is left to wait for: not for jobs that do not end, either."""
+        cancellation, held = self._cancellation, list(self._fetcher.held)
+        if cancellation is None or not held or self._fetcher.unsettled:
+            return self._fetcher.idle
+        return all(cancellation.may_be_left(token) for token in held)
+
+    def _interrupt_running(self) -> None:
+        # In a thread of its own: a sidecar that accepts and does not answer must not keep the jobs from being
+        # given back before somebody loses patience and kills this process.
+        asking = threading.Thread(target=self._try_interrupt, name="bridge-interrupt", daemon=True)
+        asking.start()
+        asking.join(GRACE_SECONDS)
+
+    def _try_interrupt(self) -> None:
+        try:
+            self._interrupt()
+        except Exception:
+            # Whatever keeps the sidecar from hearing us, the jobs must still be given back.
+            logger.exception("could not interrupt the running jobs")
+
+    def _give_back(self) -> None:
+        if self._cancellation is not None:
+            self._cancellation.write_off()
+        left = list(self._fetcher.held.values())
+        if left:
+            logger.warning("giving back %d jobs that did not end in time", len(left))
+            self._fetcher.give_back_all(left)
+        self._write_settlements()
+
+    def _write_settlements(self) -> None:
+        """Also through a short outage: what is not written now runs a second time."""
+        deadline = time.monotonic() + GRACE_SECONDS
+        while not self._fetcher.flush() and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+
+    def _leave(self) -> None:
+        self._write_settlements()
+        try:
+            if self._heartbeat is not None:
+                self._heartbeat.beat(time.time())
+                self._heartbeat.clear()
+            self._fetcher.lease.leave()
+        except StoreError as error:
+            logger.warning("could not sign off: %s; what this worker holds is given back by others", error)

@@ -1,0 +1,70 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/boot/database_pool"
+require "sidekiq_bridge/sidecar/boot/sidekiq_yaml"
+require "sidekiq_bridge/sidecar/errors"
+
+module SidekiqBridge
+  module Sidecar
+    # Loads the app as `sidekiq -r` would, so that the app takes this process for a Sidekiq process.
+    class AppLoader
+      OLDEST_SIDEKIQ = "6.4"
+
+      def initialize(settings)
+        @settings = settings
+      end
+
+      def call
+        load_sidekiq
+        apply_options
+        rails? ? load_rails : load_file
+        prepare_sidekiq
+      end
+
+      private
+
+      # Before the app's initializers: Sidekiq.server? is "is Sidekiq::CLI defined", and the app configures itself by it.
+      def load_sidekiq
+        require "sidekiq"
+        require "sidekiq/cli"
+        require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
+        require "sidekiq_bridge/sidecar/sidekiq/probe"
+        return if VersionAdapter.since?(OLDEST_SIDEKIQ)
+        raise StartError, "Sidekiq #{::Sidekiq::VERSION} is too old: update to #{OLDEST_SIDEKIQ} or later"
+      rescue LoadError => e
+        raise StartError, "Sidekiq cannot be loaded (#{e.message}): install it, or start the sidecar in the app's bundle"
+      end
+
+      # Before the app as well: 6.x sizes its pool of Redis connections when the app's initializer names the server.
+      def apply_options
+        VersionAdapter.current.concurrency = @settings.threads
+        VersionAdapter.current.options[:environment] = @settings.environment
+        SidekiqYaml.new(@settings).apply(VersionAdapter.current.options)
+      end
+
+      def rails? = File.directory?(@settings.app)
+
+      def load_rails
+        environment_file = File.join(File.expand_path(@settings.app), "config", "environment.rb")
+        raise StartError, "#{@settings.app} is no Rails app: it has no config/environment.rb" unless File.exist?(environment_file)
+        ENV["RACK_ENV"] = ENV["RAILS_ENV"] = @settings.environment
+        require "rails"
+        require "sidekiq/rails"
+        require environment_file
+      end
+
+      def load_file
+        ENV["RACK_ENV"] = ENV["RAILS_ENV"] = @settings.environment
+        require File.expand_path(@settings.app)
+      end
+
+      # After the app: its own middleware stays, and its pool size is what it says.
+      def prepare_sidekiq
+        VersionAdapter.current.concurrency = @settings.threads
+        VersionAdapter.current.replace_middleware
+        VersionAdapter.current.replace_error_log
+        DatabasePool.warn_when_smaller_than(@settings.threads, ::Sidekiq.logger)
+      end
+    end
+  end
+end

@@ -1,0 +1,170 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/execution/delivery"
+require "sidekiq_bridge/sidecar/execution/delivery_records"
+require "sidekiq_bridge/sidecar/execution/outcome"
+require "sidekiq_bridge/sidecar/execution/run"
+require "sidekiq_bridge/sidecar/execution/slots"
+
+module SidekiqBridge
+  module Sidecar
+    # Takes deliveries, runs each job once, remembers what became of it. Knows nothing of HTTP: a transport submits
+    # deliveries and either waits for the outcome or is told.
+    class Executor
+      SHUTDOWN_GRACE_SECONDS = 3
+
+      def initialize(slots:, new_runner:, counters:, records: DeliveryRecords.new)
+        @slots = Slots.new(slots, new_runner: new_runner, on_finish: method(:finished))
+        @counters = counters
+        @records = records
+        @lock = Mutex.new
+        @idle = ConditionVariable.new
+        @active = {}.compare_by_identity # or each run would get an object id, and a place in the table of those
+        @draining = false
+        @abandoned = false
+      end
+
+      def start
+        @slots.start
+      end
+
+      def slot_count = @slots.size
+
+      def busy = @active.size
+
+      def draining? = @draining
+
+      # Whether threads are left that would keep the process from ending.
+      def abandoned? = @abandoned
+
+      # Returns the delivery of record: the given one, or the known one when it was delivered before. The block, if
+      # any, gets the outcome and that delivery once, at once or later on a slot's thread.
+      def submit(delivery, job, only_if_known: false, &on_outcome)
+        delivery = @lock.synchronize { known(delivery.id) || admit(delivery, job, only_if_known) }
+        delivery.on_outcome(&on_outcome) if on_outcome
+        delivery
+      end
+
+      # The same for a delivery that must be known; nil if it is not.
+      def join(id, &on_outcome)
+        delivery = find(id)
+        delivery.on_outcome(&on_outcome) if delivery && on_outcome
+        delivery
+      end
+
+      # Whether jobs wait for a thread, so that outcomes follow each other closely.
+      def backlog? = @slots.backlog?
+
+      # The known delivery of that id, or nil; refuses one that a newer delivery has replaced.
+      def find(id)
+        @lock.synchronize { known(id) }
+      end
+
+      def interrupt(id)
+        fetch(id).run.interrupt
+      end
+
+      def cancel(id, exception)
+        fetch(id).run.cancel(exception)
+      end
+
+      def fetch(id)
+        find(id) || raise(Refusals.unknown)
+      end
+
+      # From now on nothing new is started; what runs goes on.
+      def drain
+        @lock.synchronize { @draining = true }
+      end
+
+      # Drains, asks iterable jobs to stop, gives the others `timeout_seconds`, then ends them with Sidekiq::Shutdown.
+      def stop(timeout_seconds)
+        drain
+        running.each(&:request_checkpoint)
+        wait_until_idle(timeout_seconds)
+        running.each(&:terminate)
+        wait_until_idle(SHUTDOWN_GRACE_SECONDS)
+        abandon(running)
+        @slots.close
+      end
+
+      private
+
+      def running = @lock.synchronize { @active.keys }
+
+      def wait_until_idle(seconds)
+        deadline = monotonic + seconds
+        @lock.synchronize do
+          until @active.empty?
+            left = deadline - monotonic
+            break if left <= 0
+            @idle.wait(@lock, left)
+          end
+        end
+      end
+
+      def known(id)
+        delivery = @records[id]
+        raise Refusals.superseded if delivery&.superseded?
+        delivery
+      end
+
+      def admit(delivery, job, only_if_known)
+        other = @records.latest(delivery.jid)
+        raise Refusals.superseded if @records.superseded?(delivery, other)
+        return take_over(delivery, other) if other && !other.run.given_back? && delivery.may_take_over?(other)
+        raise Refusals.running if other && !other.run.finished?
+        not_here(delivery) if only_if_known
+        begin_run(delivery, job).tap { other&.supersede }
+      end
+
+      def not_here(delivery)
+        @records.asked(delivery, monotonic)
+        raise Refusals.unknown
+      end
+
+      def take_over(delivery, other)
+        delivery.attach(other.run)
+        @records.add(delivery)
+        @records.finish(delivery, monotonic) if delivery.run.finished?
+        other.supersede
+        delivery
+      end
+
+      def begin_run(delivery, job)
+        raise Refusals.draining if @draining
+        raise Refusals.no_slot if @active.size >= slot_count
+        run = Run.new(job)
+        delivery.attach(run)
+        @active[run] = true
+        @records.add(delivery)
+        @slots << run
+        delivery
+      end
+
+      # For jobs that not even an exception could end: their workers are told to take them back, as Sidekiq does.
+      def abandon(runs)
+        runs.each { |run| finished(run, Outcome.shutdown) }
+        @abandoned = runs.any?
+      end
+
+      # The slot is free before anybody is told: who is told may deliver the next job at once.
+      def finished(run, outcome)
+        @lock.synchronize do
+          return unless @active.delete(run)
+          run.settle(outcome)
+          now = monotonic
+          run.deliveries.each do |delivery|
+            delivery.run_ended
+            @records.finish(delivery, now)
+          end
+          @idle.broadcast if @active.empty?
+        end
+        @counters.count(outcome, run.duration_ms)
+        run.notify
+      end
+
+      def monotonic = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+  end
+end

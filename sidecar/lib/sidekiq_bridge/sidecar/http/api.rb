@@ -1,0 +1,132 @@
+# frozen_string_literal: true
+
+require "json"
+require "sidekiq_bridge/sidecar/http/authenticator"
+require "sidekiq_bridge/sidecar/http/replies"
+require "sidekiq_bridge/sidecar/http/request"
+require "sidekiq_bridge/sidecar/sidekiq/promoter"
+
+module SidekiqBridge
+  module Sidecar
+    # What each request of the protocol does, apart from HTTP's ways of asking.
+    class Api
+      UPGRADE = "bridge-jobs"
+
+      def initialize(executor:, dispatcher:, streams:, authenticator:, health:, boot:, max_body:, on_drain:)
+        @executor = executor
+        @dispatcher = dispatcher
+        @streams = streams
+        @authenticator = authenticator
+        @health = health
+        @boot = boot
+        @max_body = max_body
+        @on_drain = on_drain
+      end
+
+      def execute(env)
+        message = accept(env)
+        check_boot(message)
+        answer(@dispatcher.deliver(message), message)
+      end
+
+      # Takes the connection from the server when all is well; what it answers then is never seen.
+      def stream(env)
+        raise Refusals.not_found unless env["rack.hijack"]
+        message = accept(env)
+        check_boot(message)
+        raise Refusals.protocol("a stream needs Connection: Upgrade and Upgrade: #{UPGRADE}") unless message.upgrade?(UPGRADE)
+        raise Refusals.draining if @executor.draining?
+        @streams.open(env["rack.hijack"].call, greeting)
+        json(101, status: "streaming")
+      end
+
+      def outcome(env, id)
+        message = accept(env)
+        check_boot(message)
+        answer(@executor.fetch(id), message)
+      end
+
+      def interrupt(env, id)
+        check_boot(accept(env))
+        @executor.interrupt(id)
+        accepted(id)
+      end
+
+      def cancel(env, id)
+        message = accept(env)
+        check_boot(message)
+        @executor.cancel(id, cancellation(message.body))
+        accepted(id)
+      end
+
+      # Due jobs through the client middleware; their worker moves them.
+      def promote(env)
+        message = accept(env)
+        check_boot(message)
+        raise Refusals.draining if @executor.draining?
+        json(200, jobs: Promoter.new.call(message.body))
+      end
+
+      def drain(env)
+        check_boot(accept(env))
+        @on_drain.call
+        json(202, status: "draining")
+      end
+
+      # Who asks for the first time does not know the boot id: 421 tells it, to a request that is signed. Without it
+      # a request that was recorded here could be repeated to another Puma worker, which knows nothing of its nonce.
+      def health(env)
+        message = accept(env)
+        check_boot(message) if message.boot || @authenticator.required?
+        json(200, @health.full)
+      end
+
+      def live = json(200, status: "live")
+
+      def ready
+        state = @health.status
+        json((state == "ready") ? 200 : 503, status: state)
+      end
+
+      def refuse(error) = @dispatcher.refuse(error)
+
+      def crashed(error) = Replies.crashed(error)
+
+      private
+
+      def accept(env)
+        message = Request.new(env, max_body: @max_body)
+        raise Refusals.protocol("X-Bridge-Protocol must be #{PROTOCOL}") unless message.protocol == PROTOCOL
+        @authenticator.check_presence(message)
+        @authenticator.check(message)
+        message
+      end
+
+      def check_boot(message)
+        raise Refusals.misdirected(@boot) unless message.boot == @boot
+      end
+
+      def answer(delivery, message)
+        outcome = delivery.wait(message.wait_seconds)
+        return json(202, status: "running", delivery: delivery.id, jid: delivery.jid) unless outcome
+        Replies.settled(delivery, outcome)
+      end
+
+      def accepted(id) = json(202, status: "accepted", delivery: id)
+
+      def cancellation(body)
+        request = JSON.parse(body)
+        kind = {"deadline" => DeadlineExceeded, "revoked" => Cancelled}.fetch(request["reason"])
+        kind.new(request["message"].to_s)
+      rescue JSON::ParserError, KeyError, TypeError, NoMethodError
+        raise Refusals.protocol('the body must be {"reason": "deadline" or "revoked", "message": "..."}')
+      end
+
+      def greeting
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: #{UPGRADE}\r\nX-Bridge-Boot: #{@boot}\r\n\r\n"
+      end
+
+      def json(...) = Replies.json(...)
+    end
+  end
+end

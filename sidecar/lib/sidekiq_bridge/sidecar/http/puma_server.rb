@@ -1,0 +1,64 @@
+# frozen_string_literal: true
+
+require "puma"
+require "puma/server"
+require "sidekiq_bridge/sidecar/http/puma_body_limit"
+require "sidekiq_bridge/sidecar/http/puma_request_limit"
+
+module SidekiqBridge
+  module Sidecar
+    # A Puma server for a Rack app on sockets that are already open; the same for Puma 5 to 8.
+    class PumaServer
+      # Beyond a thread for each slot's client: probes and commands must be answered while all of them wait.
+      EXTRA_THREADS = 8
+      STOP_SECONDS = 5
+      # How long a client may take to send a whole request. Until it is there no thread is held for it.
+      REQUEST_SECONDS = 30
+      # A worker uses none again that has rested for 10 s, and each counts against the connection limit.
+      IDLE_SECONDS = 15
+      # Puma cuts off at a multiple of the limit: what is only a little too large gets a proper 413.
+      PUMA_LIMIT_FACTOR = 2
+      ERROR_BODY = '{"code":"internal","message":"the request could not be answered: see the sidecar\'s log"}'
+
+      # `limit` is the ConnectionLimit of these listeners.
+      def initialize(app, listeners:, slots:, max_body:, limit:)
+        PumaBodyLimit.install(max_body * PUMA_LIMIT_FACTOR)
+        PumaRequestLimit.install(REQUEST_SECONDS)
+        @server = build(app, options(slots, max_body))
+        listeners.each { |listener| listener.attach(@server, log) }
+        @server.binder.ios.each { |socket| limit.guard(socket) }
+      end
+
+      def start
+        @server.run
+      end
+
+      # Answers what is being asked, then ends.
+      def stop
+        @server.stop(true)
+      end
+
+      private
+
+      # Puma 5 has the log as its second argument, later ones among the options.
+      def build(app, options)
+        return ::Puma::Server.new(app, log, options) unless defined?(::Puma::LogWriter)
+        ::Puma::Server.new(app, nil, options.merge(log_writer: log))
+      end
+
+      def log
+        writer = defined?(::Puma::LogWriter) ? ::Puma::LogWriter : ::Puma::Events
+        @log ||= writer.new(::Puma::NullIO.new, $stderr)
+      end
+
+      # Twice the slots, because a client that lost its connection asks again while the old request still waits.
+      def options(slots, max_body)
+        {
+          min_threads: slots + EXTRA_THREADS, max_threads: (2 * slots) + EXTRA_THREADS, environment: "production",
+          persistent_timeout: IDLE_SECONDS, first_data_timeout: REQUEST_SECONDS, force_shutdown_after: STOP_SECONDS, http_content_length_limit: max_body * PUMA_LIMIT_FACTOR,
+          lowlevel_error_handler: ->(_error, _env, status = 500) { [status, {"content-type" => "application/json"}, [ERROR_BODY]] }
+        }
+      end
+    end
+  end
+end

@@ -1,0 +1,120 @@
+# frozen_string_literal: true
+
+require "openssl"
+require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/http/percent"
+
+module SidekiqBridge
+  module Sidecar
+    # One HTTP request in the words of the protocol.
+    class Request
+      TRACE_HEADERS = {"traceparent" => "HTTP_TRACEPARENT", "tracestate" => "HTTP_TRACESTATE", "baggage" => "HTTP_BAGGAGE"}.freeze
+      SIGNED_PREFIX = "HTTP_X_BRIDGE_"
+      SIGNATURE = "HTTP_X_BRIDGE_SIGNATURE"
+      # Made once: turning Rack's names back into headers would cost more than the HMAC itself.
+      SIGNED_NAMES = %w[attempt boot claimed-at correlation-id delivery if-known nonce protocol queue recovered timestamp wait-ms]
+        .to_h { |name| ["#{SIGNED_PREFIX}#{name.upcase.tr("-", "_")}", "x-bridge-#{name}"] }.freeze
+      MAX_WAIT_MS = 30_000
+      CHUNK_BYTES = 64 * 1024
+
+      def initialize(env, max_body:)
+        @env = env
+        @max_body = max_body
+      end
+
+      def protocol = @env["HTTP_X_BRIDGE_PROTOCOL"]
+
+      def boot = @env["HTTP_X_BRIDGE_BOOT"]
+
+      def delivery = text("HTTP_X_BRIDGE_DELIVERY")
+
+      def signature = @env[SIGNATURE]
+
+      def nonce = @env["HTTP_X_BRIDGE_NONCE"]
+
+      def timestamp = @env["HTTP_X_BRIDGE_TIMESTAMP"]
+
+      def correlation_id = text("HTTP_X_BRIDGE_CORRELATION_ID")
+
+      def recovered? = @env["HTTP_X_BRIDGE_RECOVERED"].to_i.positive?
+
+      # The job may only be joined, not started: somebody looks for who runs it.
+      def only_if_known? = @env["HTTP_X_BRIDGE_IF_KNOWN"] == "1"
+
+      def queue
+        value = @env["HTTP_X_BRIDGE_QUEUE"]
+        value && Percent.decode(value)
+      end
+
+      def upgrade?(protocol)
+        @env["HTTP_UPGRADE"].to_s.casecmp?(protocol) && @env["HTTP_CONNECTION"].to_s.split(/\s*,\s*/).any? { |word| word.casecmp?("upgrade") }
+      end
+
+      def claimed_at_ms
+        Integer(@env["HTTP_X_BRIDGE_CLAIMED_AT"], 10)
+      rescue ArgumentError, TypeError
+        raise Refusals.protocol("X-Bridge-Claimed-At must be integer milliseconds")
+      end
+
+      def wait_seconds
+        wanted = @env["HTTP_X_BRIDGE_WAIT_MS"] || query["wait_ms"] || MAX_WAIT_MS
+        wanted.to_i.clamp(0, MAX_WAIT_MS) / 1000.0
+      end
+
+      def trace
+        found = TRACE_HEADERS.filter_map { |name, key| [name, text(key)] if @env[key] }
+        found.to_h unless found.empty?
+      end
+
+      # Read in pieces, so that a body without a length cannot fill the memory.
+      def body
+        @body ||= read_body
+      end
+
+      def body_digest
+        @body_digest ||= OpenSSL::Digest::SHA256.hexdigest(body)
+      end
+
+      def signed_text
+        ["bridge-v1", @env["REQUEST_METHOD"], target, *signed_lines, body_digest].join("\n")
+      end
+
+      private
+
+      # Headers are bytes; what goes into logs and JSON must be valid text.
+      def text(key) = @env[key]&.dup&.force_encoding(Encoding::UTF_8)&.scrub
+
+      # By name, not by line: a colon sorts after a hyphen.
+      def signed_lines
+        headers = {}
+        @env.each { |key, value| headers[signed_name(key)] = value if key.start_with?(SIGNED_PREFIX) && key != SIGNATURE }
+        headers.keys.sort.map { |name| "#{name}:#{headers[name]}" }
+      end
+
+      def signed_name(key) = SIGNED_NAMES[key] || key.delete_prefix("HTTP_").downcase.tr("_", "-")
+
+      # As sent, where the server tells.
+      def target
+        return @env["REQUEST_URI"] if @env["REQUEST_URI"]
+        @env["QUERY_STRING"].to_s.empty? ? @env["PATH_INFO"] : "#{@env["PATH_INFO"]}?#{@env["QUERY_STRING"]}"
+      end
+
+      def read_body
+        raise Refusals.too_large(@max_body) if @env["CONTENT_LENGTH"].to_i > @max_body
+        input = @env["rack.input"]
+        input ? read_pieces(input) : +""
+      end
+
+      def read_pieces(input)
+        body = +"".b
+        while (piece = input.read(CHUNK_BYTES))
+          body << piece
+          raise Refusals.too_large(@max_body) if body.bytesize > @max_body
+        end
+        body
+      end
+
+      def query = URI.decode_www_form(@env["QUERY_STRING"].to_s).to_h
+    end
+  end
+end

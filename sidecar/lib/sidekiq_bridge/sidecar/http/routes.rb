@@ -1,0 +1,49 @@
+# frozen_string_literal: true
+
+require "sinatra/base"
+require "sidekiq_bridge/sidecar/http/api"
+require "sidekiq_bridge/sidecar/http/fast_routes"
+require "sidekiq_bridge/sidecar/monitoring/metrics"
+
+module SidekiqBridge
+  module Sidecar
+    # The routes, but for POST /jobs/execute (see FastRoutes). Everything they do is in Api.
+    class Routes < Sinatra::Base
+      configure do
+        disable :static, :sessions, :logging, :method_override, :protection, :show_exceptions, :raise_errors, :dump_errors
+        set :environment, :production
+        set :host_authorization, {permitted_hosts: []} # who may ask is decided by the signature
+      end
+
+      def initialize(api, metrics)
+        @api = api
+        @metrics = metrics
+        super()
+      end
+
+      # A body is a payload, whatever its type is said to be: read as a form it would be used up, or refused.
+      def call(env)
+        env["CONTENT_TYPE"] = "application/json"
+        super
+      end
+
+      get("/jobs/:identity/:token") { |identity, token| reply @api.outcome(env, "#{identity}/#{token}") }
+      post("/jobs/:identity/:token/interrupt") { |identity, token| reply @api.interrupt(env, "#{identity}/#{token}") }
+      post("/jobs/:identity/:token/cancel") { |identity, token| reply @api.cancel(env, "#{identity}/#{token}") }
+      post("/jobs/promote") { reply @api.promote(env) }
+      post("/drain") { reply @api.drain(env) }
+      get("/health") { reply @api.health(env) }
+      get("/health/live") { reply @api.live }
+      get("/health/ready") { reply @api.ready }
+      get("/metrics") { [200, {"content-type" => "text/plain; version=0.0.4"}, [@metrics.to_text]] }
+
+      error(RequestError) { |error| reply @api.refuse(error) }
+      error(Sinatra::NotFound) { reply @api.refuse(Refusals.not_found) }
+      error(Exception) { |error| reply @api.crashed(error) }
+
+      private
+
+      def reply(answer) = FastRoutes.rack(answer)
+    end
+  end
+end

@@ -1,0 +1,165 @@
+# frozen_string_literal: true
+
+require "fileutils"
+require "tmpdir"
+require "sidekiq_bridge/sidecar/http/listener"
+require "sidekiq_bridge/sidecar/process/cluster_worker"
+require "sidekiq_bridge/sidecar/process/rolling_restart"
+require "sidekiq_bridge/sidecar/process/signals"
+require "sidekiq_bridge/sidecar/process/state_files"
+require "sidekiq_bridge/sidecar/process/systemd"
+
+module SidekiqBridge
+  module Sidecar
+    # A sidecar of several processes: the app is loaded once, here, and forked. This process serves nothing; it keeps
+    # the others alive and passes signals on.
+    #
+    # Not Puma's own cluster: that closes its listeners on TERM, while a draining sidecar must still answer joins,
+    # cancels and probes until its last job has ended; and its workers have no addresses of their own.
+    class Cluster
+      # Beyond the jobs' timeout, for the grace of stuck jobs and the last answers.
+      MARGIN_SECONDS = 15
+      # A worker that dies younger than this is not replaced at once.
+      MIN_AGE_SECONDS = 2
+      # How often the Puma workers' memory is looked at.
+      LOOK_SECONDS = 1
+
+      def initialize(settings)
+        @settings = settings
+        @children = {}
+        @restarts = Hash.new { |hash, index| hash[index] = Hash.new(0) }
+        @rolling_restart = RollingRestart.new(max_rss_bytes: settings.max_rss_bytes, start: method(:start_another),
+          retire: ->(pid) { Process.kill(RollingRestart::RETIRE, pid) })
+        @stopping = false
+        @manager = Systemd.new(settings.watchdog_seconds)
+      end
+
+      def run
+        @signals = Signals.new([*Signals::NAMES, "CHLD", "HUP"])
+        @shared = Listener.new(@settings.address).open
+        @probes = @settings.metrics_address && Listener.new(@settings.metrics_address).open
+        @directory = Dir.mktmpdir("sidekiq-bridge-")
+        prepare_to_fork
+        @settings.workers.times { |index| start_child(index) }
+        supervise
+      ensure
+        tidy_up if @master_pid == Process.pid
+      end
+
+      private
+
+      # What must not be shared by the children, and what is better shared.
+      def prepare_to_fork
+        @master_pid = Process.pid
+        ::ActiveRecord::Base.connection_handler.clear_all_connections! if defined?(::ActiveRecord::Base)
+        Process.respond_to?(:warmup) ? Process.warmup : GC.start
+      end
+
+      def start_child(index)
+        restarts = @restarts[index]
+        pid = fork { ClusterWorker.new(@settings, index, @shared, @probes, StateFiles.new(@directory), @master_pid, restarts).run }
+        @children[pid] = [index, now]
+        pid
+      end
+
+      # At the one address that is always free, because there is one more of them than Puma workers.
+      def start_another(reason)
+        index = (0..@settings.workers).find { |number| @children.values.none? { |taken, _| taken == number } }
+        @restarts[index][reason] += 1
+        start_child(index)
+      end
+
+      def supervise
+        until @stopping && @children.empty?
+          case @signals.next(@stopping ? seconds_left : [@manager.pause, LOOK_SECONDS].compact.min)
+          when "TERM", "INT" then stop
+          when "CHLD" then reap
+          when "HUP" then @rolling_restart.request(@children.keys)
+          when nil then @stopping ? kill_children : look
+          when "TTIN" then signal("TTIN")
+          when "TSTP" then signal("TSTP")
+          end
+        end
+        exit(0)
+      end
+
+      def look
+        report
+        roll
+      end
+
+      # Alive is what can answer: one Puma worker that hangs takes no others with it.
+      def report
+        state_files = StateFiles.new(@directory)
+        @manager.ready if state_files.states.size >= @settings.workers
+        @manager.alive unless @manager.hang?(state_files.silent_seconds)
+      end
+
+      def stop
+        return if @stopping
+        @stopping = true
+        @manager.stopping
+        @deadline = now + @settings.timeout + MARGIN_SECONDS
+        signal("TERM")
+      end
+
+      def seconds_left = [@deadline - now, 0].max
+
+      def kill_children
+        signal("KILL")
+        @deadline = now + 1
+      end
+
+      def roll
+        @rolling_restart.step(StateFiles.new(@directory).states.to_h { |state| [state["pid"], state] }.slice(*@children.keys))
+      end
+
+      def signal(name)
+        @children.each_key { |pid| Process.kill(name, pid) }
+      end
+
+      # One CHLD may stand for several.
+      def reap
+        while (pid = Process.wait(-1, Process::WNOHANG))
+          index, started_at = @children.delete(pid)
+          next unless index
+          StateFiles.new(@directory).withdraw(index)
+          replace(pid, index, started_at, $?) unless @stopping
+          @rolling_restart.ended(pid)
+        end
+      rescue Errno::ECHILD
+        nil
+      end
+
+      def replace(pid, index, started_at, status)
+        return if @rolling_restart.leaving?(pid)
+        return keep_old(index) if @rolling_restart.coming?(pid)
+        return give_up(index) if status.exitstatus == ClusterWorker::NO_START
+        @restarts[index]["died"] += 1
+        ::Sidekiq.logger.error { "Sidecar worker #{index} died (#{status}): starting another" }
+        sleep([MIN_AGE_SECONDS - (now - started_at), 0].max)
+        start_child(index)
+      end
+
+      # A certificate or secret that is no good must not end a sidecar that works with the old one.
+      def keep_old(index)
+        ::Sidekiq.logger.error { "Sidecar worker #{index} could not start: the one it was to replace goes on" }
+      end
+
+      def give_up(index)
+        @failed = true
+        ::Sidekiq.logger.error { "Sidecar worker #{index} could not start: stopping" }
+        stop
+      end
+
+      def tidy_up
+        [@shared, @probes].compact.each(&:close)
+        (0..@settings.workers).each { |index| Listener.remove(@settings.address.private(index)) }
+        FileUtils.remove_entry(@directory) if @directory
+        exit!(ClusterWorker::NO_START) if @failed
+      end
+
+      def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+  end
+end

@@ -1,0 +1,73 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/http/listener"
+require "sidekiq_bridge/sidecar/process/job_server"
+require "sidekiq_bridge/sidecar/process/signals"
+
+module SidekiqBridge
+  module Sidecar
+    # A worker process of a cluster, after the fork.
+    class ClusterWorker
+      NO_START = 70
+      BEAT_SECONDS = 1
+
+      def initialize(settings, index, shared, probes, state_files, master_pid, restarts)
+        @settings = settings
+        @index = index
+        @shared = shared
+        @probes = probes
+        @state_files = state_files
+        @master_pid = master_pid
+        @restarts = restarts
+      end
+
+      def run
+        signals = Signals.new([*Signals::NAMES, RollingRestart::RETIRE])
+        trap("CHLD", "DEFAULT")
+        trap("HUP", "IGNORE") # a terminal sends it to the whole group; it is meant for the master
+        start
+        beat until asked_to_stop?(signals)
+        @worker.stop
+        @own.close
+        @worker.abandoned? ? exit!(0) : exit(0)
+      end
+
+      private
+
+      def start
+        @settings.read_secrets_anew
+        @own = Listener.new(@settings.address.private(@index)).open
+        @worker = JobServer.new(@settings, listeners: [@shared, @own], probes: @probes, index: @index, state_files: @state_files,
+          on_drain: method(:drain_all), restarts: @restarts)
+        @worker.start
+        beat
+        ::Sidekiq.logger.info { "Sidecar worker #{@index} ready on #{@own.bind}, #{@settings.threads} slots" }
+      rescue => e
+        ::Sidekiq.logger.error { "Sidecar worker #{@index}: #{e.class}: #{e.message}" }
+        @own&.close
+        exit!(NO_START)
+      end
+
+      # One beat a second: wait for a signal, then tell the siblings. Without its master a worker has no reason to live.
+      def asked_to_stop?(signals)
+        case signals.next(BEAT_SECONDS)
+        when "TERM", "INT" then return true
+        when "TSTP" then @worker.drain
+        when "TTIN" then Signals.log_backtraces
+        when RollingRestart::RETIRE then @worker.retire
+        end
+        Process.ppid != @master_pid || @worker.retired?
+      end
+
+      def beat
+        @state_files.publish(@index, @worker.vitals.to_h)
+      end
+
+      # One worker was asked, all are meant: the master passes it on.
+      def drain_all
+        @worker.drain
+        Process.kill("TSTP", @master_pid)
+      end
+    end
+  end
+end

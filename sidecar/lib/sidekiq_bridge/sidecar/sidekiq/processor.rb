@@ -1,0 +1,143 @@
+# frozen_string_literal: true
+
+require "sidekiq/processor"
+require "sidekiq_bridge/sidecar/execution/outcome"
+require "sidekiq_bridge/sidecar/sidekiq/parsed_once"
+require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
+
+module SidekiqBridge
+  module Sidecar
+    # Sidekiq's own Processor, one for each slot, with its ends replaced: the job comes from the worker instead of
+    # Redis, and what happens to it afterwards is told instead of written. All between is Sidekiq's code, and what
+    # gems patch into it.
+    class JobProcessor < ::Sidekiq::Processor
+      NOTHING_LENT = {}.freeze
+
+      # What Sidekiq calls a unit of work: the payload as it stood in Redis.
+      Work = Struct.new(:job, :queue_name, :acknowledged) do
+        def queue = "queue:#{queue_name}"
+
+        def acknowledge
+          self.acknowledged = true
+        end
+
+        def requeue = nil
+      end
+
+      # Wraps the app's reloader: inside its unit of work, before Sidekiq makes the instance, the class is checked.
+      GuardedReloader = Struct.new(:reloader, :processor) do
+        def call
+          reloader.call do
+            processor.check_class
+            yield
+          end
+        end
+      end
+
+      # The same where the app has no reloader: Sidekiq's own, which only calls its block, would make a closure of it.
+      NoReloader = Struct.new(:processor) do
+        def call
+          processor.check_class
+          yield
+        end
+      end
+
+      def equip(retrier:, guard:, lookup:)
+        @retrier = retrier
+        @guard = guard
+        @lookup = lookup
+        @reloader = VersionAdapter.current.no_reloader?(@reloader) ? NoReloader.new(self) : GuardedReloader.new(@reloader, self)
+        self
+      end
+
+      # Performs the run; never raises.
+      def call(run)
+        prepare(run)
+        catch(run) { process(@work) }
+        conclude
+      rescue Exception => e # the job's own, after Sidekiq has dealt with it # rubocop:disable Lint/RescueException
+        conclude(e)
+      ensure
+        @run = @work = nil
+      end
+
+      # The outcome of a run whose thread is gone: a failure by the same rules.
+      def call_killed(run)
+        prepare(run)
+        catch(run) { process(@work, killed: true) }
+        conclude
+      rescue Exception => e # rubocop:disable Lint/RescueException
+        conclude(e)
+      end
+
+      # -- what Sidekiq, its jobs and our middleware call
+
+      # For iterable jobs (`_context`).
+      def stopping? = @run&.stopping? || false
+
+      def interrupted(payload)
+        @requeue = payload
+      end
+
+      # The job's hash as it was, without what #dispatch has put into it for middleware.
+      def without_lent(hash)
+        @lent.each_with_object(hash.dup) { |(key, own), copy| own.nil? ? copy.delete(key) : copy[key] = own }
+      end
+
+      def check_class
+        @refusal = @guard.refusal(@run.job) { |name| @lookup.call(self, name) }
+        throw @run if @refusal
+      end
+
+      private
+
+      def prepare(run)
+        run.started
+        ParsedOnce.offer(run.job)
+        @run = run
+        @work = Work.new(run.job.payload, run.job.queue, false)
+        @refusal = @requeue = nil
+        @lent = NOTHING_LENT
+        @retrier.prepare(run)
+      end
+
+      def process(work, killed: false)
+        @killed = killed
+        super(work)
+      end
+
+      # 7 and 8 let Sidekiq::Shutdown in here; it must only hit the job's own code (Run#interruptible).
+      def dispatch(job_hash, queue, jobstr, &block)
+        lend(job_hash, @run.job.trace) if @run.job.trace
+        TraceContext.with(@run.job) { Interrupts.closed { super } }
+      end
+
+      # Middleware that continues traces looks there: it shall find the worker's span, not the one of the push.
+      def lend(job_hash, trace)
+        @lent = trace.keys.to_h { |key| [key, job_hash[key]] }
+        job_hash.update(trace)
+      end
+
+      def execute_job(instance, args)
+        raise ThreadKilled, "the job ended its own thread" if @killed
+        super
+      end
+
+      # The worker counts.
+      def stats(_jobstr, _queue) = yield
+
+      def conclude(error = nil)
+        if @refusal then Outcome.refused(@refusal)
+        elsif error.nil? then @work.acknowledged ? Outcome.done : Outcome.shutdown(asked: @run.told_to_stop?)
+        elsif @requeue && error.is_a?(::Sidekiq::JobRetry::Skip) then Outcome.interrupted(@requeue)
+        else failed(error)
+        end
+      end
+
+      def failed(error)
+        decision = @work.acknowledged ? @retrier.decision : @retrier.last_resort(error)
+        Outcome.failed(error.class.name || error.class.to_s, @retrier.message_of(error), decision)
+      end
+    end
+  end
+end

@@ -1,0 +1,52 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/sidekiq/processor"
+require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
+require "sidekiq_bridge/sidecar/sidekiq/version_adapter/asking_retrier"
+
+module SidekiqBridge
+  module Sidecar
+    class VersionAdapter
+      # Sidekiq 7: a configuration object and capsules.
+      class Seven < VersionAdapter
+        # Lifecycle events are the configuration's; a processor before 7.3 knows its capsule only.
+        class Component
+          include ::Sidekiq::Component
+
+          def initialize(config)
+            @config = config
+          end
+        end
+
+        def options = ::Sidekiq.default_configuration
+
+        # A capsule has a copy; 7 and 8.0 use that, 8.1.7 the original.
+        def chains = [options.server_middleware, options.default_capsule.server_middleware]
+
+        def client_chain = options.client_middleware
+
+        def concurrency=(threads)
+          options.concurrency = threads
+        end
+
+        def lookup(_processor, name) = Object.const_get(name)
+
+        def metrics_family = "7"
+
+        def enter_thread
+          Thread.current[:sidekiq_capsule] = options.default_capsule
+        end
+
+        private
+
+        def default_options = ::Sidekiq::Config::DEFAULTS
+
+        def component = Component.new(options)
+
+        def make_processor = JobProcessor.new(options.default_capsule) {}
+
+        def make_retrier = AskingRetrier.new(options.default_capsule)
+      end
+    end
+  end
+end

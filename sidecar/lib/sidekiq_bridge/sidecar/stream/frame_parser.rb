@@ -1,0 +1,94 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/stream/frame"
+
+module SidekiqBridge
+  module Sidecar
+    # Turns the bytes of a stream into frames, however they were cut on their way.
+    class FrameParser
+      # A line that is not understood: nobody knows where the next one begins.
+      class Malformed < StandardError; end
+
+      LINE_BYTES = 4096
+      JOB = %r{\AE \d{1,19} \d{1,15} [^\s/]{1,255} \d{1,20} \d{1,19} \d{1,9} \S+(?: traceparent=\S+)?\z}
+      PROBE = /\AP \d{1,19} 0\z/
+
+      def initialize(max_body:)
+        @max_body = max_body
+        @buffer = +"".b
+        @chunk = +"".b
+        @position = 0
+        @frame = nil    # the one whose body is still to come
+        @missing = 0    # bytes of that body
+      end
+
+      # Takes what `socket` has, and waits if it has nothing; raises EOFError when there will be no more.
+      def read_from(socket)
+        return read_anew(socket) if @position == @buffer.bytesize
+        socket.read_into(@chunk)
+        @buffer = @buffer.byteslice(@position, @buffer.bytesize)
+        @buffer << @chunk
+        @position = 0
+      end
+
+      # Yields the frames that are complete.
+      def each_frame
+        while (frame = next_frame)
+          yield frame
+        end
+      end
+
+      private
+
+      # Nothing is left, so that nothing needs to be moved.
+      def read_anew(socket)
+        @position = @buffer.bytesize # if it ends here, there is still nothing left
+        socket.read_into(@buffer)
+        @position = 0
+      end
+
+      def next_frame
+        @frame ||= next_head
+        return unless @frame && (@frame.too_large? ? discarded? : body_taken?)
+        @frame.tap { @frame = nil }
+      end
+
+      def next_head
+        finish = @buffer.index("\n", @position)
+        return check_length(@buffer.bytesize - @position) unless finish
+        check_length(finish - @position)
+        line = @buffer.byteslice(@position, finish - @position)
+        @position = finish + 1
+        head(line)
+      end
+
+      def check_length(bytes)
+        raise Malformed, "a line of more than #{LINE_BYTES} bytes" if bytes > LINE_BYTES
+      end
+
+      def head(line)
+        line.force_encoding(Encoding::UTF_8)
+        line.scrub! unless line.valid_encoding?
+        raise Malformed, "a line that is no frame's" unless JOB.match?(line) || PROBE.match?(line)
+        _, id, bytes, identity, token, claimed_at_ms, recovered, queue, trace = line.split(" ")
+        @missing = bytes.to_i
+        return Frame.new(id) unless identity
+        Frame.new(id, "#{identity}/#{token}", claimed_at_ms.to_i, recovered != "0", queue, (@max_body if @missing > @max_body), trace)
+      end
+
+      def body_taken?
+        return false if @buffer.bytesize - @position < @missing
+        @frame.body = @buffer.byteslice(@position, @missing)
+        @position += @missing
+        true
+      end
+
+      def discarded?
+        here = [@buffer.bytesize - @position, @missing].min
+        @position += here
+        @missing -= here
+        @missing.zero?
+      end
+    end
+  end
+end

@@ -1,0 +1,92 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/http/replies"
+require "sidekiq_bridge/sidecar/stream/frame_parser"
+require "sidekiq_bridge/sidecar/stream/writer"
+
+module SidekiqBridge
+  module Sidecar
+    # One connection that carries many jobs. A thread reads frames and hands them to the executor; replies leave
+    # through the writer, from whatever thread has them.
+    class Stream
+      # After the last reply: for the peer to see the end and to close its side, so that nothing is lost by a reset.
+      LINGER_SECONDS = 1
+
+      # The block is called when the stream has ended, for whatever reason.
+      def initialize(socket, dispatcher:, busy:, max_body:, &on_end)
+        @socket = socket
+        @dispatcher = dispatcher
+        @busy = busy
+        @parser = FrameParser.new(max_body: max_body)
+        @writer = StreamWriter.new(socket)
+        @on_end = on_end
+        @received = 0
+      end
+
+      def start(greeting)
+        @received += 1
+        @writer.start
+        @writer.add(greeting)
+        @reader = Thread.new { read }
+        @reader.name = "bridge.stream-reader"
+      end
+
+      # Lets what was received be answered until `deadline`, then ends.
+      def finish(deadline)
+        return unless @writer.flush(@received, deadline)
+        @socket.end_writing
+        @reader.join(LINGER_SECONDS)
+      rescue IOError, SystemCallError
+        nil # the peer was faster
+      ensure
+        cut
+      end
+
+      # Ends at once. What runs goes on, and its record answers who asks.
+      def cut
+        @writer.close
+        @socket.close
+      rescue IOError, SystemCallError
+        nil # closed already
+      end
+
+      private
+
+      def read
+        while @writer.room?
+          @parser.read_from(@socket)
+          @parser.each_frame { |frame| serve(frame) if @writer.room? }
+        end
+      rescue FrameParser::Malformed => e
+        ::Sidekiq.logger.warn { "A stream was ended: the worker sent #{e.message}" }
+      rescue IOError, SystemCallError
+        nil # the peer has gone, or this side is going
+      ensure
+        cut
+        @on_end.call(self)
+      end
+
+      def serve(frame)
+        @received += 1
+        return @writer.add("#{frame.id} 200 0\n") if frame.probe?
+        @dispatcher.deliver(frame) { |outcome, delivery| settled(frame.id, outcome, delivery) }
+      rescue RequestError => e
+        reply(frame.id, @dispatcher.refuse(e))
+      rescue => e
+        reply(frame.id, Replies.crashed(e))
+      end
+
+      # Mostly on the thread that ran the job, which must come to no harm.
+      def settled(id, outcome, delivery)
+        reply(id, Replies.settled(delivery, outcome))
+      rescue => e
+        reply(id, Replies.crashed(e))
+      end
+
+      def reply(id, answer)
+        body = answer.body
+        @writer.add("#{id} #{answer.status} #{body.bytesize}\n#{body}", more: @busy.call)
+      end
+    end
+  end
+end

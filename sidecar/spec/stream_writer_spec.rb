@@ -1,0 +1,25 @@
+# frozen_string_literal: true
+
+require_relative "spec_helper"
+
+RSpec.describe SidekiqBridge::Sidecar::StreamWriter do
+  it "writes a reply that waits for others, also after its thread was called in vain" do
+    stub_const("SidekiqBridge::Sidecar::StreamWriter::TOGETHER_SECONDS", 3600)
+    ours, theirs = UNIXSocket.pair
+    writer = described_class.new(SidekiqBridge::Sidecar::StreamSocket.for(ours))
+    thread = writer.start && writer.instance_variable_get(:@thread)
+    wait_until("the thread to sleep") { thread.status == "sleep" }
+    20.times do
+      writer.add("a", more: true)
+      writer.add("b") # written by this thread, mostly before the other one is awake
+      expect(theirs.readpartial(1) + theirs.readpartial(1)).to eq("ab")
+      wait_until("the thread to sleep") { thread.status == "sleep" }
+      writer.add("c", more: true) # and nothing follows
+      expect(theirs.wait_readable(10) && theirs.readpartial(1)).to eq("c")
+      wait_until("the thread to sleep") { thread.status == "sleep" }
+    end
+  ensure
+    writer&.close
+    [ours, theirs].compact.each(&:close)
+  end
+end

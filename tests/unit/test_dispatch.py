@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Callable, Iterator
+from socket import gethostname
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.app import trace
+from celery.exceptions import WorkerShutdown
+from celery.worker import state, strategy
+
+from bridge import tasks
+from bridge.broker.channel import Channel
+from bridge.broker.qos import QoS
+from bridge.celery import Bridge, app, make_app
+from bridge.concurrency.hybrid import TaskPool
+from bridge.execution.call import apply
+from bridge.execution.cancellation import IDLE_SECONDS
+from bridge.execution.task import Settle
+from bridge.execution.time_limits import Limits
+from bridge.fast_path import dispatch, native
+from bridge.settings import Settings
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.outcome.decision import Done, GiveBack, Retry
+from bridge.sidekiq.payload.job import SidekiqJob
+
+TOKENS = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    before = [(logger, logger.level) for logger in (trace.logger, strategy.logger)]
+    for logger, _ in before:
+        logger.setLevel(logging.WARNING)
+    yield
+    for logger, level in before:
+        logger.setLevel(level)
+    state.reset_state()
+
+
+class Worker:
+    """An application with a consumer that was never started, and what its pool was given."""
+
+    def __init__(self) -> None:
+        self.app: Bridge = make_app(Settings.load({}))
+        self.pool = TaskPool(2, app=self.app)
+        self.begun: list[Any] = []
+        self.pool.begin = self.begun.append  # type: ignore[assignment]
+        self.consumer = SimpleNamespace(
+            app=self.app,
+            pool=self.pool,
+            hostname="me@here",
+            event_dispatcher=None,
+            connection_errors=(),
+            on_task_message=set(),
+        )
+        self.app.set_current()  # as in a worker: Celery's tracer asks for it
+        self.bridge = self.app.bridge
+        self.bridge.context.listeners = 0
+        self.bridge.fetcher.consumer = self
+        self.seen: list[dict[str, Any]] = []
+        self.runs = 0
+        self._add_tasks()
+
+    def _add_tasks(self) -> None:
+        @self.app.task(name="SeeJob", bind=True, shared=False)
+        def see(task: Any, number: int) -> None:
+            self.seen.append({**vars(task.request)})
+
+        self.app.task(name="BreakJob", shared=False)(self._break)
+
+    def _break(self, number: int) -> None:
+        self.runs += 1
+        raise ValueError("broken on purpose")
+
+    def unit(self, job_class: str, token: int | None = None) -> UnitOfWork:
+        """A job that was just claimed."""
+        payload = json.dumps({"class": job_class, "args": [1], "jid": "0" * 24, "queue": "q"}).encode()
+        delivery = Delivery("me:1:2", token or next(TOKENS), "q", payload, 1000)
+        unit = UnitOfWork(delivery, SidekiqJob.parse(payload))
+        self.bridge.fetcher.held[delivery.token] = unit
+        return unit
+
+    def channel(self) -> Any:
+        """What makes messages."""
+        settle = QoS(SimpleNamespace(context=self.bridge.context)).ack
+        channel = SimpleNamespace(
+            context=self.bridge.context, no_ack_consumers=None, basic_ack=lambda tag, **_: settle(tag)
+        )
+        channel.message_for = lambda unit: Channel.message_for(channel, unit)  # type: ignore[arg-type]
+        return channel
+
+    def take(self, unit: UnitOfWork) -> bool:
+        """Whether the fast path takes it."""
+        found = dispatch.of(self.consumer)
+        assert found is not None
+        return found(unit, self.channel())
+
+    def plain(self, job_class: str, token: int | None = None) -> Any:
+        """The request that the fast path makes."""
+        assert self.take(self.unit(job_class, token))
+        return self.begun.pop()
+
+    @property
+    def decisions(self) -> list[object]:
+        """What waits to be written."""
+        return [decision for _, decision in self.bridge.fetcher.journal.batch()]
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+def test_a_native_job_sees_the_same_request_as_on_celerys_way(worker: Worker) -> None:
+    native.run(worker.plain("SeeJob", 7))
+    apply(worker.plain("SeeJob", 7).call())
+
+    short, celerys = worker.seen
+    embedded = ("callbacks", "errbacks", "chain", "chord", "reply_to", "is_eager")
+    assert not any(celerys.pop(name) for name in embedded)
+    # In a worker, whose tracer knows its name, these are the same.
+    assert (short.pop("hostname"), celerys.pop("hostname")) == ("me@here", gethostname())
+    assert short == celerys
+
+
+def test_a_job_that_was_done_is_settled_and_forgotten(worker: Worker) -> None:
+    request = worker.plain("SeeJob")
+    native.run(request)
+    assert worker.decisions == [Done()]
+    assert not state.requests
+    assert not state.active_requests
+    assert state.total_count["SeeJob"] == 1
+
+
+def test_an_error_goes_through_celerys_tracer_without_a_second_run(worker: Worker) -> None:
+    request = worker.plain("BreakJob")
+    native.run(request)
+    assert worker.runs == 1
+    [decision] = worker.decisions
+    assert isinstance(decision, Retry)
+    fields = json.loads(decision.payload)
+    assert (fields["error_class"], fields["error_message"]) == ("ValueError", "broken on purpose")
+    assert not state.requests
+
+
+def test_a_task_that_ends_the_worker_costs_neither_slot_nor_job(worker: Worker) -> None:
+    """``WorkerShutdown`` passes Celery's tracer: it was logged, and the job stayed held for ever."""
+
+    @worker.app.task(name="LeaveJob", shared=False)
+    def leave(number: int) -> None:
+        raise WorkerShutdown
+
+    native.run(worker.plain("LeaveJob"))
+    assert worker.decisions == [GiveBack(unknown_outcome=True)]
+    assert not worker.bridge.fetcher.held
+    assert not state.requests
+
+
+def test_a_job_that_was_given_back_before_a_thread_was_free_is_not_begun(worker: Worker) -> None:
+    request = worker.plain("BreakJob")
+    worker.bridge.fetcher.give_back_all([request.unit])
+    native.run(request)
+    assert worker.runs == 0
+    assert worker.decisions == [GiveBack()]
+    assert not state.requests
+
+
+def test_a_job_that_waits_for_a_thread_is_found_by_a_control_command(worker: Worker) -> None:
+    request = worker.plain("SeeJob")
+    assert state.requests == {request.id: request}
+    assert not state.active_requests
+
+
+def test_a_limit_that_no_thread_can_wait_for_does_not_end_the_watch(worker: Worker) -> None:
+    """One limit of 10,000,000,000 s ended the thread that ends jobs, for all of them."""
+    worker.bridge.cancellation.limits.default = Limits(1e10)
+    worker.plain("SeeJob").begin()
+    assert worker.bridge.cancellation.round() <= IDLE_SECONDS
+
+
+def test_what_was_told_to_end_is_forgotten_when_it_is_settled(worker: Worker) -> None:
+    cancellation = worker.bridge.cancellation
+    request = worker.plain("SeeJob")
+    request.begin()
+    cancellation.revoke(request)
+    cancellation.round()
+    assert list(cancellation._ending) == [request.unit.delivery.token]
+    request.done(0.1)
+    cancellation.round()
+    assert not cancellation._ending
+
+
+def test_what_ruby_reported_stands_though_the_lease_cannot_be_renewed(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply in an outage of Redis longer than the lease was thrown away, and the job ran again."""
+    unit = worker.unit("RubyJob")
+    reported = object()
+    monkeypatch.setattr(
+        app,
+        "bridge",
+        SimpleNamespace(
+            lease=SimpleNamespace(holds=lambda identity: False),
+            sidecar=SimpleNamespace(
+                has_sent=lambda delivery: delivery is unit.delivery, execute=lambda delivery: reported
+            ),
+        ),
+    )
+    assert tasks.hand_over(unit.delivery) is reported
+    with pytest.raises(Settle):
+        tasks.hand_over(worker.unit("RubyJob").delivery)
+
+
+def test_what_a_control_command_asks_of_a_running_job_is_filled_in(worker: Worker) -> None:
+    request = worker.plain("SeeJob")
+    request.begin()
+    assert state.requests == {request.id: request}
+    info = request.info()
+    assert (info["id"], info["name"], info["args"]) == ("0" * 24, "SeeJob", "(...)")
+    assert info["delivery_info"]["routing_key"] == "q"
+
+
+def test_a_fault_of_ours_costs_neither_thread_nor_job(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = worker.plain("SeeJob")
+
+    def fault() -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(request, "context", fault)
+    monkeypatch.setattr(request, "call", lambda **_: fault())
+    native.run(request)
+    assert worker.decisions == [GiveBack(unknown_outcome=True)]
+
+
+def listen(worker: Worker) -> None:
+    worker.bridge.context.listeners = 1
+
+
+def log(worker: Worker) -> None:
+    strategy.logger.setLevel(logging.INFO)
+
+
+def revoke(worker: Worker) -> None:
+    state.revoked.add("0" * 24)
+
+
+def extend(worker: Worker) -> None:
+    worker.consumer.on_task_message.add(print)
+
+
+def replace_the_request(worker: Worker) -> None:
+    worker.app.tasks["SeeJob"].Request = "celery.worker.request:Request"
+
+
+def acknowledge_early(worker: Worker) -> None:
+    worker.app.tasks["SeeJob"].acks_late = False
+
+
+@pytest.mark.parametrize("notice", [listen, log, revoke, extend, replace_the_request, acknowledge_early])
+def test_a_job_that_somebody_would_notice_goes_celerys_way(
+    worker: Worker, notice: Callable[[Worker], None]
+) -> None:
+    notice(worker)
+    assert not worker.take(worker.unit("SeeJob"))
+    assert not worker.begun
+
+
+def test_other_pools_have_no_shortcut(worker: Worker) -> None:
+    worker.consumer.pool = SimpleNamespace()
+    assert dispatch.of(worker.consumer) is None
