@@ -5,10 +5,11 @@
 help:  ## this list
 	@sed -nE 's/^([a-z ,-]+):.*  ## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
 
-setup:  ## what demo and test need: system packages and .venv; asks for nothing
+setup:  ## what development needs: system packages and .venv; asks for nothing
 	@scripts/setup
 
-demo: setup  ## Redis, Rails with Sidekiq's Web UI, sidecar, worker, Flower and a mix of jobs; Ctrl-C stops it
+demo:  ## Redis, Rails with Sidekiq's Web UI, sidecar, worker, Flower and a mix of jobs; Ctrl-C stops it
+	@scripts/setup demo
 	@exec .venv/bin/python -m scripts.demo $(ARGS)
 
 test:  ## all tests: Python, sidecar, Rails app

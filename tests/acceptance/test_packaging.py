@@ -271,6 +271,7 @@ def test_the_locks_agree_and_name_hashes_and_no_address() -> None:
     locks = {path.stem: path.read_text() for path in (ROOT / "requirements").glob("*.txt")}
     pins = {name: dict(re.findall(r"^([\w.-]+)==(\S+) \\$", text, re.M)) for name, text in locks.items()}
     assert pins["runtime"].items() <= pins["extras"].items() <= pins["dev"].items()
+    assert pins["runtime"].items() <= pins["demo"].items() <= pins["dev"].items()
     for text in locks.values():
         assert text.count("==") <= text.count("--hash=sha256:")
         assert "://" not in text
