@@ -188,6 +188,7 @@ class Runtime:
             on_started=self._started,
             on_settled=self._settled,
             timestamps=lambda: self.dialect.timestamps,
+            promoting=lambda: self.scheduler.promoting if self.scheduler else frozenset(),
         )
 
     @cached_property

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bridge import errors
-from bridge.sidekiq.schedule.scheduler import UNCHANGED, Passed, unchanged
+from bridge.sidekiq.schedule.due_entry import UNCHANGED, Passed
 
 logger = logging.getLogger(__name__)
 
@@ -26,17 +26,26 @@ class Promotion:
         self.chain: tuple[str, ...] = ()
         """The app's client middleware beyond Sidekiq's own, as the sidecar reports it."""
 
-    def __call__(self, payloads: Sequence[bytes]) -> Sequence[Passed]:
-        """What became of each. While no sidecar answers they pass unchanged: to be late is worse."""
-        if not self.chain:
-            return unchanged(payloads)
+    @property
+    def active(self) -> bool:
+        """Whether due jobs have to pass the sidecar."""
+        return bool(self.chain)
+
+    def __call__(self, members: Sequence[bytes]) -> Sequence[Passed]:
+        """What became of each. Where no sidecar answers they pass unchanged: to be late is worse.
+
+        A batch is sent once: middleware may have run for one without an answer, and would meet its own lock.
+        """
+        return [passed for batch in _batches(members) for passed in self._ask_or_pass(batch)]
+
+    def _ask_or_pass(self, payloads: Sequence[bytes]) -> list[Passed]:
         try:
-            found = [passed for batch in _batches(payloads) for passed in self._ask(batch)]
+            found = self._ask(payloads) if payloads and self.chain else [UNCHANGED] * len(payloads)
         except errors.SidecarError as error:
             if not self._away:
                 logger.warning("due jobs do not pass the app's client middleware: %s", error)
             self._away = True
-            return unchanged(payloads)
+            return [UNCHANGED] * len(payloads)
         self._away = False
         return found
 

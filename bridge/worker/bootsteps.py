@@ -78,7 +78,10 @@ class Heartbeat(BridgeStep):
         """Make the heartbeat, and the lifecycle that it reports to."""
         runtime = self.runtime(c)
         self.lifecycle = Lifecycle(
-            runtime.fetcher, runtime.settings.shutdown_timeout_seconds, _interrupter(runtime)
+            runtime.fetcher,
+            runtime.settings.shutdown_timeout_seconds,
+            _interrupter(runtime),
+            lambda: runtime.scheduler.release() if runtime.scheduler else None,
         )
         self.work = HeartbeatWork(
             runtime.redis_client(),
@@ -146,6 +149,7 @@ class Scheduler(BridgeStep):
             lambda: dialect.dead_limits,
             quiet=lambda: runtime.fetcher.is_quiet,
             longest_sleep_seconds=runtime.settings.poll_interval_seconds,
+            lease=runtime.lease,
             middleware=runtime.promotion,
             watch=DueWatch(runtime.store.client),
         )

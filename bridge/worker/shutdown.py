@@ -30,7 +30,15 @@ LOOK_SECONDS = 0.05
 class Lifecycle:
     """Ends one worker process, within a bounded time under every pool."""
 
-    def __init__(self, fetcher: Fetcher, timeout_seconds: float, interrupt: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        timeout_seconds: float,
+        interrupt: Callable[[], None],
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``release`` pushes the due entries that the scheduler has taken."""
+        self._release = release
         self._fetcher = fetcher
         self._timeout = timeout_seconds
         self._interrupt = interrupt
@@ -154,6 +162,7 @@ class Lifecycle:
             if self._heartbeat is not None:
                 self._heartbeat.beat(time.time())
                 self._heartbeat.clear()
+            self._release()
             self._fetcher.lease.leave()
         except StoreError as error:
             logger.warning("could not sign off: %s; what this worker holds is given back by others", error)

@@ -21,6 +21,7 @@ from bridge.sidekiq.outcome.decision import (
     Interrupt,
     Retry,
 )
+from bridge.sidekiq.schedule.due_entry import DueEntry
 from bridge.sidekiq.store.claims import ClaimRequest, LeaseState
 from bridge.sidekiq.store.settlement import Settled, Settlement
 from bridge.sidekiq.store.store import RedisStore
@@ -464,7 +465,8 @@ def test_due_says_when_nothing_waits(store: RedisStore) -> None:
 def test_a_due_entry_is_promoted_by_one_of_many_pollers(store: RedisStore, redis_server: Any) -> None:
     store.client.zadd("schedule", {"member": 1.0})
     moved = at_once(
-        lambda own: own.promote("schedule", [(b"member", "default", b"payload")]), redis_server.port
+        lambda own: own.promote("schedule", [DueEntry(b"member", "default", b"payload")]).moved,
+        redis_server.port,
     )
     assert sum(moved) == 1
     assert next_first(store.client) == [b"payload"]
@@ -474,8 +476,10 @@ def test_a_due_entry_is_promoted_by_one_of_many_pollers(store: RedisStore, redis
 def test_a_queue_of_a_wrong_type_keeps_its_due_entry_where_it_is(store: RedisStore) -> None:
     store.client.zadd("schedule", {"member": 1.0, "good": 2.0})
     store.client.set("queue:broken", "x")
-    moved = store.promote("schedule", [(b"member", "broken", b"p"), (b"good", "default", b"g")])
-    assert moved == 1
+    moved = store.promote(
+        "schedule", [DueEntry(b"member", "broken", b"p"), DueEntry(b"good", "default", b"g")]
+    )
+    assert moved == (1, 1)
     assert store.client.zrange("schedule", 0, -1) == [b"member"]
 
 

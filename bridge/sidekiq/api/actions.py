@@ -17,7 +17,7 @@ from bridge.sidekiq import keys
 from bridge.sidekiq.api.entries import Entry
 from bridge.sidekiq.outcome.decision import DeadLimits
 from bridge.sidekiq.payload import timestamps as clock
-from bridge.sidekiq.schedule import scheduler
+from bridge.sidekiq.schedule import due_entry
 from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.store import RedisStore
 
@@ -60,7 +60,7 @@ class Actions:
 
     def _retry_call(self, entry: Entry, now: float) -> scripts.Call:
         queue = entry.job.queue or "default"
-        fields = scheduler.promotion_fields(entry.job, queue, self.timestamps().stamp(now))
+        fields = due_entry.promotion_fields(entry.job, queue, self.timestamps().stamp(now))
         payload = entry.job.with_fields({**fields, **_one_failure_fewer(entry)})
         names = (entry.place.key, keys.queue(queue), keys.QUEUES)
         return scripts.Call(lua.load("schedule_promote"), names, (entry.member, payload))

@@ -57,6 +57,8 @@ class Fetcher:
     slot_limit: int | None = None
     """What the pool can really run at once, where that is less than Celery's prefetch count says (solo)."""
     timestamps: Callable[[], Timestamps] = lambda: Timestamps.SECONDS
+    promoting: Callable[[], frozenset[int]] = frozenset
+    """Tokens of due entries that the scheduler has taken out of their sets: they are negative."""
 
     def __post_init__(self) -> None:
         self.held: dict[int, UnitOfWork] = {}
@@ -365,7 +367,7 @@ class Fetcher:
         longer than here, and must not run again.
         """
         identity, now_ms = self.lease.identity, self.store.now_ms()
-        found = self.store.inflight(identity)
+        found = self._push_forgotten(identity, self.store.inflight(identity))
         unknown = [job for job in found if job.token in self._unanswered]
         units = tuple(unit for job in unknown if (unit := self._admit(identity, job, now_ms)))
         self._note_recoveries(units)
@@ -376,6 +378,14 @@ class Fetcher:
         if unknown:
             logger.warning("adopted %d jobs whose claim was answered into a cut connection", len(unknown))
         return units
+
+    def _push_forgotten(self, identity: str, found: list[Claimed]) -> list[Claimed]:
+        """Push due entries that the scheduler does not know. Returns the jobs among ``found``."""
+        known = self.promoting()
+        for job in found:
+            if job.token < 0 and job.token not in known:
+                self.store.push_promoted(identity, job.token, job.queue, job.payload)
+        return [job for job in found if job.token > 0]
 
     def _give_back_strays(self, identity: str, found: Iterable[Claimed], now_ms: int) -> None:
         """Redis came back with an older state: what was settled since then stands there as if it still ran.

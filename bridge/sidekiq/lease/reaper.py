@@ -94,6 +94,9 @@ class Reaper:
         return moved
 
     def _recover(self, identity: str, claimed: Claimed) -> bool:
+        if claimed.token < 0:
+            # It was being promoted: no run began, and its middleware may have run. So it is only pushed.
+            return self._push_promoted(identity, claimed)
         settlement = _settlement(identity, claimed)
         try:
             outcome = self.store.recover(settlement, self.dead_limits(), time.time())
@@ -108,6 +111,17 @@ class Reaper:
             self.poisoned += 1
             logger.error("buried jid=%s: found in dead hands for the third time", settlement.jid)
         return outcome > 0
+
+    def _push_promoted(self, identity: str, claimed: Claimed) -> bool:
+        try:
+            pushed = self.store.push_promoted(identity, claimed.token, claimed.queue, claimed.payload)
+        except errors.StoreUnavailable:
+            raise
+        except errors.StoreError as error:
+            logger.error("cannot push a due job of %s to queue %s: %s", identity, claimed.queue, error)
+            return False
+        self.recovered += pushed
+        return pushed
 
 
 def _settlement(identity: str, claimed: Claimed) -> Settlement:

@@ -2,46 +2,46 @@
 
 Follows ``scheduled.rb``: ``retry`` before ``schedule``; ``enqueued_at`` is now; a missing ``retry`` becomes
 true, a missing ``queue`` becomes "default". Unlike there, an entry leaves its set in the same step in which
-it enters its queue.
+it enters its queue, or this worker's in-flight hash where the app has client middleware.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from bridge import errors
 from bridge.sidekiq import keys
+from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.outcome.decision import DeadLimits
-from bridge.sidekiq.payload import splice
 from bridge.sidekiq.payload import timestamps as clock
-from bridge.sidekiq.payload.job import SidekiqJob, invalid_entry
+from bridge.sidekiq.payload.job import invalid_entry
+from bridge.sidekiq.schedule.due_entry import UNCHANGED, DueEntry, Middleware, NoMiddleware, due_entry
 from bridge.sidekiq.schedule.due_watch import DueWatch
+from bridge.sidekiq.schedule.owned_promotion import OwnedPromotion
 from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)
 
 BATCH = 100
+#: Seconds between two attempts at more than a page of entries that Redis refuses to move.
+RETRY_REFUSED_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """What client middleware did to a due job: top-level fields it set and removed, or that it halted."""
+@dataclass
+class _Page:
+    """Where the next look at one set begins: behind the entries that Redis refused to move."""
 
-    fields: Mapping[str, Any]
-    removed: tuple[str, ...]
-    halted: bool = False
+    skip: int = 0
+    refused: int = 0
 
-
-UNCHANGED = Passed({}, ())
-
-
-def unchanged(members: Sequence[bytes]) -> Sequence[Passed]:
-    """No middleware."""
-    return [UNCHANGED] * len(members)
+    def turn(self, found: int) -> bool:
+        """After one page with ``found`` entries. Returns whether more may follow at once."""
+        full, self.skip, self.refused = found == BATCH, self.skip + self.refused, 0
+        return full
 
 
 @dataclass
@@ -53,8 +53,9 @@ class Scheduler:
     dead_limits: Callable[[], DeadLimits] = DeadLimits
     rng: random.Random = field(default_factory=random.Random)
 
-    middleware: Callable[[Sequence[bytes]], Sequence[Passed]] = unchanged
-    """The app's client middleware, which Sidekiq's own poller runs as well."""
+    lease: Lease | None = None
+    """The right to own entries while client middleware runs for them; needed where there is any."""
+    middleware: Middleware = field(default_factory=NoMiddleware)
     quiet: Callable[[], bool] = lambda: False
     """Whether this worker was told to be quiet: then it promotes nothing, as Sidekiq's poller does."""
     longest_sleep_seconds: float = 1.0
@@ -63,20 +64,56 @@ class Scheduler:
     """Tells when a look is worth its commands; without a client each one is."""
     promoted: int = 0
 
+    def __post_init__(self) -> None:
+        self.owned = OwnedPromotion(self.store, self.lease, self.middleware) if self.lease else None
+        self._pages = {keys.RETRY: _Page(), keys.SCHEDULE: _Page()}
+        self._pass_began = time.monotonic()
+
+    @property
+    def promoting(self) -> frozenset[int]:
+        """Tokens of the entries that this worker has taken out of their sets and not settled."""
+        return self.owned.tokens if self.owned is not None else frozenset()
+
+    def release(self) -> None:
+        """The worker ends: push what it has taken."""
+        if self.owned is not None:
+            self.owned.release()
+
     def round(self) -> float:
         """Promote what is due. Returns seconds to sleep."""
         if self.quiet():
+            self._settle_owned()
             return self.longest_sleep_seconds
-        if not self.watch.worth_a_look():
+        if not self.owned and not self.watch.worth_a_look():
             return self._sleep(self.watch.due_in_seconds)
-        due = self.store.due(BATCH)
+        retry, schedule = self._pages.values()
+        due = self.store.due(BATCH, retry.skip, schedule.skip)
         moved = self._promote(keys.RETRY, due.retry, due.now)
         moved += self._promote(keys.SCHEDULE, due.schedule, due.now)
         self.promoted += moved
-        self.watch.seen(0.0 if due.retry or due.schedule else due.next_in_seconds)
-        if moved and BATCH in (len(due.retry), len(due.schedule)):
+        waiting = due.retry or due.schedule or retry.skip or schedule.skip
+        self.watch.seen(0.0 if waiting else due.next_in_seconds)
+        if self._turn_pages((len(due.retry), len(due.schedule)), moved):
             return 0.0
         return self._sleep(due.next_in_seconds)
+
+    def _settle_owned(self) -> None:
+        if self.owned:
+            self.owned.settle_open(0.0)
+
+    def _turn_pages(self, found: tuple[int, int], moved: int) -> bool:
+        """Whether to read the next page at once. Refused entries stay in front, so it begins behind them."""
+        refused = any(page.refused for page in self._pages.values())
+        more = [page.turn(count) for page, count in zip(self._pages.values(), found, strict=True)]
+        if any(more) and (moved or refused):
+            return True
+        late = time.monotonic() - self._pass_began >= RETRY_REFUSED_SECONDS
+        if late:
+            self._pass_began = time.monotonic()
+        for page in self._pages.values():
+            if late or page.skip < BATCH:
+                page.skip = 0
+        return False
 
     def _sleep(self, next_in_seconds: float | None) -> float:
         if next_in_seconds is not None and next_in_seconds < self.longest_sleep_seconds:
@@ -85,50 +122,41 @@ class Scheduler:
         return self.longest_sleep_seconds * self.rng.uniform(0.8, 1.0)
 
     def _promote(self, source: str, members: Sequence[bytes], now: float) -> int:
-        passed = self.middleware(members) if members else []
-        halted = [member for member, one in zip(members, passed, strict=True) if one.halted]
-        dropped = self.store.drop(source, halted) if halted else 0
-        going = [(member, one) for member, one in zip(members, passed, strict=True) if not one.halted]
-        return dropped + self._move(source, going, now)
+        stamp = self.timestamps().stamp(now)
+        entries = [entry for member in members if (entry := self._entry(source, member, now, stamp))]
+        if self.owned is None or not (self.middleware.active or self.owned):
+            return self._move(source, entries)
+        # A newline ends the queue's name in an in-flight entry: a name that has one cannot be in it.
+        odd = [entry for entry in entries if "\n" in entry.queue]
+        owned = [entry for entry in entries if "\n" not in entry.queue]
+        moved = self._move(source, odd) + self.owned.promote(source, owned, now, stamp)
+        self._pages[source].refused += self.owned.refused
+        return moved
 
-    def _move(self, source: str, going: Sequence[tuple[bytes, Passed]], now: float) -> int:
-        entries = [entry for member, one in going if (entry := self._entry(source, member, one, now))]
-        return self.store.promote(source, entries) if entries else 0
+    def _move(self, source: str, entries: Sequence[DueEntry]) -> int:
+        if not entries:
+            return 0
+        moved, refused = self.store.promote(source, entries)
+        self._pages[source].refused += refused
+        return moved
 
-    def _entry(
-        self, source: str, member: bytes, passed: Passed, now: float
-    ) -> tuple[bytes, str, bytes] | None:
+    def _entry(self, source: str, member: bytes, now: float, stamp: float | int) -> DueEntry | None:
         try:
-            job = SidekiqJob.parse(member)
-            if passed is not UNCHANGED:
-                job = SidekiqJob.parse(splice.remove(job.with_fields(passed.fields), passed.removed))
-            queue = job.queue or "default"
-            return member, queue, job.with_fields(promotion_fields(job, queue, self.timestamps().stamp(now)))
+            return due_entry(member, UNCHANGED, stamp)
         except errors.PayloadError as error:
             self._bury(source, member, error, now)
             return None
 
     def _bury(self, source: str, member: bytes, error: errors.PayloadError, now: float) -> None:
-        logger.error("buried a due entry of %s that is no job: %s", source, error)
         payload = member
         if isinstance(error, errors.InvalidPayload):
             payload = invalid_entry(member, "default", str(error), now, self.timestamps())
         try:
-            self.store.bury_entry(source, member, payload, self.dead_limits(), now)
+            if self.store.bury_entry(source, member, payload, self.dead_limits(), now):
+                logger.error("buried a due entry of %s that is not a job: %s", source, error)
         except errors.StoreUnavailable:
             raise
         except errors.StoreError as refused:
             # It stays where it is; the due jobs behind it must not wait for it.
-            logger.error("could not bury it: %s", refused)
-
-
-def promotion_fields(job: SidekiqJob, queue: str, stamp: float | int) -> dict[str, object]:
-    """The fields that Sidekiq's client sets when it pushes what stood in a set; ``stamp`` is now."""
-    fields: dict[str, object] = {}
-    if job.fields.get("retry") is None:
-        fields["retry"] = True
-    if job.fields.get("queue") != queue:
-        fields["queue"] = queue
-    if "created_at" not in job.fields:
-        fields["created_at"] = stamp
-    return fields | {"enqueued_at": stamp}
+            self._pages[source].refused += 1
+            logger.error("could not bury a due entry of %s that is not a job: %s", source, refused)

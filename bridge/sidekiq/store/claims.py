@@ -64,6 +64,13 @@ class Due:
     next_in_seconds: float | None = None
 
 
+class Promoted(NamedTuple):
+    """How many due entries were moved, and how many stay because Redis refuses their queue."""
+
+    moved: int
+    refused: int = 0
+
+
 class Exchange(NamedTuple):
     """Result of one round trip: settlements in the order given, and the claim if one was asked for."""
 
@@ -109,6 +116,9 @@ class Store(Protocol):
 
     def inflight(self, identity: str) -> list[Claimed]:
         """All a worker holds, oldest first."""
+
+    def push_promoted(self, identity: str, token: int, queue: str, payload: bytes) -> bool:
+        """Push an entry that a worker took out of its set and did not settle. False when it was settled."""
 
     def now_ms(self) -> int:
         """Redis' own time, by which deliveries are ordered."""

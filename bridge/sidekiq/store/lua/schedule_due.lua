@@ -1,6 +1,6 @@
--- Names the due entries of one sorted set, earliest first, without removing them.
+-- Names the due entries of two sorted sets, earliest first, without removing them.
 -- KEYS  1 retry  2 schedule
--- ARGV  1 at most so many of each
+-- ARGV  1 at most so many of each  2 so many of retry are passed over  3 so many of schedule
 -- Result {now in s, score of the earliest entry that is not due or "", {retry members}, {schedule members}}
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
@@ -9,7 +9,7 @@ for i = 1, 2 do
   local later = redis.call('ZRANGE', KEYS[i], 0, 0, 'WITHSCORES')
   reply[2 + i] = {}
   if later[2] and tonumber(later[2]) <= tonumber(now) then
-    reply[2 + i] = redis.call('ZRANGEBYSCORE', KEYS[i], '-inf', now, 'LIMIT', 0, ARGV[1])
+    reply[2 + i] = redis.call('ZRANGEBYSCORE', KEYS[i], '-inf', now, 'LIMIT', ARGV[1 + i], ARGV[1])
     later = redis.call('ZRANGEBYSCORE', KEYS[i], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   end
   if later[2] and (not next_due or tonumber(later[2]) < next_due) then

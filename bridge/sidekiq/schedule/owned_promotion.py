@@ -1,0 +1,199 @@
+"""Promotes due entries of an app that has client middleware: take the entry, run middleware, settle.
+
+Middleware acts: it takes locks, counts, pushes other jobs. So a worker takes an entry out of its set first,
+into its in-flight hash under a negative token, and no other process runs middleware for it. Ruby's poller
+also takes first. Until the verdict is known the entry is to be pushed without middleware; a reaper does that.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from bridge import errors
+from bridge.redis import scripts
+from bridge.redis.outages import is_outage, outages, raise_first_error
+from bridge.sidekiq import keys
+from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.schedule.due_entry import UNCHANGED, DueEntry, Middleware, Passed, due_entry
+from bridge.sidekiq.store import lua
+from bridge.sidekiq.store.claims import ENTRY_VERSION
+from bridge.sidekiq.store.store import RedisStore
+
+logger = logging.getLogger(__name__)
+
+#: A command that takes an entry does nothing when Redis gets it later than this.
+VALID_MS = 10_000
+#: A worker that has this many entries which Redis refuses to settle takes no more.
+MOST_OPEN = 1000
+
+
+@dataclass(slots=True)
+class _Open:
+    """An entry that this worker has taken, or may have taken, and what shall become of it."""
+
+    identity: str
+    source: str
+    entry: DueEntry
+    going: DueEntry | None
+    """As it is pushed; None when middleware halted it."""
+    until_ms: float
+    """Redis TIME until which an unanswered command may still take it; 0 once the answer is known."""
+
+
+class OwnedPromotion:
+    """``promote`` is for the scheduler's thread, ``release`` for the thread that ends the worker."""
+
+    def __init__(self, store: RedisStore, lease: Lease, middleware: Middleware) -> None:
+        self._store = store
+        self._lease = lease
+        self._middleware = middleware
+        self._open: dict[int, _Open] = {}
+        self._next_token = -1
+        self._released = False
+        self._lock = threading.Lock()
+        self.refused = 0
+        """Entries of the last call that stay in their set, because Redis refuses their queue."""
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def tokens(self) -> frozenset[int]:
+        """Of the entries that this worker has taken, or may have taken."""
+        return frozenset(self._open)
+
+    def promote(self, source: str, entries: Sequence[DueEntry], now: float, stamp: float | int) -> int:
+        """Promote entries of one set; ``now`` is Redis TIME in s. Returns how many this worker took."""
+        self.refused = 0
+        self.settle_open(now)
+        if len(self._open) > MOST_OPEN:
+            return 0
+        tokens = self._take(source, entries, now * 1000 + VALID_MS)
+        if tokens:
+            self._decide(tokens, stamp)
+            self.settle_open(now)
+        return len(tokens)
+
+    def settle_open(self, now: float) -> None:
+        """Settle what earlier rounds have left: an outage, or a queue that Redis refused."""
+        with self._lock:
+            self._settle(now * 1000)
+
+    def release(self) -> None:
+        """The worker ends: push what it still owns, take no more. A later verdict is fenced."""
+        with self._lock:
+            self._released = True
+            self._settle(None)
+
+    # -- take
+
+    def _take(self, source: str, entries: Sequence[DueEntry], until_ms: float) -> list[int]:
+        with self._lock:
+            if self._released or not entries:
+                return []
+            self._lease.ensure()
+            identity = self._lease.identity
+            tokens = [self._note(_Open(identity, source, one, one, until_ms)) for one in entries]
+            calls = [_own_call(self._open[token], token) for token in tokens]
+            with outages():
+                answers = scripts.run(self._store.client, calls)
+            return self._taken(tokens, answers)
+
+    def _note(self, entry: _Open) -> int:
+        token = self._next_token
+        self._open[token] = entry
+        self._next_token -= 1
+        return token
+
+    def _taken(self, tokens: Sequence[int], answers: Sequence[Any]) -> list[int]:
+        """Forget what this worker did not get. An answer that tells of an outage leaves the entry open."""
+        refusals = [answer for answer in answers if isinstance(answer, redis.RedisError)]
+        for token, answer in zip(tokens, answers, strict=True):
+            if answer == 1:
+                self._open[token].until_ms = 0.0
+            elif not (answer in refusals and is_outage(answer)):
+                del self._open[token]
+        raise_first_error([error for error in refusals if is_outage(error)])
+        if refusals:
+            self.refused = len(refusals)
+            logger.error("%d due jobs stay where they are, the first for: %s", len(refusals), refusals[0])
+        if -1 in answers:
+            self._lease.renew()
+        return [token for token in tokens if token in self._open]
+
+    # -- run middleware
+
+    def _decide(self, tokens: Sequence[int], stamp: float | int) -> None:
+        if not self._lease.holds(self._open[tokens[0]].identity):
+            return  # frozen meanwhile: others have pushed these entries, and middleware must not run for them
+        owned = [(token, self._open[token]) for token in tokens]
+        verdicts = self._middleware([entry.entry.member for _, entry in owned])
+        beside_old = any(one.halted for one in verdicts) and self._works_beside_old_release()
+        for (_, entry), passed in zip(owned, verdicts, strict=True):
+            entry.going = _after(entry.entry, passed, stamp, beside_old=beside_old)
+
+    def _works_beside_old_release(self) -> bool:
+        """Whether a worker lives that runs middleware before it owns an entry: its lock may be what halts."""
+        try:
+            return self._store.has_old_workers()
+        except errors.StoreError:
+            return True
+
+    # -- settle
+
+    def _settle(self, now_ms: float | None) -> None:
+        """``now_ms`` is Redis TIME; None at the end of the worker."""
+        tokens = list(self._open)
+        if not tokens:
+            return
+        calls = [_settle_call(token, self._open[token]) for token in tokens]
+        with outages():
+            answers = scripts.run(self._store.client, calls)
+        for token, answer in zip(tokens, answers, strict=True):
+            self._settled(token, answer, now_ms)
+        raise_first_error([error for error in answers if isinstance(error, Exception) and is_outage(error)])
+
+    def _settled(self, token: int, answer: Any, now_ms: float | None) -> None:
+        entry = self._open[token]
+        if isinstance(answer, redis.RedisError):
+            if not is_outage(answer):
+                logger.error("a promoted job waits, its queue is refused: %s", answer)
+                entry.going = entry.entry
+            return
+        # Not owned as yet: a command without an answer may still reach Redis.
+        if answer or now_ms is None or entry.until_ms < max(now_ms, 1.0):
+            del self._open[token]
+
+
+def _after(entry: DueEntry, passed: Passed, stamp: float | int, *, beside_old: bool) -> DueEntry | None:
+    if passed.halted:
+        return entry if beside_old else None
+    if passed is UNCHANGED:
+        return entry
+    try:
+        return due_entry(entry.member, passed, stamp)
+    except (errors.PayloadError, ValueError) as error:
+        logger.error("client middleware made a due job unreadable; it is pushed without: %s", error)
+        return entry
+
+
+def _own_call(entry: _Open, token: int) -> scripts.Call:
+    member, queue, payload = entry.entry
+    name = (keys.LEASE, keys.inflight(entry.identity), entry.source, keys.queue(queue))
+    stored = b"%s\n%s\n%s" % (ENTRY_VERSION, queue.encode(errors="surrogateescape"), payload)
+    args = (entry.identity, token, member, stored, entry.until_ms)
+    return scripts.Call(lua.load("schedule_own"), name, args)
+
+
+def _settle_call(token: int, entry: _Open) -> scripts.Call:
+    inflight = keys.inflight(entry.identity)
+    if entry.going is None:
+        return scripts.Call(lua.load("settle_halted"), (inflight,), (token,))
+    names = (inflight, keys.queue(entry.going.queue), keys.QUEUES)
+    return scripts.Call(lua.load("settle_promoted"), names, (token, entry.going.payload))
