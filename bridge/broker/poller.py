@@ -58,7 +58,7 @@ class Poller:
     def turn(self) -> int:
         """Settle, claim and deliver once. Returns how many jobs were delivered."""
         claim = self._wants_claim()
-        if not claim and not self._fetcher.unsettled:
+        if not claim and not self._fetcher.unsettled and not self._must_look():
             self._fetcher.ticks += 1
             return 0
         try:
@@ -85,11 +85,13 @@ class Poller:
     def next_event_seconds(self) -> float:
         """How long to wait at most before the next turn."""
         now = time.monotonic()
-        if self._pause and (self._fetcher.free_slots or not self._claims_fail):
+        # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.
+        may_claim = self._fetcher.free_slots and self._fetcher.order.names
+        if self._pause and (may_claim or not self._claims_fail):
             return max(0.0, self._poll_at - now)
-        if self._more_expected and self._fetcher.free_slots:
-            return 0.0
-        return max(0.0, self._poll_at - now) if self._fetcher.free_slots else self._poll_seconds
+        if not may_claim:
+            return self._poll_seconds
+        return 0.0 if self._more_expected else max(0.0, self._poll_at - now)
 
     def linger(self) -> None:
         """Let what ends in the next moments come together, where nobody waits for it."""
@@ -115,6 +117,10 @@ class Poller:
             return True
         now = time.monotonic()
         return now >= self._poll_at and (not self._all_is_watched(now) or self._poll(now))
+
+    def _must_look(self) -> bool:
+        """Whether Redis must be asked now what it holds for this worker, also while no slot is free."""
+        return self._fetcher.needs_reconcile and (not self._pause or time.monotonic() >= self._poll_at)
 
     def _all_is_watched(self, now: float) -> bool:
         """Whether the first queues are watched and nothing else asks for a claim: no pause, no cut watch."""

@@ -27,7 +27,11 @@ RECOVERING = "bridge:recovering"
 
 QUEUE_PREFIX = "queue:"
 RECOVERED_PREFIX = "bridge:recovered:"
+FENCE_PREFIX = "bridge:fence:"
 REPLY_PREFIX = "bridge:reply:"
+
+#: A network delivers no claim later than that: TCP gives up after minutes, a proxy after hours.
+FENCE_TTL_SECONDS = 86_400
 
 #: Sidekiq keeps the daily counters for five years.
 STAT_TTL_SECONDS = 157_680_000
@@ -61,6 +65,11 @@ def workers(identity: str) -> str:
 def signals(identity: str) -> str:
     """List of signals (``TSTP``, ``TERM``, ``TTIN``) that the Web UI sends to a process."""
     return f"{identity}-signals"
+
+
+def fence(identity: str) -> str:
+    """The first token under which this worker may still claim; there after a connection was cut."""
+    return FENCE_PREFIX + identity
 
 
 def iteration(jid: str) -> str:

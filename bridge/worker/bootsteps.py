@@ -176,6 +176,7 @@ class Reaper(BridgeStep):
             lambda: runtime.dialect.dead_limits,
             runtime.fetcher.loop_ticks,
             self.keeper.report,
+            runtime.fetcher.compare,
         )
         runtime.recovery = work
         return Periodic("recovery", work.round)

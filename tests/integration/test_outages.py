@@ -64,8 +64,8 @@ class ForeignClock:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def now_ms(self) -> int:
-        return self.NOW_MS
+    def fence_claims(self, *args: Any) -> Any:
+        return self.NOW_MS, self._store.fence_claims(*args)[1]
 
 
 def test_jobs_whose_claim_was_answered_into_a_cut_connection_are_adopted(
@@ -105,14 +105,14 @@ def test_a_job_that_is_being_settled_is_not_adopted(
     proxy.lose_answer_to(b"queue:default")
     with pytest.raises(errors.StoreUnavailable):
         behind.take()
-    inflight = behind.store.inflight
+    fence_claims = behind.store.fence_claims
 
-    def settled_meanwhile(identity: str) -> Any:
-        found = inflight(identity)
+    def settled_meanwhile(*args: Any) -> Any:
+        found = fence_claims(*args)
         behind.fetcher.settle(unit.delivery.token, Done())
         return found
 
-    monkeypatch.setattr(behind.store, "inflight", settled_meanwhile)
+    monkeypatch.setattr(behind.store, "fence_claims", settled_meanwhile)
     (adopted,) = behind.take()
     assert adopted.delivery.token != unit.delivery.token
 
@@ -334,6 +334,11 @@ def test_jobs_that_an_older_redis_holds_for_a_living_worker_are_given_back(
 
     assert next_first(worker.client) == [older]
     assert worker.client.hkeys(worker.inflight_key) == [str(running[1].delivery.token).encode()]
-    assert worker.client.get(f"bridge:recovered:{running[0].job.jid}") == b"1"
+    # Its run is not counted against it, and the next delivery asks every sidecar whether it knows the job.
+    assert not worker.client.exists(f"bridge:recovered:{running[0].job.jid}")
+    assert worker.client.smembers("bridge:recovering") == {str(running[0].job.jid).encode()}
     worker.settle(running[1])
     assert not worker.client.exists(worker.inflight_key)
+    worker.gate.most = None
+    (again,) = worker.take()
+    assert again.delivery.recovered == 1

@@ -176,6 +176,24 @@ def test_a_queue_that_may_not_be_taken_from_is_no_hot_loop(
     assert consumer.messages == []
 
 
+@pytest.mark.parametrize("during_an_outage", [False, True])
+def test_without_a_queue_the_consumer_rests(
+    own_server: RedisServer, make_consumer: Maker, during_an_outage: bool
+) -> None:
+    """`cancel_consumer` of the last queue took a whole core: the next turn was always due at once."""
+    consumer = make_consumer(own_server.url, "default")
+    consumer.idle(0.3)
+    if during_an_outage:
+        own_server.stop()
+        consumer.idle(0.5)
+    consumer.channel.basic_cancel("default")
+    consumer.idle(1.2)
+
+    before = time.process_time()
+    consumer.idle(2.0)
+    assert time.process_time() - before < 0.3
+
+
 def test_queues_beyond_the_watched_ones_are_looked_at_every_second(
     own_server: RedisServer, client: redis.Redis, make_consumer: Maker
 ) -> None:

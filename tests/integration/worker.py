@@ -114,7 +114,7 @@ class Worker:
         self.outcomes: list[tuple[str | None, Decision, Settled]] = []
         self.fetcher = Fetcher(self.store, self.lease, self.gate, on_settled=self._settled, slots=slots)
         self.fetcher.consumer = self
-        self.recovery = Reaper(self.store, self.lease)
+        self.recovery = Reaper(self.store, self.lease, compare=self.fetcher.compare)
         for queue in queues:
             self.fetcher.order.add(queue, (weights or {}).get(queue, 0))
 

@@ -14,7 +14,7 @@ from bridge import celery_settings
 from bridge.errors import ConfigurationError
 from bridge.event_loop import EventLoop
 from bridge.sidekiq.fetch.queues import QueueOrder
-from bridge.sidekiq.fetch.reconcile import LATE_SECONDS, LOOK_AGAIN_SECONDS, UnansweredClaims
+from bridge.sidekiq.fetch.reconcile import LOOK_AGAIN_SECONDS, UnansweredClaims
 from bridge.worker import preflight
 
 
@@ -200,7 +200,7 @@ def test_a_queue_without_a_weight_among_weighted_ones_has_one_ticket() -> None:
 # -- unanswered claims
 
 
-def test_tokens_are_looked_for_from_the_sending_until_they_are_answered_or_late() -> None:
+def test_tokens_are_looked_for_until_they_are_answered_or_fenced() -> None:
     now = 100.0
     unanswered = UnansweredClaims(clock=lambda: now)
     unanswered.sent(1, 3)
@@ -208,12 +208,21 @@ def test_tokens_are_looked_for_from_the_sending_until_they_are_answered_or_late(
     unanswered.answered(1, 2)
     assert [token in unanswered for token in (1, 2, 3)] == [False, False, True]
     unanswered.looked()
+    assert 3 not in unanswered
+    assert not unanswered.due
+
+
+def test_after_a_cut_connection_redis_is_asked_twice() -> None:
+    now = 100.0
+    unanswered = UnansweredClaims(clock=lambda: now)
+    unanswered.look_now()
+    unanswered.look_soon()
+    unanswered.looked()
     assert not unanswered.due
     now += LOOK_AGAIN_SECONDS
     assert unanswered.due
-    now += LATE_SECONDS
     unanswered.looked()
-    assert 3 not in unanswered
+    now += LOOK_AGAIN_SECONDS
     assert not unanswered.due
 
 

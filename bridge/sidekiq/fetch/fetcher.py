@@ -77,6 +77,7 @@ class Fetcher:
         self._seen: dict[bytes, SidekiqJob] = {}
         """What was read to be admitted, not to be parsed again when it is taken."""
         self._strays = RolledBackJobs()
+        self._missing: set[int] = set()
         self._tails = QueueTails()
         self._batch_delay = BatchDelay()
 
@@ -193,6 +194,8 @@ class Fetcher:
             with self._exchange_lock as mine:
                 if not mine:
                     return False  # a signal handler within an exchange of this thread: what follows it writes
+                if self.is_quiet and self._unanswered.due:
+                    self._adopt_unknown()
                 self._exchange(None)
         except errors.StoreError as error:
             # An outage, or a fault that a person must put right: kept and repeated in both cases.
@@ -203,7 +206,11 @@ class Fetcher:
         """Give jobs back to the end that runs next, the first claimed to run first."""
         for unit in sorted(units, key=lambda unit: unit.delivery.token, reverse=True):
             if self.held.pop(unit.delivery.token, None) is not None:
-                self.journal.add(unit, GiveBack())
+                self.journal.add(unit, GiveBack(may_run=self._may_run_elsewhere(unit)))
+
+    def _may_run_elsewhere(self, unit: UnitOfWork) -> bool:
+        """Whether a sidecar may run the job still, though this process lets go of it."""
+        return unit.started_at is not None and not self.gate.admits(unit.job)
 
     def stop(self) -> None:
         """The process is about to end: quiet, and no more waiting. Safe in a signal handler."""
@@ -218,6 +225,20 @@ class Fetcher:
     def reconnect(self) -> None:
         """The connection was cut: what Redis holds for this worker is compared with what it remembers."""
         self._unanswered.look_now()
+
+    def compare(self, identity: str, in_flight: int) -> None:
+        """Have a close look where Redis holds another number of jobs than this worker knows.
+
+        Called by another thread at each renewal of the lease. A job on its way makes the numbers differ for a
+        moment; the close look tells.
+        """
+        if identity == self.lease.identity and in_flight != self._known(identity):
+            self._unanswered.look_soon()
+            self.wake()
+
+    def _known(self, identity: str) -> int:
+        units = [*list(self.held.values()), *self.journal.units]
+        return sum(unit.delivery.identity == identity for unit in units)
 
     # -- one round trip
 
@@ -364,43 +385,60 @@ class Fetcher:
         """Take over what was claimed for us in an answer that never came.
 
         Only by the tokens of such claims: a job that is being settled at this moment stands in Redis a little
-        longer than here, and must not run again.
+        longer than here, and must not run again. A claim that Redis has not carried out yet is fenced.
         """
-        identity, now_ms = self.lease.identity, self.store.now_ms()
-        found = self._push_forgotten(identity, self.store.inflight(identity))
-        unknown = [job for job in found if job.token in self._unanswered]
-        units = tuple(unit for job in unknown if (unit := self._admit(identity, job, now_ms)))
-        self._note_recoveries(units)
-        for job in unknown:
-            self._unanswered.answered(job.token, 1)
+        identity = self.lease.identity
+        now_ms, in_flight = self.store.fence_claims(identity, self._next_token)
+        self._push_forgotten(identity, in_flight)
+        tokens = {token for token in in_flight if token > 0}
+        found = self.store.entries(identity, sorted(token for token in tokens if token in self._unanswered))
+        units = tuple(unit for job in found if (unit := self._admit(identity, job, now_ms)))
         self._unanswered.looked()
-        self._give_back_strays(identity, found, now_ms)
-        if unknown:
-            logger.warning("adopted %d jobs whose claim was answered into a cut connection", len(unknown))
+        self._note_recoveries(units)
+        self._give_back_strays(identity, tokens, now_ms)
+        self._note_missing(identity, tokens)
+        if found:
+            logger.warning("adopted %d jobs whose claim was answered into a cut connection", len(found))
+        if self.is_quiet:
+            # No slot begins a job any more: another worker runs these, and nothing counts against them.
+            self.give_back_all(units)
+            return ()
         return units
 
-    def _push_forgotten(self, identity: str, found: list[Claimed]) -> list[Claimed]:
-        """Push due entries that the scheduler does not know. Returns the jobs among ``found``."""
-        known = self.promoting()
-        for job in found:
-            if job.token < 0 and job.token not in known:
-                self.store.push_promoted(identity, job.token, job.queue, job.payload)
-        return [job for job in found if job.token > 0]
+    def _push_forgotten(self, identity: str, in_flight: set[int]) -> None:
+        """Push due entries that the scheduler does not know; their tokens are negative."""
+        forgotten = {token for token in in_flight if token < 0} - self.promoting()
+        for job in self.store.entries(identity, sorted(forgotten)):
+            self.store.push_promoted(identity, job.token, job.queue, job.payload)
 
-    def _give_back_strays(self, identity: str, found: Iterable[Claimed], now_ms: int) -> None:
-        """Redis came back with an older state: what was settled since then stands there as if it still ran.
+    def _give_back_strays(self, identity: str, tokens: set[int], now_ms: int) -> None:
+        """Redis holds jobs for this worker that this worker does not know.
 
-        Where it went is not known any more, so it is counted as found in dead hands: a sidecar that remembers
-        the job answers from memory.
+        Redis came back with an older state, and the jobs were settled since; or a claim came late. The worker
+        does not know whether they ran. So the next delivery asks every sidecar first: one that remembers the
+        job answers from memory.
         """
-        by_token = {job.token: job for job in found}
-        strays = self._strays.seen_again(by_token.keys() - self.held.keys() - self.journal.tokens)
-        for token in sorted(strays, reverse=True):
-            job = by_token[token]
-            delivery = Delivery(identity, token, job.queue, job.payload, now_ms)
-            self.journal.add(UnitOfWork(delivery, _parsed(job.payload)), GiveBack(unknown_outcome=True))
-        if strays:
-            logger.warning("Redis has lost a while: gave back %d jobs that were settled in it", len(strays))
+        strays = self._strays.seen_again(tokens - self.held.keys() - self.journal.tokens)
+        found = self.store.entries(identity, sorted(strays, reverse=True))
+        for job in found:
+            delivery = Delivery(identity, job.token, job.queue, job.payload, now_ms)
+            self.journal.add(UnitOfWork(delivery, _parsed(job.payload)), GiveBack(may_run=True))
+        if found:
+            logger.warning(
+                "gave back %d jobs that Redis held for %s and this worker did not know: Redis was restored "
+                "from an older state, or a claim came late",
+                len(found), identity,
+            )  # fmt: skip
+
+    def _note_missing(self, identity: str, tokens: set[int]) -> None:
+        """Jobs in hand that Redis does not hold for this worker: their settlements will be fenced."""
+        held = {token for token, unit in list(self.held.items()) if unit.delivery.identity == identity}
+        if gone := held - tokens - self._missing:
+            logger.warning(
+                "FENCED: Redis no longer holds %d jobs that run here; another worker may run them as well",
+                len(gone),
+            )
+        self._missing = held - tokens
 
 
 def _parsed(payload: bytes) -> SidekiqJob:

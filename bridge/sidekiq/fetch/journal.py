@@ -24,7 +24,7 @@ class Journal:
     def __init__(self, on_settled: Callable[[UnitOfWork, Decision, Settled], None]) -> None:
         self._on_settled = on_settled
         self._waiting: deque[Decided] = deque()
-        self._returning: list[UnitOfWork] = []
+        self._returning: list[Decided] = []
         self.in_order = False
         """Keep what is given back until ``release``, to put it back in the order of the claims."""
         self.fenced = 0
@@ -34,23 +34,26 @@ class Journal:
         return len(self._waiting) + len(self._returning)
 
     @property
+    def units(self) -> list[UnitOfWork]:
+        """All that waits."""
+        return [unit for unit, _ in [*list(self._waiting), *self._returning]]
+
+    @property
     def tokens(self) -> set[int]:
         """Of all that waits."""
-        waiting = [unit for unit, _ in list(self._waiting)]
-        return {unit.delivery.token for unit in [*waiting, *self._returning]}
+        return {unit.delivery.token for unit in self.units}
 
     def add(self, unit: UnitOfWork, decision: Decision) -> None:
         """What shall become of a job is decided."""
         if self.in_order and isinstance(decision, GiveBack) and not decision.unknown_outcome:
-            self._returning.append(unit)
+            self._returning.append((unit, decision))
         else:
             self._waiting.append((unit, decision))
 
     def release(self) -> None:
         """All that is given back has come in: the first claimed goes back last, and so runs first."""
         returning, self._returning = self._returning, []
-        for unit in sorted(returning, key=lambda unit: unit.delivery.token, reverse=True):
-            self._waiting.append((unit, GiveBack()))
+        self._waiting.extend(sorted(returning, key=lambda decided: decided[0].delivery.token, reverse=True))
 
     def batch(self) -> list[Decided]:
         """Take decisions out, to be written now."""
@@ -82,6 +85,7 @@ def settlement(unit: UnitOfWork, decision: Decision) -> Settlement:
     """A decision as the store takes it."""
     delivery = unit.delivery
     unknown = isinstance(decision, GiveBack) and decision.unknown_outcome
+    may_run = isinstance(decision, GiveBack) and decision.may_run
     return Settlement(
         delivery.identity,
         delivery.token,
@@ -90,5 +94,5 @@ def settlement(unit: UnitOfWork, decision: Decision) -> Settlement:
         decision,
         unit.job.jid or "",
         poison_pill.payload(unit.job) if unknown else b"",
-        delivery.recovered > 0,
+        delivery.recovered > 0 or may_run,
     )

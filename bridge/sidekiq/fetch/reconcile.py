@@ -1,67 +1,71 @@
-"""Claims whose answer has not come: what is in flight under their tokens, this process knows nothing of."""
+"""Claims whose answer has not come: this process does not know which jobs Redis took under their tokens."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-#: How long after it was sent a claim may still be carried out, and how often its jobs are looked for. A claim
-#: can lie in a frozen server's buffers and be carried out after the connection was given up.
-LATE_SECONDS = 30.0
+#: Seconds between two looks at what Redis holds for this worker.
 LOOK_AGAIN_SECONDS = 5.0
 
 
 class RolledBackJobs:
-    """Tokens that Redis holds for this process, which has settled them long ago: Redis has lost a while.
+    """Tokens that Redis holds for this process, and that this process does not know.
 
-    One look is not enough, because a job that is being settled stands in Redis a little longer than here.
+    One look is not enough: a job that is being settled leaves Redis a little later than this process.
     """
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
 
     def seen_again(self, tokens: set[int]) -> set[int]:
-        """Those of ``tokens`` that were there at the last look already."""
+        """Those of ``tokens`` that the last look found already."""
         again = tokens & self._seen
         self._seen = tokens - again
         return again
 
 
 class UnansweredClaims:
-    """Remembers tokens from the sending of their claim to its answer. For one thread at a time."""
+    """Remembers tokens from the sending of their claim to its answer. For one thread at a time.
+
+    Redis is asked once: the question also fences every claim that has not been carried out by then
+    (``claim_fence.lua``). So the answer is final, however late the network delivers such a claim.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._until: dict[int, float] = {}
+        self._tokens: set[int] = set()
         self._look_at = 0.0
         self._looks = 0
 
     def sent(self, first: int, count: int) -> None:
         """A claim with these tokens is on its way."""
-        until = self._clock() + LATE_SECONDS
-        self._until.update((token, until) for token in range(first, first + count))
+        self._tokens.update(range(first, first + count))
 
     def answered(self, first: int, count: int) -> None:
         """It is known what became of these tokens."""
-        for token in range(first, first + count):
-            self._until.pop(token, None)
+        self._tokens.difference_update(range(first, first + count))
 
     @property
     def due(self) -> bool:
         """Whether Redis should be asked what is in flight."""
-        return bool(self._until or self._looks) and self._clock() >= self._look_at
+        return bool(self._tokens) or (self._looks > 0 and self._clock() >= self._look_at)
 
     def look_now(self) -> None:
         """Ask at the next occasion, and once more a little later: only what is there twice is a stray."""
         self._look_at = 0.0
         self._looks = 2
 
+    def look_soon(self) -> None:
+        """The same, unless two looks are ahead anyway."""
+        if not self._looks:
+            self.look_now()
+
     def looked(self) -> None:
-        """Redis was asked: again a little later, and some time after the claim no more."""
-        now = self._clock()
-        self._until = {token: until for token, until in self._until.items() if until > now}
-        self._look_at = now + LOOK_AGAIN_SECONDS
+        """Redis was asked, and has fenced what it did not know then."""
+        self._tokens.clear()
+        self._look_at = self._clock() + LOOK_AGAIN_SECONDS
         self._looks = max(0, self._looks - 1)
 
     def __contains__(self, token: int) -> bool:
-        return token in self._until
+        return token in self._tokens

@@ -64,14 +64,19 @@ class Lease:
             return
         self._note_renewal()
 
-    def keep(self) -> None:
-        """Renew the lease, unless the keeper has done so since this was last asked: to look costs less."""
-        end_ms = self.store.lease_end(self.identity)
+    def keep(self) -> tuple[str, int]:
+        """Renew the lease, unless the keeper has done so since this was last asked: to look costs less.
+
+        Returns the identity that was looked at, and how many jobs Redis holds for it.
+        """
+        identity = self.identity
+        end_ms, in_flight = self.store.standing(identity)
         if end_ms <= self._end_ms:
             self.renew()
-            return
-        self._end_ms = end_ms
-        self._note_renewal()
+        else:
+            self._end_ms = end_ms
+            self._note_renewal()
+        return identity, in_flight
 
     def _note_renewal(self) -> None:
         now = self.clock()

@@ -33,6 +33,8 @@ class Reaper:
     progress: Callable[[], int] = lambda: 0
     report: Callable[[str, int], None] = lambda identity, progress: None
     """Told the identity and how far the worker has come, at each round: the keeper's line."""
+    compare: Callable[[str, int], None] = lambda identity, in_flight: None
+    """Told at each renewal how many jobs Redis holds for this worker."""
     interval_seconds: float = 0.8
     """Every other round looks at the others' leases: one that its keeper has ended is found within 2 s."""
 
@@ -66,7 +68,7 @@ class Reaper:
     def _keep(self, progress: int) -> None:
         alive = self.stall.moves(progress, time.monotonic())
         if alive and self.lease.age_seconds >= self.lease.length_seconds / 3:
-            self.lease.keep()
+            self.compare(*self.lease.keep())
 
     def _worth_asking(self) -> bool:
         """Every other round costs one command, which compares with the clock of this machine, or none."""

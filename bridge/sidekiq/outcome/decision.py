@@ -58,6 +58,8 @@ class GiveBack:
 
     unknown_outcome: bool = False
     """The job may have run: counted in ``bridge:recovered:<jid>``, which buries it at the third time."""
+    may_run: bool = False
+    """A sidecar may run it still, or know its end: the next delivery asks all of them. Not counted."""
 
 
 Decision = Done | Retry | Bury | Discard | Interrupt | GiveBack

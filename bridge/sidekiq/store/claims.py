@@ -114,23 +114,23 @@ class Store(Protocol):
     def occupied(self, queues: Sequence[str]) -> list[str]:
         """Those of the queues that are not known to be empty."""
 
-    def inflight(self, identity: str) -> list[Claimed]:
-        """All a worker holds, oldest first."""
+    def fence_claims(self, identity: str, first_valid_token: int) -> tuple[int, set[int]]:
+        """Refuse earlier claims that are not carried out yet. Returns ms of Redis TIME, and all in flight."""
+
+    def entries(self, identity: str, tokens: Sequence[int]) -> list[Claimed]:
+        """The jobs in flight under these tokens, without those that are gone."""
+
+    def standing(self, identity: str) -> tuple[float, int]:
+        """End of a lease in ms of Redis TIME, and how many jobs are in flight."""
 
     def push_promoted(self, identity: str, token: int, queue: str, payload: bytes) -> bool:
         """Push an entry that a worker took out of its set and did not settle. False when it was settled."""
-
-    def now_ms(self) -> int:
-        """Redis' own time, by which deliveries are ordered."""
 
     def recoveries(self, jids: Sequence[str]) -> list[int]:
         """How often each job was found in dead hands."""
 
     def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
         """Take (``register``) or renew a lease."""
-
-    def lease_end(self, identity: str) -> float:
-        """End of a lease in ms of Redis TIME; 0 or less when it is gone or being reaped."""
 
     def leave(self, identity: str) -> int:
         """End a lease. Returns how many jobs its holder still had."""

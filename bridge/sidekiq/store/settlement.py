@@ -40,7 +40,7 @@ class Settlement(NamedTuple):
     jid: str = ""
     poison: bytes = b""
     recovered: bool = False
-    """Whether it was taken out of dead hands before this delivery."""
+    """Whether the next delivery, too, asks every sidecar first."""
 
 
 class Settled(Enum):

@@ -9,7 +9,6 @@ from typing import Any
 
 import redis
 
-from bridge import errors
 from bridge.redis import scripts
 from bridge.redis.encoding import Words
 from bridge.redis.outages import is_outage, outages, raise_first_error, translated
@@ -76,7 +75,7 @@ class RedisStore:
         """
         call = scripts.Call(
             lua.load("claim_exact"),
-            (keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.RECOVERING, keys.queue(queue)),
+            (*_claim_keys(identity), keys.queue(queue)),
             (identity, first_token, ENTRY_VERSION + b"\n", *payloads),
         )
         with outages():
@@ -118,35 +117,58 @@ class RedisStore:
             for token, value in sorted(entries.items(), key=lambda item: int(item[0]))
         ]
 
-    def now_ms(self) -> int:
-        """Redis' own time, by which deliveries are ordered."""
+    def fence_claims(self, identity: str, first_valid_token: int) -> tuple[int, set[int]]:
+        """Refuse earlier claims of this worker that Redis has not carried out yet.
+
+        Returns the time of Redis in ms, and the tokens of all jobs in flight: the list is complete.
+        """
+        now_ms, tokens = self._one(
+            scripts.Call(
+                lua.load("claim_fence"),
+                (keys.inflight(identity), keys.fence(identity)),
+                (first_valid_token, keys.FENCE_TTL_SECONDS),
+            )
+        )
+        return int(now_ms), {int(token) for token in tokens}
+
+    def entries(self, identity: str, tokens: Sequence[int]) -> list[Claimed]:
+        """The jobs in flight under these tokens, in this order; those that are gone are left out."""
+        if not tokens:
+            return []
         with outages():
-            seconds, microseconds = self.client.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
+            found: Any = self.client.hmget(keys.inflight(identity), [str(token) for token in tokens])
+        return [entry(token, value) for token, value in zip(tokens, found, strict=True) if value is not None]
+
+    def standing(self, identity: str) -> tuple[float, int]:
+        """End of a lease in ms of Redis TIME (0 or less: gone, or being reaped), and its jobs in flight."""
+        with outages():
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.zscore(keys.LEASE, identity)
+            pipeline.hlen(keys.inflight(identity))
+            till, held = pipeline.execute()
+        return float(till or 0), int(held)
 
     def recoveries(self, jids: Sequence[str]) -> list[int]:
-        """How often each job was found in dead hands within 72 hours. They wait in a queue no more."""
+        """How often each job was found in dead hands within 72 hours; at least 1 where a run may go on.
+
+        They wait in a queue no more.
+        """
         if not jids:
             return []
         with outages():
             pipeline = self.client.pipeline(transaction=False)
             pipeline.mget([keys.recovered(jid) for jid in jids])
+            pipeline.smismember(keys.RECOVERING, list(jids))
             pipeline.srem(keys.RECOVERING, *jids)
-            found, _ = pipeline.execute(raise_on_error=False)
-        if isinstance(found, redis.RedisError):
-            raise errors.StoreError(str(found))
-        return [int(count or 0) for count in found]
+            found, marked, _ = pipeline.execute(raise_on_error=False)
+        raise_first_error([found, marked])
+        return [max(int(count or 0), mark) for count, mark in zip(found, marked, strict=True)]
 
     def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
         """Take (``register``) or renew a lease of ``length_ms``."""
         args = (identity, length_ms, "register" if register else "renew")
         till = self._one(scripts.Call(lua.load("lease_renew"), (keys.LEASE,), args))
         return LeaseState.HELD if till else LeaseState.FENCED
-
-    def lease_end(self, identity: str) -> float:
-        """End of a lease in ms of Redis TIME; 0 or less when it is gone or being reaped."""
-        with outages():
-            return float(self.client.zscore(keys.LEASE, identity) or 0)
 
     def suspects(self, identity: str, now_ms: int) -> bool:
         """Whether ``expired_leases`` may find somebody, by the caller's clock."""
@@ -262,17 +284,20 @@ class RedisStore:
         return results[0]
 
 
+def _claim_keys(identity: str) -> tuple[str, ...]:
+    return keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.RECOVERING, keys.fence(identity)
+
+
 @functools.lru_cache(maxsize=4)
-def _claim_keys(identity: str, queues: tuple[str, ...]) -> tuple[str, ...]:
-    names = (keys.queue(name) for name in queues)
-    return keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.RECOVERING, *names
+def _keys_of_claim(identity: str, queues: tuple[str, ...]) -> tuple[str, ...]:
+    return *_claim_keys(identity), *(keys.queue(name) for name in queues)
 
 
 def _claim_call(request: ClaimRequest) -> scripts.Call:
     orders = (" ".join(str(i + 1) for i in order) for order in request.orders)
     return scripts.Call(
         lua.load("claim"),
-        _claim_keys(request.identity, request.queues),
+        _keys_of_claim(request.identity, request.queues),
         (request.identity, request.want, request.first_token, ENTRY_VERSION + b"\n", *orders),
     )
 

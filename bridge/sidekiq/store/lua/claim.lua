@@ -1,5 +1,6 @@
 -- Takes up to `want` jobs from the right end of the queues into this worker's in-flight hash.
--- KEYS  1 bridge:lease  2 bridge:inflight:<identity>  3 paused  4 bridge:recovering  5.. queue:<name>
+-- KEYS  1 bridge:lease  2 bridge:inflight:<identity>  3 paused  4 bridge:recovering  5 bridge:fence:<identity>
+--       6.. queue:<name>
 -- ARGV  1 identity  2 want  3 first token  4 entry prefix (format version)  5.. one visiting order per slot
 --       ("2 1 3", weighted queues), or none (strict: as in KEYS)
 -- Result {'OK', now in ms, paused queue numbers "1 3", 1 if recovered jobs wait in queues, queue number, payload, queue number, ...},
@@ -10,29 +11,36 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if not lease or tonumber(lease) < 0 then return {'FENCED'} end
 if tonumber(lease) < now then return {'EXPIRED'} end
 
-local want, token, queues = tonumber(ARGV[2]), tonumber(ARGV[3]), #KEYS - 4
+local want, token, queues = tonumber(ARGV[2]), tonumber(ARGV[3]), #KEYS - 5
 local tokens = {}
 for i = 1, want do tokens[i] = token + i - 1 end
 for _, used in ipairs(redis.call('HMGET', KEYS[2], unpack(tokens))) do
   if used then return redis.error_reply('TOKEN used twice') end
 end
-local closed, paused, reply, refused = {}, {}, {'OK', now, '', redis.call('EXISTS', KEYS[4])}, nil
+-- Both keys are missing in nearly all claims: one command asks for both.
+local marks = redis.call('EXISTS', KEYS[4], KEYS[5])
+if marks > 0 then
+  local fence = tonumber(redis.call('GET', KEYS[5]))
+  if fence and token < fence then return redis.error_reply('LATE claim: its worker has given it up') end
+  if fence then marks = marks - 1 end
+end
+local closed, paused, reply, refused = {}, {}, {'OK', now, '', marks}, nil
 for i = 1, redis.call('EXISTS', KEYS[3]) * queues do
-  if redis.pcall('SISMEMBER', KEYS[3], string.sub(KEYS[4 + i], 7)) == 1 then
+  if redis.pcall('SISMEMBER', KEYS[3], string.sub(KEYS[5 + i], 7)) == 1 then
     closed[i] = true; paused[#paused + 1] = i
   end
 end
 reply[3] = table.concat(paused, ' ')
 -- Many queues that are all empty: one is asked to give a job all the same, for a replica says then that it cannot.
-local hungry = queues > 4 and redis.call('EXISTS', unpack(KEYS, 5)) == 0
+local hungry = queues > 4 and redis.call('EXISTS', unpack(KEYS, 6)) == 0
 for i = 2, hungry and queues or 0 do closed[i] = true end
 
 local function take(i, most)
   if closed[i] then return false end
-  local found = redis.pcall('RPOP', KEYS[4 + i], most)
+  local found = redis.pcall('RPOP', KEYS[5 + i], most)
   if found and found.err and not string.find(found.err, 'WRONGTYPE', 1, true) then refused = found end
   if not found or found.err then closed[i] = true; return false end
-  local entries, prefix = {}, ARGV[4] .. string.sub(KEYS[4 + i], 7) .. '\n'
+  local entries, prefix = {}, ARGV[4] .. string.sub(KEYS[5 + i], 7) .. '\n'
   for _, payload in ipairs(found) do
     entries[#entries + 1] = token; entries[#entries + 1] = prefix .. payload
     reply[#reply + 1] = i; reply[#reply + 1] = payload
