@@ -5,32 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 
 from tests.support import redis_server as redis_server_module
 from tests.support import redis_users
-from tests.support.processes import RUNNING
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage
-
-LOG_CHARACTERS = 6000
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: Any, call: Any) -> Iterator[None]:
-    """Show what the processes wrote during a test that failed."""
-    outcome: Any = yield
-    report = outcome.get_result()
-    if report.when == "teardown":
-        return
-    for process in list(RUNNING):
-        text = process.unseen_log()[-LOG_CHARACTERS:]
-        if report.failed and text:
-            report.sections.append((f"log of {process.name} (pid {process.pid})", text))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -55,6 +56,9 @@ class Process:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
+        # Held open: a test may remove the directory while the process runs. Its report still shows the log.
+        self._log = os.open(self.log_path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._log)
         RUNNING.append(self)
 
     @property
@@ -72,8 +76,10 @@ class Process:
 
     def unseen_log(self) -> str:
         """What it has written since this was last asked."""
-        text = self.log_path.read_bytes()[self._shown :]
-        self._shown += len(text)
+        text = b""
+        while chunk := os.pread(self._log, 1 << 20, self._shown):
+            self._shown += len(chunk)
+            text += chunk
         return text.decode(errors="replace")
 
     def wait_ready(self, condition: object, seconds: float = 30.0) -> None:
