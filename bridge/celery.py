@@ -16,7 +16,6 @@ from celery.app.amqp import AMQP
 from celery.backends.base import DisabledBackend
 from kombu import Queue
 
-from bridge import celery_commands
 from bridge.broker import messages
 from bridge.broker.connection import Connection
 from bridge.broker.context import OPTION
@@ -25,9 +24,10 @@ from bridge.execution.task import SidekiqTask
 from bridge.fast_path import push
 from bridge.runtime import Runtime
 from bridge.settings import Settings
+from bridge.settings import load as load_settings
 from bridge.sidekiq.keys import QUEUE_PREFIX
 from bridge.sidekiq.payload.job import new_jid
-from bridge.worker import bootsteps, preflight
+from bridge.worker import bootsteps, celery_commands, preflight
 from bridge.worker.events import BridgeEvents
 
 #: What ``BRIDGE_POOL=bridge`` stands for; Celery takes a configured pool by its path.
@@ -120,7 +120,7 @@ def make_app(settings: Settings) -> Bridge:
         worker_pool=_pool(settings, sys.argv),
         worker_enable_remote_control=settings.remote_control,
         task_queues=[Queue(name, routing_key=name) for name in settings.queues.names],
-        include=["bridge.tasks", "bridge.probes", *settings.imports],
+        include=["bridge.tasks", *settings.imports],
     )
     if settings.concurrency is not None:
         app.conf.worker_concurrency = settings.concurrency
@@ -172,7 +172,7 @@ def _zeros(options: Mapping[str, Any]) -> dict[str, bool]:
 
 def _load_settings() -> Settings:
     try:
-        return Settings.load(os.environ)
+        return load_settings(os.environ)
     except ConfigurationError as error:
         if click.get_current_context(silent=True) is None:
             raise

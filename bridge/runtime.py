@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from bridge import __version__
-from bridge.broker import messages
 from bridge.broker.context import BrokerContext
 from bridge.event_loop import EventLoop
 from bridge.execution.cancellation import Cancellation
-from bridge.execution.task import SidekiqTask
 from bridge.execution.time_limits import TimeLimits
 from bridge.periodic import Periodic
 from bridge.redis.client import RedisAddress, connect, follower
 from bridge.redis.sentinel import MasterFollower
+from bridge.routing import Routing
 from bridge.settings import Settings
 from bridge.settings.redis_address import redis_address
 from bridge.sidecar.address import Address
@@ -35,11 +33,11 @@ from bridge.sidecar.stream_client import StreamingSidecar
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.listeners import JobListener
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.lease.identity import new_identity
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.lease.reaper import Reaper
 from bridge.sidekiq.outcome.decision import DeadLimits, Decision, Done, GiveBack, Interrupt
 from bridge.sidekiq.outcome.dialect import Dialect, Overrides
-from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.process import version_probe
 from bridge.sidekiq.process.heartbeat import Heartbeat
 from bridge.sidekiq.process.metrics import JobMetrics
@@ -47,12 +45,9 @@ from bridge.sidekiq.process.push_counts import Pushes
 from bridge.sidekiq.schedule.scheduler import Scheduler
 from bridge.sidekiq.store.settlement import Settled
 from bridge.sidekiq.store.store import RedisStore
-from bridge.worker.process_info import new_identity
 
 if TYPE_CHECKING:
     from celery import Celery
-
-_CONSTANT_PATH = re.compile(r"(?:[A-Z]\w*)(?:::[A-Z]\w*)*", re.ASCII)
 
 
 class Runtime:
@@ -73,7 +68,7 @@ class Runtime:
         self.recovery: Reaper | None = None
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
-        self._natives: dict[str, object] = {}
+        self.routing = Routing(app)
 
     # -- Redis
 
@@ -184,7 +179,7 @@ class Runtime:
         return Fetcher(
             self.store,
             self.lease,
-            SidecarGate(self.breaker, self.is_native),
+            SidecarGate(self.breaker, self.routing.is_native),
             on_started=self._started,
             on_settled=self._settled,
             timestamps=lambda: self.dialect.timestamps,
@@ -196,31 +191,6 @@ class Runtime:
         """Ends jobs whose time is up, or that a person revoked."""
         return Cancellation(self.fetcher, TimeLimits(self.settings.time_limits), lambda: self.sidecar)
 
-    def route(self, job: SidekiqJob) -> str:
-        """Name of the task that runs a job: the native one for its class, else that of all Ruby jobs."""
-        name = job.native_class
-        return name if name is not None and self._is_native_class(name) else messages.RUBY_TASK
-
-    def is_native(self, job: SidekiqJob) -> bool:
-        """Whether a job runs in Python."""
-        return self.route(job) != messages.RUBY_TASK
-
-    def _is_native_class(self, name: str) -> bool:
-        task = self._tasks.get(name)
-        return task is not None and (self._natives.get(name) is task or self._becomes_native(name, task))
-
-    def _becomes_native(self, name: str, task: Any) -> bool:
-        # Celery's own tasks, and whatever else is registered, must not be reachable by pushing their name.
-        if not isinstance(task, SidekiqTask) or _CONSTANT_PATH.fullmatch(name) is None:
-            return False
-        self._natives[name] = task
-        return True
-
-    @cached_property
-    def _tasks(self) -> Any:
-        """The application's tasks. Celery's own property takes a lock each time."""
-        return self.app.tasks
-
     def _started(self, unit: UnitOfWork) -> None:
         for listener in self.listeners:
             listener.started(unit)
@@ -230,7 +200,7 @@ class Runtime:
             listener.settled(unit, decision, outcome)
         if isinstance(decision, GiveBack) or unit.started_at is None:
             return
-        if self.breaker.state is State.HALF_OPEN and not self.is_native(unit.job):
+        if self.breaker.state is State.HALF_OPEN and not self.routing.is_native(unit.job):
             self.breaker.passed()
         if outcome is Settled.OK:
             failed = not isinstance(decision, Done | Interrupt)
@@ -246,7 +216,7 @@ class Runtime:
             database=self.redis_address.database,
             client=self.redis_client,
             store=lambda: self.store,
-            route=self.route,
+            route=self.routing.task_of,
             rules=lambda: self.dialect.rules,
             fetcher=lambda: self.fetcher,
             weights=self.settings.queues.weight_by_name,

@@ -1,4 +1,4 @@
-"""The task behind every Ruby class.
+"""The task behind every Ruby class, and the native probe of ``bridge verify``.
 
 Native tasks go here too, or into any module that imports ``bridge.app``::
 
@@ -9,6 +9,7 @@ Native tasks go here too, or into any module that imports ``bridge.app``::
 from __future__ import annotations
 
 import logging
+import time
 
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
@@ -16,13 +17,17 @@ from bridge import errors
 from bridge.broker.messages import RUBY_TASK
 from bridge.celery import app
 from bridge.execution import task
-from bridge.execution.task import JobCancelled, RubyError, Settle, SidekiqTask
+from bridge.execution.outcomes import JobCancelled, RubyError, Settle
+from bridge.execution.task import SidekiqTask
 from bridge.sidecar.result import JobResult, Status
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome.decision import Bury, GiveBack, Interrupt
 from bridge.sidekiq.payload.job import SidekiqJob
 
 logger = logging.getLogger(__name__)
+
+#: The longest that the native probe of ``bridge verify`` sleeps.
+LONGEST_PROBE_SECONDS = 5.0
 
 
 @app.task(name=RUBY_TASK, bind=True)  # type: ignore[arg-type]
@@ -82,3 +87,15 @@ def _buried(delivery: Delivery, error: errors.JobRefused) -> Bury:
         return Bury(delivery.payload, ran=False)
     fields = {"error_class": "Bridge::JobRefused", "error_message": str(error)}
     return Bury(SidekiqJob.parse(delivery.payload).with_fields(fields), ran=False)
+
+
+class ProbeFailed(Exception):
+    """Raised on purpose by ``bridge verify``. Error collectors can leave it out by its class."""
+
+
+@app.task(name="SidekiqBridge::NativeProbe")
+def probe(outcome: str, seconds: float = 0.0) -> None:
+    """End as ``outcome`` says: ``done``, or anything else for a failure."""
+    if outcome != "done":
+        raise ProbeFailed("failed on purpose, by `bridge verify`")
+    time.sleep(min(max(0.0, seconds), LONGEST_PROBE_SECONDS))

@@ -10,6 +10,7 @@ import redis
 from bridge import errors
 from bridge.redis.client import connect
 from bridge.settings import Settings
+from bridge.settings import load as load_settings
 from bridge.settings.redis_address import redis_address
 from bridge.sidekiq.api.actions import Actions
 from bridge.sidekiq.api.commands import Commands
@@ -26,7 +27,7 @@ class Parts:
     @cached_property
     def settings(self) -> Settings:
         """The settings in force. Raises ConfigurationError."""
-        return Settings.load()
+        return load_settings()
 
     @cached_property
     def client(self) -> redis.Redis:

@@ -20,7 +20,7 @@ from typing import Protocol
 from celery.exceptions import SoftTimeLimitExceeded
 
 from bridge import errors
-from bridge.execution.task import DeadlineExceeded, JobCancelled
+from bridge.execution.outcomes import DeadlineExceeded, JobCancelled
 from bridge.execution.time_limits import TimeLimits
 from bridge.sidecar.client import Sidecar
 from bridge.sidekiq.fetch.fetcher import Fetcher

@@ -15,7 +15,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK, RULES_HEADER
-from bridge.execution import async_exceptions, task
+from bridge.execution import async_exceptions, outcomes, task
 from bridge.execution.time_limits import LONGEST_SECONDS
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import Delivery
@@ -93,7 +93,7 @@ class SidekiqRequest(Request):
 
     def decision_after(self, error: BaseException) -> Decision:
         """What becomes of the job when this ends it."""
-        carried = task.decision_of(error)
+        carried = outcomes.decision_of(error)
         return self._native_decision(error) if carried is None else carried
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
@@ -102,9 +102,9 @@ class SidekiqRequest(Request):
         decision = self._decision_for(error, lambda: exc_info.traceback)
         if decision is not None:
             self.fetcher.decide(self.delivery.token, decision)
-        if isinstance(error, task.Settle) and error.outage is not None:
+        if isinstance(error, outcomes.Settle) and error.outage is not None:
             self.app.bridge.note_outage(error.outage, rejected=error.rejected)
-        if isinstance(error, task.JobCancelled):
+        if isinstance(error, outcomes.JobCancelled):
             # To Celery it is an ignored task, of which Flower would never hear again.
             self.send_event("task-revoked", terminated=True, signum=None, expired=False)
         return super().on_failure(exc_info, send_failed_event, return_ok)
@@ -133,7 +133,7 @@ class SidekiqRequest(Request):
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard time limit ended the run: a failure, and it spends an attempt."""
         if not soft:
-            self._record_failure(task.DeadlineExceeded.after(timeout))
+            self._record_failure(outcomes.DeadlineExceeded.after(timeout))
         super().on_timeout(soft, timeout)
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
@@ -142,11 +142,11 @@ class SidekiqRequest(Request):
         super().terminate(pool, signal)
 
     def _decision_for(self, error: BaseException, trace: Callable[[], str]) -> Decision | None:
-        carried = task.decision_of(error)
+        carried = outcomes.decision_of(error)
         if carried == UNKNOWN and self.app.bridge.cancellation.is_overdue(self.delivery.token):
             # Its time was up, and that is for us to say: an attempt is spent, whatever became of the run.
             return self._native_decision(
-                task.DeadlineExceeded("the job ran longer than its time limit"), trace
+                outcomes.DeadlineExceeded("the job ran longer than its time limit"), trace
             )
         if carried is not None:
             return carried
@@ -156,7 +156,7 @@ class SidekiqRequest(Request):
         if isinstance(error, (Reject, Ignore, Terminated, Retry)):
             return None
         if isinstance(error, TimeLimitExceeded):
-            error = task.DeadlineExceeded.after(error.args[0])
+            error = outcomes.DeadlineExceeded.after(error.args[0])
         return self._native_decision(error, trace)
 
     def _record_failure(self, error: BaseException) -> None:

@@ -14,85 +14,18 @@ from datetime import datetime
 from typing import Any, NoReturn, cast
 
 from celery import Task
-from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, WorkerShutdown, WorkerTerminate
+from celery.exceptions import MaxRetriesExceededError, Reject, WorkerShutdown, WorkerTerminate
 
 from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RULES_HEADER
 from bridge.execution import async_exceptions
-from bridge.fast_path.retry_tracer import RetryAt
-from bridge.sidecar.result import JobResult
+from bridge.execution.outcomes import DECISION_ATTRIBUTE, JobDied, RetryAt, RubyError, Settle
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome import decision as decisions
 from bridge.sidekiq.outcome import retry
 from bridge.sidekiq.outcome.decision import Decision
 from bridge.sidekiq.payload.job import SidekiqJob
 
-_ATTRIBUTE = "sidekiq_decision"
 _RNG = random.SystemRandom()
-
-
-class Settle(Ignore):
-    """Ends a run with a decision that is neither success nor failure to Celery (given back, refused).
-
-    ``outage`` says why where the sidecar was at fault, ``rejected`` whether it refuses this worker
-    altogether.
-    """
-
-    def __init__(self, decision: Decision, outage: str | None = None, rejected: bool = False) -> None:
-        super().__init__(f"{type(decision).__name__}: {outage}" if outage else type(decision).__name__)
-        self.sidekiq_decision = decision
-        self.outage = outage
-        self.rejected = rejected
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.sidekiq_decision, self.outage, self.rejected)
-
-
-class JobCancelled(Settle):
-    """Raised inside a native task by ``revoke``; no autoretry catches it."""
-
-    def __init__(self) -> None:
-        super().__init__(decisions.Discard())
-
-    def __reduce__(self) -> Any:
-        return type(self), ()
-
-
-class DeadlineExceeded(BaseException):
-    """Raised inside a native task whose time is up.
-
-    No ``Exception``: an ``except Exception`` in the task must not swallow it. A failure like any other; in
-    the retry and dead sets it has the name that Ruby jobs give it.
-    """
-
-    sidekiq_name = "Bridge::DeadlineExceeded"
-
-    @classmethod
-    def after(cls, seconds: float) -> DeadlineExceeded:
-        """With the reason in words."""
-        return cls(f"the job ran longer than its time limit of {seconds:g} s")
-
-
-class JobDied(Exception):
-    """Stands for what cannot travel or would end the worker: SystemExit, MemoryError, KeyboardInterrupt."""
-
-
-class RubyError(Exception):
-    """A job failed in Ruby. Reads as the Ruby exception does; ``result`` says what Ruby decided."""
-
-    def __init__(self, result: JobResult) -> None:
-        super().__init__(result)
-        self.result = result
-
-    def __str__(self) -> str:
-        return self.result.error_message
-
-    def __repr__(self) -> str:
-        return f"{self.result.error_class}({self.result.error_message!r})"
-
-
-def decision_of(error: BaseException | None) -> Decision | None:
-    """The decision an exception carries, if any."""
-    return getattr(error, _ATTRIBUTE, None)
 
 
 def require_lease(app: Any, delivery: Delivery) -> None:
@@ -240,10 +173,10 @@ def _raise_final(exc: BaseException | None, decision: Decision, name: str) -> No
             JobDied(repr(exc)) if exc is not None else MaxRetriesExceededError(f"{name} is out of retries")
         )
     try:
-        setattr(final, _ATTRIBUTE, decision)
+        setattr(final, DECISION_ATTRIBUTE, decision)
     except AttributeError:
         final = JobDied(repr(exc))
-        setattr(final, _ATTRIBUTE, decision)
+        setattr(final, DECISION_ATTRIBUTE, decision)
     raise final from exc
 
 

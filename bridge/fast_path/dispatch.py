@@ -13,7 +13,6 @@ from typing import Any
 
 from celery.worker import state
 
-from bridge.concurrency.hybrid import TaskPool
 from bridge.execution.task import SidekiqTask
 from bridge.fast_path import observers
 from bridge.fast_path.request import LazyRequest, request_class
@@ -37,12 +36,12 @@ class FastDispatch:
         self._consumer = consumer
         self._runtime = consumer.app.bridge
         self._context = self._runtime.context
-        self._begin = consumer.pool.begin
+        self._begin: Callable[[LazyRequest], None] = consumer.pool.begin
         self._ways: dict[str, Way | None] = {}
 
     def __call__(self, unit: UnitOfWork, channel: Any) -> bool:
         """Begin this job; False where it must go Celery's way."""
-        name = self._runtime.route(unit.job)
+        name = self._runtime.routing.task_of(unit.job)
         way = self._ways[name] if name in self._ways else self._find(name)
         if way is None or self._context.listeners or way.is_observed() or self._consumer.on_task_message:
             return False
@@ -73,4 +72,4 @@ class FastDispatch:
 
 def of(consumer: Any) -> FastDispatch | None:
     """The fast path for a consumer; none where another pool runs the jobs."""
-    return FastDispatch(consumer) if isinstance(consumer.pool, TaskPool) else None
+    return FastDispatch(consumer) if hasattr(consumer.pool, "begin") else None

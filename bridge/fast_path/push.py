@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from celery import Celery, signals
 from kombu.exceptions import OperationalError
 
 from bridge import errors
 from bridge.broker import messages
-
-if TYPE_CHECKING:
-    from bridge.celery import Bridge
+from bridge.broker.context import BrokerContext
 
 #: Options that change nothing about a Sidekiq job: it has no place for them, and Celery's way drops them too.
 WITHOUT_EFFECT = frozenset(
@@ -28,7 +26,7 @@ LONGEST_DELAY_SECONDS = 1e9
 
 
 def push(
-    app: Bridge, name: str, args: Any, jid: str, fields: Mapping[str, Any], delay: Any, options: Any
+    app: Celery, name: str, args: Any, jid: str, fields: Mapping[str, Any], delay: Any, options: Any
 ) -> bool:
     """Push a job whose arguments were checked. False where Celery must.
 
@@ -44,7 +42,7 @@ def push(
         return False
     now = time.time()
     at = now + delay if delay else None
-    context = app.bridge.context
+    context: BrokerContext = cast(Any, app).bridge.context
     job = messages.new_push(queue, name, args or [], jid, fields, at, context.rules().timestamps, now)
     try:
         context.push(job, name)
@@ -55,7 +53,7 @@ def push(
     return True
 
 
-def result(app: Bridge, jid: str, options: Mapping[str, Any]) -> Any:
+def result(app: Celery, jid: str, options: Mapping[str, Any]) -> Any:
     """What Celery returns for a task that was sent."""
     made = (options.get("result_cls") or app.AsyncResult)(jid)
     made.ignored = options.get("ignore_result")
@@ -64,7 +62,7 @@ def result(app: Bridge, jid: str, options: Mapping[str, Any]) -> Any:
     return made
 
 
-def _options_of_the_task(app: Bridge, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _options_of_the_task(app: Celery, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What a task says of itself, which Celery heeds where the task is named and not called."""
     task: Any = app.tasks.get(name) if options.get("task_type") is None else None
     found = {} if task is None else task._get_exec_options()
@@ -89,13 +87,13 @@ def _is_ours(option: str, value: Any) -> bool:
     )
 
 
-def _leads_straight(app: Bridge, queue: Any) -> bool:
+def _leads_straight(app: Celery, queue: Any) -> bool:
     """Whether no ``task_routes`` and no declaration of the user's leads it elsewhere."""
     declared, router = app.amqp.queues.get(queue), cast(Any, app.amqp.router)
     return not router.routes and (declared is None or declared.routing_key in ("", queue))
 
 
-def _is_observed(app: Bridge) -> bool:
+def _is_observed(app: Celery) -> bool:
     return bool(
         signals.before_task_publish.receivers
         or signals.after_task_publish.receivers

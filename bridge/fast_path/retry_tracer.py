@@ -11,45 +11,14 @@ from __future__ import annotations
 import itertools
 from traceback import FrameSummary, StackSummary, TracebackException
 from types import CodeType, TracebackType
-from typing import Any, cast
+from typing import Any
 
 from celery.app import trace
-from celery.exceptions import Retry
-from celery.utils.serialization import get_pickleable_exception
-from kombu.utils.encoding import safe_repr
 
 from bridge.fast_path import observers
-from bridge.sidekiq.outcome.decision import Decision
 
 Place = tuple[CodeType, int, int]
 """Where a frame stood: its code, the index of the instruction, the line."""
-
-
-class RetryAt(Retry):
-    """A retry that carries its decision. Retry's own pickling would lose it between processes."""
-
-    is_eager = False
-    sig = None
-
-    def __init__(
-        self,
-        message: str | None = None,
-        exc: BaseException | None = None,
-        when: Any = None,
-        decision: Decision | None = None,
-    ) -> None:
-        # Not Retry's own, which pickles the exception to try whether that can be done: most never travel. It
-        # also puts itself into its own args, a ring for the garbage collector.
-        Exception.__init__(self, message, exc, when)
-        self.message = message
-        self.exc = cast(Exception | None, exc)
-        self.excs = None if exc is None else safe_repr(exc)
-        self.when = when
-        self.sidekiq_decision = decision
-
-    def __reduce__(self) -> Any:
-        portable = None if self.exc is None else get_pickleable_exception(self.exc)
-        return type(self), (self.message, portable, self.when, self.sidekiq_decision)
 
 
 class RetryInfo:

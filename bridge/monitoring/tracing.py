@@ -24,7 +24,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from bridge import __version__
 from bridge.broker.messages import DELIVERY_HEADER
-from bridge.execution.task import RubyError, Settle
+from bridge.execution.outcomes import RubyError, Settle
 from bridge.monitoring.logs import job_lines
 from bridge.monitoring.logs.formats import TRACKS_ATTRIBUTE
 from bridge.sidecar import protocol

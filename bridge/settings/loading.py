@@ -6,6 +6,7 @@ The order: the environment, else the file, else the default.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,9 +48,13 @@ _PROBLEMS = {
 SECRET = "(hidden)"
 
 
-def load(environ: Mapping[str, str]) -> Settings:
-    """The settings that this environment describes. Raises ConfigurationError."""
-    return make(gather(environ))
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings that an environment (this process's by default) and its BRIDGE_CONFIG describe.
+
+    Raises:
+        ConfigurationError: it names the variable or the file's key, its value, and what to write instead.
+    """
+    return make(gather(os.environ if environ is None else environ))
 
 
 def gather(environ: Mapping[str, str]) -> Found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,7 @@ from bridge.settings import values
 from bridge.settings.monitoring import Names, Text, Watching, number_as_text
 from bridge.settings.redis_url import RedisUrl
 from bridge.sidekiq.fetch.queue_set import QueueSet
-from bridge.sidekiq.process.metrics import MetricsFamily
+from bridge.sidekiq.outcome.dialect import MetricsFamily
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
@@ -204,17 +203,6 @@ class Settings(Watching):
         return path
 
     @classmethod
-    def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """The settings that an environment (this process's by default) and its BRIDGE_CONFIG describe.
-
-        Raises ConfigurationError, which names the variable or the file's key, its value, and what to write
-        instead.
-        """
-        from bridge.settings import loading  # it makes objects of this class, so it cannot be imported first
-
-        return loading.load(os.environ if environ is None else environ)
-
-    @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -223,7 +211,7 @@ class Settings(Watching):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what ``load`` gathered, which knows where each value stood; never the process's own."""
+        """Only what ``bridge.settings.load`` gathered, which knows the place of each value."""
         return (init_settings,)
 
     def require_safe_sidecar(self) -> None:

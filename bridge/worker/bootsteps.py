@@ -86,7 +86,7 @@ class Heartbeat(BridgeStep):
         self.work = HeartbeatWork(
             runtime.redis_client(),
             runtime.fetcher,
-            lambda: process_info(runtime, c),
+            lambda: process_info(runtime),
             runtime.metrics,
             lambda: runtime.dialect.metrics,
             self.lifecycle.on_signal,
@@ -245,7 +245,7 @@ def _check_worker(sender: Any, **_: Any) -> None:
 def _interrupter(runtime: Runtime) -> Any:
     def interrupt() -> None:
         for unit in runtime.fetcher.running:
-            if not runtime.is_native(unit.job):
+            if not runtime.routing.is_native(unit.job):
                 runtime.sidecar.interrupt(unit.delivery)
 
     return interrupt

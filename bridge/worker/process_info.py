@@ -1,10 +1,9 @@
-"""Who this worker is: its name in Redis, and what the Busy page shows of it."""
+"""What the Busy page shows of this worker."""
 
 from __future__ import annotations
 
 import os
-import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bridge.sidekiq.fetch.queue_set import QueueSet
 from bridge.sidekiq.process.rows import ProcessInfo
@@ -13,13 +12,7 @@ if TYPE_CHECKING:
     from bridge.runtime import Runtime
 
 
-def new_identity() -> str:
-    """``host:pid:nonce``, as Sidekiq's; never the same twice, also where containers share host and pid."""
-    hostname = os.environ.get("DYNO") or socket.gethostname()
-    return f"{hostname}:{os.getpid()}:{os.urandom(6).hex()}"
-
-
-def process_info(runtime: Runtime, c: Any) -> ProcessInfo:
+def process_info(runtime: Runtime) -> ProcessInfo:
     """What the Busy page shows of this worker."""
     hostname, _, nonce = runtime.lease.identity.rsplit(":", 2)
     return ProcessInfo(

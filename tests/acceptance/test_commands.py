@@ -12,7 +12,7 @@ import pytest
 
 import bridge
 from bridge.celery import make_app
-from bridge.settings import Settings
+from bridge.settings import load as load_settings
 from tests.support import census
 from tests.support.processes import ROOT, Process, clean_environment, free_port
 from tests.support.stage import Stage
@@ -112,7 +112,7 @@ def test_events_are_dumped_without_a_warning_until_ctrl_c(stage: Stage, tmp_path
 
 
 def test_a_result_of_a_job_says_that_there_is_none() -> None:
-    result = make_app(Settings.load({})).AsyncResult("a" * 24)
+    result = make_app(load_settings({})).AsyncResult("a" * 24)
 
     for look in (lambda: result.state, lambda: result.get(timeout=1), lambda: result.info):
         with pytest.raises(NotImplementedError, match="a Sidekiq job has no result"):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bridge.celery import make_app
-from bridge.settings import Settings
+from bridge.settings import load as load_settings
 from tests.support import census, redis_users
 from tests.support.processes import Process, free_port
 from tests.support.stage import Stage, new_jid
@@ -67,7 +67,7 @@ def state(flower: str, jid: str) -> str | None:
 @pytest.fixture
 def events(stage: Stage) -> Iterator[list[tuple[str, str]]]:
     """What Celery's event stream tells, as (jid, event): the source of everything that Flower shows."""
-    app = make_app(Settings.load({"BRIDGE_REDIS_URL": redis_users.for_bridge(stage.redis_url)}))
+    app = make_app(load_settings({"BRIDGE_REDIS_URL": redis_users.for_bridge(stage.redis_url)}))
     heard: list[tuple[str, str]] = []
     ready = threading.Event()
     connection = app.connection_for_read()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.celery import Bridge, make_app
-from bridge.settings import Settings
+from bridge.settings import load as load_settings
 from tests.support import redis_users
 from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage
@@ -91,7 +91,7 @@ def failing(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def producer(stage: Stage, sidekiq: tuple[int, ...]) -> Iterator[Bridge]:
     """The application as a producer, in this process."""
-    settings = Settings.load(
+    settings = load_settings(
         {
             "BRIDGE_REDIS_URL": redis_users.for_bridge(stage.redis_url),
             "BRIDGE_SIDEKIQ_VERSION": ".".join(map(str, sidekiq)),

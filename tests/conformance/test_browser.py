@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bridge.celery import make_app
-from bridge.settings import Settings
+from bridge.settings import load as load_settings
 from tests.support import redis_users
 from tests.support.processes import ROOT, Process, free_port
 from tests.support.redis_server import RedisServer
@@ -104,7 +104,7 @@ def answers(url: str) -> bool:
 
 def fill(stage: Stage) -> None:
     """What a shop's Sidekiq looks like on a normal day."""
-    producer = make_app(Settings.load({"BRIDGE_REDIS_URL": redis_users.for_bridge(stage.redis_url)}))
+    producer = make_app(load_settings({"BRIDGE_REDIS_URL": redis_users.for_bridge(stage.redis_url)}))
     for number in range(60):
         stage.ruby.push("EchoJob", number, queue=("critical", "default", "low")[number % 3])
         stage.ruby.push("NativeEchoJob", number)

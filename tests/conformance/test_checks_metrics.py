@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from bridge.sidekiq.process.metrics import JobMetrics, MetricsFamily
+from bridge.sidekiq.outcome.dialect import MetricsFamily
+from bridge.sidekiq.process.metrics import JobMetrics
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage

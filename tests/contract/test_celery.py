@@ -22,8 +22,8 @@ from celery.worker.worker import WorkController
 
 from bridge import celery_settings
 from bridge.broker.transport import Transport
-from bridge.execution.task import Settle, SidekiqTask
-from bridge.fast_path.retry_tracer import RetryAt
+from bridge.execution.outcomes import RetryAt, Settle
+from bridge.execution.task import SidekiqTask
 from bridge.sidekiq.outcome import decision
 
 

@@ -20,10 +20,11 @@ from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from bridge.redis import scripts
 from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Done, GiveBack, Interrupt, Retry
+from bridge.sidekiq.outcome.poison_pill import RECOVERY_LIMIT
 from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.schedule.scheduler import Scheduler
 from bridge.sidekiq.store.claims import Exchange
-from bridge.sidekiq.store.settlement import RECOVERY_LIMIT, Settled, Settlement, SettlementBatch
+from bridge.sidekiq.store.settlement import Settled, Settlement, SettlementBatch
 from tests.integration.test_life_of_a_job import Accepted, Life, Lossy
 from tests.integration.worker import Worker, connect_to, job, push
 from tests.support import census

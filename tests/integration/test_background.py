@@ -11,9 +11,10 @@ import pytest
 from bridge import errors
 from bridge.sidekiq.fetch.queue_set import QueueSet
 from bridge.sidekiq.outcome.decision import GiveBack
+from bridge.sidekiq.outcome.dialect import MetricsFamily
 from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.process.heartbeat import Heartbeat
-from bridge.sidekiq.process.metrics import JobMetrics, MetricsFamily
+from bridge.sidekiq.process.metrics import JobMetrics
 from bridge.sidekiq.process.rows import ProcessInfo
 from bridge.sidekiq.schedule.scheduler import BATCH, Scheduler
 from bridge.sidekiq.store.settlement import Settled

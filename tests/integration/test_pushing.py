@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 from bridge.celery import Bridge, make_app
 from bridge.errors import PushRefused
 from bridge.redis.pipeline import KeptConnections
-from bridge.settings import Settings
+from bridge.settings import load as load_settings
 from tests.support import redis_users
 from tests.support.redis_server import RedisServer
 
@@ -35,7 +35,7 @@ def client(own_server: RedisServer) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def app(own_server: RedisServer) -> Bridge:
-    return make_app(Settings.load({"BRIDGE_REDIS_URL": redis_users.for_bridge(own_server.url)}))
+    return make_app(load_settings({"BRIDGE_REDIS_URL": redis_users.for_bridge(own_server.url)}))
 
 
 @pytest.fixture

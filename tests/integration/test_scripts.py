@@ -21,8 +21,8 @@ from bridge.sidekiq.outcome.decision import (
     Interrupt,
     Retry,
 )
-from bridge.sidekiq.schedule.due_entry import DueEntry
 from bridge.sidekiq.store.claims import ClaimRequest, LeaseState
+from bridge.sidekiq.store.due import DueEntry
 from bridge.sidekiq.store.settlement import Settled, Settlement
 from bridge.sidekiq.store.store import RedisStore
 from tests.integration.worker import as_bridge, connect_to, job, next_first, push

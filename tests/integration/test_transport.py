@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 
 from bridge import errors
 from bridge.celery import make_app
-from bridge.settings import Settings
+from bridge.settings import load as load_settings
 from bridge.sidecar.breaker import State
 from bridge.sidekiq.outcome.decision import Done
 from tests.integration.worker import connect_to, job, next_first, push
@@ -28,7 +28,7 @@ class Consumer:
 
     def __init__(self, url: str, *queues: str, slots: int = 4) -> None:
         own = {"BRIDGE_REDIS_URL": redis_users.for_bridge(url), "BRIDGE_QUEUES": ",".join(queues)}
-        self.app: Any = make_app(Settings.load(own))
+        self.app: Any = make_app(load_settings(own))
         self.runtime = self.app.bridge
         self.runtime.breaker.state = State.CLOSED
         self.fetcher = self.runtime.fetcher

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridge.execution import async_exceptions
-from bridge.execution.task import DeadlineExceeded, JobCancelled
+from bridge.execution.outcomes import DeadlineExceeded, JobCancelled
 from tests.support.waiting import wait_for
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.settings import Settings
+from bridge.settings import load as load_settings
 from bridge.worker import shutdown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ def default_of_sidecar(name: str) -> int:
 
 
 #: What each needs after TERM, as docs/operations.md says.
-WORKER_SECONDS = int(Settings.load({}).shutdown_timeout_seconds) + 15
+WORKER_SECONDS = int(load_settings({}).shutdown_timeout_seconds) + 15
 SIDECAR_SECONDS = default_of_sidecar("timeout") + 20
 
 

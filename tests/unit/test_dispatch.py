@@ -20,10 +20,10 @@ from bridge.celery import Bridge, app, make_app
 from bridge.concurrency.hybrid import TaskPool
 from bridge.execution.call import apply
 from bridge.execution.cancellation import IDLE_SECONDS
-from bridge.execution.task import Settle
+from bridge.execution.outcomes import Settle
 from bridge.execution.time_limits import Limits
 from bridge.fast_path import dispatch, native
-from bridge.settings import Settings
+from bridge.settings import load as load_settings
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Done, GiveBack, Retry
 from bridge.sidekiq.payload.job import SidekiqJob
@@ -46,7 +46,7 @@ class Worker:
     """An application with a consumer that was never started, and what its pool was given."""
 
     def __init__(self) -> None:
-        self.app: Bridge = make_app(Settings.load({}))
+        self.app: Bridge = make_app(load_settings({}))
         self.pool = TaskPool(2, app=self.app)
         self.begun: list[Any] = []
         self.pool.begin = self.begun.append  # type: ignore[assignment]

@@ -11,6 +11,7 @@ from bridge.errors import ConfigurationError
 from bridge.monitoring.logs import files
 from bridge.monitoring.logs.files import RotatingFile
 from bridge.settings import Settings
+from bridge.settings import load as load_settings
 
 
 def record(text: str) -> logging.LogRecord:
@@ -18,7 +19,7 @@ def record(text: str) -> logging.LogRecord:
 
 
 def settings(**env: str) -> Settings:
-    return Settings.load({f"BRIDGE_{name.upper()}": value for name, value in env.items()})
+    return load_settings({f"BRIDGE_{name.upper()}": value for name, value in env.items()})
 
 
 class Terminal(io.StringIO):

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.celery import make_app
 from bridge.monitoring.health.memory_limit import MemoryCeiling
-from bridge.settings import Settings
+from bridge.settings import load as load_settings
 
 
 class Ended(list[str]):
@@ -35,5 +35,5 @@ def test_a_ceiling_below_what_the_worker_needs_is_not_held(caplog: pytest.LogCap
 
 
 def test_the_ceiling_of_pool_processes_is_celerys_own_setting_in_kibibytes() -> None:
-    app = make_app(Settings.load({"BRIDGE_CHILD_MAX_MEMORY_MEGABYTES": "512"}))
+    app = make_app(load_settings({"BRIDGE_CHILD_MAX_MEMORY_MEGABYTES": "512"}))
     assert app.conf.worker_max_memory_per_child == 500_000

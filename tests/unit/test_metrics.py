@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.sidekiq.process.metrics import BUCKET_LIMITS_MS, Command, JobMetrics, MetricsFamily
+from bridge.sidekiq.outcome.dialect import MetricsFamily
+from bridge.sidekiq.process.metrics import BUCKET_LIMITS_MS, Command, JobMetrics
 
 NOW = datetime(2025, 2, 4, 8, 3, 30, tzinfo=UTC).timestamp()
 

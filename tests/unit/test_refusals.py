@@ -9,12 +9,12 @@ from celery import chain, chord
 
 from bridge.celery import Bridge, make_app
 from bridge.errors import PushRefused
-from bridge.settings import Settings
+from bridge.settings import load as load_settings
 
 
 @pytest.fixture
 def app() -> Bridge:
-    return make_app(Settings.load({"BRIDGE_REDIS_URL": "redis://127.0.0.1:1/0"}))
+    return make_app(load_settings({"BRIDGE_REDIS_URL": "redis://127.0.0.1:1/0"}))
 
 
 def job(app: Bridge, number: int = 1) -> Any:

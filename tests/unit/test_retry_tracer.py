@@ -17,10 +17,11 @@ from celery.app import trace
 
 from bridge.broker import messages
 from bridge.celery import Bridge, make_app
+from bridge.execution.outcomes import RetryAt
 from bridge.execution.task import SidekiqTask
 from bridge.fast_path import retry_tracer
-from bridge.fast_path.retry_tracer import RetryAt, RetryInfo
-from bridge.settings import Settings
+from bridge.fast_path.retry_tracer import RetryInfo
+from bridge.settings import load as load_settings
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.payload.job import SidekiqJob
 
@@ -34,7 +35,7 @@ class Heavy:
 
 @pytest.fixture
 def app() -> Bridge:
-    app = make_app(Settings.load({"BRIDGE_REDIS_URL": "redis://127.0.0.1:1/0"}))
+    app = make_app(load_settings({"BRIDGE_REDIS_URL": "redis://127.0.0.1:1/0"}))
     app.bridge.lease.holds = lambda identity: True  # type: ignore[method-assign]
     return app
 

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigurationError
 from bridge.settings import Address, RedisUrl, Settings
+from bridge.settings import load as load_settings
 from bridge.sidekiq.fetch.queue_set import QueueMode
-from bridge.sidekiq.process.metrics import MetricsFamily
+from bridge.sidekiq.outcome.dialect import MetricsFamily
 
 
 def mistake(environ: dict[str, str]) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        Settings.load(environ)
+        load_settings(environ)
     return str(caught.value)
 
 
@@ -26,7 +27,7 @@ def config(tmp_path: Path, text: str, name: str = "bridge.yml") -> dict[str, str
 
 
 def test_without_any_variable_the_defaults_hold() -> None:
-    settings = Settings.load({})
+    settings = load_settings({})
     assert str(settings.redis_url) == "redis://127.0.0.1:6379/0"
     assert settings.sidecar_url == ("http://127.0.0.1:9292",)
     assert settings.health_bind == Address("127.0.0.1", 9394)
@@ -48,16 +49,16 @@ def test_every_example_is_accepted(name: str, tmp_path: Path) -> None:
         is_file = str(example).startswith(("/etc/", "/run/secrets", "/var/log"))
         file = tmp_path / "file"
         file.write_text("redis://host" if name == "redis_url_file" else "content")
-        Settings.load({"BRIDGE_" + name.upper(): str(file) if is_file else str(example)})
+        load_settings({"BRIDGE_" + name.upper(): str(file) if is_file else str(example)})
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    assert Settings.load({"BRIDGE_LEASE_SECONDS": "", "BRIDGE_CONFIG": " "}).lease_seconds == 15.0
+    assert load_settings({"BRIDGE_LEASE_SECONDS": "", "BRIDGE_CONFIG": " "}).lease_seconds == 15.0
 
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Settings.load({}).pool = "solo"  # type: ignore[misc]
+        load_settings({}).pool = "solo"  # type: ignore[misc]
 
 
 # -- Redis
@@ -72,7 +73,7 @@ def test_settings_cannot_be_changed() -> None:
     ],
 )
 def test_the_url_is_found_where_sidekiq_looks_for_it(environ: dict[str, str], expected: str) -> None:
-    assert str(Settings.load(environ).redis_url) == expected
+    assert str(load_settings(environ).redis_url) == expected
 
 
 def test_a_provider_that_holds_a_url_is_explained_without_its_password() -> None:
@@ -95,7 +96,7 @@ def test_a_sentinel_url_names_hosts_master_and_database() -> None:
 @pytest.mark.parametrize("text", ["redis://u:hunter2@h/1", "sentinel://:hunter2@h,i/m/1"])
 def test_a_password_is_never_shown(text: str) -> None:
     url = RedisUrl.parse(text)
-    assert "hunter2" not in str(url) + repr(url) + repr(Settings.load({"REDIS_URL": text}))
+    assert "hunter2" not in str(url) + repr(url) + repr(load_settings({"REDIS_URL": text}))
     assert url.password == "hunter2"
 
 
@@ -143,7 +144,7 @@ def test_any_text_is_a_url_or_a_plain_mistake(text: str) -> None:
 def test_queues_are_strict_without_and_weighted_with_weights(
     text: str, names: tuple[str, ...], weights: tuple[int, ...], mode: QueueMode
 ) -> None:
-    queues = Settings.load({"BRIDGE_QUEUES": text}).queues
+    queues = load_settings({"BRIDGE_QUEUES": text}).queues
     assert (queues.names, queues.weights, queues.mode) == (names, weights, mode)
 
 
@@ -173,7 +174,7 @@ def test_an_unknown_variable_like_no_other_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["BRIDGE_SIDECAR_BIND", "BRIDGE_DEMO_DB", "BRIDGE_TEST_REDIS_URL"])
 def test_variables_of_the_other_parts_are_left_alone(name: str) -> None:
-    Settings.load({name: "x"})
+    load_settings({name: "x"})
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_several_mistakes_are_told_at_once() -> None:
     ("value", "expected"), [("true", True), ("5", 5.0), ("1.5", 1.5), ("false", None), ("", None), ("1", 1.0)]
 )
 def test_retry_backoff_keeps_celerys_meaning(value: str, expected: object) -> None:
-    backoff = Settings.load({"BRIDGE_RETRY_BACKOFF": value}).retry_backoff
+    backoff = load_settings({"BRIDGE_RETRY_BACKOFF": value}).retry_backoff
     assert backoff == expected
     assert type(backoff) is type(expected)
 
@@ -220,7 +221,7 @@ def test_retry_backoff_keeps_celerys_meaning(value: str, expected: object) -> No
 def test_the_secret_comes_from_a_file_and_is_never_shown(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("hunter2\n")
-    settings = Settings.load({"BRIDGE_SIDECAR_SECRET_FILE": str(file)})
+    settings = load_settings({"BRIDGE_SIDECAR_SECRET_FILE": str(file)})
     assert settings.sidecar_secret
     assert settings.sidecar_secret.get_secret_value() == "hunter2"
     assert "hunter2" not in repr(settings)
@@ -249,7 +250,7 @@ def test_a_secret_file_that_is_missing_or_empty_is_refused(tmp_path: Path) -> No
     ],
 )
 def test_a_sidecar_is_safe_on_a_socket_or_signed_and_local_or_encrypted(url: str, secret: str) -> None:
-    Settings.load({"BRIDGE_SIDECAR_URL": url, "BRIDGE_SIDECAR_SECRET": secret}).require_safe_sidecar()
+    load_settings({"BRIDGE_SIDECAR_URL": url, "BRIDGE_SIDECAR_SECRET": secret}).require_safe_sidecar()
 
 
 @pytest.mark.parametrize(
@@ -261,7 +262,7 @@ def test_a_sidecar_is_safe_on_a_socket_or_signed_and_local_or_encrypted(url: str
     ],
 )
 def test_a_sidecar_in_the_clear_is_refused(url: str, secret: str, word: str) -> None:
-    settings = Settings.load({"BRIDGE_SIDECAR_URL": url, "BRIDGE_SIDECAR_SECRET": secret})
+    settings = load_settings({"BRIDGE_SIDECAR_URL": url, "BRIDGE_SIDECAR_SECRET": secret})
     with pytest.raises(ConfigurationError, match=word):
         settings.require_safe_sidecar()
 
@@ -273,7 +274,7 @@ def test_a_file_uses_the_same_names_and_the_environment_wins(tmp_path: Path) -> 
     environ = config(
         tmp_path, "lease_seconds: 20\nqueues: [a, b]\nmetrics_family: 7\nsidekiq_version: 8.1\ntag:\n"
     )
-    settings = Settings.load({**environ, "BRIDGE_LEASE_SECONDS": "30"})
+    settings = load_settings({**environ, "BRIDGE_LEASE_SECONDS": "30"})
     assert (settings.lease_seconds, settings.queues.names) == (30.0, ("a", "b"))
     assert (settings.metrics_family, settings.sidekiq_version, settings.tag) == (
         MetricsFamily.SEVEN,
@@ -284,7 +285,7 @@ def test_a_file_uses_the_same_names_and_the_environment_wins(tmp_path: Path) -> 
 
 def test_the_files_redis_url_wins_over_the_fallback(tmp_path: Path) -> None:
     environ = config(tmp_path, "redis_url: redis://file\n")
-    assert str(Settings.load({**environ, "REDIS_URL": "redis://other"}).redis_url) == "redis://file:6379/0"
+    assert str(load_settings({**environ, "REDIS_URL": "redis://other"}).redis_url) == "redis://file:6379/0"
 
 
 def test_a_mistake_in_the_file_names_file_and_key(tmp_path: Path) -> None:
@@ -329,7 +330,7 @@ production:
 
 
 def test_a_rails_sidekiq_yml_is_understood_as_it_is(tmp_path: Path) -> None:
-    settings = Settings.load(config(tmp_path, RAILS, "sidekiq.yml"))
+    settings = load_settings(config(tmp_path, RAILS, "sidekiq.yml"))
     assert (settings.concurrency, settings.shutdown_timeout_seconds, settings.max_retries) == (5, 8.0, 7)
     assert (settings.tag, settings.labels) == ("shop", ("fast",))
     assert settings.queues.weight_by_name == {"critical": 1, "default": 2, "low": 3, "mailers": 1}
@@ -338,14 +339,14 @@ def test_a_rails_sidekiq_yml_is_understood_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("variable", ["RAILS_ENV", "RACK_ENV", "APP_ENV"])
 def test_the_section_of_the_environment_wins(tmp_path: Path, variable: str) -> None:
     environ = {**config(tmp_path, RAILS, "sidekiq.yml"), variable: "production"}
-    assert Settings.load(environ).concurrency == 40
+    assert load_settings(environ).concurrency == 40
 
 
 def test_the_capsules_of_sidekiq_7_become_one_worker(tmp_path: Path) -> None:
     text = (
         "concurrency: 10\nqueues: [default]\ncapsules:\n  single: {concurrency: 1, queues: [one, [two, 1]]}\n"
     )
-    settings = Settings.load(config(tmp_path, text, "sidekiq.yml"))
+    settings = load_settings(config(tmp_path, text, "sidekiq.yml"))
     assert (settings.concurrency, settings.queues.names) == (11, ("default", "one", "two"))
 
 
@@ -376,7 +377,7 @@ def test_a_mistake_in_a_rails_file_names_its_own_key(tmp_path: Path) -> None:
 )
 def test_weighted_queues_are_read_in_every_spelling(tmp_path: Path, queues: str) -> None:
     for key in (":queues:", "queues:"):
-        settings = Settings.load(config(tmp_path, f"{key} {queues}\n", "sidekiq.yml"))
+        settings = load_settings(config(tmp_path, f"{key} {queues}\n", "sidekiq.yml"))
         assert settings.queues.weight_by_name == {"critical": 3, "default": 1}
         assert settings.queues.mode is QueueMode.WEIGHTED
 

@@ -6,16 +6,25 @@ every version reads.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 
 from bridge.sidekiq.outcome.decision import DeadLimits
 from bridge.sidekiq.outcome.retry import DEFAULT_MAX_RETRIES, Family, RetryRules
 from bridge.sidekiq.payload.timestamps import Timestamps
-from bridge.sidekiq.process.metrics import MetricsFamily
 
 #: Reported on the Busy page while no version is known.
 UNKNOWN_VERSION = ""
 _DEFAULT_LIMITS = DeadLimits()
+
+
+class MetricsFamily(enum.Enum):
+    """Whose Metrics page is written for; Sidekiq 6 has none."""
+
+    NONE = "none"
+    SEVEN = "7"
+    EIGHT = "8"
+    BOTH = "both"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 
 from bridge.sidekiq.payload.job import SidekiqJob
-from bridge.sidekiq.store.settlement import RECOVERY_LIMIT
 
 ERROR_CLASS = "Bridge::PoisonPill"
+
+
+#: A job that is found in dead hands this often within 72 h is buried (poison pill).
+RECOVERY_LIMIT = 3
 
 
 def payload(job: SidekiqJob) -> bytes:

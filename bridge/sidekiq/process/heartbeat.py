@@ -19,8 +19,9 @@ from bridge.redis.outages import outages
 from bridge.sidekiq import keys
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.outcome.dialect import MetricsFamily
 from bridge.sidekiq.process import rows as process
-from bridge.sidekiq.process.metrics import JobMetrics, MetricsFamily
+from bridge.sidekiq.process.metrics import JobMetrics
 from bridge.sidekiq.process.rows import ProcessInfo
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ differently and neither reads the other's. The time of a key is that of the flus
 
 from __future__ import annotations
 
-import enum
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from bridge.sidekiq import keys
+from bridge.sidekiq.outcome.dialect import MetricsFamily
 
 #: Upper limits (exclusive, ms) of the first 25 of 26 buckets; the last one is open.
 # fmt: off
@@ -28,15 +28,6 @@ _LONG_TTL_SECONDS = 72 * 3_600
 
 Command = tuple[str | int, ...]
 """One Redis command with its arguments, for a pipeline's ``execute_command(*command)``."""
-
-
-class MetricsFamily(enum.Enum):
-    """Whose Metrics page is written for; Sidekiq 6 has none."""
-
-    NONE = "none"
-    SEVEN = "7"
-    EIGHT = "8"
-    BOTH = "both"
 
 
 @dataclass(slots=True)

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from bridge.sidekiq.payload import splice
 from bridge.sidekiq.payload.job import SidekiqJob
-
-
-class DueEntry(NamedTuple):
-    """A due entry as its set holds it, and the queue and payload that it is pushed with."""
-
-    member: bytes
-    queue: str
-    payload: bytes
+from bridge.sidekiq.store.due import DueEntry
 
 
 @dataclass(frozen=True, slots=True)

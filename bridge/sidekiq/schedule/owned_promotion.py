@@ -20,9 +20,10 @@ from bridge.redis import scripts
 from bridge.redis.outages import is_outage, outages, raise_first_error
 from bridge.sidekiq import keys
 from bridge.sidekiq.lease.lease import Lease
-from bridge.sidekiq.schedule.due_entry import UNCHANGED, DueEntry, Middleware, Passed, due_entry
+from bridge.sidekiq.schedule.due_entry import UNCHANGED, Middleware, Passed, due_entry
 from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.claims import ENTRY_VERSION
+from bridge.sidekiq.store.due import DueEntry
 from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)

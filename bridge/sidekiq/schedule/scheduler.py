@@ -19,9 +19,10 @@ from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.outcome.decision import DeadLimits
 from bridge.sidekiq.payload import timestamps as clock
 from bridge.sidekiq.payload.job import invalid_entry
-from bridge.sidekiq.schedule.due_entry import UNCHANGED, DueEntry, Middleware, NoMiddleware, due_entry
+from bridge.sidekiq.schedule.due_entry import UNCHANGED, Middleware, NoMiddleware, due_entry
 from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.owned_promotion import OwnedPromotion
+from bridge.sidekiq.store.due import DueEntry
 from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)

@@ -20,11 +20,10 @@ from bridge.sidekiq.outcome.decision import (
     Interrupt,
     Retry,
 )
+from bridge.sidekiq.outcome.poison_pill import RECOVERY_LIMIT
 from bridge.sidekiq.store import lua
 
 RECOVERED_TTL_SECONDS = 72 * 3600
-#: A job that is found in dead hands this often within 72 h is buried (poison pill).
-RECOVERY_LIMIT = 3
 #: The answer of settle_orphan.lua where it did so.
 RECOVER_BURIED = 2
 

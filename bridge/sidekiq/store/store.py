@@ -15,7 +15,6 @@ from bridge.redis.outages import is_outage, outages, raise_first_error, translat
 from bridge.redis.pipeline import KeptConnection, KeptConnections
 from bridge.sidekiq import keys
 from bridge.sidekiq.outcome.decision import DeadLimits
-from bridge.sidekiq.schedule.due_entry import DueEntry
 from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.claims import (
     ENTRY_VERSION,
@@ -28,6 +27,7 @@ from bridge.sidekiq.store.claims import (
     Promoted,
     entry,
 )
+from bridge.sidekiq.store.due import DueEntry
 from bridge.sidekiq.store.settlement import Settlement, SettlementBatch, recover_call
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,46 @@
+"""Routing: which Celery task runs a job, the native one of its class or the task of all Ruby jobs."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import Any
+
+from bridge.broker.messages import RUBY_TASK
+from bridge.execution.task import SidekiqTask
+from bridge.sidekiq.payload.job import SidekiqJob
+
+_CONSTANT_PATH = re.compile(r"(?:[A-Z]\w*)(?:::[A-Z]\w*)*", re.ASCII)
+
+
+class Routing:
+    """Knows the native tasks of one Celery application."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._natives: dict[str, object] = {}
+
+    def task_of(self, job: SidekiqJob) -> str:
+        """Name of the task that runs a job: the native one for its class, else that of all Ruby jobs."""
+        name = job.native_class
+        return name if name is not None and self._is_native_class(name) else RUBY_TASK
+
+    def is_native(self, job: SidekiqJob) -> bool:
+        """Whether a job runs in Python."""
+        return self.task_of(job) != RUBY_TASK
+
+    def _is_native_class(self, name: str) -> bool:
+        task = self._tasks.get(name)
+        return task is not None and (self._natives.get(name) is task or self._becomes_native(name, task))
+
+    def _becomes_native(self, name: str, task: Any) -> bool:
+        # Celery's own tasks, and whatever else is registered, must not be reachable by pushing their name.
+        if not isinstance(task, SidekiqTask) or _CONSTANT_PATH.fullmatch(name) is None:
+            return False
+        self._natives[name] = task
+        return True
+
+    @cached_property
+    def _tasks(self) -> Any:
+        """The application's tasks. Celery's own property takes a lock each time."""
+        return self._app.tasks
