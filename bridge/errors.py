@@ -83,7 +83,14 @@ class SidecarRejected(SidecarError):
 
 
 class OutcomeUnknown(SidecarError):
-    """The job may or may not have run: it is given back and counted as recovered."""
+    """The job may or may not have run: it is given back and counted as recovered.
+
+    ``rejected``: the reply refuses this worker, and no signature proves who wrote it.
+    """
+
+    def __init__(self, message: str, *, rejected: bool = False) -> None:
+        super().__init__(message)
+        self.rejected = rejected
 
 
 class JobSuperseded(SidecarError):

@@ -117,7 +117,8 @@ class Runtime:
         """The client of the sidecars."""
         said = self.settings
         timeouts = Timeouts(said.sidecar_connect_timeout_seconds, said.sidecar_read_timeout_seconds)
-        return SidecarClient(self.fleet, self.credentials.signer, timeouts, self.credentials.tls)
+        shown = self.credentials
+        return SidecarClient(self.fleet, shown.signer, timeouts, lambda: shown.tls)
 
     def stream_from(self, event_loop: EventLoop, limit: int) -> None:
         """The pool parks Ruby tasks on this event loop's thread: give it streams."""
@@ -134,7 +135,10 @@ class Runtime:
 
     def probe_sidecar(self) -> float:
         """Ask the sidecars, with the secret and certificates of now. Returns seconds to the next time."""
-        self.credentials.refresh()
+        if self.credentials.refresh():
+            self.fleet.close()
+            if isinstance(self.sidecar, StreamingSidecar):
+                self.sidecar.renew()
         return self.breaker.round()
 
     def note_outage(self, reason: str, *, rejected: bool = False) -> None:

@@ -58,7 +58,8 @@ def hand_over(delivery: Delivery) -> JobResult:
         # A sidecar that is merely full is no outage: the other slots go on.
         raise Settle(GiveBack(), outage=None if error.retry_after_seconds else str(error)) from error
     except errors.OutcomeUnknown as error:
-        raise Settle(GiveBack(unknown_outcome=True), outage=str(error)) from error
+        decision = GiveBack(unknown_outcome=True)
+        raise Settle(decision, outage=str(error), rejected=error.rejected) from error
     except errors.JobSuperseded as error:
         raise Settle(GiveBack()) from error
     except errors.JobRefused as error:

@@ -32,7 +32,7 @@ threads = itertools.count()
 def perform(payload: str) -> None:
     """Post one job, and count it as Sidekiq would."""
     session, boot = _session()
-    headers = {"X-Bridge-Protocol": "1", "X-Bridge-Boot": boot, "X-Bridge-Queue": "default"}
+    headers = {"X-Bridge-Protocol": "2", "X-Bridge-Boot": boot, "X-Bridge-Queue": "default"}
     headers |= {"X-Bridge-Delivery": f"naive:{os.getpid()}:000000000000/{next(tokens)}"}
     headers |= {"X-Bridge-Claimed-At": str(int(time.time() * 1000)), "X-Bridge-Attempt": "1"}
     reply = session.post("http://sidecar/jobs/execute", data=payload.encode(), headers=headers, timeout=60)
@@ -45,7 +45,7 @@ def _session() -> tuple[requests.Session, str]:
     """A session of this thread's own with one of the Puma workers."""
     if not hasattr(local, "found"):
         general = _on(SIDECAR)
-        health = general.get("http://sidecar/health", headers={"X-Bridge-Protocol": "1"}).json()
+        health = general.get("http://sidecar/health", headers={"X-Bridge-Protocol": "2"}).json()
         worker = health["workers"][next(threads) % len(health["workers"])]
         local.found = (_on(worker["url"].removeprefix("unix://")), worker["boot"])
     found: tuple[requests.Session, str] = local.found

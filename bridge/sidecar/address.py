@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from bridge import errors
 
 DEFAULT_PORT = 9292
+_SOCKET_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,23 @@ class Address:
         )
 
     def peer(self, url: str) -> Address:
-        """The private address of one of its Puma workers: port or file name are theirs, the rest is ours.
+        """The private address of one of its Puma workers. Only the port or the name of the socket is theirs.
 
-        Inside containers the host may have another name, and the sockets may lie in another folder.
+        Scheme, host and folder stay the configured ones: a sidecar must not choose where a worker connects.
+        (Inside containers the host may have another name, and the sockets may be in another folder.)
+
+        Raises:
+            ConfigurationError: it names another scheme, or no plain name of a socket.
         """
         other = Address.parse(url)
-        if other.scheme != "unix":
+        if other.scheme != self.scheme:
+            raise errors.ConfigurationError(f"a Puma worker of {self} may not be at {other.scheme}")
+        if self.scheme != "unix":
             return replace(self, port=other.port)
-        folder = PurePosixPath(self.path if self.scheme == "unix" else other.path)
-        return replace(other, path=str(folder.with_name(PurePosixPath(other.path).name)))
+        name = PurePosixPath(other.path).name
+        if not _SOCKET_NAME.fullmatch(name):
+            raise errors.ConfigurationError(f"a Puma worker of {self} may not have that socket")
+        return replace(self, path=str(PurePosixPath(self.path).with_name(name)))
 
     @property
     def is_tls(self) -> bool:

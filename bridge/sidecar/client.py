@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from typing import Protocol
 
@@ -158,6 +157,8 @@ class SidecarClient(SignedRequests):
             # While it cannot say, the job is not started elsewhere; who is silent for long is forgotten.
             text = f"{member.worker.address} may run this job and does not answer: {error!r}"
             raise errors.SidecarUnavailable(text, retry_after_seconds=1.0) from error
+        if not reply.authentic:
+            raise errors.SidecarRejected(self._unproven(member, reply))  # the question starts nothing
         return None if reply.status in (404, 421) else reply
 
     def ask_again(self, member: Member, delivery: Delivery, cause: BaseException) -> JobResult:
@@ -183,6 +184,9 @@ class SidecarClient(SignedRequests):
         raise errors.OutcomeUnknown(f"the reply of {member.worker.address} was lost: {cause!r}") from cause
 
     def refusal(self, member: Member, reply: Reply, *, started: bool) -> errors.SidecarError:
+        if not reply.authentic:
+            # Any process can write this reply, after a relay has had the job run.
+            return errors.OutcomeUnknown(self._unproven(member, reply), rejected=True)
         code, message = error_of(reply)
         text = f"{member.worker.address} answered {reply.status} {code}: {message}"
         match reply.status:
@@ -205,6 +209,10 @@ class SidecarClient(SignedRequests):
                 return errors.SidecarUnavailable(text)
         return errors.OutcomeUnknown(text)
 
+    def _unproven(self, member: Member, reply: Reply) -> str:
+        code, message = error_of(reply)
+        return f"{member.worker.address} refuses this worker, unsigned: {reply.status} {code}: {message}"
+
     def _overloaded(self, member: Member, code: str, text: str) -> errors.SidecarUnavailable:
         if code == "no_slot":
             member.full_until = time.monotonic() + 0.1
@@ -213,18 +221,18 @@ class SidecarClient(SignedRequests):
         # Where only this Puma worker goes (it is being replaced) another one takes the job.
         return errors.SidecarUnavailable(text, retry_after_seconds=0.05 if self.fleet.members else None)
 
-    def open_stream(self, member: Member) -> socket.socket:
+    def open_stream(self, member: Member) -> stream.OpenStream:
         """Open a stream to one Puma worker. Raises OSError or BadReply."""
         worker = member.worker
-        connection = HttpConnection(worker.address, self._timeouts.connect, self._tls)
-        return stream.open_socket(
+        connection = HttpConnection(worker.address, self._timeouts.connect, self._tls())
+        return stream.open_stream(
             connection, worker.address.authority, worker.boot, self._signer, self._timeouts.connect
         )
 
 
 def _result(member: Member, delivery: Delivery, reply: Reply) -> JobResult:
     try:
-        return JobResult.parse(reply.body, delivery.name)
+        return JobResult.parse(reply.body, delivery)
     except errors.OutcomeUnknown:
         member.close()  # where one reply is about another job, the next one over that connection is as well
         raise

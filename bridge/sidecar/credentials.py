@@ -31,9 +31,8 @@ class Credentials:
     def __init__(self, secret: str | None, files: Files, *, tls: bool) -> None:
         self._files = files
         self.signer = Signer.of(secret)
-        self.tls = ssl.create_default_context(cafile=_text(files.ca)) if tls else None
-        if self.tls and files.client_cert:
-            self.tls.load_cert_chain(files.client_cert, files.client_key)
+        self.tls = self._context() if tls else None
+        """What the next connection is to use. Replaced as a whole: ask for it each time."""
         self._seen = self._changed_at()
 
     def refresh(self) -> bool:
@@ -55,12 +54,18 @@ class Credentials:
 
     def _read(self) -> None:
         files = self._files
+        # A new context: one that is loaded twice goes on to trust what the file has lost.
+        tls = self._context() if self.tls else None
         if files.secret:
             self.signer.replace(first_secret(files.secret.read_text()))
-        if self.tls and files.ca:
-            self.tls.load_verify_locations(files.ca)
-        if self.tls and files.client_cert:
-            self.tls.load_cert_chain(files.client_cert, files.client_key)
+        self.tls = tls
+
+    def _context(self) -> ssl.SSLContext:
+        files = self._files
+        context = ssl.create_default_context(cafile=_text(files.ca))
+        if files.client_cert:
+            context.load_cert_chain(files.client_cert, files.client_key)
+        return context
 
     def _changed_at(self) -> tuple[tuple[int, int] | None, ...]:
         files = self._files

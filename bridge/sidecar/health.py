@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Any
 
 from bridge import errors
+from bridge.sidecar import schema
 from bridge.sidecar.address import Address
 from bridge.sidecar.http import BadReply, HttpConnection, Reply, request_bytes
-from bridge.sidecar.signature import Signer
+from bridge.sidecar.signature import PROTOCOL, SignedRequest, Signer
 
-PROTOCOL = 1
 PATH = "/health"
 #: Several Puma workers listen on one address, and each wants to be named; a connection stays with one.
 ADDRESSEES = 3
@@ -96,16 +94,15 @@ class HealthProbe:
         except (OSError, BadReply, UnicodeError) as error:  # the last for a host that can be no name
             raise errors.SidecarUnavailable(f"{address} cannot be reached: {error}") from error
         if reply.status in (400, 401, 403):
-            code = _member(reply, "code")
-            raise errors.SidecarRejected(_refusal(address, reply.status, code), code)
+            raise _refusal(address, reply)
         if reply.status != 200:
             raise errors.SidecarUnavailable(f"{address} answered {reply.status} to {PATH}")
         try:
-            return _parse(address, json.loads(reply.body))
-        except (ValueError, KeyError, TypeError, AttributeError, errors.ConfigurationError) as error:
+            return _parse(address, reply.body)
+        except (ValueError, errors.ConfigurationError) as error:
             raise errors.SidecarUnavailable(
-                f"{address} is no sidecar: its {PATH} makes no sense ({error!r})"
-            ) from error
+                f"{address} is not a sidecar: its {PATH} makes no sense ({error})"
+            ) from None
 
     def _get(self, address: Address) -> Reply:
         """Ask the Puma worker that answered last time; another one that answers 421 says who it is."""
@@ -113,10 +110,12 @@ class HealthProbe:
             connection = None
             for _ in range(ADDRESSEES):
                 connection = connection or opened.enter_context(closing(self._connect(address)))
-                reply = connection.exchange(self._request(address), self._timeout)
+                signed = self._signed(address)
+                request = request_bytes("GET", PATH, address.authority, signed.headers, b"")
+                reply = signed.check(connection.exchange(request, self._timeout))
                 if reply.status != 421:
                     break
-                self._boots[address] = _member(reply, "boot")
+                self._boots[address] = _boot_in(reply)
                 if not reply.keep_alive:
                     connection = None
         return reply
@@ -124,65 +123,75 @@ class HealthProbe:
     def _connect(self, address: Address) -> HttpConnection:
         return HttpConnection(address, self._timeout, self._tls())
 
-    def _request(self, address: Address) -> bytes:
+    def _signed(self, address: Address) -> SignedRequest:
         boot = self._boots.get(address)
         named = [("X-Bridge-Boot", boot)] if boot else []
-        signed = self._signer.sign("GET", PATH, [("X-Bridge-Protocol", str(PROTOCOL)), *named], b"")
-        return request_bytes("GET", PATH, address.authority, signed, b"")
+        return self._signer.request("GET", PATH, [("X-Bridge-Protocol", str(PROTOCOL)), *named], b"")
 
 
-def _parse(address: Address, reply: Mapping[str, Any]) -> Health:
-    if reply["protocol"] != PROTOCOL:
-        raise errors.SidecarRejected(
-            f"{address} speaks protocol {reply['protocol']}, this worker {PROTOCOL}: "
-            "install matching releases of both",
-            "protocol",
-        )
-    return Health(
-        status=reply["status"],
-        sidekiq_version=str(reply["sidekiq"]),
-        max_retries=int(reply["max_retries"]),
-        dead_max_jobs=int(reply["dead"]["max_jobs"]),
-        dead_timeout_seconds=int(reply["dead"]["timeout_seconds"]),
-        client_middleware=tuple(map(str, reply.get("client_middleware") or ())),
-        cron=tuple(map(str, reply.get("cron") or ())),
-        cron_unserved=tuple(map(str, reply.get("cron_unserved") or ())),
-        workers=tuple(_worker(address, reply, found) for found in reply["workers"]),
-        version=str(reply.get("version") or ""),
-        now=_number(reply.get("now")),
-        timeout_seconds=_number(reply.get("timeout_seconds")),
-        database_pool=_number(reply.get("database_pool")),
-    )
-
-
-def _worker(address: Address, reply: Mapping[str, Any], found: Mapping[str, Any]) -> PumaWorker:
-    return PumaWorker(
-        address.peer(found["url"]),
-        str(found["boot"]),
-        int(found["slots"]),
-        int(found["busy"]),
-        draining=found.get("draining") is True,
-        traces_on_streams=reply.get("traces_on_streams") is True,
-    )
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _member(reply: Reply, name: str) -> str:
+def _boot_in(reply: Reply) -> str:
     try:
-        return str(json.loads(reply.body)[name])
-    except (ValueError, KeyError, TypeError):
-        return ""
+        boot = schema.read(schema.ERROR, reply.body).boot
+    except ValueError as error:
+        raise BadReply(f"421 makes no sense: {error}") from None
+    if boot is None:
+        raise BadReply("421 names no Puma worker")
+    return boot
 
 
-def _refusal(address: Address, status: int, code: str) -> str:
-    if status == 400:
-        return f"{address} refuses this worker's protocol: install matching releases of worker and sidecar"
-    if code == "timestamp":
-        return f"{address} refuses this worker's clock: both must agree within a minute; synchronise them"
-    return (
+def _parse(address: Address, body: bytes) -> Health:
+    """Raises ValueError, ConfigurationError (an address that no sidecar may name), SidecarRejected."""
+    theirs = schema.read(schema.PROTOCOL_OF, body).protocol
+    if theirs != PROTOCOL:
+        raise errors.SidecarRejected(_upgrade(address, theirs), "protocol")
+    said = schema.read(schema.HEALTH, body)
+    return Health(
+        status=said.status,
+        sidekiq_version=said.sidekiq,
+        max_retries=said.max_retries,
+        dead_max_jobs=said.dead.max_jobs,
+        dead_timeout_seconds=said.dead.timeout_seconds,
+        client_middleware=tuple(said.client_middleware),
+        cron=tuple(said.cron),
+        cron_unserved=tuple(said.cron_unserved),
+        workers=tuple(_worker(address, said, found) for found in said.workers),
+        version=said.version,
+        now=said.now,
+        timeout_seconds=said.timeout_seconds,
+        database_pool=said.database_pool,
+    )
+
+
+def _worker(address: Address, said: schema.HealthReply, found: schema.WorkerState) -> PumaWorker:
+    return PumaWorker(
+        address.peer(found.url),
+        found.boot,
+        found.slots,
+        found.busy,
+        draining=found.draining,
+        traces_on_streams=said.traces_on_streams,
+    )
+
+
+def _upgrade(address: Address, theirs: int) -> str:
+    """Which side is older, in a sentence that says what to install."""
+    older = "upgrade that sidecar" if theirs < PROTOCOL else "upgrade this worker"
+    return f"{address} speaks protocol {theirs}, this worker {PROTOCOL}: {older}, both must be of one release"
+
+
+def _refusal(address: Address, reply: Reply) -> errors.SidecarRejected:
+    try:
+        said = schema.read(schema.ERROR, reply.body)
+    except ValueError:
+        said = schema.ErrorReply(code="unknown", message="", protocol=None)
+    if reply.status == 400:
+        # Only version 1 does not say which protocol it speaks.
+        return errors.SidecarRejected(_upgrade(address, said.protocol or 1), said.code)
+    if said.code == "timestamp":
+        text = f"{address} refuses this worker's clock: both must agree within a minute; synchronise them"
+        return errors.SidecarRejected(text, said.code)
+    text = (
         f"{address} refuses this worker's signature: give both sides the same BRIDGE_SIDECAR_SECRET "
         "(and clocks that agree within a minute)"
     )
+    return errors.SidecarRejected(text, said.code)

@@ -6,6 +6,7 @@ ones, so gevent's patched sockets work as well.
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import ssl
@@ -14,11 +15,18 @@ from dataclasses import dataclass, field
 
 import httptools
 
+from bridge import errors
 from bridge.sidecar.address import Address
 
 READ_SIZE = 65536
 #: No reply of the protocol comes near this: an iterable job's payload is the largest.
 LARGEST_REPLY = 128 * 1024 * 1024
+
+LARGEST_HEAD = 8192
+#: Chunks of a few bytes cost more CPU than their bytes are worth: 30 MB in chunks of one byte took 12 s.
+SMALLEST_MEAN_CHUNK = 64
+FREE_CHUNKS = 1024
+_UNSAFE = re.compile(r"[^\x20-\x7e]")
 
 #: After so long without a request another one is made: a firewall may have forgotten it without a word.
 REST_SECONDS = 10.0
@@ -36,6 +44,8 @@ class Reply:
     headers: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     keep_alive: bool = True
+    authentic: bool = True
+    """False for a refusal that nobody signed though there is a secret: any process can have written it."""
 
 
 class _Collector:
@@ -67,6 +77,8 @@ class _Collector:
         if self._size > LARGEST_REPLY:
             raise BadReply(f"the reply is larger than {LARGEST_REPLY} bytes")
         self._chunks.append(chunk)
+        if self._size < SMALLEST_MEAN_CHUNK * (len(self._chunks) - FREE_CHUNKS):
+            raise BadReply("the reply comes in chunks of a few bytes")
 
     def on_message_complete(self) -> None:
         if self.reply.status < 200:
@@ -101,25 +113,31 @@ class HttpConnection:
         self._used_at = time.monotonic()
         return collector.reply
 
-    def upgrade(self, request: bytes, timeout_seconds: float) -> socket.socket:
-        """Send a request that changes the protocol. Returns the socket, which is no longer ours.
+    def upgrade(self, request: bytes, timeout_seconds: float) -> Reply:
+        """Send a request that changes the protocol. Returns the head of the reply, whose status is 101.
+
+        After that the connection belongs to the new protocol: ``detach`` it.
 
         Raises:
-            OSError: the connection broke.
+            OSError: the connection broke, or no head came within ``timeout_seconds`` (TimeoutError).
             BadReply: the reply is not 101.
         """
+        deadline = time.monotonic() + timeout_seconds
         self._socket.settimeout(timeout_seconds)
         self._socket.sendall(request)
         head = b""
         # Byte by byte: what follows the head belongs to the new protocol.
-        while not head.endswith(b"\r\n\r\n") and len(head) < 8192:
-            byte = self._socket.recv(1)
+        while not head.endswith(b"\r\n\r\n") and len(head) < LARGEST_HEAD:
+            byte = self._receive(deadline, 1)
             if not byte:
                 break
             head += byte
-        if not head.startswith(b"HTTP/1.1 101 "):
-            self.close()
+        if not (head.startswith(b"HTTP/1.1 101 ") and head.endswith(b"\r\n\r\n")):
             raise BadReply(f"no stream: {head[:80].decode('latin-1')!r}")
+        return Reply(101, _headers(head))
+
+    def detach(self) -> socket.socket:
+        """The socket, which is no longer ours."""
         return self._socket
 
     @property
@@ -151,19 +169,37 @@ class HttpConnection:
             cause = error.__context__
             raise cause if isinstance(cause, BadReply) else BadReply(f"not HTTP: {error}") from error
 
-    def _receive(self, deadline: float) -> bytes:
+    def _receive(self, deadline: float, size: int = READ_SIZE) -> bytes:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             # A peer that sends a byte a second must not hold a slot for ever.
             raise TimeoutError("the reply took too long")
         self._socket.settimeout(remaining)
-        return self._socket.recv(READ_SIZE)
+        return self._socket.recv(size)
+
+
+def _headers(head: bytes) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    for line in head.split(b"\r\n")[1:]:
+        name, colon, value = line.partition(b":")
+        if colon:
+            found[name.lower()] = value.strip()
+    return found
 
 
 def request_bytes(method: str, path: str, host: str, headers: list[tuple[str, str]], body: bytes) -> bytes:
-    """The request as it goes over the wire."""
+    """The request as it goes over the wire.
+
+    The one place where request lines and headers are written.
+
+    Raises:
+        SidecarUnavailable: a part holds what is no printable ASCII. A line break would begin a header, or a
+            request, of another's choice.
+    """
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}"]
     if body:
         lines.append("Content-Type: application/json")
     lines += [f"{name}: {value}" for name, value in headers]
-    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body
+    if _UNSAFE.search("".join(lines)) or " " in path:
+        raise errors.SidecarUnavailable(f"no request was sent: {lines!r} holds what no header may hold")
+    return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + body

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from bridge import errors
+from bridge.sidecar import schema
 from bridge.sidekiq.schedule.due_entry import UNCHANGED, Passed
 
 logger = logging.getLogger(__name__)
@@ -53,11 +52,9 @@ class Promotion:
         body = b"".join(b"%d\n%s" % (len(payload), payload) for payload in payloads)
         reply = self._post(PATH, body)
         try:
-            found = [_passed(entry) for entry in json.loads(reply)["jobs"]]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise errors.OutcomeUnknown(
-                f"the sidecar's reply to {PATH} makes no sense ({error!r})"
-            ) from error
+            found = [_passed(entry) for entry in schema.read(schema.PROMOTED, reply).jobs]
+        except ValueError as error:
+            raise errors.OutcomeUnknown(f"the sidecar's reply to {PATH} makes no sense: {error}") from None
         if len(found) != len(payloads):
             raise errors.OutcomeUnknown(f"the sidecar answered {len(found)} of {len(payloads)} due jobs")
         return found
@@ -75,9 +72,10 @@ def _batches(payloads: Sequence[bytes]) -> list[list[bytes]]:
     return batches
 
 
-def _passed(entry: dict[str, Any]) -> Passed:
-    if entry.get("halted"):
-        return Passed({}, (), halted=True)
-    if "error" in entry:
-        return UNCHANGED
-    return Passed(dict(entry["fields"]), tuple(map(str, entry["removed"])))
+def _passed(entry: schema.Changed | schema.Halted | schema.Failed) -> Passed:
+    match entry:
+        case schema.Halted():
+            return Passed({}, (), halted=True)
+        case schema.Failed():
+            return UNCHANGED
+    return Passed(entry.fields, tuple(entry.removed))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlencode
 
+from bridge.sidecar import schema
 from bridge.sidecar.http import Reply
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.payload import trace_context
@@ -21,8 +21,12 @@ LONGEST_TRACE_WORD = 2048
 
 
 def trace_headers() -> list[tuple[str, str]]:
-    """For a request: the trace context of the calling job. The payload has its own, for who needs no more."""
-    return list(current_trace().items()) if current_trace else []
+    """For a request: the trace context of the calling job. A value that no header may hold stays out."""
+    if current_trace is None:
+        return []
+    return [
+        (name, value) for name, value in current_trace().items() if value.isascii() and value.isprintable()
+    ]
 
 
 def trace_word() -> str:
@@ -60,8 +64,9 @@ def path_of(delivery: Delivery) -> str:
 
 
 def error_of(reply: Reply) -> tuple[str, str]:
+    """The code and the sentence of a refusal."""
     try:
-        body = json.loads(reply.body)
-        return str(body["code"]), str(body["message"])
-    except (ValueError, KeyError, TypeError):
-        return "unknown", reply.body[:200].decode("utf-8", "replace")
+        said = schema.read(schema.ERROR, reply.body)
+    except ValueError:
+        return "unknown", schema.printable(reply.body[:200].decode("utf-8", "replace"))
+    return said.code, schema.printable(said.message, 2000)

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bridge import errors
 from bridge.sidecar.fleet import Fleet, Member
-from bridge.sidecar.health import PROTOCOL
 from bridge.sidecar.http import BadReply, HttpConnection, Reply, request_bytes
 from bridge.sidecar.protocol import trace_headers
-from bridge.sidecar.signature import Signer
+from bridge.sidecar.signature import PROTOCOL, Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class SignedRequests:
         fleet: Fleet,
         signer: Signer,
         timeouts: Timeouts = Timeouts(),
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.fleet = fleet
@@ -49,7 +49,7 @@ class SignedRequests:
         return member.kept() or self._fresh(member)
 
     def _fresh(self, member: Member) -> HttpConnection:
-        return HttpConnection(member.worker.address, self._timeouts.connect, self._tls)
+        return HttpConnection(member.worker.address, self._timeouts.connect, self._tls())
 
     def _send(
         self,
@@ -62,17 +62,17 @@ class SignedRequests:
         timeout_seconds: float | None = None,
     ) -> Reply:
         base = [("X-Bridge-Protocol", str(PROTOCOL)), ("X-Bridge-Boot", member.worker.boot)]
-        signed = self._signer.sign(method, path, base + headers, body)
-        headers = [*signed, *trace_headers()]
-        request = request_bytes(method, path, member.worker.address.authority, headers, body)
+        signed = self._signer.request(method, path, base + headers, body)
+        headers = [*signed.headers, *trace_headers()]
         try:
-            reply = connection.exchange(request, timeout_seconds or self._timeouts.read)
+            request = request_bytes(method, path, member.worker.address.authority, headers, body)
+            reply = signed.check(connection.exchange(request, timeout_seconds or self._timeouts.read))
         except BaseException:
             # Also when a time limit or a shutdown ends this job's thread: a half-read connection serves
             # nobody else.
             connection.close()
             raise
-        if reply.keep_alive:
+        if reply.keep_alive and reply.authentic:
             member.keep(connection)
         else:
             connection.close()
@@ -85,5 +85,5 @@ class SignedRequests:
                 # A kept connection may have been closed by the other side, and there is no second attempt.
                 connection = self._fresh(member)
                 self._send(connection, member, "POST", path, [], body, self._timeouts.command)
-            except (OSError, BadReply):
+            except (OSError, BadReply, errors.SidecarUnavailable):
                 continue  # it is gone or going, or hangs: the others must be told

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NoReturn
+from typing import Any
 
 from bridge import errors
+from bridge.sidecar import schema
+from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Decision, Discard, Retry
 from bridge.sidekiq.payload.job import SidekiqJob
 
@@ -28,17 +28,18 @@ class Status(Enum):
 CANCELLED = "Bridge::Cancelled"
 #: A reply that says nothing but that the job was performed, as the sidecar writes it: nearly all are this.
 _DONE = re.compile(
-    rb'\{"status":"done","jid":(?:"[\w:./-]*"|null),"delivery":"[\w:./-]*","duration_ms":(\d+(?:\.\d+)?)\}'
+    rb'\{"status":"done","jid":(?:"[\w:./-]*"|null),"delivery":"([\w:./-]*)",'
+    rb'"duration_ms":(\d{1,12}(?:\.\d{1,9})?)\}'
 )
 
 #: What Sidekiq's own defaults say.
 _DEFAULT_LIMITS = DeadLimits()
 
 
-def done_ms(body: bytes) -> float | None:
+def done_ms(body: bytes, delivery: Delivery) -> float | None:
     """Milliseconds of the run, of a reply that says "done" and nothing else. ``None`` may still be that."""
     found = _DONE.fullmatch(body)
-    return None if found is None else float(found[1])
+    return float(found[2]) if found is not None and found[1] == delivery.name.encode() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,61 +87,59 @@ class JobResult:
         return self.error_class == CANCELLED and self.next is not None and self.next.place == "none"
 
     @classmethod
-    def parse(cls, body: bytes, sent: str | None = None) -> JobResult:
-        """Read a reply's body; ``sent`` is the delivery that it must be about, where only that tells.
+    def parse(cls, body: bytes, delivery: Delivery) -> JobResult:
+        """Read the body of the reply about a delivery.
 
         Raises:
-            OutcomeUnknown: it is not what the protocol says, or about another delivery.
+            OutcomeUnknown: it is not what the protocol says, or it is about another job.
         """
-        done = _DONE.fullmatch(body) if sent is None else None
-        if done is not None:
-            return cls(Status.DONE, float(done[1]))
+        if (duration_ms := done_ms(body, delivery)) is not None:
+            return cls(Status.DONE, duration_ms)
         try:
-            reply = json.loads(body, parse_constant=_refuse)
-            if sent is not None and reply["delivery"] != sent:
-                raise ValueError(f"it is about {reply['delivery']!r}, and {sent!r} was sent")
-            return cls._from_reply(reply)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            raise errors.OutcomeUnknown(f"the sidecar's reply makes no sense ({error!r})") from error
+            said = schema.read(schema.OUTCOME, body)
+            job = _same_job(said, delivery)
+            return cls._of(said, job)
+        except (ValueError, errors.PayloadError) as error:
+            raise errors.OutcomeUnknown(f"the sidecar's reply makes no sense: {error}") from None
 
     @classmethod
-    def _from_reply(cls, reply: Mapping[str, Any]) -> JobResult:
-        status = Status(reply["status"])
-        duration = float(reply["duration_ms"])
-        if status is Status.FAILED:
-            error = reply["error"]
-            return cls(status, duration, str(error["class"]), str(error["message"]), _next(reply["next"]))
-        if status is Status.INTERRUPTED:
-            return cls(status, duration, payload=reply["payload"].encode("utf-8", "surrogatepass"))
-        return cls(status, duration, asked=reply.get("asked") is not False)
+    def _of(cls, said: schema.OutcomeReply, job: SidekiqJob) -> JobResult:
+        match said:
+            case schema.FailedOutcome():
+                error = said.error
+                return cls(Status.FAILED, said.duration_ms, error.class_, error.message, _next(said.next))
+            case schema.InterruptedOutcome():
+                return cls(Status.INTERRUPTED, said.duration_ms, payload=_payload(said.payload, job))
+            case schema.ShutdownOutcome():
+                return cls(Status.SHUTDOWN, said.duration_ms, asked=said.asked)
+        return cls(Status.DONE, said.duration_ms)
 
 
-def _next(reply: Mapping[str, Any]) -> Next:
-    place = reply["place"]
-    if place not in ("retry", "dead", "none"):
-        raise ValueError(f"place {place!r}")
-    if place == "none":
-        return Next(place, {})
-    fields = dict(reply["fields"])
-    if "queue" in fields:
-        # Sidekiq stores a retry_queue as it is; the Retries page of 8.1 raises at a queue that is no text.
-        fields["queue"] = str(fields["queue"])
-    limits = reply.get("dead_limits") or {}
-    return Next(
-        place,
-        fields,
-        _finite(reply["delay"]) if place == "retry" else 0.0,
-        reply.get("delay_source") == "sidekiq_retry_in",
-        DeadLimits(int(limits.get("max_jobs", 10_000)), int(limits.get("timeout_seconds", 15_552_000))),
-    )
+def _same_job(said: schema.OutcomeReply, delivery: Delivery) -> SidekiqJob:
+    if said.delivery != delivery.name:
+        raise ValueError("it is about another delivery")
+    job = SidekiqJob.parse(delivery.payload)
+    own = job.fields.get("jid")
+    # A jid that is not a text is any client's invention: Ruby may write it in another way.
+    if isinstance(own, str) and not job.ruby_only and said.jid != own:
+        raise ValueError("it is about another job")
+    return job
 
 
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} is no delay")
-    return number
+def _payload(text: str, job: SidekiqJob) -> bytes:
+    """What an interrupted job goes on with, if it is that job."""
+    payload = text.encode("utf-8", "surrogatepass")
+    found = SidekiqJob.parse(payload)
+    if (found.jid, found.job_class, found.wrapped) != (job.jid, job.job_class, job.wrapped):
+        raise ValueError("the payload is another job's")
+    return payload
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+def _next(said: schema.RetryNext | schema.DeadNext | schema.NoNext) -> Next:
+    match said:
+        case schema.RetryNext():
+            return Next("retry", said.fields, said.delay, said.delay_source == "sidekiq_retry_in")
+        case schema.DeadNext():
+            limits = DeadLimits(said.dead_limits.max_jobs, said.dead_limits.timeout_seconds)
+            return Next("dead", said.fields, dead_limits=limits)
+    return Next("none", {})

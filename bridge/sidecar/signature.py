@@ -1,4 +1,4 @@
-"""Signs requests as the protocol says: who asks, whom, what, when, and only once."""
+"""Signs requests and checks replies as the protocol says: who asks, whom, what, when, and only once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ import hmac
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bridge.sidecar.http import BadReply, Reply
+
+PROTOCOL = 2
+NONCE = re.compile(r"[0-9a-f]{32}")
+Headers = list[tuple[str, str]]
+
+#: A sidecar that does not know our secret, or not our protocol, can only say so unsigned.
+_MAY_BE_UNSIGNED = (400, 401)
+_PREFIX = b"x-bridge-"
+_SIGNATURE = b"x-bridge-signature"
 
 
 def first_secret(text: str | None) -> bytes | None:
@@ -20,6 +32,36 @@ def first_secret(text: str | None) -> bytes | None:
     return secret.encode()
 
 
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """The headers of one request, and what its reply must be signed with."""
+
+    headers: Headers
+    secret: bytes | None = None
+    nonce: str = ""
+
+    def check(self, reply: Reply) -> Reply:
+        """The reply, if the sidecar that we meant wrote it. A refusal may be unsigned, and says so.
+
+        Raises:
+            BadReply: the signature is missing or wrong.
+        """
+        if self.secret is None or self._signed(reply):
+            return reply
+        if reply.status not in _MAY_BE_UNSIGNED:
+            raise BadReply(
+                "the reply is not signed with the shared secret: another process may have written it"
+            )
+        reply.authentic = False
+        return reply
+
+    def _signed(self, reply: Reply) -> bool:
+        assert self.secret is not None
+        text = reply_text(self.nonce, reply.status, reply.headers, reply.body)
+        digest = "v2=" + hmac.new(self.secret, text, hashlib.sha256).hexdigest()
+        return hmac.compare_digest(reply.headers.get(_SIGNATURE, b""), digest.encode())
+
+
 class Signer:
     """Signs with one shared secret, or leaves requests as they are (Unix socket without a secret)."""
 
@@ -28,30 +70,45 @@ class Signer:
 
     @classmethod
     def of(cls, text: str | None) -> Signer:
-        """For a secret as it stands in the settings: during a rotation two, of which the first signs."""
+        """For a secret as the settings have it: during a rotation the first of two signs."""
         return cls(first_secret(text))
 
     def replace(self, secret: bytes | None) -> None:
         """Sign with another secret from now on."""
         self._secret = secret
 
-    def sign(
-        self, method: str, path: str, headers: list[tuple[str, str]], body: bytes
-    ) -> list[tuple[str, str]]:
-        """``headers`` (X-Bridge headers only) with timestamp, nonce and signature added."""
-        if self._secret is None:
-            return headers
+    def request(self, method: str, path: str, headers: Headers, body: bytes) -> SignedRequest:
+        """``headers`` (X-Bridge headers only) with the body's hash, a timestamp, a nonce and a signature."""
+        secret = self._secret
+        if secret is None:
+            return SignedRequest(headers)
+        nonce = os.urandom(16).hex()
         signed = [
             *headers,
+            ("X-Bridge-Content-Sha256", hashlib.sha256(body).hexdigest()),
             ("X-Bridge-Timestamp", str(int(time.time()))),
-            ("X-Bridge-Nonce", os.urandom(16).hex()),
+            ("X-Bridge-Nonce", nonce),
         ]
-        text = signed_text(method, path, signed, body)
-        digest = hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
-        return [*signed, ("X-Bridge-Signature", f"v1={digest}")]
+        digest = hmac.new(secret, signed_text(method, path, signed).encode(), hashlib.sha256).hexdigest()
+        return SignedRequest([*signed, ("X-Bridge-Signature", f"v2={digest}")], secret, nonce)
+
+    def sign(self, method: str, path: str, headers: Headers, body: bytes) -> Headers:
+        """The headers alone, for a request whose reply is checked by the caller."""
+        return self.request(method, path, headers, body).headers
 
 
-def signed_text(method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> str:
-    """The text under the signature, line by line."""
-    lines = sorted(f"{name.lower()}:{value}" for name, value in headers)
-    return "\n".join(["bridge-v1", method, path, *lines, hashlib.sha256(body).hexdigest()])
+def signed_text(method: str, path: str, headers: Iterable[tuple[str, str]]) -> str:
+    """The text under a request's signature, line by line. The body stands in it by its hash, a header."""
+    lines = [f"{name}:{value}" for name, value in sorted((name.lower(), value) for name, value in headers)]
+    return "\n".join(["bridge-v2", method, path, *lines])
+
+
+def reply_text(nonce: str, status: int, headers: Mapping[bytes, bytes], body: bytes) -> bytes:
+    """The text under a reply's signature. ``headers`` have names in lower case."""
+    lines = [
+        name + b":" + value
+        for name, value in sorted(headers.items())
+        if name.startswith(_PREFIX) and name != _SIGNATURE
+    ]
+    first = f"bridge-v2-reply\n{nonce}\n{status}".encode()
+    return b"\n".join([first, *lines, hashlib.sha256(body).hexdigest().encode()])

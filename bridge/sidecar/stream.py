@@ -8,16 +8,19 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import re
 import socket
 import ssl
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 from urllib.parse import quote
 
 from bridge.event_loop import EventLoop
-from bridge.sidecar.http import LARGEST_REPLY, HttpConnection, request_bytes
+from bridge.sidecar.http import LARGEST_REPLY, BadReply, HttpConnection, request_bytes
 from bridge.sidecar.protocol import trace_word
-from bridge.sidecar.signature import Signer
+from bridge.sidecar.seal import Seal, stream_key
+from bridge.sidecar.signature import NONCE, PROTOCOL, SignedRequest, Signer
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 logger = logging.getLogger(__name__)
@@ -34,18 +37,46 @@ PROBE_TIMEOUT_SECONDS = 15.0
 OnReply = Callable[[int | None, bytes], None]
 
 
-def open_socket(
+_REPLY = re.compile(rb"(\d{1,19}) (\d{3}) \d{1,15}")
+
+
+class OpenStream(NamedTuple):
+    """A connection that carries frames. The seals are None where there is no secret."""
+
+    socket: socket.socket
+    sending: Seal | None = None
+    receiving: Seal | None = None
+
+
+def open_stream(
     connection: HttpConnection, authority: str, boot: str, signer: Signer, timeout_seconds: float
-) -> socket.socket:
+) -> OpenStream:
     """Upgrade a connection to a stream.
 
     Raises:
         OSError: it broke.
-        BadReply: the sidecar does not offer streams, or refuses us.
+        BadReply: the sidecar does not offer streams, refuses us, or is not the one that was meant.
     """
-    signed = signer.sign("POST", PATH, [("X-Bridge-Protocol", "1"), ("X-Bridge-Boot", boot)], b"")
+    headers = [("X-Bridge-Protocol", str(PROTOCOL)), ("X-Bridge-Boot", boot)]
+    signed = signer.request("POST", PATH, headers, b"")
     upgrade = [("Connection", "Upgrade"), ("Upgrade", "bridge-jobs")]
-    return connection.upgrade(request_bytes("POST", PATH, authority, upgrade + signed, b""), timeout_seconds)
+    try:
+        request = request_bytes("POST", PATH, authority, upgrade + signed.headers, b"")
+        reply = signed.check(connection.upgrade(request, timeout_seconds))
+        return _sealed(connection.detach(), signed, reply.headers.get(b"x-bridge-nonce", b""), boot)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _sealed(sock: socket.socket, signed: SignedRequest, reply_nonce: bytes, boot: str) -> OpenStream:
+    if signed.secret is None:
+        return OpenStream(sock)
+    theirs = reply_nonce.decode("ascii", "replace")
+    if not NONCE.fullmatch(theirs):
+        raise BadReply("the sidecar opened a stream without a nonce")
+    key = stream_key(signed.secret, signed.nonce, theirs, boot)
+    return OpenStream(sock, Seal(key, "worker"), Seal(key, "sidecar"))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -63,9 +94,9 @@ class Stream:
     """Sends jobs and calls back with their replies."""
 
     def __init__(
-        self, sock: socket.socket, event_loop: EventLoop, on_cut: Callable[[], None], *, traced: bool = False
+        self, opened: OpenStream, event_loop: EventLoop, on_cut: Callable[[], None], *, traced: bool = False
     ) -> None:
-        self._socket = sock
+        self._socket, self._sending, self._receiving = opened
         self._event_loop = event_loop
         self._on_cut = on_cut
         self._traced = traced
@@ -79,8 +110,8 @@ class Stream:
         self._probed_at: float | None = None
         self._retiring = False
         self.closed = False
-        sock.setblocking(False)
-        event_loop.watch(sock, self._readable)
+        self._socket.setblocking(False)
+        event_loop.watch(self._socket, self._readable)
 
     def send(self, delivery: Delivery, on_reply: OnReply) -> None:
         """Send a job; ``on_reply`` is called once, now or later."""
@@ -93,10 +124,9 @@ class Stream:
         queue = _quoted(delivery.queue)
         line = (
             f"E {number} {len(payload)} {delivery.identity} {delivery.token} {delivery.claimed_at_ms} "
-            f"{delivery.recovered} {queue}{trace_word() if self._traced else ''}\n"
+            f"{delivery.recovered} {queue}{trace_word() if self._traced else ''}"
         )
-        self._outgoing += line.encode("latin-1", "replace")
-        self._outgoing += payload
+        self._add(line.encode("latin-1", "replace"), payload)
         if len(self._outgoing) >= EAGER_BYTES and not self._blocked:
             self._flush()
         else:
@@ -111,7 +141,7 @@ class Stream:
         self._probed_at = time.monotonic()
         number = next(self._ids)
         self._pending[number] = self._probe_answered
-        self._outgoing += f"P {number} 0\n".encode()
+        self._add(b"P %d 0" % number, b"")
         self._flush_soon()
 
     def close(self) -> None:
@@ -128,6 +158,12 @@ class Stream:
         self._probed_at = None
 
     # -- writing
+
+    def _add(self, line: bytes, body: bytes) -> None:
+        if self._sending is not None:
+            self._outgoing += self._sending.tag(line, body) + b" "
+        self._outgoing += line + b"\n"
+        self._outgoing += body
 
     def _flush_soon(self) -> None:
         # Not at once: small frames of one turn go out together, in one system call.
@@ -177,24 +213,27 @@ class Stream:
         buffer, start = self._incoming, 0
         try:
             while (end := buffer.find(b"\n", start)) >= 0:
-                number, status, size = buffer[start:end].split(b" ")
-                body_end = end + 1 + _checked(int(size))
+                line = bytes(buffer[start:end])
+                body_end = end + 1 + _checked(int(line[line.rindex(b" ") :]))
                 if len(buffer) < body_end:
                     break
                 body = bytes(buffer[end + 1 : body_end])
                 start = body_end
-                self._deliver(int(number), int(status), body)
-        except ValueError:
-            self._cut("it sent what is no frame")
+                self._deliver(line, body)
+        except ValueError as error:
+            self._cut(f"it sent what is no frame ({error})")
             return
         del buffer[:start]
         if len(buffer) > LONGEST_LINE and b"\n" not in buffer[:LONGEST_LINE]:
             self._cut("it sent a line without end")
 
-    def _deliver(self, number: int, status: int, body: bytes) -> None:
-        on_reply = self._pending.pop(number, None)
+    def _deliver(self, line: bytes, body: bytes) -> None:
+        found = _REPLY.fullmatch(line if self._receiving is None else self._receiving.opened(line, body))
+        if found is None:
+            raise ValueError("a line that is not a reply's")
+        on_reply = self._pending.pop(int(found[1]), None)
         if on_reply is not None:
-            on_reply(status, body)
+            on_reply(int(found[2]), body)
         if self._retiring and not self._pending:
             self.close()
 

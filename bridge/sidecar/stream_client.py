@@ -19,7 +19,7 @@ from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Member
 from bridge.sidecar.http import BadReply, Reply
 from bridge.sidecar.result import JobResult, done_ms
-from bridge.sidecar.stream import Stream
+from bridge.sidecar.stream import OpenStream, Stream
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class StreamingSidecar:
             return False
 
         def on_reply(status: int | None, body: bytes) -> None:
-            run_ms = done_ms(body) if status == 200 else None
+            run_ms = done_ms(body, delivery) if status == 200 else None
             if run_ms is not None:
                 self.client.fleet.release(member)
                 on_done(run_ms)
@@ -99,6 +99,14 @@ class StreamingSidecar:
                 self._event_loop.call_soon(member.stream.probe)
         self._event_loop.call_soon(lambda: self._retire_all_but([member.stream for member in members]))
 
+    def renew(self) -> None:
+        """Secret or certificates were replaced: new jobs go over streams that are opened from now on."""
+        self._event_loop.call_soon(self._forget_streams)
+
+    def _forget_streams(self) -> None:
+        for member in self.client.fleet.members:
+            member.stream = None
+
     def _retire_all_but(self, used: list[Stream | None]) -> None:
         """Streams to Puma workers that are gone, or that came back under another entry of the fleet."""
         for stream in self._streams - {stream for stream in used if stream is not None}:
@@ -106,23 +114,24 @@ class StreamingSidecar:
 
     def _open(self, member: Member) -> None:
         try:
-            sock = self.client.open_stream(member)
-        except (OSError, BadReply) as error:
+            opened = self.client.open_stream(member)
+        except (OSError, BadReply, errors.SidecarUnavailable) as error:
             logger.debug("no stream to %s: %s; jobs go by single requests", member.worker.address, error)
             return
-        self._event_loop.call_soon(lambda: self._attach(member, sock))
+        self._event_loop.call_soon(lambda: self._attach(member, opened))
 
-    def _attach(self, member: Member, sock: Any) -> None:
+    def _attach(self, member: Member, opened: OpenStream) -> None:
         if member.stream is not None:
-            sock.close()
+            opened.socket.close()
             return
 
         def forget() -> None:
-            member.stream = None
+            if member.stream is stream:
+                member.stream = None
             self._streams.discard(stream)
 
         stream = member.stream = Stream(
-            sock, self._event_loop, forget, traced=member.worker.traces_on_streams
+            opened, self._event_loop, forget, traced=member.worker.traces_on_streams
         )
         self._streams.add(stream)
 
@@ -151,7 +160,7 @@ class StreamingSidecar:
     def _outcome(self, reply: EarlyReply, delivery: Delivery) -> JobResult:
         member, status, body = reply
         if status == 200:
-            return JobResult.parse(body)
+            return JobResult.parse(body, delivery)
         if status is None:
             cut = BadReply("the stream was cut")
             return self._in_thread(lambda: self.client.ask_again(member, delivery, cut))

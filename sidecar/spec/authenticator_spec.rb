@@ -19,7 +19,6 @@ RSpec.describe SidekiqBridge::Sidecar::Authenticator do
   end
 
   def check(message)
-    authenticator.check_presence(message)
     authenticator.check(message)
   end
 
@@ -28,10 +27,24 @@ RSpec.describe SidekiqBridge::Sidecar::Authenticator do
   end
 
   it "signs the lines that the protocol says, in its order" do
-    headers = {"X-Bridge-Protocol" => "1", "X-Bridge-Nonce" => "0" * 32, "X-Bridge-Timestamp" => "1700000000", "X-Bridge-Signature" => "v1=unused"}
-    text = "bridge-v1\nPOST\n/drain\nx-bridge-nonce:#{"0" * 32}\nx-bridge-protocol:1\nx-bridge-timestamp:1700000000\n" \
-      "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    headers = {"X-Bridge-Protocol" => "2", "X-Bridge-Nonce" => "0" * 32, "X-Bridge-Timestamp" => "1700000000", "X-Bridge-Content-Sha256" => "f" * 64,
+               "X-Bridge-Signature" => "v2=unused"}
+    text = "bridge-v2\nPOST\n/drain\nx-bridge-content-sha256:#{"f" * 64}\nx-bridge-nonce:#{"0" * 32}\nx-bridge-protocol:2\nx-bridge-timestamp:1700000000"
     expect(message(headers, path: "/drain", body: "").signed_text).to eq(text)
+  end
+
+  # Unsigned bodies filled disks: their signature could only be checked when they were there.
+  it "checks the headers before there is a body, and uses no nonce up for that" do
+    untouched = message(signed, body: nil.to_s)
+    expect { authenticator.check_head(untouched) }.not_to raise_error
+    expect(untouched.signed_with).to eq("new-secret")
+    expect { authenticator.check_head(message(signed("other"))) }.to refusal("signature", 401)
+    expect { check(message(signed)) }.not_to raise_error
+  end
+
+  it "refuses a request that says nothing of its body" do
+    expect { check(message(signed.reject { |name, _| name == "X-Bridge-Content-Sha256" })) }.to refusal("unsigned", 401)
+    expect { check(message(signed.merge("X-Bridge-Content-Sha256" => "0" * 64))) }.to refusal("signature", 401)
   end
 
   it "takes both secrets while they are being changed" do
@@ -45,14 +58,14 @@ RSpec.describe SidekiqBridge::Sidecar::Authenticator do
     expect { check(message(signed, path: "/jobs/execute?a=2")) }.to refusal("signature", 401)
     expect { check(message(signed.merge("X-Bridge-Queue" => "other"))) }.to refusal("signature", 401)
     expect { check(message(signed.merge("X-Bridge-Recovered" => "1"))) }.to refusal("signature", 401)
-    expect { check(message(signed.merge("X-Bridge-Signature" => "v1=#{"0" * 64}"))) }.to refusal("signature", 401)
+    expect { check(message(signed.merge("X-Bridge-Signature" => "v2=#{"0" * 64}"))) }.to refusal("signature", 401)
   end
 
   it "refuses what is not signed at all" do
     expect { check(message(Requests.headers)) }.to refusal("unsigned", 401)
     expect { check(message(signed.reject { |name, _| name == "X-Bridge-Nonce" })) }.to refusal("unsigned", 401)
     expect { check(message(signed.merge("X-Bridge-Nonce" => "short"))) }.to refusal("unsigned", 401)
-    expect { check(message(signed.merge("X-Bridge-Signature" => "v1="))) }.to refusal("unsigned", 401)
+    expect { check(message(signed.merge("X-Bridge-Signature" => "v2="))) }.to refusal("unsigned", 401)
   end
 
   it "refuses timestamps that are more than a minute off, either way" do

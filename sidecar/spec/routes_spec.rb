@@ -44,7 +44,7 @@ RSpec.describe "The requests of the protocol" do
   end
 
   it "tells another protocol, another boot id and a missing record apart" do
-    expect(ask("POST", "/jobs/execute", headers: {"X-Bridge-Protocol" => "2"})).to match([400, include("code" => "protocol")])
+    expect(ask("POST", "/jobs/execute", headers: {"X-Bridge-Protocol" => "1"})).to match([400, include("code" => "protocol")])
     expect(ask("POST", "/jobs/execute", headers: Requests.headers(boot: "other"))).to match([421, include("code" => "misdirected", "boot" => boot)])
     expect(ask("GET", "/jobs/h:1:a/1")).to match([404, include("code" => "unknown")])
   end
@@ -60,7 +60,7 @@ RSpec.describe "The requests of the protocol" do
     expect(execute("x" * 2001)).to match([413, include("code" => "too_large")])
     endless = Object.new
     def endless.read(length, *) = "x" * length
-    env = {"REQUEST_METHOD" => "POST", "PATH_INFO" => "/jobs/execute", "HTTP_X_BRIDGE_PROTOCOL" => "1", "rack.input" => endless,
+    env = {"REQUEST_METHOD" => "POST", "PATH_INFO" => "/jobs/execute", "HTTP_X_BRIDGE_PROTOCOL" => "2", "rack.input" => endless,
            "HTTP_X_BRIDGE_BOOT" => boot, "HTTP_X_BRIDGE_DELIVERY" => "h:1:a/1", "HTTP_X_BRIDGE_CLAIMED_AT" => "1"}
     expect(worker.app.call(env).first).to eq(413)
   end
@@ -113,7 +113,7 @@ RSpec.describe "The requests of the protocol" do
   it "describes itself" do
     status, health = ask("GET", "/health")
     expect(status).to eq(200)
-    expect(health).to include("protocol" => 1, "boot" => boot, "sidekiq" => Sidekiq::VERSION, "ruby" => RUBY_VERSION, "environment" => "test",
+    expect(health).to include("protocol" => 2, "boot" => boot, "sidekiq" => Sidekiq::VERSION, "ruby" => RUBY_VERSION, "environment" => "test",
       "max_retries" => 25, "dead" => {"max_jobs" => 10_000, "timeout_seconds" => 15_552_000}, "client_middleware" => [], "cron" => [], "cron_unserved" => [],
       "timestamps" => (SIDEKIQ >= Gem::Version.new("8")) ? "milliseconds" : "seconds",
       "metrics_family" => {6 => "none", 7 => "7", 8 => "8"}.fetch(SIDEKIQ.segments.first))

@@ -51,7 +51,7 @@ RSpec.describe "POST /jobs/stream" do
     end
 
     it "is refused as a job would be" do
-      expect(refused(headers: {"X-Bridge-Protocol" => "2"})).to eq([400, "protocol"])
+      expect(refused(headers: {"X-Bridge-Protocol" => "1"})).to eq([400, "protocol"])
       expect(refused(headers: {"X-Bridge-Boot" => "other"})).to eq([421, "misdirected"])
       worker.drain
       expect(refused).to eq([503, "draining"])
@@ -64,7 +64,7 @@ RSpec.describe "POST /jobs/stream" do
     end
 
     it "is 404 where the server cannot hand over its connection" do
-      env = {"REQUEST_METHOD" => "POST", "PATH_INFO" => "/jobs/stream", "HTTP_X_BRIDGE_PROTOCOL" => "1", "HTTP_X_BRIDGE_BOOT" => boot}
+      env = {"REQUEST_METHOD" => "POST", "PATH_INFO" => "/jobs/stream", "HTTP_X_BRIDGE_PROTOCOL" => "2", "HTTP_X_BRIDGE_BOOT" => boot}
       expect(worker.app.call(env).first).to eq(404)
     end
 
@@ -75,6 +75,39 @@ RSpec.describe "POST /jobs/stream" do
         expect(refused).to eq([401, "unsigned"])
         expect(refused(secret: "wrong")).to eq([401, "signature"])
         expect(open_stream(secret: "s3cret").execute(payload)).to match([200, include("status" => "done")])
+      end
+
+      it "proves in its answer that it knows the secret too" do
+        client = open_stream(secret: "s3cret")
+        expect(client.headers["x-bridge-signature"]).to eq(
+          Requests.reply_signature("s3cret", client.asked["X-Bridge-Nonce"], 101, "", client.headers)
+        )
+      end
+
+      # A relay without the secret let worker and sidecar greet each other and wrote frames of its own: its job ran.
+      it "runs no frame that the worker did not write, in that order, once" do
+        attacks = {
+          "written" => ->(client) { client.frame(payload).sub(/\A\h{32}/, "0" * 32) },
+          "without a code" => ->(client) { client.frame(payload)[33..] },
+          "changed" => ->(client) { client.frame(payload).sub("TracingJob", "WaitingJob") },
+          "sent to another queue" => ->(client) { client.frame(payload).sub(" default\n", " deFault\n") },
+          "repeated" => ->(client) { client.frame(payload("class" => "WaitingJob")).tap { |frame| client.write(frame) } },
+          "with one missing before" => ->(client) { client.frame(payload) && client.frame(payload) },
+          "of another stream" => ->(_) { open_stream(secret: "s3cret").frame(payload) }
+        }
+        attacks.each do |name, attack|
+          client = open_stream(secret: "s3cret")
+          client.write(attack.call(client))
+          expect(client).to be_ended, name
+        end
+        expect(Trace.entries - [:started]).to be_empty
+      end
+
+      it "knows a frame that is too large by its code as well" do
+        client = open_stream(secret: "s3cret")
+        expect(client.execute("x" * 100_001)).to match([413, include("code" => "too_large")])
+        client.write(client.frame("x" * 100_001).sub(/x\z/, "y"))
+        expect(client).to be_ended
       end
     end
   end

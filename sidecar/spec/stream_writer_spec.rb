@@ -12,10 +12,10 @@ RSpec.describe SidekiqBridge::Sidecar::StreamWriter do
     20.times do
       writer.add("a", more: true)
       writer.add("b") # written by this thread, mostly before the other one is awake
-      expect(theirs.readpartial(1) + theirs.readpartial(1)).to eq("ab")
+      expect(theirs.readpartial(2) + theirs.readpartial(2)).to eq("a\nb\n")
       wait_until("the thread to sleep") { thread.status == "sleep" }
       writer.add("c", more: true) # and nothing follows
-      expect(theirs.wait_readable(10) && theirs.readpartial(1)).to eq("c")
+      expect(theirs.wait_readable(10) && theirs.readpartial(2)).to eq("c\n")
       wait_until("the thread to sleep") { thread.status == "sleep" }
     end
   ensure

@@ -163,5 +163,5 @@ class LyingSidecar:
     def _health(self) -> dict[str, Any]:
         worker = {"url": self.url, "boot": BOOT, "slots": 20, "busy": 0}
         dead = {"max_jobs": 10_000, "timeout_seconds": 15_552_000}
-        told = {"protocol": 1, "status": "ready", "sidekiq": "6.4.1", "max_retries": 25}
+        told = {"protocol": 2, "status": "ready", "sidekiq": "6.4.1", "max_retries": 25}
         return {**told, "dead": dead, "workers": [worker]}

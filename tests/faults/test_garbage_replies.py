@@ -17,7 +17,7 @@ from bridge import errors
 from bridge.event_loop import EventLoop
 from bridge.sidecar.http import BadReply, HttpConnection, Reply
 from bridge.sidecar.result import JobResult, Status
-from bridge.sidecar.stream import Stream
+from bridge.sidecar.stream import OpenStream, Stream
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.payload.job import SidekiqJob
 from tests.faults.account import Account
@@ -33,11 +33,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
+DELIVERY = Delivery("h:1:n", 7, "default", b'{"class":"X","args":[],"jid":"a"}', 1)
 PLACES = st.sampled_from(["retry", "dead", "none"])
 #: An outcome with one or two things wrong.
 OUTCOMES = st.fixed_dictionaries(
     {},
     optional={
+        "jid": st.just("a") | JSON,
+        "delivery": st.just("h:1:n/7") | JSON,
         "status": st.sampled_from(["done", "failed", "interrupted", "shutdown"]) | JSON,
         "duration_ms": st.floats(0, 1e6) | JSON,
         "payload": st.text() | JSON,
@@ -57,7 +60,7 @@ OUTCOMES = st.fixed_dictionaries(
 def test_an_outcome_is_understood_wholly_or_is_unknown(body: Any) -> None:
     job = SidekiqJob.parse(b'{"class":"X","args":[],"jid":"a"}')
     try:
-        result = JobResult.parse(json.dumps(body).encode("utf-8", "surrogatepass"))
+        result = JobResult.parse(json.dumps(body).encode("utf-8", "surrogatepass"), DELIVERY)
     except errors.OutcomeUnknown:
         return
     assert body["status"] == result.status.value
@@ -103,7 +106,7 @@ def test_whatever_comes_on_a_stream_each_job_is_called_back_once(chunks: list[by
     ours, theirs = socket.socketpair()
     event_loop = EventLoop()
     cut: list[bool] = []
-    stream = Stream(ours, event_loop, lambda: cut.append(True))
+    stream = Stream(OpenStream(ours), event_loop, lambda: cut.append(True))
     called: list[int] = []
     for number in range(jobs):
         delivery = Delivery("h:1:a", number, "default", b'{"class":"X"}', 1)

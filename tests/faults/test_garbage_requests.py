@@ -22,7 +22,7 @@ from bridge.sidecar.protocol import execute_headers
 from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.result import Status
 from bridge.sidecar.signature import Signer
-from bridge.sidecar.stream import open_socket
+from bridge.sidecar.stream import open_stream
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from tests.support.ledger import Ledger
 from tests.support.processes import ROOT, Process, free_port
@@ -170,7 +170,7 @@ def test_after_all_that_it_runs_jobs(target: Target) -> None:
 )
 def test_a_signed_body_of_any_bytes_is_refused_or_run(target: Target, body: bytes) -> None:
     delivery = target.delivery(b"{}")
-    headers = [*execute_headers(delivery), ("X-Bridge-Boot", boot_of(target)), ("X-Bridge-Protocol", "1")]
+    headers = [*execute_headers(delivery), ("X-Bridge-Boot", boot_of(target)), ("X-Bridge-Protocol", "2")]
     signed = target.signer.sign("POST", "/jobs/execute", headers, body)
     answer = target.send(request_bytes("POST", "/jobs/execute", "x", signed, body), close_writing=False)
 
@@ -191,13 +191,13 @@ def test_a_signed_request_that_was_changed_under_way_runs_nothing(target: Target
     headers = [
         *execute_headers(target.delivery(body)),
         ("X-Bridge-Boot", boot_of(target)),
-        ("X-Bridge-Protocol", "1"),
+        ("X-Bridge-Protocol", "2"),
     ]
     signed = dict(target.signer.sign("POST", "/jobs/execute", headers, body))
     path = "/jobs/execute"
     match part:
         case "signature":
-            signed["X-Bridge-Signature"] = "v1=" + "0" * 64
+            signed["X-Bridge-Signature"] = "v2=" + "0" * 64
         case "timestamp":
             signed["X-Bridge-Timestamp"] = str(int(signed["X-Bridge-Timestamp"]) - 30)
         case "nonce":
@@ -220,7 +220,7 @@ def test_a_signed_request_that_was_changed_under_way_runs_nothing(target: Target
 def test_frames_of_any_bytes_end_the_stream_and_nothing_else(target: Target, frames: bytes) -> None:
     boot = boot_of(target)
     address = target.client.fleet.members[0].worker.address
-    sock = open_socket(HttpConnection(address, 5.0, None), address.authority, boot, target.signer, 5.0)
+    sock = open_stream(HttpConnection(address, 5.0, None), address.authority, boot, target.signer, 5.0).socket
     with sock, contextlib.suppress(OSError):
         sock.sendall(frames)
         sock.shutdown(socket.SHUT_WR)

@@ -56,7 +56,7 @@ class Target:
     def signed(
         self, method: str, path: str, headers: Headers, body: bytes = b"", secret: bytes = SECRET
     ) -> bytes:
-        lines = [("X-Bridge-Protocol", "1"), *headers]
+        lines = [("X-Bridge-Protocol", "2"), *headers]
         return self.request(method, path, Signer(secret).sign(method, path, lines, body), body)
 
     def request(self, method: str, path: str, headers: Headers, body: bytes = b"") -> bytes:
@@ -119,7 +119,7 @@ def test_no_door_opens_without_the_secret(
 ) -> None:
     headers = target.job_headers(next(_tokens))
     if secret is None:
-        request = target.request(method, path, [("X-Bridge-Protocol", "1"), *headers], payload())
+        request = target.request(method, path, [("X-Bridge-Protocol", "2"), *headers], payload())
     else:
         request = target.signed(method, path, headers, payload(), secret)
     status, code = code_of(target.send(request))
@@ -128,7 +128,7 @@ def test_no_door_opens_without_the_secret(
 
 def sign(target: Target, body: bytes, **changes: str) -> Headers:
     """The signed headers of a good request, some of them changed afterwards."""
-    lines = [("X-Bridge-Protocol", "1"), *target.job_headers(next(_tokens))]
+    lines = [("X-Bridge-Protocol", "2"), *target.job_headers(next(_tokens))]
     signed = Signer(SECRET).sign("POST", "/jobs/execute", lines, body)
     return [(name, changes.get(name.removeprefix("X-Bridge-"), value)) for name, value in signed]
 
@@ -138,7 +138,7 @@ def sign(target: Target, body: bytes, **changes: str) -> Headers:
     [
         ("Queue", "critical"), ("Delivery", "attacker:1:aaaa/999"), ("Boot", "0" * 16),
         ("Claimed-At", "1"), ("Timestamp", "five seconds later"), ("Nonce", "a" * 32),
-        ("Signature", "v1=" + "0" * 64),
+        ("Signature", "v2=" + "0" * 64),
     ],
 )  # fmt: skip
 def test_a_changed_header_breaks_the_signature(target: Target, name: str, value: str) -> None:
@@ -157,7 +157,7 @@ def test_an_added_header_breaks_the_signature(target: Target, extra: tuple[str, 
 
 
 @pytest.mark.parametrize(
-    "signature", ["", "v1=", "v0=" + "0" * 64, "V1=" + "0" * 64, "0" * 64, "v1=" + "g" * 64]
+    "signature", ["", "v2=", "v0=" + "0" * 64, "V1=" + "0" * 64, "0" * 64, "v2=" + "g" * 64]
 )
 def test_a_signature_of_another_shape_is_none(target: Target, signature: str) -> None:
     body = payload()
@@ -284,13 +284,13 @@ def test_refused_requests_are_counted_for_an_alert(target: Target) -> None:
         return int(page.partition(line)[2].split("\n")[0])
 
     before = refused("unsigned")
-    target.send(target.request("POST", "/jobs/execute", [("X-Bridge-Protocol", "1")], payload()))
+    target.send(target.request("POST", "/jobs/execute", [("X-Bridge-Protocol", "2")], payload()))
     assert refused("unsigned") == before + 1
 
 
 def test_no_refusal_tells_of_the_secret_or_the_inside(target: Target) -> None:
     answers = [
-        target.send(target.request("POST", "/jobs/execute", [("X-Bridge-Protocol", "1")], payload()))[1],
+        target.send(target.request("POST", "/jobs/execute", [("X-Bridge-Protocol", "2")], payload()))[1],
         target.send(target.signed("POST", "/jobs/execute", [], payload(), b"guessed"))[1],
         target.send(target.request("GET", "/../../etc/passwd", []))[1],
         target.send(b"GET / HTTP/9.9\r\n\r\n")[1],

@@ -46,7 +46,7 @@ def beside(bridge: Bridge, *sidecars: SidecarProcess) -> Bridge:
 def test_other_protocols_releases_and_versions_of_sidekiq_are_told_apart(
     bridge: Bridge, sidecar_of: Any, tmp_path: Path
 ) -> None:
-    foreign = sidecar_of(require=app(tmp_path / "a.rb", constant("SidekiqBridge::Sidecar::PROTOCOL", "2")))
+    foreign = sidecar_of(require=app(tmp_path / "a.rb", constant("SidekiqBridge::Sidecar::PROTOCOL", "9")))
     old = sidecar_of(require=app(tmp_path / "b.rb", constant("SidekiqBridge::Sidecar::VERSION", "0.0.9")))
     newer = sidecar_of(require=app(tmp_path / "c.rb", constant("Sidekiq::VERSION", "99.1.0")))
     right = sidecar_of()

@@ -18,7 +18,7 @@ from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage
 
 SCHEMA = json.loads((ROOT / "docs/protocol.schema.json").read_text(encoding="utf-8"))
-PROTOCOL = ("X-Bridge-Protocol", "1")
+PROTOCOL = ("X-Bridge-Protocol", "2")
 
 pytestmark = pytest.mark.skipif(shutil.which("ruby") is None, reason="needs Ruby")
 
@@ -41,7 +41,7 @@ class Sidecar:
     def execute(self, payload: bytes, claimed_at_ms: int = 1, **changed: str) -> Reply:
         """``changed`` are headers that are to differ: ``boot``, ``wait_ms``, ..."""
         headers = {
-            "protocol": "1",
+            "protocol": "2",
             "boot": self.boot,
             "delivery": f"worker:1:abc/{next(self._tokens)}",
             "claimed_at": str(claimed_at_ms),
@@ -136,7 +136,7 @@ def test_an_older_delivery_is_superseded(sidecar: Sidecar) -> None:
     [
         (b"{", {}, 400, "malformed"),
         (b"[]", {}, 400, "malformed"),
-        (job(jid="p1"), {"protocol": "2"}, 400, "protocol"),
+        (job(jid="p1"), {"protocol": "1"}, 400, "protocol"),
         (job(jid="p2"), {"delivery": "no delivery"}, 400, "protocol"),
         (job(jid="p3", args=["x" * 2000]), {}, 413, "too_large"),
         (job(jid="p4"), {"boot": "0123456789abcdef"}, 421, "misdirected"),

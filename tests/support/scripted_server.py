@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
+import re
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from bridge.sidecar.address import Address
@@ -12,11 +16,28 @@ from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.requests import Timeouts
-from bridge.sidecar.signature import Signer
+from bridge.sidecar.signature import PROTOCOL, Signer
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 DELIVERY = Delivery("host:1:abc", 7, "default", b'{"class":"X","jid":"a","args":[]}', 5)
+SECRET = b"secret"
+BOOTS = ("b1" * 8, "b2" * 8)
 DONE = {"status": "done", "jid": "a", "delivery": DELIVERY.name, "duration_ms": 1}
+
+
+def signed(answer: bytes, request: bytes, secret: bytes = SECRET) -> bytes:
+    """The answer with the signature that this request's reply must have; other bytes as they are."""
+    head, blank, body = answer.partition(b"\r\n\r\n")
+    nonce = re.search(rb"X-Bridge-Nonce: (\w+)", request)
+    status = re.match(rb"HTTP/1.1 (\d{3}) ", answer)
+    if not (blank and nonce and status) or b"chunked" in head:
+        return answer
+    lines = sorted(
+        line.replace(b": ", b":") for line in head.lower().split(b"\r\n") if line.startswith(b"x-bridge-")
+    )
+    parts = [b"bridge-v2-reply", nonce[1], status[1], *lines, hashlib.sha256(body).hexdigest().encode()]
+    code = hmac.new(secret, b"\n".join(parts), hashlib.sha256).hexdigest()
+    return head + f"\r\nX-Bridge-Signature: v2={code}".encode() + blank + body
 
 
 def reply(status: int, body: Any = None, extra: str = "") -> bytes:
@@ -36,6 +57,8 @@ class ScriptedServer:
         self.requests: list[bytes] = []
         self.health: Any = None
         self.probes: list[bytes] = []
+        self.sign: Callable[[bytes, bytes], bytes] = signed
+        """What is done to each answer, given the request."""
         self.misdirected = 0
         self.misdirection = ""
         """Further headers of the reply to who is misdirected."""
@@ -60,6 +83,7 @@ class ScriptedServer:
                 answer = self._answer(request)
                 if not answer:
                     return
+                answer = self.sign(answer, request)
                 client.sendall(answer)
                 if b"421 X\r\n" in answer[:20] and b"Connection: close" in answer:
                     return
@@ -71,15 +95,17 @@ class ScriptedServer:
             self.probes.append(request)
             if self.misdirected:
                 self.misdirected -= 1
-                return reply(421, {"code": "misdirected", "boot": "b2"}, self.misdirection)
+                return reply(
+                    421, {"code": "misdirected", "message": "m", "boot": BOOTS[1]}, self.misdirection
+                )
             return reply(200, self._healthy() if self.health is None else self.health)
         self.requests.append(request)
         return self.answers.pop(0) if self.answers else self.CUT
 
     def _healthy(self) -> dict[str, Any]:
-        worker = {"url": self.url, "boot": "b1", "slots": 2, "busy": 0}
-        dead = {"max_jobs": 10, "timeout_seconds": 10}
-        told = {"protocol": 1, "status": "ready", "sidekiq": "8.1.0", "max_retries": 25}
+        worker = {"url": self.url, "boot": BOOTS[0], "slots": 2, "busy": 0}
+        dead = {"max_jobs": 10, "timeout_seconds": 100}
+        told = {"protocol": PROTOCOL, "status": "ready", "sidekiq": "8.1.0", "max_retries": 25}
         return {**told, "dead": dead, "workers": [worker]}
 
 
@@ -100,5 +126,5 @@ def _read_request(client: socket.socket) -> bytes:
 
 def client_of(server: ScriptedServer) -> SidecarClient:
     """An impatient client, with a secret."""
-    fleet = Fleet([Address.parse(server.url)], HealthProbe(Signer(b"secret"), 2.0))
-    return SidecarClient(fleet, Signer(b"secret"), Timeouts(connect=1.0, full=0.5, repeat=1.0))
+    fleet = Fleet([Address.parse(server.url)], HealthProbe(Signer(SECRET), 2.0))
+    return SidecarClient(fleet, Signer(SECRET), Timeouts(connect=1.0, full=0.5, repeat=1.0))

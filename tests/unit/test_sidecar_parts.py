@@ -15,12 +15,16 @@ from bridge.sidecar.breaker import Breaker, State
 from bridge.sidecar.cron_notice import CronNotice
 from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.health import Health
+from bridge.sidecar.http import request_bytes
 from bridge.sidecar.result import JobResult, Next, Status, done_ms
 from bridge.sidecar.signature import Signer, signed_text
+from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Retry
 from bridge.sidekiq.payload.job import SidekiqJob
 from tests.support.waiting import wait_for
 
+DELIVERY = Delivery("h:1:n", 7, "default", b'{"class":"X","jid":"a","args":[1.0]}', 1)
+ABOUT = {"jid": "a", "delivery": DELIVERY.name, "duration_ms": 5}
 JOB = SidekiqJob.parse(b'{"class":"X","jid":"a","args":[1.0]}')
 
 garbage = st.recursive(
@@ -51,7 +55,7 @@ garbage = st.recursive(
 @given(st.binary() | garbage.map(lambda value: json.dumps(value).encode()))
 def test_garbage_is_an_unknown_outcome_and_no_other_error(body: bytes) -> None:
     try:
-        result = JobResult.parse(body)
+        result = JobResult.parse(body, DELIVERY)
     except errors.OutcomeUnknown:
         return
     assert isinstance(result, JobResult)
@@ -69,35 +73,43 @@ def test_garbage_inside_a_reply_is_an_unknown_outcome_too(
     status: str, duration: Any, error: Any, fields: Any, delay: Any, place: Any
 ) -> None:
     following = {"place": place, "fields": fields, "delay": delay, "dead_limits": {"max_jobs": delay}}
-    reply = {"status": status, "duration_ms": duration, "error": error, "next": following, "payload": fields}
+    reply = {
+        **ABOUT,
+        "status": status,
+        "duration_ms": duration,
+        "error": error,
+        "next": following,
+        "payload": fields,
+    }
     test_garbage_is_an_unknown_outcome_and_no_other_error.hypothesis.inner_test(json.dumps(reply).encode())
 
 
 @pytest.mark.parametrize("delay", ["NaN", "Infinity", "1e999", "1" + "0" * 400])
 def test_a_delay_that_is_no_number_is_an_unknown_outcome(delay: str) -> None:
     """Redis refuses such a score; and a huge integer raised OverflowError, which cost the job an attempt."""
-    following = '{"place":"retry","fields":{},"delay":%s}' % delay  # noqa: UP031 - braces
-    body = '{"status":"failed","duration_ms":1,"error":{"class":"E","message":"m"},"next":%s}' % following  # noqa: UP031
-    with pytest.raises(errors.OutcomeUnknown):
-        JobResult.parse(body.encode())
+    following = '{"place":"retry","fields":{},"delay_source":"default","delay":%s}' % delay  # noqa: UP031 - braces
+    body = '{"status":"failed","error":{"class":"E","message":"m"},"next":%s,' % following  # noqa: UP031
+    body += json.dumps(ABOUT)[1:]
+    with pytest.raises(errors.OutcomeUnknown, match=r"too large|not JSON|delay"):
+        JobResult.parse(body.encode(), DELIVERY)
 
 
 def test_a_failure_says_what_ruby_decided() -> None:
     body = {
+        **ABOUT,
         "status": "failed",
-        "duration_ms": 5,
         "error": {"class": "E", "message": "m"},
         "next": {
             "place": "dead",
             "fields": {"retry_count": 0},
-            "dead_limits": {"max_jobs": 5, "timeout_seconds": 6},
+            "dead_limits": {"max_jobs": 5, "timeout_seconds": 60},
         },
     }
-    result = JobResult.parse(json.dumps(body).encode())
+    result = JobResult.parse(json.dumps(body).encode(), DELIVERY)
     assert (result.status, result.error_class, result.error_message) == (Status.FAILED, "E", "m")
     assert result.next is not None
     decision = result.next.decision(JOB, 100.0)
-    assert decision == Bury(b'{"class":"X","jid":"a","args":[1.0],"retry_count":0}', DeadLimits(5, 6))
+    assert decision == Bury(b'{"class":"X","jid":"a","args":[1.0],"retry_count":0}', DeadLimits(5, 60))
 
 
 def test_celerys_backoff_replaces_the_curve_and_never_the_jobs_own_delay() -> None:
@@ -151,10 +163,28 @@ def test_a_puma_workers_socket_lies_in_the_configured_folder() -> None:
     assert str(configured.peer("unix:///srv/sockets/sidecar.sock.1")) == "unix:///run/bridge/sidecar.sock.1"
 
 
-def test_a_puma_worker_keeps_the_configured_host() -> None:
+def test_a_puma_worker_keeps_the_configured_host_and_scheme() -> None:
     configured = Address.parse("http://sidecar.internal:9292")
     assert str(configured.peer("tcp://127.0.0.1:40001")) == "http://sidecar.internal:40001"
-    assert str(configured.peer("unix:///run/w1.sock")) == "unix:///run/w1.sock"
+    assert str(Address.parse("https://front:443").peer("ssl://10.0.0.1:9293")) == "https://front:9293"
+
+
+@pytest.mark.parametrize(
+    ("configured", "named"),
+    [
+        ("http://sidecar:9292", "unix:///run/docker.sock"),
+        ("https://sidecar:9292", "tcp://sidecar:9293"),
+        ("http://sidecar:9292", "ssl://sidecar:9293"),
+        ("unix:///run/bridge/s.sock", "tcp://169.254.169.254:80"),
+        ("unix:///run/bridge/s.sock", "unix:///run/.."),
+        ("unix:///run/bridge/s.sock", "unix:///run/a%0ab"),
+        ("unix:///run/bridge/s.sock", "unix:///run/a b"),
+    ],
+)
+def test_a_sidecar_does_not_choose_where_the_worker_connects(configured: str, named: str) -> None:
+    """Who answered /health led the worker to any socket and port of its machine."""
+    with pytest.raises(errors.ConfigurationError, match="a Puma worker of"):
+        Address.parse(configured).peer(named)
 
 
 # -- signatures
@@ -162,22 +192,40 @@ def test_a_puma_worker_keeps_the_configured_host() -> None:
 
 def test_the_signed_text_is_line_by_line_what_the_protocol_says() -> None:
     headers = [("X-Bridge-Queue", "q"), ("X-Bridge-Boot", "b")]
-    text = signed_text("POST", "/jobs/execute", headers, b"body")
-    body_hash = hashlib.sha256(b"body").hexdigest()
-    assert text == f"bridge-v1\nPOST\n/jobs/execute\nx-bridge-boot:b\nx-bridge-queue:q\n{body_hash}"
+    text = signed_text("POST", "/jobs/execute", headers)
+    assert text == "bridge-v2\nPOST\n/jobs/execute\nx-bridge-boot:b\nx-bridge-queue:q"
 
 
 def test_each_request_is_signed_once_with_a_nonce_of_its_own() -> None:
     signer = Signer(b"secret")
-    first, second = (dict(signer.sign("GET", "/health", [], b"")) for _ in range(2))
+    first, second = (dict(signer.sign("GET", "/health", [], b"body")) for _ in range(2))
     assert first["X-Bridge-Nonce"] != second["X-Bridge-Nonce"]
+    assert first["X-Bridge-Content-Sha256"] == hashlib.sha256(b"body").hexdigest()
     signature = first.pop("X-Bridge-Signature")
-    text = signed_text("GET", "/health", first.items(), b"")
-    assert signature == "v1=" + hmac.new(b"secret", text.encode(), hashlib.sha256).hexdigest()
+    text = signed_text("GET", "/health", first.items())
+    assert signature == "v2=" + hmac.new(b"secret", text.encode(), hashlib.sha256).hexdigest()
 
 
 def test_without_a_secret_nothing_is_added() -> None:
     assert Signer(None).sign("GET", "/", [("a", "b")], b"") == [("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/health", [("X-Bridge-Boot", "b\r\nX-Bridge-Recovered: 1")]),
+        ("/health", [("X-Bridge-Boot", "b\n\nGET /drain HTTP/1.1")]),
+        ("/health", [("X-Bridge-Boot", "b\x00")]),
+        ("/health", [("X-Bridge-Boot", "\ud800")]),
+        ("/health", [("X-Bridge-Bo\r\not", "b")]),
+        ("/health HTTP/1.1\r\nX: y", []),
+        ("/he alth", []),
+    ],
+)
+def test_no_request_holds_a_line_of_anothers_choice(path: str, headers: list[tuple[str, str]]) -> None:
+    """A boot id with line breaks sent a whole second request, to a socket of the liar's choice."""
+    with pytest.raises(errors.SidecarUnavailable, match="no request was sent"):
+        request_bytes("GET", path, "sidecar", headers, b"")
 
 
 # -- the breaker
@@ -291,12 +339,12 @@ def test_the_gate_lets_native_jobs_pass_and_one_ruby_job_first(breaker: Breaker,
     assert gate.limit() is None
 
 
-DONE = b'{"status":"done","jid":"abc","delivery":"h:1:n/7","duration_ms":0.125}'
+DONE = b'{"status":"done","jid":"a","delivery":"h:1:n/7","duration_ms":0.125}'
 
 
 def test_a_plain_reply_says_done() -> None:
-    assert done_ms(DONE) == 0.125
-    assert JobResult.parse(DONE) == JobResult(Status.DONE, 0.125)
+    assert done_ms(DONE, DELIVERY) == 0.125
+    assert JobResult.parse(DONE, DELIVERY) == JobResult(Status.DONE, 0.125)
 
 
 @pytest.mark.parametrize(
@@ -308,11 +356,13 @@ def test_a_plain_reply_says_done() -> None:
         DONE + b"\n",
         DONE.replace(b"done", b"failed"),
         DONE.replace(b"0.125", b"0.1e999"),
-        DONE.replace(b'"abc"', b'"a","status":"failed"'),
+        DONE.replace(b'"a"', b'"a","status":"failed"'),
+        DONE.replace(b"0.125", b"9" * 400),
+        DONE.replace(b"n/7", b"n/8"),
     ],
 )
 def test_what_is_not_exactly_a_plain_reply_is_looked_at_as_json(body: bytes) -> None:
-    assert done_ms(body) is None
+    assert done_ms(body, DELIVERY) is None
 
 
 # -- periodic jobs

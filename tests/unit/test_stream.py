@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.event_loop import EventLoop
-from bridge.sidecar.stream import Stream
+from bridge.sidecar.stream import OpenStream, Stream
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 Ends = tuple[Stream, socket.socket, EventLoop]
@@ -16,7 +16,7 @@ Ends = tuple[Stream, socket.socket, EventLoop]
 def ends() -> Iterator[Ends]:
     ours, theirs = socket.socketpair()
     event_loop = EventLoop()
-    stream = Stream(ours, event_loop, lambda: None)
+    stream = Stream(OpenStream(ours), event_loop, lambda: None)
     yield stream, theirs, event_loop
     stream.close()
     theirs.close()

@@ -10,16 +10,23 @@ module Requests
 
   def headers(boot: nil, delivery: nil, claimed_at: 1, **more)
     {
-      "X-Bridge-Protocol" => "1", "X-Bridge-Boot" => boot, "X-Bridge-Queue" => delivery && "default",
+      "X-Bridge-Protocol" => "2", "X-Bridge-Boot" => boot, "X-Bridge-Queue" => delivery && "default",
       "X-Bridge-Delivery" => delivery, "X-Bridge-Claimed-At" => delivery && claimed_at.to_s,
       **more.transform_keys { |name| "X-Bridge-#{name.to_s.split("_").map(&:capitalize).join("-")}" }.transform_values(&:to_s)
     }.compact
   end
 
   def signed(headers, secret, method, path, body, now: Time.now.to_i, nonce: SecureRandom.hex(16))
-    headers = headers.merge("X-Bridge-Timestamp" => now.to_s, "X-Bridge-Nonce" => nonce)
+    headers = headers.merge("X-Bridge-Content-Sha256" => OpenSSL::Digest::SHA256.hexdigest(body), "X-Bridge-Timestamp" => now.to_s, "X-Bridge-Nonce" => nonce)
     lines = headers.map { |name, value| "#{name.downcase}:#{value}" }.grep(/\Ax-bridge-/).sort
-    text = ["bridge-v1", method, path, *lines, OpenSSL::Digest::SHA256.hexdigest(body)].join("\n")
-    headers.merge("X-Bridge-Signature" => "v1=#{OpenSSL::HMAC.hexdigest("SHA256", secret, text)}")
+    text = ["bridge-v2", method, path, *lines].join("\n")
+    headers.merge("X-Bridge-Signature" => "v2=#{OpenSSL::HMAC.hexdigest("SHA256", secret, text)}")
+  end
+
+  # What a reply to the request with this nonce must have in X-Bridge-Signature.
+  def reply_signature(secret, nonce, status, body, headers = {})
+    lines = headers.select { |name, _| name.start_with?("x-bridge-") && name != "x-bridge-signature" }.map { |name, value| "#{name}:#{value}" }.sort
+    text = ["bridge-v2-reply", nonce, status, *lines, OpenSSL::Digest::SHA256.hexdigest(body)].join("\n")
+    "v2=#{OpenSSL::HMAC.hexdigest("SHA256", secret, text)}"
   end
 end

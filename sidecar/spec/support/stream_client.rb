@@ -9,7 +9,7 @@ require "support/requests"
 class StreamClient
   PATIENCE_SECONDS = 20
 
-  attr_reader :socket, :status, :headers
+  attr_reader :socket, :status, :headers, :asked
 
   def self.unix(path, **options) = new(UNIXSocket.new(path), **options)
 
@@ -17,7 +17,9 @@ class StreamClient
     @socket = socket
     @id = 0
     @replies = {}
-    ask(request_headers(boot, secret).merge(headers))
+    @asked = request_headers(boot, secret).merge(headers)
+    ask(@asked)
+    seal(secret, boot) if secret && accepted?
   end
 
   def accepted? = status == 101
@@ -29,12 +31,12 @@ class StreamClient
   def frame(payload, delivery: nil, claimed_at: 1, recovered: 0, queue: "default", bytes: payload.bytesize)
     @id += 1
     identity, token = (delivery || "h:1:s#{object_id}/#{@id}").split("/")
-    "E #{@id} #{bytes} #{identity} #{token} #{claimed_at} #{recovered} #{queue}\n".b + payload.b
+    sealed("E #{@id} #{bytes} #{identity} #{token} #{claimed_at} #{recovered} #{queue}", payload)
   end
 
   def probe
     @id += 1
-    write("P #{@id} 0\n")
+    write(sealed("P #{@id} 0"))
     reply(@id)
   end
 
@@ -44,6 +46,13 @@ class StreamClient
   def reply(id)
     Timeout.timeout(PATIENCE_SECONDS) { read_reply until @replies.key?(id) }
     @replies.delete(id)
+  end
+
+  # The bytes of a frame, with its code where there is a secret.
+  def sealed(line, body = "")
+    code = "#{tag(@sending, @sent, line, body)} " if @sending
+    @sent += 1 if @sending
+    "#{code}#{line}\n".b + body.b
   end
 
   def write(bytes)
@@ -60,6 +69,16 @@ class StreamClient
   def close = socket.close
 
   private
+
+  # Written out here once more: what the gem does must be what the protocol says.
+  def seal(secret, boot)
+    text = "bridge-v2-stream\n#{@asked["X-Bridge-Nonce"]}\n#{headers.fetch("x-bridge-nonce")}\n#{boot}"
+    key = OpenSSL::HMAC.digest("SHA256", secret, text)
+    @sending, @receiving = %w[worker sidecar].map { |name| OpenSSL::HMAC.digest("SHA256", key, name) }
+    @sent = @received = 0
+  end
+
+  def tag(key, number, line, body) = OpenSSL::HMAC.hexdigest("SHA256", key, "#{number} #{line}\n".b + body.b)[0, 32]
 
   def request_headers(boot, secret)
     headers = Requests.headers(boot: boot)
@@ -78,8 +97,16 @@ class StreamClient
   end
 
   def read_reply
-    id, status, bytes = socket.gets.split.map { |word| Integer(word) }
+    line = socket.gets.chomp
+    code, line = line.split(" ", 2) if @receiving
+    id, status, bytes = line.split.map { |word| Integer(word) }
     body = socket.read(bytes)
+    check(code, line, body) if @receiving
     @replies[id] = [status, body.empty? ? nil : JSON.parse(body)]
+  end
+
+  def check(code, line, body)
+    raise "a frame of the sidecar has a wrong code" unless code == tag(@receiving, @received, line, body)
+    @received += 1
   end
 end

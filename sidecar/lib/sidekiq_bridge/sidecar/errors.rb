@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/version"
+
 module SidekiqBridge
   # Raised inside a job whose deadline has passed. Not a StandardError: a plain `rescue` in a job must not swallow it.
   class DeadlineExceeded < Exception # rubocop:disable Lint/InheritException
@@ -55,6 +57,14 @@ module SidekiqBridge
       module_function
 
       def protocol(message) = RequestError.new(400, "protocol", message)
+
+      # One side is older: the sentence says which.
+      def version(theirs)
+        older = theirs.to_i < PROTOCOL.to_i ? "worker" : "sidecar"
+        text = "this sidecar speaks protocol #{PROTOCOL}, the request #{theirs.to_s[/\A\d{1,9}\z/] || "another"}: " \
+          "upgrade the #{older}, both must be of one release"
+        RequestError.new(400, "protocol", text, protocol: PROTOCOL.to_i)
+      end
 
       def malformed(message) = RequestError.new(400, "malformed", message)
 

@@ -3,6 +3,6 @@
 module SidekiqBridge
   module Sidecar
     VERSION = "0.1.0"
-    PROTOCOL = "1"
+    PROTOCOL = "2"
   end
 end

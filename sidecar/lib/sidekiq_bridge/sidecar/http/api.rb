@@ -1,10 +1,13 @@
 # frozen_string_literal: true
 
 require "json"
+require "securerandom"
 require "sidekiq_bridge/sidecar/http/authenticator"
 require "sidekiq_bridge/sidecar/http/replies"
+require "sidekiq_bridge/sidecar/http/reply_signature"
 require "sidekiq_bridge/sidecar/http/request"
 require "sidekiq_bridge/sidecar/sidekiq/promoter"
+require "sidekiq_bridge/sidecar/stream/seal"
 
 module SidekiqBridge
   module Sidecar
@@ -36,7 +39,8 @@ module SidekiqBridge
         check_boot(message)
         raise Refusals.protocol("a stream needs Connection: Upgrade and Upgrade: #{UPGRADE}") unless message.upgrade?(UPGRADE)
         raise Refusals.draining if @executor.draining?
-        @streams.open(env["rack.hijack"].call, greeting)
+        nonce = SecureRandom.hex(16)
+        @streams.open(env["rack.hijack"].call, greeting(message, nonce), *seals(message, nonce))
         json(101, status: "streaming")
       end
 
@@ -96,8 +100,7 @@ module SidekiqBridge
 
       def accept(env)
         message = Request.new(env, max_body: @max_body)
-        raise Refusals.protocol("X-Bridge-Protocol must be #{PROTOCOL}") unless message.protocol == PROTOCOL
-        @authenticator.check_presence(message)
+        raise Refusals.version(message.protocol) unless message.protocol == PROTOCOL
         @authenticator.check(message)
         message
       end
@@ -122,8 +125,20 @@ module SidekiqBridge
         raise Refusals.protocol('the body must be {"reason": "deadline" or "revoked", "message": "..."}')
       end
 
-      def greeting
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: #{UPGRADE}\r\nX-Bridge-Boot: #{@boot}\r\n\r\n"
+      def greeting(message, nonce)
+        headers = {"x-bridge-boot" => @boot}
+        if (secret = message.signed_with)
+          headers["x-bridge-nonce"] = nonce
+          headers[ReplySignature::NAME] = ReplySignature.of(secret, message.nonce, 101, headers, "")
+        end
+        ReplySignature.head("HTTP/1.1 101 Switching Protocols", {"connection" => "Upgrade", "upgrade" => UPGRADE, **headers})
+      end
+
+      # For what comes in and what goes out; none without a secret.
+      def seals(message, nonce)
+        return [] unless message.signed_with
+        key = Seal.stream_key(message.signed_with, message.nonce, nonce, @boot)
+        [Seal.new(key, "worker"), Seal.new(key, "sidecar")]
       end
 
       def json(...) = Replies.json(...)

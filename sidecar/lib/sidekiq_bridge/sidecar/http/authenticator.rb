@@ -10,8 +10,9 @@ module SidekiqBridge
     class Authenticator
       WINDOW_SECONDS = 60
       NONCE = /\A[0-9a-f]{32}\z/
-      SIGNATURE = /\Av1=[0-9a-f]{64}\z/
+      SIGNATURE = /\Av2=[0-9a-f]{64}\z/
       TIMESTAMP = /\A\d{1,12}\z/
+      CONTENT_HASH = /\A[0-9a-f]{64}\z/
 
       def initialize(secrets, now: -> { Process.clock_gettime(Process::CLOCK_REALTIME, :second) })
         @secrets = secrets
@@ -21,34 +22,34 @@ module SidekiqBridge
 
       def required? = @secrets.any?
 
-      # Cheap, and before the body is read.
-      def check_presence(message)
-        return if @secrets.empty?
-        signed = SIGNATURE.match?(message.signature.to_s) && NONCE.match?(message.nonce.to_s) && TIMESTAMP.match?(message.timestamp.to_s)
-        raise Refusals.unsigned unless signed
+      # The headers, once, then the body.
+      def check(message)
+        return message.body if @secrets.empty?
+        check_head(message)
+        raise Refusals.replay unless @nonces.remember(message.nonce, message.timestamp.to_i, @now.call)
+        raise Refusals.signature unless message.body_digest == message.content_hash
       end
 
-      def check(message)
-        return if @secrets.empty?
-        check_signature(message)
-        check_freshness(message.timestamp.to_i, message.nonce)
+      # Needs no body: the signature covers its hash, which is a header. So a server may ask before it reads one. The
+      # reply is signed from here on. It may be asked twice; the nonce is not used up.
+      def check_head(message)
+        return if @secrets.empty? || message.signed_with
+        check_presence(message)
+        message.signed_with = @secrets.find { |secret| matches?(message, secret) } || raise(Refusals.signature)
+        raise Refusals.timestamp if (@now.call - message.timestamp.to_i).abs > WINDOW_SECONDS
       end
 
       private
 
-      def check_signature(message)
-        text = message.signed_text
-        valid = @secrets.map { |secret| matches?(message.signature, OpenSSL::HMAC.hexdigest("SHA256", secret, text)) }
-        raise Refusals.signature unless valid.any?
+      def check_presence(message)
+        signed = SIGNATURE.match?(message.signature.to_s) && NONCE.match?(message.nonce.to_s) &&
+          TIMESTAMP.match?(message.timestamp.to_s) && CONTENT_HASH.match?(message.content_hash.to_s)
+        raise Refusals.unsigned unless signed
       end
 
       # In constant time; the lengths are equal, #check_presence has seen to that.
-      def matches?(signature, digest) = OpenSSL.fixed_length_secure_compare(signature, "v1=#{digest}")
-
-      def check_freshness(timestamp, nonce)
-        now = @now.call
-        raise Refusals.timestamp if (now - timestamp).abs > WINDOW_SECONDS
-        raise Refusals.replay unless @nonces.remember(nonce, timestamp, now)
+      def matches?(message, secret)
+        OpenSSL.fixed_length_secure_compare(message.signature, "v2=#{OpenSSL::HMAC.hexdigest("SHA256", secret, message.signed_text)}")
       end
     end
   end

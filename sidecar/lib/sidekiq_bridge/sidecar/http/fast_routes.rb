@@ -20,7 +20,11 @@ module SidekiqBridge
         @api = api
       end
 
-      def call(env)
+      def call(env) = sign(env, answer(env))
+
+      private
+
+      def answer(env)
         route = ROUTES[env["PATH_INFO"]]
         return @app.call(env) unless route && env["REQUEST_METHOD"] == "POST"
         FastRoutes.rack(@api.public_send(route, env))
@@ -28,6 +32,15 @@ module SidekiqBridge
         FastRoutes.rack(@api.refuse(e))
       rescue => e
         FastRoutes.rack(@api.crashed(e))
+      end
+
+      # Every reply to a signed request, whoever made it.
+      def sign(env, reply)
+        secret = env[Request::SIGNED_WITH] or return reply
+        status, headers, body = reply
+        text = body.to_a.join
+        signature = ReplySignature.of(secret, env[Request::NONCE], status, headers, text)
+        [status, headers.merge(ReplySignature::NAME => signature), [text]]
       end
     end
   end

@@ -12,10 +12,13 @@ module SidekiqBridge
       SIGNED_PREFIX = "HTTP_X_BRIDGE_"
       SIGNATURE = "HTTP_X_BRIDGE_SIGNATURE"
       # Made once: turning Rack's names back into headers would cost more than the HMAC itself.
-      SIGNED_NAMES = %w[attempt boot claimed-at correlation-id delivery if-known nonce protocol queue recovered timestamp wait-ms]
+      SIGNED_NAMES = %w[attempt boot claimed-at content-sha256 correlation-id delivery if-known nonce protocol queue recovered timestamp wait-ms]
         .to_h { |name| ["#{SIGNED_PREFIX}#{name.upcase.tr("-", "_")}", "x-bridge-#{name}"] }.freeze
       MAX_WAIT_MS = 30_000
       CHUNK_BYTES = 64 * 1024
+      # In Rack's environment: the secret that the request was signed with, once that is known.
+      SIGNED_WITH = "bridge.signed_with"
+      NONCE = "HTTP_X_BRIDGE_NONCE"
 
       def initialize(env, max_body:)
         @env = env
@@ -30,7 +33,16 @@ module SidekiqBridge
 
       def signature = @env[SIGNATURE]
 
-      def nonce = @env["HTTP_X_BRIDGE_NONCE"]
+      def nonce = @env[NONCE]
+
+      # What the signature says of the body.
+      def content_hash = @env["HTTP_X_BRIDGE_CONTENT_SHA256"]
+
+      def signed_with = @env[SIGNED_WITH]
+
+      def signed_with=(secret)
+        @env[SIGNED_WITH] = secret
+      end
 
       def timestamp = @env["HTTP_X_BRIDGE_TIMESTAMP"]
 
@@ -76,7 +88,7 @@ module SidekiqBridge
       end
 
       def signed_text
-        ["bridge-v1", @env["REQUEST_METHOD"], target, *signed_lines, body_digest].join("\n")
+        @signed_text ||= ["bridge-v2", @env["REQUEST_METHOD"], target, *signed_lines].join("\n")
       end
 
       private

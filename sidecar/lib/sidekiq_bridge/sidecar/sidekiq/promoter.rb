@@ -52,8 +52,8 @@ module SidekiqBridge
 
       # Sidekiq adds and removes fields of its own on the way (`at`); what a middleware sets in place of a value counts.
       def difference(before, after)
-        fields = after.reject { |key, value| before.key?(key) && before[key].eql?(value) }
-        {"fields" => fields, "removed" => before.keys - after.keys}
+        fields = after.reject { |key, value| key == "jid" || (before.key?(key) && before[key].eql?(value)) }
+        {"fields" => fields, "removed" => before.keys - after.keys - ["jid"]}
       end
 
       def load(payload) = ::Sidekiq.load_json(payload.dup.force_encoding(Encoding::UTF_8))

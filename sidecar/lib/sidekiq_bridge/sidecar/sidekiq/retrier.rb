@@ -11,6 +11,10 @@ module SidekiqBridge
     class Retrier < ::Sidekiq::JobRetry
       NONE = {"place" => "none"}.freeze
       # Always named in the answer, even where the value was there before.
+      # Seconds: a hundred years. The worker takes no longer delay for one.
+      LONGEST_DELAY = 3_155_760_000
+      # What a job is: the worker takes no change of it from a run.
+      NEVER_SET = %w[class args jid wrapped].freeze
       SET_BY_SIDEKIQ = %w[queue error_message error_class retry_count].freeze
 
       def prepare(run)
@@ -61,6 +65,7 @@ module SidekiqBridge
           yield
           nil
         end
+        delay = delay&.clamp(0, LONGEST_DELAY)
         @decision = {"place" => "retry", "delay" => delay, "delay_source" => source, "fields" => fields(message)} if delay
       end
 
@@ -81,7 +86,7 @@ module SidekiqBridge
       # What the retry code (or a hook it called) set, in its order.
       def fields(message)
         original = ::Sidekiq.load_json(@run.job.payload)
-        message.select { |key, value| SET_BY_SIDEKIQ.include?(key) || !original.key?(key) || !original[key].eql?(value) }
+        message.except(*NEVER_SET).select { |key, value| SET_BY_SIDEKIQ.include?(key) || !original.key?(key) || !original[key].eql?(value) }
       end
     end
   end

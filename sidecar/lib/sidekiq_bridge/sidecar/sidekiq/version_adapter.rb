@@ -6,6 +6,8 @@ module SidekiqBridge
   module Sidecar
     # What differs between the families of Sidekiq versions, one subclass for each; the rest of the sidecar asks here.
     class VersionAdapter
+      FEWEST_DEAD_JOBS = 2
+      SHORTEST_DEAD_SECONDS = 60
       OWN_CLIENT_MIDDLEWARE = /\ASidekiq::/
 
       def self.current
@@ -57,8 +59,9 @@ module SidekiqBridge
 
       def max_retries = options[:max_retries] || ::Sidekiq::JobRetry::DEFAULT_MAX_RETRY_ATTEMPTS
 
+      # Less would empty the set at each burial; the worker believes no such limits.
       def dead_limits
-        {"max_jobs" => options[:dead_max_jobs], "timeout_seconds" => options[:dead_timeout_in_seconds].to_i}
+        {"max_jobs" => options[:dead_max_jobs].to_i.clamp(FEWEST_DEAD_JOBS..), "timeout_seconds" => options[:dead_timeout_in_seconds].to_i.clamp(SHORTEST_DEAD_SECONDS..)}
       end
 
       def client_middleware

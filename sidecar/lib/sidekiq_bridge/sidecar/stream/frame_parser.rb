@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/stream/frame"
+require "sidekiq_bridge/sidecar/stream/seal"
 
 module SidekiqBridge
   module Sidecar
@@ -13,8 +14,10 @@ module SidekiqBridge
       JOB = %r{\AE \d{1,19} \d{1,15} [^\s/]{1,255} \d{1,20} \d{1,19} \d{1,9} \S+(?: traceparent=\S+)?\z}
       PROBE = /\AP \d{1,19} 0\z/
 
-      def initialize(max_body:)
+      # `seal` checks the code of each frame, if there is one.
+      def initialize(max_body:, seal: nil)
         @max_body = max_body
+        @seal = seal
         @buffer = +"".b
         @chunk = +"".b
         @position = 0
@@ -26,9 +29,8 @@ module SidekiqBridge
       def read_from(socket)
         return read_anew(socket) if @position == @buffer.bytesize
         socket.read_into(@chunk)
-        @buffer = @buffer.byteslice(@position, @buffer.bytesize)
+        forget_what_was_read
         @buffer << @chunk
-        @position = 0
       end
 
       # Yields the frames that are complete.
@@ -47,9 +49,17 @@ module SidekiqBridge
         @position = 0
       end
 
+      # Only when there is something to forget: a large body that comes in small pieces would be copied for each.
+      def forget_what_was_read
+        return if @position.zero?
+        @buffer = @buffer.byteslice(@position, @buffer.bytesize)
+        @position = 0
+      end
+
       def next_frame
         @frame ||= next_head
         return unless @frame && (@frame.too_large? ? discarded? : body_taken?)
+        raise Malformed, "a frame with a wrong code" unless @seal.nil? || @seal.fits?(@tag)
         @frame.tap { @frame = nil }
       end
 
@@ -59,7 +69,15 @@ module SidekiqBridge
         check_length(finish - @position)
         line = @buffer.byteslice(@position, finish - @position)
         @position = finish + 1
-        head(line)
+        head(@seal ? unsealed(line) : line)
+      end
+
+      # The line without its code, which is compared when the body is there.
+      def unsealed(line)
+        @tag, bare = line.byteslice(0, Seal::TAG_LENGTH), line.byteslice((Seal::TAG_LENGTH + 1)..)
+        raise Malformed, "a frame without a code" unless bare && line.getbyte(Seal::TAG_LENGTH) == 32
+        @seal.start(bare)
+        bare
       end
 
       def check_length(bytes)
@@ -78,13 +96,16 @@ module SidekiqBridge
 
       def body_taken?
         return false if @buffer.bytesize - @position < @missing
-        @frame.body = @buffer.byteslice(@position, @missing)
+        body = @buffer.byteslice(@position, @missing)
+        @seal&.update(body)
+        @frame.body = body
         @position += @missing
         true
       end
 
       def discarded?
         here = [@buffer.bytesize - @position, @missing].min
+        @seal&.update(@buffer.byteslice(@position, here))
         @position += here
         @missing -= here
         @missing.zero?

@@ -13,12 +13,12 @@ module SidekiqBridge
       LINGER_SECONDS = 1
 
       # The block is called when the stream has ended, for whatever reason.
-      def initialize(socket, dispatcher:, busy:, max_body:, &on_end)
+      def initialize(socket, dispatcher:, busy:, max_body:, incoming: nil, outgoing: nil, &on_end)
         @socket = socket
         @dispatcher = dispatcher
         @busy = busy
-        @parser = FrameParser.new(max_body: max_body)
-        @writer = StreamWriter.new(socket)
+        @parser = FrameParser.new(max_body: max_body, seal: incoming)
+        @writer = StreamWriter.new(socket, outgoing)
         @on_end = on_end
         @received = 0
       end
@@ -26,7 +26,7 @@ module SidekiqBridge
       def start(greeting)
         @received += 1
         @writer.start
-        @writer.add(greeting)
+        @writer.greet(greeting)
         @reader = Thread.new { read }
         @reader.name = "bridge.stream-reader"
       end
@@ -68,7 +68,7 @@ module SidekiqBridge
 
       def serve(frame)
         @received += 1
-        return @writer.add("#{frame.id} 200 0\n") if frame.probe?
+        return @writer.add("#{frame.id} 200 0") if frame.probe?
         @dispatcher.deliver(frame) { |outcome, delivery| settled(frame.id, outcome, delivery) }
       rescue RequestError => e
         reply(frame.id, @dispatcher.refuse(e))
@@ -85,7 +85,7 @@ module SidekiqBridge
 
       def reply(id, answer)
         body = answer.body
-        @writer.add("#{id} #{answer.status} #{body.bytesize}\n#{body}", more: @busy.call)
+        @writer.add("#{id} #{answer.status} #{body.bytesize}", body, more: @busy.call)
       end
     end
   end

@@ -17,9 +17,9 @@ module SidekiqBridge
 
       def size = @open.size
 
-      # Serves `io` from now on, after a greeting.
-      def open(io, greeting)
-        stream = Stream.new(StreamSocket.for(io), **@options) { |ended| @lock.synchronize { @open.delete(ended) } }
+      # Serves `io` from now on, after a greeting. The seals are those of what comes in and of what goes out, if any.
+      def open(io, greeting, incoming = nil, outgoing = nil)
+        stream = Stream.new(StreamSocket.for(io), incoming: incoming, outgoing: outgoing, **@options) { |ended| @lock.synchronize { @open.delete(ended) } }
         @lock.synchronize { @open[stream] = true }
         stream.start(greeting)
       rescue

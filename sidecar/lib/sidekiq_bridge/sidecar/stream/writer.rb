@@ -12,8 +12,10 @@ module SidekiqBridge
       TOGETHER = 5
       TOGETHER_SECONDS = 0.0005
 
-      def initialize(socket)
+      # `seal` puts a code on each frame, if there is one.
+      def initialize(socket, seal = nil)
         @socket = socket
+        @seal = seal
         @lock = Mutex.new
         @filled = ConditionVariable.new
         @emptied = ConditionVariable.new
@@ -27,16 +29,14 @@ module SidekiqBridge
       # How many replies were added.
       attr_reader :answered
 
-      # `more` says that another reply is about to follow, so that it pays to wait for it.
-      def add(text, more: false)
-        @lock.synchronize do
-          @answered += 1
-          next if @closed
-          @pending << text
-          next if @writing.positive?
-          (more && may_wait?) || !@socket.immediate? ? call_thread : write_now
-        end
+      # A frame. `more` says that another reply is about to follow, so that it pays to wait for it.
+      def add(line, body = "", more: false)
+        # Under the lock: the codes are numbered in the order in which frames leave.
+        enqueue(more) { @seal ? "#{@seal.tag(line, body)} #{line}\n#{body}" : "#{line}\n#{body}" }
       end
+
+      # What goes out before the first frame.
+      def greet(text) = enqueue(false) { text }
 
       def start
         @thread = Thread.new { write_on }
@@ -73,6 +73,16 @@ module SidekiqBridge
       end
 
       private
+
+      def enqueue(more)
+        @lock.synchronize do
+          @answered += 1
+          next if @closed
+          @pending << yield
+          next if @writing.positive?
+          (more && may_wait?) || !@socket.immediate? ? call_thread : write_now
+        end
+      end
 
       def size = @pending.bytesize + @writing
 
