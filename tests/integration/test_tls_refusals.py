@@ -127,7 +127,7 @@ def test_a_stream_asks_for_the_certificate_as_well(place: Place) -> None:
     good = place.client("good", place.authority.cert, place.good)
     good.fleet.refresh()
     member = good.fleet.members[0]
-    good.open_stream(member).close()
+    good.open_stream(member).socket.close()
     bad = place.client("good", place.authority.cert, place.stranger.issue("foreign"))
     with pytest.raises((OSError, BadReply)):
         bad.open_stream(member)
