@@ -24,6 +24,11 @@ def packed(words: Sequence[str | bytes | int | float]) -> bytes:
     )
 
 
+def all_packed(commands: Sequence[Words]) -> list[bytes]:
+    """Each command as it is sent."""
+    return [packed(words) for words in commands]
+
+
 class CommandPacker:
     """redis-py's way to pack commands, for all connections of a client."""
 

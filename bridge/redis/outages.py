@@ -26,10 +26,13 @@ def outages() -> Iterator[None]:
     """Turn the client library's errors into :class:`StoreUnavailable` and :class:`StoreError`."""
     try:
         yield
-    except redis.RedisError as error:
-        raise translated(error) from error
-    except OSError as error:
-        raise errors.StoreUnavailable(str(error)) from error
+    except (redis.RedisError, OSError) as error:
+        raise connection_error(error) from error
+
+
+def connection_error(error: redis.RedisError | OSError) -> errors.StoreError:
+    """The error of ours for what a call of the client library raised."""
+    return translated(error) if isinstance(error, redis.RedisError) else errors.StoreUnavailable(str(error))
 
 
 def translated(error: redis.RedisError) -> errors.StoreError:

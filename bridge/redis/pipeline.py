@@ -10,8 +10,7 @@ from typing import Any
 
 import redis
 
-from bridge.redis import scripts
-from bridge.redis.encoding import Words, packed
+from bridge.redis.encoding import Words, all_packed
 
 #: After so long without a call it is looked at first: a server or a firewall may have closed it.
 IDLE_SECONDS = 5.0
@@ -21,23 +20,19 @@ TOGETHER_BYTES = 65_536
 
 
 class KeptConnection:
-    """Runs scripts and commands over one connection. For one thread at a time."""
+    """Sends commands over one connection. For one thread at a time."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._connection: Any = None
         self._used_at = 0.0
 
-    def run(self, calls: Sequence[scripts.Call]) -> list[Any]:
-        """As :func:`bridge.redis.scripts.run`."""
-        return scripts.run(self._client, calls, lambda some: self.send([call.words for call in some]))
-
     def send(self, commands: Sequence[Words]) -> list[Any]:
         """Send commands in one round trip. An answer is the ResponseError where Redis refused."""
         connection = self._ready()
         try:
             # Not by the connection, which takes names apart and pieces together again for each command.
-            pieces = [packed(words) for words in commands]
+            pieces = all_packed(commands)
             is_small = sum(map(len, pieces)) < TOGETHER_BYTES
             connection.send_packed_command([b"".join(pieces)] if is_small else pieces)
             answers = [_answer(connection) for _ in commands]
@@ -45,7 +40,7 @@ class KeptConnection:
             # Also where an exception was raised in this thread from outside: answers may be left unread.
             self._hang_up(connection)
             raise
-        if any(_is_demotion(answer) for answer in answers):
+        if any(_is_demotion(answer) for answer in answers if isinstance(answer, redis.ResponseError)):
             # A failover by name: the name may lead to another server by now, for whoever connects anew.
             self._hang_up(connection)
             self._client.connection_pool.disconnect(inuse_connections=False)
@@ -89,7 +84,7 @@ class KeptConnections:
         self._pid = os.getpid()
 
     def send(self, commands: Sequence[Words]) -> list[Any]:
-        """As :meth:`Line.send`."""
+        """As :meth:`KeptConnection.send`."""
         line = self._take()
         try:
             line.renew_if_closed()
@@ -107,9 +102,7 @@ class KeptConnections:
             return KeptConnection(self._client)
 
 
-def _is_demotion(answer: Any) -> bool:
-    if not isinstance(answer, redis.ResponseError):
-        return False
+def _is_demotion(answer: redis.ResponseError) -> bool:
     return isinstance(answer, redis.exceptions.ReadOnlyError) or "-READONLY " in str(answer)  # 6.2, in Lua
 
 

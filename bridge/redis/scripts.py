@@ -10,6 +10,9 @@ from typing import Any
 
 import redis
 
+from bridge.redis.encoding import Words
+from bridge.redis.outages import connection_error
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -34,38 +37,42 @@ class Call:
     keys: Sequence[str]
     args: Sequence[str | bytes | int | float]
 
-    @property
-    def words(self) -> tuple[str | bytes | int | float, ...]:
-        """The command as it is sent."""
-        return "EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args
+
+Send = Callable[[Sequence[Words]], list[Any]]
+"""One round trip: an answer for each command, the :class:`redis.ResponseError` where Redis refused it."""
 
 
-RoundTrip = Callable[[Sequence[Call]], list[Any]]
-
-
-def run(client: redis.Redis, calls: Sequence[Call], round_trip: RoundTrip | None = None) -> list[Any]:
-    """Run the calls in order, in one round trip, over a connection of the client's or by ``round_trip``.
+def run(client: redis.Redis, calls: Sequence[Call], send: Send | None = None) -> list[Any]:
+    """Run the calls in order, in one round trip: by ``send``, or over a connection of the client's.
 
     Returns one result for each call: what the script returned, or the :class:`redis.ResponseError` it ended
     with.
 
     Raises:
-        redis.RedisError: the connection failed; any of the calls may or may not have been carried out.
+        StoreUnavailable: the connection failed; Redis may or may not have carried out any of the calls.
     """
-    send = round_trip or functools.partial(_pipeline, client)
-    results = send(calls)
-    missing = [i for i, result in enumerate(results) if isinstance(result, redis.exceptions.NoScriptError)]
-    if missing:
-        _teach(client, [calls[i].script for i in missing])
-        for i, result in zip(missing, send([calls[i] for i in missing]), strict=True):
-            results[i] = result
+    send = send or functools.partial(_pipeline, client)
+    commands: list[Words] = [
+        ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls
+    ]
+    try:
+        results = send(commands)
+        missing = [
+            i for i, answer in enumerate(results) if isinstance(answer, redis.exceptions.NoScriptError)
+        ]
+        if missing:
+            _teach(client, [calls[i].script for i in missing])
+            for i, result in zip(missing, send([commands[i] for i in missing]), strict=True):
+                results[i] = result
+    except (redis.RedisError, OSError) as error:
+        raise connection_error(error) from error
     return results
 
 
-def _pipeline(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+def _pipeline(client: redis.Redis, commands: Sequence[Words]) -> list[Any]:
     pipeline = client.pipeline(transaction=False)
-    for call in calls:
-        pipeline.execute_command(*call.words)
+    for words in commands:
+        pipeline.execute_command(*words)
     return list(pipeline.execute(raise_on_error=False))
 
 

@@ -84,7 +84,7 @@ class Mortal(Lossy):
         try:
             return super().exchange(settlements, claim)
         except Died:
-            batch = SettlementBatch(settlements, DeadLimits())
+            batch = SettlementBatch(settlements, DeadLimits)
             known = self._fuse.carried_out[: len(batch.calls)]
             unknown = [redis.ResponseError("not carried out")] * (len(batch.calls) - len(known))
             for settlement, outcome in zip(settlements, batch.outcomes([*known, *unknown]), strict=True):

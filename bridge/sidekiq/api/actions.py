@@ -74,8 +74,7 @@ class Actions:
     def _count(self, calls: Sequence[scripts.Call]) -> int:
         if not calls:
             return 0
-        with outages():
-            results = scripts.run(self.store.client, calls)
+        results = scripts.run(self.store.client, calls)
         failed = [result for result in results if isinstance(result, redis.RedisError)]
         if failed:
             raise_first_error(sorted(failed, key=is_outage, reverse=True))

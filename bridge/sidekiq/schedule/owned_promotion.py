@@ -17,7 +17,7 @@ import redis
 
 from bridge import errors
 from bridge.redis import scripts
-from bridge.redis.outages import is_outage, outages, raise_first_error
+from bridge.redis.outages import is_outage, raise_first_error
 from bridge.sidekiq import keys
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.schedule.due_entry import UNCHANGED, Middleware, Passed, due_entry
@@ -102,8 +102,7 @@ class OwnedPromotion:
             identity = self._lease.identity
             tokens = [self._note(_Open(identity, source, one, one, until_ms)) for one in entries]
             calls = [_own_call(self._open[token], token) for token in tokens]
-            with outages():
-                answers = scripts.run(self._store.client, calls)
+            answers = scripts.run(self._store.client, calls)
             return self._taken(tokens, answers)
 
     def _note(self, entry: _Open) -> int:
@@ -154,8 +153,7 @@ class OwnedPromotion:
         if not tokens:
             return
         calls = [_settle_call(token, self._open[token]) for token in tokens]
-        with outages():
-            answers = scripts.run(self._store.client, calls)
+        answers = scripts.run(self._store.client, calls)
         for token, answer in zip(tokens, answers, strict=True):
             self._settled(token, answer, now_ms)
         raise_first_error([error for error in answers if isinstance(error, Exception) and is_outage(error)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -56,7 +56,7 @@ class Settled(Enum):
 class SettlementBatch:
     """Turns settlements into script calls and the calls' results back into outcomes."""
 
-    def __init__(self, settlements: Sequence[Settlement], dead_limits: DeadLimits) -> None:
+    def __init__(self, settlements: Sequence[Settlement], dead_limits: Callable[[], DeadLimits]) -> None:
         self._settlements = settlements
         self._single = [i for i, s in enumerate(settlements) if not isinstance(s.decision, Done)]
         self._finished: dict[str, list[int]] = {}
@@ -68,7 +68,9 @@ class SettlementBatch:
         self.calls = [
             self._finish_call(identity, members, day) for identity, members in self._finished.items()
         ]
-        self.calls += [_single_call(settlements[i], now, day, dead_limits) for i in self._single]
+        if self._single:
+            limits = dead_limits()
+            self.calls += [_single_call(settlements[i], now, day, limits) for i in self._single]
 
     def outcomes(self, results: Sequence[Any]) -> list[Settled]:
         """One outcome for each settlement, in their order."""

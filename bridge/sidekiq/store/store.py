@@ -53,14 +53,13 @@ class RedisStore:
 
         For one thread at a time.
         """
-        batch = SettlementBatch(settlements, self._dead_limits())
+        batch = SettlementBatch(settlements, self._dead_limits)
         calls = batch.calls
         if claim is not None:
             calls = [*calls, _claim_call(claim)]
         if not calls:
             return Exchange()
-        with outages():
-            results = self._line.run(calls)
+        results = scripts.run(self.client, calls, self._line.send)
         if claim is None:
             return Exchange(batch.outcomes(results))
         answer = results.pop()
@@ -78,8 +77,7 @@ class RedisStore:
             (*_claim_keys(identity), keys.queue(queue)),
             (identity, first_token, ENTRY_VERSION + b"\n", *payloads),
         )
-        with outages():
-            results = self._line.run([call])
+        results = scripts.run(self.client, [call], self._line.send)
         raise_first_error(results)
         status, *rest = results[0]
         if status != b"OK":
@@ -213,8 +211,7 @@ class RedisStore:
             scripts.Call(script, (source, keys.queue(queue), keys.QUEUES), (member, payload))
             for member, queue, payload in entries
         ]
-        with outages():
-            results = scripts.run(self.client, calls)
+        results = scripts.run(self.client, calls)
         refused = [error for error in results if isinstance(error, redis.RedisError)]
         if any(is_outage(error) for error in refused):
             raise_first_error(sorted(refused, key=is_outage, reverse=True))
@@ -278,8 +275,7 @@ class RedisStore:
             return int(self.client.llen(keys.queue(queue)))
 
     def _one(self, call: scripts.Call) -> Any:
-        with outages():
-            results = scripts.run(self.client, [call])
+        results = scripts.run(self.client, [call])
         raise_first_error(results)
         return results[0]
 
