@@ -14,6 +14,7 @@ from bridge.cli.group import FAILED
 from bridge.cli.locate import Found, find
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.selecting import PLACE, filters, selection
+from bridge.monitoring.log_text import escaped
 from bridge.sidekiq.api.entries import Entry, Place
 from bridge.sidekiq.payload import backtrace
 
@@ -137,6 +138,6 @@ def _print_job(found: Found) -> None:
     ]
     output.console().print(output.table(("", job.jid or ""), [row for row in rows if row[1] != ""]))
     # Not in the table, which would cut it to the width of the terminal.
-    click.echo(f"payload      {entry.member.decode(errors='replace')}")
+    click.echo(f"payload      {escaped(entry.member.decode(errors='replace'))}")
     for line in backtrace.decode(job.fields.get("error_backtrace")):
-        click.echo(f"  {line}")
+        click.echo(f"  {escaped(line)}")

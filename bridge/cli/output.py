@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bridge.monitoring.log_text import escaped
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 #: Wide enough for a line of a log file; a terminal says its own width.
@@ -46,7 +48,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str |
         made.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left")
     for row in rows:
         # Text: a class or message from a payload may hold what looks like rich's markup.
-        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(escaped(str(cell))) for cell in row))
     return made
 
 

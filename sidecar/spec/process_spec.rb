@@ -145,6 +145,35 @@ RSpec.describe "A sidecar process" do
     end
   end
 
+  # Line breaks and escape sequences in a payload forged lines of the log.
+  it "writes one line of log for what a payload says, whatever it says" do
+    forged = "\n2026-01-01T00:00:00.000Z pid=1 tid=a class=Paid INFO: done\e[2J\u2028"
+    texts = {"jid" => "1#{forged}", "display_class" => "A#{forged}", "wrapped" => "B#{forged}", "correlation_id" => "C#{forged}", "tags" => ["D#{forged}"], "bid" => "E#{forged}"}
+    SidecarProcess.run(app, env: env) do |sidecar|
+      expect(sidecar.execute(payload(texts))).to match([200, include("status" => "done")])
+      sidecar.execute(payload(texts.merge("class" => "FailingJob", "args" => [forged], "retry" => 0)))
+      sidecar.execute(payload(texts.merge("class" => "No#{forged}")))
+      sidecar.execute(payload(texts), correlation_id: "C\u0085\u2028")
+      expect(sidecar.log.lines.grep(/\A2026-01-01/)).to eq([])
+      expect(sidecar.log.gsub(/\e\[[\d;]*m/, "")).not_to match(/[\e\u0085\u2028]/) # Sidekiq 8 writes levels in colour
+    end
+  end
+
+  # Each was a traceback in the log and a 500.
+  it "answers 400 in one line to a query that Rack cannot read" do
+    SidecarProcess.run(app, env: env) do |sidecar|
+      before = sidecar.log.lines.size
+      ["/health/live?a[a][a]", "/health/live?a=1&a[b]=2", "/health/live?%", "/health/live?a[]=1&a[x]=2", "/metrics?%ff=%fe", "/health/ready?#{"a[" * 200}"].each do |path|
+        expect(sidecar.request(:get, path).code).to eq("200").or eq("400")
+      end
+      ["/jobs/%ff/1", "/jobs/%/1", "/jobs/a%00b/1", "/%c0%ae%c0%ae/", "/jobs/a/%E0%A4%A"].each do |path|
+        expect(sidecar.request(:get, path, nil, Requests.headers(boot: sidecar.boot)).code).to start_with("4")
+      end
+      expect(sidecar.log.lines.size - before).to be <= 11
+      expect(sidecar.log).not_to include(".rb:")
+    end
+  end
+
   it "wants the shared secret on TCP" do
     port = TCPServer.open("127.0.0.1", 0) { |server| server.addr[1] }
     sidecar = SidecarProcess.new(app, bind: "tcp://127.0.0.1:#{port}", env: env.merge("BRIDGE_SIDECAR_SECRET" => "s3cret"))

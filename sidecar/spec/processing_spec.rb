@@ -69,6 +69,29 @@ RSpec.describe "A job, run as Sidekiq's Processor runs it" do
       [nil, 5, ["TracingJob"], {"a" => 1}].each { |name| expect(outcome_of("class" => name)["status"]).to eq("failed") }
     end
 
+    # Object::<wrapper> passed the check of names, and led to `new` on any class.
+    it "refuses a detour to a class" do
+      ["Object::TracingJob", "::Object::TracingJob", "Object::Object::TracingJob", "SidekiqBridge::Object::TracingJob"].each do |name|
+        expect(outcome_of("class" => name)["status"]).to eq("refused").or(eq("failed"))
+      end
+      expect(outcome_of("class" => "Object::TracingJob")).to include("message" => include("Object::TracingJob is a detour to TracingJob"))
+      expect(Trace.entries.map(&:first)).to all(eq(:error))
+      expect(outcome_of("class" => "::TracingJob")["status"]).to eq("done")
+    end
+
+    it "performs a class under the old name that an app keeps for it" do
+      stub_const("OldTracingJob", TracingJob)
+      stub_const("OldNotAJob", NotAJob)
+      expect(outcome_of("class" => "OldTracingJob")["status"]).to eq("done")
+      expect(outcome_of("class" => "OldNotAJob")["status"]).to eq("refused")
+    end
+
+    it "goes by Ruby's name of a class, not by what the class says" do
+      liar = Class.new(TracingJob) { def self.name = "Object::StringIO" }
+      stub_const("LyingJob", liar)
+      expect(outcome_of("class" => "LyingJob")["status"]).to eq("done")
+    end
+
     it "finds no constant by way of another one, if its Sidekiq would not" do
       expect(outcome_of("class" => "NotAJob::TracingJob")["status"]).to eq("failed")
     end

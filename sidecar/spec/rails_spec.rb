@@ -85,6 +85,35 @@ RSpec.describe "A sidecar with a Rails app" do
     expect(trace).not_to include("instantiated")
   end
 
+  # Object::<wrapper> was not known for a wrapper: any class was made, with any arguments.
+  it "refuses a detour to a wrapper, and to a wrapped class" do
+    %w[StringIO Tempfile Gem::Specification Impostor GreetingJob].each_with_index do |name, index|
+      answer = sidecar.execute(active_job(name, "jid" => "o#{index}", :wrapper => "Object::#{wrapper_class}"))
+      expect(answer).to match([422, include("message" => include("a detour to #{wrapper_class}"))])
+    end
+    expect(sidecar.execute(active_job("Object::GreetingJob", "jid" => "o9"))).to match([422, include("message" => include("a detour to GreetingJob"))])
+    expect(trace).not_to include("instantiated")
+  end
+
+  it "takes another constant for a wrapper, and a class derived from one, for wrappers" do
+    %w[Impostor Kernel StringIO].each { |name| expect(sidecar.execute(active_job(name, "jid" => "n#{name}", :wrapper => "OldWrapper")).first).to eq(422) }
+
+    expect(sidecar.execute(active_job("Impostor", "jid" => "s1", :wrapper => "DerivedWrapper"))).to match([422, include("message" => "Impostor is not an ActiveJob class")])
+    expect(sidecar.execute(active_job("GreetingJob", "Dan", "jid" => "s2", :wrapper => "DerivedWrapper"))).to match([200, include("status" => "done")])
+    expect(trace).not_to include("instantiated")
+  end
+
+  it "deserialises by no class but ActiveJob's serializers and GlobalID's models" do
+    {"_aj_serialized" => "Impostor"}.then { |argument| expect(sidecar.execute(active_job("GreetingJob", argument, "jid" => "g1"))).to match([200, include("error" => include("class" => "ActiveJob::DeserializationError"))]) }
+    %w[Impostor Kernel Object::Record].each_with_index do |name, index|
+      _, outcome = sidecar.execute(active_job("GreetingJob", {"_aj_globalid" => "gid://fixture/#{name}/1"}, "jid" => "g#{index + 2}"))
+      expect(outcome["error"]).to eq("class" => "ActiveJob::DeserializationError", "message" => "Error while trying to deserialize arguments: #{name} is not a model that GlobalID finds")
+    end
+    sidecar.execute(active_job("GreetingJob", {"_aj_globalid" => "gid://fixture/Record/7"}, "jid" => "g9"))
+    expect(trace).to include(["g9", "record 7"])
+    expect(trace).not_to include("deserialized", "found", "instantiated")
+  end
+
   it "fails a wrapper around a class that does not exist" do
     expect(sidecar.execute(active_job("NoSuchJob", "jid" => "a8"))).to match([200, include("status" => "failed", "next" => include("place" => "retry"))])
   end

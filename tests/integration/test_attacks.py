@@ -247,6 +247,8 @@ HOSTILE = [
     "Kernel", "Object", "BasicObject", "String", "File", "IO", "Process", "Ledger", "Sidekiq",
     "Sidekiq::Client", "Sidekiq::Web", "Struct", "Class", "Module", "Proc", "Thread", "Marshal",
     "Gem::Installer", "ERB", "JOB", "Listed", "Deeply", "Deeply::Nested", "EchoJob::File", "::Kernel",
+    "Object::EchoJob", "::Object::EchoJob", "Object::Object::EchoJob", "EchoJob::Object::EchoJob",
+    "Sidekiq::Object::EchoJob",
 ]  # fmt: skip
 NOT_NAMES = [
     "system('x')",

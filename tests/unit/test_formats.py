@@ -126,6 +126,32 @@ def test_a_line_break_in_a_payload_forges_no_line(records: list[logging.LogRecor
     assert "\n" not in JsonFormat().format(records[0])
 
 
+HOSTILE = "x\n2026-11-30T03:00:00.000Z pid=1 tid=a class=Paid: done\x1b[2J\x9b2J\u2028\u202e\r\x00"
+
+
+@pytest.mark.parametrize("place", ["message", "context", "exception", "stack"])
+def test_control_characters_act_on_no_reader_of_the_log(place: str) -> None:
+    """A message with a line break forged a record, and an escape sequence cleared the terminal."""
+    trouble = (ValueError, ValueError(HOSTILE), None)
+    text = TextFormat().format(
+        record(
+            HOSTILE if place == "message" else "done",
+            ctx={"class": HOSTILE if place == "context" else "HardJob"},
+            exc_info=trouble if place == "exception" else None,
+            stack_info=HOSTILE if place == "stack" else None,
+        )
+    )
+    assert not re.search(r"[^\n\x20-\x7e]", text)
+    assert [line for line in text.split("\n")[1:] if not line.startswith("  ")] == []
+
+
+@given(st.text(), st.text())
+def test_no_text_begins_a_second_record(message: str, name: str) -> None:
+    text = TextFormat().format(record("%s", message, ctx={"class": name}))
+    assert all(line.startswith("  ") for line in text.split("\n")[1:])
+    assert not set(text) & {"\x1b", "\r", "\x85", "\u2028", "\x00"}
+
+
 @pytest.mark.parametrize("shape", [TextFormat(), JsonFormat()])
 def test_passwords_of_urls_are_out_of_sight(shape: logging.Formatter) -> None:
     try:

@@ -15,6 +15,7 @@ from celery import _state
 
 from bridge import errors
 from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK
+from bridge.monitoring.log_text import escaped
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.redact import scrub
@@ -41,10 +42,10 @@ class TextFormat(logging.Formatter):
         """One line, and the traceback below it."""
         words = [f"{_level(record):5} {_time(record)} pid={record.process} tid={_tid(record)}"]
         words += [f"{name}={_word(value)}" for name, value in _context(record).items()]
-        lines = [f"{' '.join(words)}: {_clean(record, record.getMessage())}"]
+        lines = [_clean(record, record.getMessage())]
         if trace := _trace(self, record):
             lines.append(trace)
-        return "\n".join(lines)
+        return f"{' '.join(words)}: {escaped(chr(10).join(lines))}"
 
 
 class JsonFormat(logging.Formatter):
@@ -152,4 +153,4 @@ def _running_job() -> dict[str, Any]:
 def _word(value: object) -> str:
     """A value in one word: a line break in a payload must not forge a line of the log."""
     text = str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(redact(text), ensure_ascii=False)
+    return text if _PLAIN.fullmatch(text) else escaped(json.dumps(redact(text), ensure_ascii=False))

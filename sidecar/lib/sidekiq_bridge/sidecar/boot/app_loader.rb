@@ -1,8 +1,10 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/sidekiq/argument_guard"
 require "sidekiq_bridge/sidecar/boot/database_pool"
 require "sidekiq_bridge/sidecar/boot/sidekiq_yaml"
 require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/monitoring/log_text"
 
 module SidekiqBridge
   module Sidecar
@@ -63,6 +65,8 @@ module SidekiqBridge
         VersionAdapter.current.concurrency = @settings.threads
         VersionAdapter.current.replace_middleware
         VersionAdapter.current.replace_error_log
+        ArgumentGuard.install
+        LogText.install(::Sidekiq.logger)
         DatabasePool.warn_when_smaller_than(@settings.threads, ::Sidekiq.logger)
       end
     end

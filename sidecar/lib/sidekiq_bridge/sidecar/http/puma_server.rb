@@ -4,6 +4,7 @@ require "puma"
 require "puma/server"
 require "sidekiq_bridge/sidecar/http/puma_body_limit"
 require "sidekiq_bridge/sidecar/http/puma_request_limit"
+require "sidekiq_bridge/sidecar/http/puma_log"
 
 module SidekiqBridge
   module Sidecar
@@ -48,7 +49,7 @@ module SidekiqBridge
 
       def log
         writer = defined?(::Puma::LogWriter) ? ::Puma::LogWriter : ::Puma::Events
-        @log ||= writer.new(::Puma::NullIO.new, $stderr)
+        @log ||= writer.new(::Puma::NullIO.new, PumaLog.new)
       end
 
       # Twice the slots, because a client that lost its connection asks again while the old request still waits.

@@ -2,6 +2,7 @@
 
 require "json"
 require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/monitoring/log_text"
 
 module SidekiqBridge
   module Sidecar
@@ -25,7 +26,7 @@ module SidekiqBridge
 
       # A bug of ours: into the log with it, and no word of it to the other side.
       def crashed(error)
-        ::Sidekiq.logger.error { "#{error.class}: #{error.message}\n#{error.backtrace&.first(20)&.join("\n")}" }
+        ::Sidekiq.logger.error { "#{error.class}: #{LogText.line(error.message)}\n#{error.backtrace&.first(20)&.join("\n")}" }
         refused(Refusals.internal)
       end
 

@@ -10,6 +10,8 @@ module SidekiqBridge
     class Request
       TRACE_HEADERS = {"traceparent" => "HTTP_TRACEPARENT", "tracestate" => "HTTP_TRACESTATE", "baggage" => "HTTP_BAGGAGE"}.freeze
       SIGNED_PREFIX = "HTTP_X_BRIDGE_"
+      # Where the query stands that Sinatra does not see.
+      QUERY = "bridge.query"
       SIGNATURE = "HTTP_X_BRIDGE_SIGNATURE"
       # Made once: turning Rack's names back into headers would cost more than the HMAC itself.
       SIGNED_NAMES = %w[attempt boot claimed-at content-sha256 correlation-id delivery if-known nonce protocol queue recovered timestamp wait-ms]
@@ -108,7 +110,7 @@ module SidekiqBridge
       # As sent, where the server tells.
       def target
         return @env["REQUEST_URI"] if @env["REQUEST_URI"]
-        @env["QUERY_STRING"].to_s.empty? ? @env["PATH_INFO"] : "#{@env["PATH_INFO"]}?#{@env["QUERY_STRING"]}"
+        query_string.empty? ? @env["PATH_INFO"] : "#{@env["PATH_INFO"]}?#{query_string}"
       end
 
       def read_body
@@ -126,7 +128,13 @@ module SidekiqBridge
         body
       end
 
-      def query = URI.decode_www_form(@env["QUERY_STRING"].to_s).to_h
+      def query_string = (@env[QUERY] || @env["QUERY_STRING"]).to_s
+
+      def query
+        URI.decode_www_form(query_string).to_h
+      rescue ArgumentError
+        raise Refusals.protocol("the query is not made of name=value pairs")
+      end
     end
   end
 end

@@ -3,6 +3,7 @@
 require "sinatra/base"
 require "sidekiq_bridge/sidecar/http/api"
 require "sidekiq_bridge/sidecar/http/fast_routes"
+require "sidekiq_bridge/sidecar/http/request"
 require "sidekiq_bridge/sidecar/monitoring/metrics"
 
 module SidekiqBridge
@@ -21,9 +22,12 @@ module SidekiqBridge
         super()
       end
 
-      # A body is a payload, whatever its type is said to be: read as a form it would be used up, or refused.
+      # A body is a payload, whatever its type is said to be: read as a form it would be used up, or refused. The query
+      # is read by the one route that has one: Sinatra would find parameters in it, or fail to.
       def call(env)
         env["CONTENT_TYPE"] = "application/json"
+        env[Request::QUERY] = env["QUERY_STRING"]
+        env["QUERY_STRING"] = ""
         super
       end
 
@@ -39,6 +43,7 @@ module SidekiqBridge
 
       error(RequestError) { |error| reply @api.refuse(error) }
       error(Sinatra::NotFound) { reply @api.refuse(Refusals.not_found) }
+      error(Sinatra::BadRequest) { reply @api.refuse(Refusals.protocol("the request cannot be read")) }
       error(Exception) { |error| reply @api.crashed(error) }
 
       private

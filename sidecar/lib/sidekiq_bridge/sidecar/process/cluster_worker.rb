@@ -43,7 +43,7 @@ module SidekiqBridge
         beat
         ::Sidekiq.logger.info { "Sidecar worker #{@index} ready on #{@own.bind}, #{@settings.threads} slots" }
       rescue => e
-        ::Sidekiq.logger.error { "Sidecar worker #{@index}: #{e.class}: #{e.message}" }
+        ::Sidekiq.logger.error { "Sidecar worker #{@index}: #{e.class}: #{LogText.line(e.message)}" }
         @own&.close
         exit!(NO_START)
       end

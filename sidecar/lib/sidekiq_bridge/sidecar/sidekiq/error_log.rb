@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/monitoring/log_text"
+
 module SidekiqBridge
   module Sidecar
     # Stands where Sidekiq's own error handler stood, which writes the whole job into the log: this one says which job
@@ -15,7 +17,7 @@ module SidekiqBridge
       # Sidekiq 6 calls its handlers with two arguments, 7.1.5 and later with three.
       def call(error, context = {}, _config = nil)
         job = context[:job] || {}
-        ::Sidekiq.logger.warn { "#{context[:context] || "error"}: #{error.class.name}: #{message(error, job)}" }
+        ::Sidekiq.logger.warn { "#{context[:context] || "error"}: #{error.class.name}: #{LogText.line(message(error, job))}" }
         ::Sidekiq.logger.warn { error.backtrace.join("\n") } if error.backtrace
       end
 

@@ -20,7 +20,7 @@ module SidekiqBridge
         @jid = @hash["jid"].freeze # a key of the records: an unfrozen one would be copied
         @class_name = @hash["class"]
         @wrapper = WRAPPERS.include?(class_name)
-        @active_job_class_name = wrapped_class_name if @wrapper
+        @active_job_class_name = wrapped_class_name
         @queue = queue || @hash["queue"].to_s
         @correlation_id = correlation_id || TraceContext.correlation_id(@hash)
         @trace = trace

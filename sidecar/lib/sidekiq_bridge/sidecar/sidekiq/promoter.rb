@@ -3,6 +3,7 @@
 require "sidekiq"
 require "sidekiq/client"
 require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/monitoring/log_text"
 
 module SidekiqBridge
   module Sidecar
@@ -46,7 +47,7 @@ module SidekiqBridge
         return {"halted" => true} unless client.push(load(payload)) && client.payload
         difference(before, client.payload)
       rescue => e
-        ::Sidekiq.logger.error { "Client middleware failed for a due job: #{e.class}: #{e.message}" }
+        ::Sidekiq.logger.error { "Client middleware failed for a due job: #{e.class}: #{LogText.line(e.message)}" }
         {"error" => "#{e.class}: #{e.message}"}
       end
 

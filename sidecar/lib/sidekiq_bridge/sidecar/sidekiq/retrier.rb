@@ -75,7 +75,7 @@ module SidekiqBridge
       end
 
       def send_to_morgue(message)
-        logger.info { "Adding dead #{message["class"]} job #{message["jid"]}" }
+        logger.info { "Adding dead #{LogText.word(message["class"])} job #{LogText.word(message["jid"])}" }
         @decision = dead(message)
       end
 

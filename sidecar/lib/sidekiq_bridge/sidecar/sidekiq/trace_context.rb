@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/monitoring/log_text"
+
 module SidekiqBridge
   module Sidecar
     # What ties the lines and spans of one job together in worker, sidecar and Rails: the same rules as the worker's
@@ -35,7 +37,7 @@ module SidekiqBridge
 
       def tags(job)
         correlation_id = job.correlation_id unless job.correlation_id == job.jid
-        {jid: job.jid, correlation_id: correlation_id, trace_id: job.trace_id}.compact.map { |name, value| "#{name}=#{value}" }
+        {jid: job.jid, correlation_id: correlation_id, trace_id: job.trace_id}.compact.map { |name, value| "#{name}=#{LogText.word(value)}" }
       end
 
       def in_trace(trace, &block)

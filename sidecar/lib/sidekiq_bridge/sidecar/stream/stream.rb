@@ -58,7 +58,7 @@ module SidekiqBridge
           @parser.each_frame { |frame| serve(frame) if @writer.room? }
         end
       rescue FrameParser::Malformed => e
-        ::Sidekiq.logger.warn { "A stream was ended: the worker sent #{e.message}" }
+        ::Sidekiq.logger.warn { "A stream was ended: the worker sent #{LogText.line(e.message)}" }
       rescue IOError, SystemCallError
         nil # the peer has gone, or this side is going
       ensure

@@ -45,7 +45,7 @@ module SidekiqBridge
         def retry_in_block(instance, message)
           return instance&.sidekiq_retry_in_block if message["wrapped"].nil? || !WRAPPED_CLASS_ANSWERS
           wrapped = Object.const_get(message["wrapped"])
-          wrapped.sidekiq_retry_in_block if wrapped.respond_to?(:sidekiq_retry_in_block)
+          wrapped.sidekiq_retry_in_block if wrapped.is_a?(Class) && wrapped.respond_to?(:sidekiq_retry_in_block)
         end
 
         def jitter(count) = rand(10) * (count + 1)

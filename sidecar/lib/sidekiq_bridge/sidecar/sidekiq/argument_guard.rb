@@ -1,0 +1,49 @@
+# frozen_string_literal: true
+
+require "sidekiq_bridge/sidecar/sidekiq/class_guard"
+
+module SidekiqBridge
+  module Sidecar
+    # ActiveJob finds the serializer and the model of an argument by names in the payload, and calls `deserialize` or
+    # `find` on any constant that is named there. Here it must be one that ActiveJob itself could have written:
+    # a registered serializer, a model that GlobalID identifies. CurrentAttributes of Sidekiq 8 pass here as well.
+    module ArgumentGuard
+      def self.install
+        return unless defined?(::ActiveJob)
+        require "active_job/arguments"
+        ::ActiveJob::Serializers.singleton_class.prepend(Serializers)
+        ::ActiveJob::Arguments.singleton_class.prepend(Models)
+      end
+
+      # Over ActiveJob::Serializers.
+      module Serializers
+        def deserialize(argument)
+          name = argument["_aj_serialized"]
+          known = serializers.any? { |serializer| ClassGuard::NAME.bind_call(serializer.is_a?(Module) ? serializer : serializer.class) == name }
+          raise ArgumentError, "Serializer #{name.inspect} is not known" unless known
+          super
+        end
+      end
+
+      # Over ActiveJob::Arguments.
+      module Models
+        private
+
+        def deserialize_global_id(hash)
+          gid = ::GlobalID.parse(hash["_aj_globalid"])
+          raise ArgumentError, "#{gid.model_name} is not a model that GlobalID finds" if gid && !Models.model?(gid)
+          super
+        end
+
+        # An app that registers a locator finds its models itself. A missing class is found missing by the locator.
+        def self.model?(gid)
+          locator = ::GlobalID::Locator.send(:locator_for, gid)
+          return true unless locator.class.name.to_s.start_with?("GlobalID::Locator::")
+          return false unless Job::CONSTANT_PATH.match?(gid.model_name)
+          found = gid.model_name.safe_constantize
+          found.nil? || (found.is_a?(Class) && found.include?(::GlobalID::Identification) && ClassGuard.detour(gid.model_name, found).nil?)
+        end
+      end
+    end
+  end
+end
