@@ -77,8 +77,8 @@ def register() -> None:
 
 def from_unit(unit: UnitOfWork, channel: Any, task: str, *, native: bool, show_args: bool) -> JobMessage:
     """The Celery message for a claimed job. ``native`` tasks get its arguments, others read the payload."""
-    headers = headers_for(unit, task, show_args=show_args)
-    return JobMessage(unit, channel, headers, native_arguments(unit) if native else _NO_ARGS)
+    headers = headers_for(unit, task, unit.id, unit.job.shown_class, show_args=show_args)
+    return JobMessage(unit, channel, headers, unit.job.native_arguments() if native else _NO_ARGS)
 
 
 Args = tuple[Sequence[Any], Mapping[str, Any]]
@@ -87,34 +87,18 @@ Args = tuple[Sequence[Any], Mapping[str, Any]]
 _NO_ARGS: Args = ((), {})
 
 
-def native_arguments(unit: UnitOfWork) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments for a Python task: those of the ActiveJob inside its wrapper, else the job's own."""
-    if unit.job.is_active_job:
-        return unit.job.active_job_arguments()
-    return unit.job.args, {}
-
-
-def task_id(unit: UnitOfWork) -> str:
-    """Celery's id of a job: its jid; for one without, the name of its delivery."""
-    return unit.job.jid or unit.delivery.name
-
-
-def shown_class(unit: UnitOfWork) -> str:
-    """The class as Flower shows it."""
-    return unit.job.display_class or "(no class)"
-
-
-def headers_for(unit: UnitOfWork, task: str, *, show_args: bool) -> dict[str, Any]:
-    """The headers of a job's message; its arguments stand there for events and logs, if they may."""
+def headers_for(
+    unit: UnitOfWork, task: str, id_: str, shown_class: str, *, show_args: bool
+) -> dict[str, Any]:
+    """The headers of a job's message. ``show_args``: events and logs may show its arguments."""
     job = unit.job
     count = job.retry_count
-    jid = task_id(unit)
     headers: dict[str, Any] = {
         "lang": "py",
         "task": task,
-        "id": jid,
-        "shadow": shown_class(unit),
-        "root_id": jid,
+        "id": id_,
+        "shadow": shown_class,
+        "root_id": id_,
         "parent_id": None,
         "group": None,
         "retries": 0 if count is None else max(0, count + 1),

@@ -6,6 +6,7 @@ runs on the consumer's thread: one that blocks would stop the fetching.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -53,12 +54,12 @@ class TaskPool(BasePool):
         if args[0] == RUBY_TASK:
             self._ruby.start(call)
         else:
-            self._native.submit(lambda: apply(call))
+            self._native.submit(functools.partial(apply, call))
 
     def begin(self, request: LazyRequest) -> None:
         """Run a job that nobody watches."""
         if request.native:
-            self._native.submit(lambda: native.run(request))
+            self._native.submit(functools.partial(native.run, request))
         else:
             self._ruby.begin(request)
 

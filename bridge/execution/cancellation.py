@@ -21,7 +21,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from bridge import errors
 from bridge.execution.outcomes import DeadlineExceeded, JobCancelled
-from bridge.execution.time_limits import TimeLimits
+from bridge.execution.time_limits import NONE, TimeLimits
 from bridge.sidecar.client import Sidecar
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
@@ -99,7 +99,7 @@ class Cancellation:
     def watch(self, run: Run, unit: UnitOfWork, task: object) -> None:
         """A run has begun: note when it must end. ``task`` is the Celery task of a native job."""
         limits = self.limits.of(unit.job, task if run.native else None)
-        if not limits or (run.native and run.in_process):
+        if limits is NONE or (run.native and run.in_process):
             return
         now = self.clock()
         if limits.soft and run.native:

@@ -40,11 +40,11 @@ class TimeLimits:
 
     def __init__(self, by_class: Mapping[str, float], default: Limits = NONE) -> None:
         self._by_class = by_class
-        self.default = default
+        self.default = default or NONE
         self._complained: set[str] = set()
 
     def of(self, job: SidekiqJob, task: Any = None) -> Limits:
-        """The limits of a run; ``task`` is the Celery task of a native job."""
+        """The limits of a run, ``NONE`` itself where there are none; ``task`` is a native job's Celery task."""
         fields = job.fields
         if not self._by_class and HARD not in fields and SOFT not in fields and _has_none(task):
             return self.default

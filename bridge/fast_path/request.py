@@ -40,8 +40,8 @@ class LazyRequest(SidekiqRequest):
         # Not Celery's: that is what _fill_in does.
         self.unit = unit
         self.channel = channel
-        self.id = messages.task_id(unit)
-        self.name = messages.shown_class(unit)  # type: ignore[misc]
+        self.id = unit.id
+        self.name = unit.job.shown_class  # type: ignore[misc]
         self._is_full = False
 
     def __getattr__(self, name: str) -> Any:
@@ -96,8 +96,10 @@ class LazyRequest(SidekiqRequest):
     def context(self) -> tuple[dict[str, Any], list[Any], dict[str, Any]]:
         """What ``self.request`` of a native task shows, and its arguments."""
         unit = self.unit
-        args, kwargs = messages.native_arguments(unit)
-        fields = messages.headers_for(unit, self._type, show_args=self._runtime.context.show_args)
+        args, kwargs = unit.job.native_arguments()
+        fields = messages.headers_for(
+            unit, self._type, self.id, self.name, show_args=self._runtime.context.show_args
+        )
         fields[messages.RULES_HEADER] = self._runtime.dialect.rules
         fields["correlation_id"] = self.id
         fields["hostname"] = self._hostname

@@ -89,7 +89,7 @@ def test_no_property_raises_whatever_the_fields_hold(fields: dict[str, Any]) -> 
     parsed = SidekiqJob.parse(json.dumps(fields).replace("Infinity", "1e999").encode())
     for name in PROPERTIES:
         getattr(parsed, name)
-    parsed.active_job_arguments()
+    parsed.native_arguments()
 
 
 @given(arguments=anything, wrapper=st.sampled_from([OLD_WRAPPER, NEW_WRAPPER]))
@@ -100,7 +100,7 @@ def test_no_property_raises_whatever_an_active_job_holds(arguments: Any, wrapper
     )
     for name in PROPERTIES:
         getattr(parsed, name)
-    parsed.active_job_arguments()
+    parsed.native_arguments()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_active_job_arguments_become_python_values() -> None:
         {**serialized("Duration", 90), "parts": []},
         serialized("BigDecimal", "1.10"),
     )
-    positional, keywords = parsed.active_job_arguments()
+    positional, keywords = parsed.native_arguments()
     assert positional[:4] == [1, "text", "gid://app/User/1", {"a": "x"}]
     assert positional[4] == {"b": [date(2025, 2, 4)]}
     assert positional[5] == datetime(2025, 2, 4, 8, 3, 0, 123456, tzinfo=UTC)
@@ -191,8 +191,8 @@ def test_active_job_arguments_become_python_values() -> None:
 
 def test_only_a_last_argument_marked_as_keywords_becomes_keywords() -> None:
     marked = {"id": 1, "_aj_ruby2_keywords": ["id"]}
-    assert active_job(7, marked).active_job_arguments() == ([7], {"id": 1})
-    assert active_job(marked, 7).active_job_arguments() == ([{"id": 1}, 7], {})
+    assert active_job(7, marked).native_arguments() == ([7], {"id": 1})
+    assert active_job(marked, 7).native_arguments() == ([{"id": 1}, 7], {})
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_only_a_last_argument_marked_as_keywords_becomes_keywords() -> None:
     [serialized("Date", "no date"), serialized("Own", 1), {"_aj_serialized": 5}, serialized("Time", None)],
 )
 def test_what_no_serializer_reads_stays_as_it_was_sent(unreadable: dict[str, Any]) -> None:
-    assert active_job(unreadable).active_job_arguments() == ([unreadable], {})
+    assert active_job(unreadable).native_arguments() == ([unreadable], {})
 
 
 def test_a_jid_is_24_hex_digits() -> None:

@@ -219,7 +219,7 @@ def _running(identity: str, row: bytes) -> RunningRow:
         job = SidekiqJob.parse(str(work.get("payload", "")).encode())
     except errors.PayloadError:
         job = SidekiqJob.unreadable(b"")
-    name = job.display_class or "(no class)"
+    name = job.shown_class
     return RunningRow(identity, job.jid or "", name, str(work.get("queue", "")), _int(work.get("run_at")))
 
 

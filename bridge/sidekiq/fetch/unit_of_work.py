@@ -40,6 +40,11 @@ class UnitOfWork:
     decision: Decision | None = None
 
     @property
+    def id(self) -> str:
+        """The jid; for a job without one, the name of its delivery."""
+        return self.job.jid or self.delivery.name
+
+    @property
     def elapsed_ms(self) -> int:
         """How long the run took, for the Metrics page; whole milliseconds as there."""
         if self.run_ms is not None:

@@ -69,6 +69,11 @@ class SidekiqJob:
         return self._wrapped_display_class if self.is_active_job else self.job_class
 
     @property
+    def shown_class(self) -> str:
+        """``display_class``, or words for a job without a class."""
+        return self.display_class or "(no class)"
+
+    @property
     def _wrapped_display_class(self) -> str | None:
         name = self.wrapped or _text(self._first_arg) or self.job_class
         return self._mailer_method or name if name in active_job.MAILERS else name
@@ -89,9 +94,12 @@ class SidekiqJob:
             return [list(pair) for pair in value.items()]
         return [] if value is None else [value]
 
-    def active_job_arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """Positional and keyword arguments of an ActiveJob as Python values: ``active_job.arguments``."""
-        return active_job.arguments(self._inner_arguments)
+    def native_arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments for a Python task: those of the ActiveJob inside the wrapper.
+
+        Any other job's own arguments are all positional.
+        """
+        return active_job.arguments(self._inner_arguments) if self.is_active_job else (self.args, {})
 
     @property
     def queue(self) -> str | None:
