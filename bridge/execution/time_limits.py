@@ -44,7 +44,7 @@ class TimeLimits:
         self._complained: set[str] = set()
 
     def of(self, job: SidekiqJob, task: Any = None) -> Limits:
-        """The limits of a run, ``NONE`` itself where there are none; ``task`` is a native job's Celery task."""
+        """The limits of a run, ``NONE`` itself where there are none. A native job has a ``task``."""
         fields = job.fields
         if not self._by_class and HARD not in fields and SOFT not in fields and _has_none(task):
             return self.default
