@@ -17,6 +17,8 @@ from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 EXECUTE = "/jobs/execute"
 SHORTEST_WAIT_SECONDS = 0.5
+#: A job that a newer delivery owns goes back to its queue where this worker still holds it: not at once.
+SUPERSEDED_PAUSE_SECONDS = 1.0
 
 
 class Sidecar(Protocol):
@@ -60,6 +62,9 @@ class SidecarClient(SignedRequests):
                 if error.retry_after_seconds is None or time.monotonic() >= deadline:
                     raise
                 self._sleep(error.retry_after_seconds)
+            except errors.JobSuperseded:
+                self._sleep(SUPERSEDED_PAUSE_SECONDS)
+                raise
 
     def interrupt(self, delivery: Delivery) -> None:
         """Ask every Puma worker to stop this job; the one that runs it does."""

@@ -165,8 +165,9 @@ class StreamingSidecar:
             cut = BadReply("the stream was cut")
             return self._in_thread(lambda: self.client.ask_again(member, delivery, cut))
         refusal = self.client.refusal(member, Reply(status, body=body), started=False)
-        if isinstance(refusal, errors.SidecarUnavailable) and refusal.retry_after_seconds is not None:
-            # Full, or the job still runs under another delivery: the plain client waits and asks again.
+        is_brief = isinstance(refusal, errors.SidecarUnavailable) and refusal.retry_after_seconds is not None
+        if is_brief or isinstance(refusal, errors.JobSuperseded):
+            # Full, or another delivery has the job: the plain client waits and asks again.
             return self._in_thread(lambda: self.client.execute(delivery))
         raise refusal
 

@@ -62,19 +62,56 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
   end
 
   describe "another delivery of the same job" do
-    it "is superseded by a newer one" do
-      status_of(deliver(executor, claimed_at_ms: 5))
-      expect { deliver(executor, claimed_at_ms: 4) }.to refusal("superseded")
+    it "is superseded by a newer one of the same worker" do
+      status_of(deliver(executor, id: "h:1:a/10"))
+      expect { deliver(executor, id: "h:1:a/9") }.to refusal("superseded")
+    end
+
+    it "is superseded by one that was found in dead hands since" do
+      status_of(deliver(executor, id: "h:1:b/1", claimed_at_ms: 5, recovered: 1))
+      expect { deliver(executor, id: "h:1:a/9", claimed_at_ms: 4) }.to refusal("superseded")
+    end
+
+    # Deliveries were ordered by Redis' clock alone. It was set back by 40 s, and the jobs of a worker that died went to and fro
+    # between Redis and the other workers, 200 times a second, until the clock had caught up.
+    describe "when the clock of Redis was set back" do
+      it "takes over what still runs" do
+        waiting_job(id: "h:1:a/1", claimed_at_ms: 50_000)
+        newer = deliver(executor, "class" => "WaitingJob", id: "h:1:b/1", claimed_at_ms: 10_000, recovered: 1)
+        Trace.release
+        expect(status_of(newer)).to eq("done")
+        expect(Trace.entries.count(:started)).to eq(1)
+      end
+
+      it "is answered from the record of one that has ended" do
+        status_of(deliver(executor, id: "h:1:a/1", claimed_at_ms: 50_000))
+        expect(status_of(deliver(executor, id: "h:1:b/1", claimed_at_ms: 10_000, recovered: 1))).to eq("done")
+        expect(Trace.entries.size).to eq(1)
+      end
+
+      it "runs as the next attempt" do
+        status_of(deliver(executor, id: "h:1:a/1", claimed_at_ms: 50_000))
+        expect(status_of(deliver(executor, "retry_count" => 0, id: "h:1:b/1", claimed_at_ms: 10_000))).to eq("done")
+        expect(Trace.entries.size).to eq(2)
+      end
+
+      it "runs where the older one was given back" do
+        older = waiting_job(id: "h:1:a/1", claimed_at_ms: 50_000)
+        executor.interrupt(older.id)
+        status_of(older)
+        Trace.release
+        expect(status_of(deliver(executor, "class" => "WaitingJob", id: "h:1:b/1", claimed_at_ms: 10_000))).to eq("done")
+      end
     end
 
     it "must wait while an older one runs" do
       waiting_job(claimed_at_ms: 1)
       expect { deliver(executor, "class" => "WaitingJob", claimed_at_ms: 2) }.to refusal("running")
-      expect { deliver(executor, "class" => "WaitingJob", "x" => 1, claimed_at_ms: 2, recovered: true) }.to refusal("running")
+      expect { deliver(executor, "class" => "WaitingJob", "x" => 1, claimed_at_ms: 2, recovered: 1) }.to refusal("running")
     end
 
     it "is only joined, never started, for who looks for it" do
-      look = ->(jid) { deliver(executor, "class" => "WaitingJob", "jid" => jid, claimed_at_ms: 2, recovered: true, only_if_known: true) }
+      look = ->(jid) { deliver(executor, "class" => "WaitingJob", "jid" => jid, claimed_at_ms: 2, recovered: 1, only_if_known: true) }
       expect { look.call("1") }.to refusal("unknown")
       waiting_job(claimed_at_ms: 1, payload: {"jid" => "2"})
       Trace.release
@@ -85,9 +122,9 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
     # A worker was killed while its job was on the way: another looked for it, did not find it, started it elsewhere, and then
     # the first one began here as well.
     it "is not begun any more where a newer one was looked for and not found" do
-      newer = {claimed_at_ms: 2, recovered: true}
+      newer = {claimed_at_ms: 2, recovered: 1}
       expect { deliver(executor, **newer, only_if_known: true) }.to refusal("unknown")
-      expect { deliver(executor, claimed_at_ms: 1) }.to refusal("superseded")
+      expect { deliver(executor, id: "h:1:dead/1", claimed_at_ms: 1) }.to refusal("superseded")
       expect(status_of(deliver(executor, **newer))).to eq("done")
     end
 
@@ -96,14 +133,14 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
       executor.interrupt(older.id)
       expect(status_of(older)).to eq("shutdown")
       Trace.release
-      expect(status_of(deliver(executor, "class" => "WaitingJob", claimed_at_ms: 2, recovered: true))).to eq("done")
+      expect(status_of(deliver(executor, "class" => "WaitingJob", claimed_at_ms: 2, recovered: 1))).to eq("done")
     end
 
     it "takes over a running one after a recovery, and the older is told so while it waits" do
       older = waiting_job(claimed_at_ms: 1)
       waiter = Thread.new { older.wait(5) }
       waiter.report_on_exception = false
-      newer = deliver(executor, "class" => "WaitingJob", claimed_at_ms: 2, recovered: true)
+      newer = deliver(executor, "class" => "WaitingJob", claimed_at_ms: 2, recovered: 1)
       expect { waiter.value }.to refusal("superseded")
       expect { executor.find(older.id) }.to refusal("superseded")
       Trace.release
@@ -114,7 +151,7 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
 
     it "is answered from the record of a finished one after a recovery" do
       status_of(deliver(executor, claimed_at_ms: 1))
-      expect(status_of(deliver(executor, claimed_at_ms: 2, recovered: true))).to eq("done")
+      expect(status_of(deliver(executor, claimed_at_ms: 2, recovered: 1))).to eq("done")
       expect(Trace.entries.size).to eq(1)
     end
 
@@ -127,8 +164,27 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
     end
 
     it "does not know jobs without a jid from each other" do
-      waiting_job(payload: {"jid" => nil}, claimed_at_ms: 2)
-      expect(status_of(deliver(executor, "jid" => nil, claimed_at_ms: 1))).to eq("done")
+      ["", nil].each do |none|
+        waiting_job(payload: {"jid" => none}, claimed_at_ms: 2)
+        expect(status_of(deliver(executor, "jid" => none, claimed_at_ms: 1))).to eq("done")
+        Trace.release
+        wait_until("both to end") { executor.busy.zero? }
+        Trace.clear
+      end
+    end
+
+    # 40 jobs with one jid ran one after the other, and jobs of other jids waited behind them.
+    it "does not wait for another job that has the same jid" do
+      first = waiting_job(payload: {"args" => [1]})
+      expect(status_of(deliver(executor, "args" => [2]))).to eq("done")
+      pushed_again = waiting_job(payload: {"args" => [1], "created_at" => 5})
+      Trace.release
+      expect([first, pushed_again].map { |delivery| status_of(delivery) }).to eq(%w[done done])
+    end
+
+    it "waits for another attempt of its own" do
+      waiting_job
+      expect { deliver(executor, "class" => "WaitingJob", "retry_count" => 0) }.to refusal("running")
     end
   end
 
@@ -220,9 +276,37 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
 
   describe "records" do
     it "are forgotten by count, the oldest first" do
-      few = new_executor(records: SidekiqBridge::Sidecar::DeliveryRecords.new(keep_count: 2))
+      few = new_executor(records: SidekiqBridge::Sidecar::DeliveryRecords.new(keep_count: 2, ask_seconds: 0))
       deliveries = Array.new(3) { |index| deliver(few, "jid" => index.to_s).tap { |delivery| delivery.wait(5) } }
       expect(deliveries.map { |delivery| few.find(delivery.id) }).to match([nil, deliveries[1], deliveries[2]])
+    end
+
+    # A stream was cut, and 12,500 jobs later the worker asked again for one that had been on it: it ran a second time.
+    it "are kept however many follow, while a worker may ask again" do
+      busy = new_executor(records: SidekiqBridge::Sidecar::DeliveryRecords.new(keep_count: 8))
+      kept = Array.new(100) { |index| deliver(busy, "jid" => index.to_s).tap { |delivery| delivery.wait(5) } }
+      expect(kept.map { |delivery| busy.find(delivery.id) }).to eq(kept)
+    end
+
+    it "are never more than a bound" do
+      busy = new_executor(records: SidekiqBridge::Sidecar::DeliveryRecords.new(keep_count: 8, most: 50))
+      kept = Array.new(100) { |index| deliver(busy, "jid" => index.to_s).tap { |delivery| delivery.wait(5) } }
+      expect(kept.filter_map { |delivery| busy.find(delivery.id) }.size).to be_between(38, 52)
+      expect(busy.find(kept.last.id)).to eq(kept.last)
+    end
+
+    it "stand on few pages at any rate, the lookup of a delivery goes through all of them" do
+      records = SidekiqBridge::Sidecar::DeliveryRecords.new
+      ended = SidekiqBridge::Sidecar::EndedRun.new(SidekiqBridge::Sidecar::Outcome.done, 1.0)
+      job = job(payload)
+      [20, 1_000, 4_000].each do |rate|
+        40_000.times do |index|
+          delivery = SidekiqBridge::Sidecar::Delivery.new("h:#{rate}:a/#{index}", job, claimed_at_ms: 1)
+          delivery.instance_variable_set(:@run, ended)
+          records.finish(delivery, (rate * 10_000) + (index / rate.to_f))
+        end
+        expect(records.instance_variable_get(:@pages).size).to be <= 8
+      end
     end
 
     it "are forgotten with time" do
@@ -233,10 +317,10 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
     end
 
     it "answer for each of the last jobs, by delivery and by job, wherever they stand" do
-      few = new_executor(records: SidekiqBridge::Sidecar::DeliveryRecords.new(keep_count: 8))
+      few = new_executor(records: SidekiqBridge::Sidecar::DeliveryRecords.new(keep_count: 8, ask_seconds: 0))
       kept = Array.new(11) { |index| deliver(few, "jid" => index.to_s).tap { |delivery| delivery.wait(5) } }.drop(2)
       expect(kept.map { |delivery| few.find(delivery.id) }).to eq(kept)
-      again = deliver(few, "jid" => kept.first.jid, claimed_at_ms: 2, recovered: true)
+      again = deliver(few, "jid" => kept.first.jid, claimed_at_ms: 2, recovered: 1)
       expect([again.wait(5).status, Trace.entries.size]).to eq(["done", 11])
     end
 

@@ -27,9 +27,9 @@ RSpec.describe SidekiqBridge::Sidecar::FrameParser do
 
   it "reads what a line says" do
     frame = parse("E 12 2 host:1:abc 7 1700000000000 3 a%20b%2F%C3%BC\n{}").first
-    expect([frame.id, frame.delivery, frame.claimed_at_ms, frame.recovered?, frame.queue, frame.body])
-      .to eq(["12", "host:1:abc/7", 1_700_000_000_000, true, "a b/ü", "{}"])
-    expect(parse(job("{}")).first).not_to be_recovered
+    expect([frame.id, frame.delivery, frame.claimed_at_ms, frame.recovered, frame.queue, frame.body])
+      .to eq(["12", "host:1:abc/7", 1_700_000_000_000, 3, "a b/ü", "{}"])
+    expect(parse(job("{}")).first.recovered).to eq(0)
   end
 
   it "finds frames however they were cut" do

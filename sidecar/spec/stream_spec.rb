@@ -163,10 +163,10 @@ RSpec.describe "POST /jobs/stream" do
     end
 
     it "tells of other deliveries of the job" do
-      stream.send_job(waiting, claimed_at: 5)
+      stream.send_job(waiting, delivery: "h:1:a/5")
       started
-      expect(stream.execute(waiting, claimed_at: 6)).to match([409, include("code" => "running")])
-      expect(stream.execute(waiting, claimed_at: 4)).to match([409, include("code" => "superseded")])
+      expect(stream.execute(waiting, delivery: "h:1:a/6")).to match([409, include("code" => "running")])
+      expect(stream.execute(waiting, delivery: "h:1:a/4")).to match([409, include("code" => "superseded")])
     end
 
     it "comes when the sidecar drains, but what runs is joined" do

@@ -102,7 +102,7 @@ def test_a_job_whose_class_is_unknown_is_a_failure(sidecar: Sidecar) -> None:
 
 
 def test_a_running_job_is_asked_for_and_interrupted(sidecar: Sidecar) -> None:
-    delivery = "worker:1:abc/2001"
+    delivery = "worker:1:old/2001"
     payload = job(**{"class": "SleepJob"}, jid="s1", args=[30])
 
     check(sidecar.execute(payload, delivery=delivery, wait_ms="50"), 202, "running")
@@ -113,7 +113,7 @@ def test_a_running_job_is_asked_for_and_interrupted(sidecar: Sidecar) -> None:
 
 
 def test_a_running_job_is_cancelled(sidecar: Sidecar) -> None:
-    delivery = "worker:1:abc/2002"
+    delivery = "worker:1:old/2002"
     sidecar.execute(job(**{"class": "SleepJob"}, jid="s2", args=[30]), delivery=delivery, wait_ms="200")
 
     assert check(sidecar.about("POST", f"/jobs/{delivery}/cancel", b"{}"), 400, "error")["code"] == "protocol"
@@ -124,10 +124,10 @@ def test_a_running_job_is_cancelled(sidecar: Sidecar) -> None:
 
 
 def test_an_older_delivery_is_superseded(sidecar: Sidecar) -> None:
-    sidecar.execute(job(jid="o1"), claimed_at_ms=10, delivery="worker:1:abc/2003")
+    sidecar.execute(job(jid="o1"), claimed_at_ms=10, delivery="worker:1:old/2003")
     sidecar.execute(job(jid="o1"), claimed_at_ms=11)
 
-    found = check(sidecar.about("GET", "/jobs/worker:1:abc/2003"), 409, "error")
+    found = check(sidecar.about("GET", "/jobs/worker:1:old/2003"), 409, "error")
     assert found["code"] == "superseded"
 
 
@@ -170,7 +170,7 @@ def test_a_stream_without_its_headers(sidecar: Sidecar) -> None:
 
 
 def test_all_slots_busy_then_draining(sidecar: Sidecar) -> None:
-    deliveries = ["worker:1:abc/2004", "worker:1:abc/2005"]
+    deliveries = ["worker:1:old/2004", "worker:1:abc/2005"]
     for delivery in deliveries:
         payload = job(**{"class": "SleepJob"}, jid=delivery, args=[30])
         check(sidecar.execute(payload, delivery=delivery, wait_ms="50"), 202, "running")

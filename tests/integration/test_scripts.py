@@ -372,6 +372,20 @@ def test_outcomes_of_a_mixed_batch_come_in_the_order_of_the_settlements(store: R
     assert next_first(store.client) == []
 
 
+def test_the_window_of_the_poison_pill_does_not_slide(store: RedisStore) -> None:
+    """Three recoveries over 144 hours buried a job; the promise says 72."""
+    payload = job(jid="often")
+    for token in (1, 2):
+        holding(store, payload, token)
+        lost = Settlement(ME, token, "default", payload, GiveBack(unknown_outcome=True), "often")
+        store.exchange([lost], None)
+        if token == 1:
+            store.client.expire("bridge:recovered:often", 100)
+
+    assert store.client.get("bridge:recovered:often") == b"2"
+    assert 0 < store.client.ttl("bridge:recovered:often") <= 100
+
+
 def test_the_dead_set_is_trimmed_as_sidekiq_trims_it(store: RedisStore) -> None:
     """By age, then to one entry fewer than its limit says: Sidekiq's own off-by-one."""
     store.client.zadd("dead", {"old": 5.0})

@@ -37,7 +37,7 @@ module Running
     executor
   end
 
-  def deliver(executor, id: nil, claimed_at_ms: 1, recovered: false, only_if_known: false, **fields, &block)
+  def deliver(executor, id: nil, claimed_at_ms: 1, recovered: 0, only_if_known: false, **fields, &block)
     job = job(payload(fields))
     id ||= "h:1:a/#{@token = (@token || 0) + 1}"
     delivery = ::SidekiqBridge::Sidecar::Delivery.new(id, job, claimed_at_ms: claimed_at_ms, recovered: recovered)

@@ -10,7 +10,8 @@ local wrong = check(KEYS[2], 'list') or check(KEYS[4], 'zset')
 if wrong then return wrong end
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
 local times = redis.pcall('INCR', KEYS[3])
-redis.pcall('EXPIRE', KEYS[3], ARGV[3])
+-- Only the first time: a window that slid with each would never close.
+if times == 1 then redis.pcall('EXPIRE', KEYS[3], ARGV[3]) end
 if type(times) == 'number' and times >= tonumber(ARGV[4]) and ARGV[5] ~= '' then
   redis.call('ZADD', KEYS[4], ARGV[6], ARGV[5])
   redis.pcall('DEL', KEYS[3]); redis.pcall('SREM', KEYS[6], ARGV[9])

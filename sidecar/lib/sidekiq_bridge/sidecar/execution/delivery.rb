@@ -8,14 +8,15 @@ module SidekiqBridge
     class Delivery
       ID = %r{\A[^/\s]{1,255}/\d{1,20}\z}
 
-      attr_reader :id, :jid, :fingerprint, :claimed_at_ms, :run
+      attr_reader :id, :jid, :lineage, :fingerprint, :claimed_at_ms, :recovered, :run
       attr_accessor :finished_at # by the records' clock
       attr_accessor :listeners   # the run's, under its lock
 
-      def initialize(id, job, claimed_at_ms:, recovered: false)
+      def initialize(id, job, claimed_at_ms:, recovered: 0)
         raise Refusals.protocol("X-Bridge-Delivery must be <identity>/<token>") unless ID.match?(id.to_s)
         @id = id.freeze # a key of the records, as the jid
         @jid = job.jid
+        @lineage = job.lineage
         @fingerprint = job.fingerprint
         @claimed_at_ms = claimed_at_ms
         @recovered = recovered
@@ -32,10 +33,17 @@ module SidekiqBridge
         @run = run.ended
       end
 
-      def older_than?(other) = claimed_at_ms < other.claimed_at_ms
+      # Of two deliveries of one lineage. Redis' clock may be set back between them, so it does not decide alone: a job
+      # goes from worker to worker only after it was found in dead hands once more.
+      def older_than?(other)
+        identity, token = id.split("/")
+        others_identity, others_token = other.id.split("/")
+        return token.to_i < others_token.to_i if identity == others_identity
+        recovered < other.recovered && claimed_at_ms < other.claimed_at_ms
+      end
 
       # A worker that found this job in a dead worker's hands may take over what that one had started.
-      def may_take_over?(other) = @recovered && other.fingerprint == fingerprint
+      def may_take_over?(other) = recovered.positive? && other.fingerprint == fingerprint
 
       def superseded? = @superseded
 

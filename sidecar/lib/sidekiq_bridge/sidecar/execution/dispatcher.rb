@@ -30,7 +30,7 @@ module SidekiqBridge
 
       def submit(message, &on_outcome)
         job = job_from(message)
-        delivery = Delivery.new(message.delivery, job, claimed_at_ms: message.claimed_at_ms, recovered: message.recovered?)
+        delivery = Delivery.new(message.delivery, job, claimed_at_ms: message.claimed_at_ms, recovered: message.recovered)
         @executor.submit(delivery, job, only_if_known: message.only_if_known?, &on_outcome)
       end
 

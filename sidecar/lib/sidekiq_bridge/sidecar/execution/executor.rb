@@ -110,7 +110,7 @@ module SidekiqBridge
       end
 
       def admit(delivery, job, only_if_known)
-        other = @records.latest(delivery.jid)
+        other = @records.latest(delivery.lineage)
         raise Refusals.superseded if @records.superseded?(delivery, other)
         return take_over(delivery, other) if other && !other.run.given_back? && delivery.may_take_over?(other)
         raise Refusals.running if other && !other.run.finished?

@@ -50,7 +50,7 @@ module SidekiqBridge
 
       def correlation_id = text("HTTP_X_BRIDGE_CORRELATION_ID")
 
-      def recovered? = @env["HTTP_X_BRIDGE_RECOVERED"].to_i.positive?
+      def recovered = @env["HTTP_X_BRIDGE_RECOVERED"].to_i
 
       # The job may only be joined, not started: somebody looks for who runs it.
       def only_if_known? = @env["HTTP_X_BRIDGE_IF_KNOWN"] == "1"

@@ -36,6 +36,9 @@ module SidekiqBridge
       # payloads look the same on purpose, and costs a tenth of a SHA-256.
       def fingerprint = payload.hash
 
+      # The same for all attempts of one push, and for no other job that happens to have its jid. nil without a jid.
+      def lineage = ([@jid, @class_name, @hash["created_at"], @hash["args"]].hash unless @jid.nil? || @jid == "")
+
       def wrapper? = @wrapper
 
       def effective_class_name = wrapper? ? active_job_class_name : class_name

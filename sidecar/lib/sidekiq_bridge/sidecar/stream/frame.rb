@@ -13,7 +13,7 @@ module SidekiqBridge
       attr_writer :body
 
       # No delivery: a probe. `limit` is given for a body that is larger and not kept.
-      def initialize(id, delivery = nil, claimed_at_ms = nil, recovered = false, queue = nil, limit = nil, trace = nil)
+      def initialize(id, delivery = nil, claimed_at_ms = nil, recovered = 0, queue = nil, limit = nil, trace = nil)
         @id = id
         @delivery = delivery
         @claimed_at_ms = claimed_at_ms
@@ -27,7 +27,8 @@ module SidekiqBridge
 
       def too_large? = !@limit.nil?
 
-      def recovered? = @recovered
+      # How often the job was found in dead hands.
+      def recovered = @recovered
 
       def only_if_known? = false
 

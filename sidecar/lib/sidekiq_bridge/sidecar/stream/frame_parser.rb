@@ -91,7 +91,7 @@ module SidekiqBridge
         _, id, bytes, identity, token, claimed_at_ms, recovered, queue, trace = line.split(" ")
         @missing = bytes.to_i
         return Frame.new(id) unless identity
-        Frame.new(id, "#{identity}/#{token}", claimed_at_ms.to_i, recovered != "0", queue, (@max_body if @missing > @max_body), trace)
+        Frame.new(id, "#{identity}/#{token}", claimed_at_ms.to_i, recovered.to_i, queue, (@max_body if @missing > @max_body), trace)
       end
 
       def body_taken?
