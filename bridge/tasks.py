@@ -41,7 +41,7 @@ def perform(self: SidekiqTask) -> None:
     delivery = self.delivery
     assert delivery is not None, "push a job with app.send_task('HardJob', args=[...])"
     result = hand_over(delivery)
-    app.bridge.fetcher.ran(delivery.token, result.duration_ms)
+    app.bridge.fetcher.in_flight.ran(delivery.token, result.duration_ms)
     conclude(result)
 
 

@@ -68,7 +68,7 @@ class Channel(virtual.Channel):
         """Set how many jobs may be held at once."""
         super().basic_qos(prefetch_size, prefetch_count, apply_global)
         fetcher = self.context.fetcher()
-        fetcher.slots = min(prefetch_count, fetcher.slot_limit or prefetch_count)
+        fetcher.in_flight.set_slots(prefetch_count)
         fetcher.wake()
 
     def message_to_python(self, raw_message: Any) -> Any:

@@ -48,21 +48,27 @@ class Poller:
         self._claims_fail = False
         self._spurious: list[float] = []
         self._rearm_at = 0.0
+        self._seen_tail: tuple[str, bytes] | None = None
+        self.ticks = 0
+        """Turns of the loop: a sign that the consumer's thread moves."""
+        self.wake = event_loop.wake
+        self.interrupt = event_loop.interrupt
 
     def attend(self) -> None:
         """From now on this thread settles what others decide."""
-        self._fetcher.wake = self._event_loop.wake
-        self._fetcher.interrupt = self._event_loop.interrupt
-        self._fetcher.consumer = self
+        self._fetcher.attach(self)
 
     def turn(self) -> int:
         """Settle, claim and deliver once. Returns how many jobs were delivered."""
+        self.ticks += 1
         claim = self._wants_claim()
         if not claim and not self._fetcher.unsettled and not self._must_look():
-            self._fetcher.ticks += 1
             return 0
+        seen_tail = None
+        if claim:
+            seen_tail, self._seen_tail = self._seen_tail, None
         try:
-            fetched = self._fetcher.turn(claim=claim)
+            fetched = self._fetcher.turn(claim=claim, seen_tail=seen_tail)
         except errors.StoreUnavailable as error:
             self._back_off(error, claim)
             return 0
@@ -78,7 +84,7 @@ class Poller:
             self._plan_next_claim(fetched)
         if refused:
             # All at once, so that they keep their order; and not to be taken again at once.
-            self._fetcher.give_back_all(refused)
+            self._fetcher.in_flight.give_back_all(refused)
             self._more_expected, self._poll_at = False, time.monotonic() + self._poll_seconds
         return len(fetched.units)
 
@@ -86,7 +92,7 @@ class Poller:
         """How long to wait at most before the next turn."""
         now = time.monotonic()
         # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.
-        may_claim = self._fetcher.free_slots and self._fetcher.order.names
+        may_claim = self._fetcher.in_flight.free_slots and self._fetcher.order.names
         if self._pause and (may_claim or not self._claims_fail):
             return max(0.0, self._poll_at - now)
         if not may_claim:
@@ -101,16 +107,14 @@ class Poller:
 
     def detach(self) -> None:
         """Stop waiting for work. What is still held settles itself from now on."""
-        if self._fetcher.consumer is self:
-            # Not where a newer connection has taken over: nobody would wake it any more.
-            self._fetcher.consumer = None
+        self._fetcher.detach(self)
         self._watches.drop()
         self._fetcher.flush()
 
     close = detach
 
     def _wants_claim(self) -> bool:
-        if not self._fetcher.free_slots or not self._fetcher.order.names:
+        if not self._fetcher.in_flight.free_slots or not self._fetcher.order.names:
             self._disarm()
             return False
         if self._more_expected and not self._pause:
@@ -156,7 +160,7 @@ class Poller:
     # -- what the watches tell
 
     def _job_came(self, queue: str, payload: bytes) -> None:
-        self._fetcher.seen_tail = (queue, payload)
+        self._seen_tail = (queue, payload)
         self._woken()
 
     def _woken(self) -> None:
@@ -174,7 +178,7 @@ class Poller:
             self._rearm_at = now + VAIN_SECONDS / 2
 
     def _disarm(self) -> None:
-        if self._fetcher.is_quiet:
+        if self._fetcher.in_flight.is_quiet:
             self._watches.drop()
 
     # -- outages

@@ -35,14 +35,14 @@ class QoS(virtual.QoS):
 
     def can_consume(self) -> bool:
         """Whether a slot is free."""
-        return self.fetcher.free_slots > 0
+        return self.fetcher.in_flight.free_slots > 0
 
     def append(self, message: Any, delivery_tag: int) -> None:
         """Nothing to do: the fetcher has held the job since its claim."""
 
     def get(self, delivery_tag: int) -> UnitOfWork:
         """The unit behind a delivery tag. Raises KeyError when it is settled."""
-        return self.fetcher.held[delivery_tag]
+        return self.fetcher.in_flight.held[delivery_tag]
 
     def ack(self, delivery_tag: int) -> None:
         """Settle by the recorded decision; else done if it had started, given back if not."""
@@ -53,11 +53,11 @@ class QoS(virtual.QoS):
         self.fetcher.settle(delivery_tag, GiveBack() if requeue else self._buried(delivery_tag))
 
     def _after_ack(self, delivery_tag: int) -> Decision:
-        unit = self.fetcher.held.get(delivery_tag)
+        unit = self.fetcher.in_flight.held.get(delivery_tag)
         return Done() if unit is not None and unit.started_at is not None else GiveBack()
 
     def _buried(self, delivery_tag: int) -> Decision:
-        unit = self.fetcher.held.get(delivery_tag)
+        unit = self.fetcher.in_flight.held.get(delivery_tag)
         if unit is None:
             return GiveBack()
         reason = "Celery rejected this message as one it cannot run; see the worker's log"

@@ -115,7 +115,7 @@ class Cancellation:
     def round(self) -> float:
         """Do what is due. Returns seconds until the next is."""
         for stage, ending in self._due():
-            unit = self.fetcher.held.get(ending.run.delivery.token)
+            unit = self.fetcher.in_flight.held.get(ending.run.delivery.token)
             if unit is None:
                 continue
             if stage is _Step.SOFT:
@@ -130,7 +130,7 @@ class Cancellation:
     @property
     def lost(self) -> int:
         """Slots whose native job was told to end and does not."""
-        return sum(token in self.fetcher.held for token in list(self._lost))
+        return sum(token in self.fetcher.in_flight.held for token in list(self._lost))
 
     def may_be_left(self, token: int) -> bool:
         """Whether a worker that ends need not wait for this job."""
@@ -144,7 +144,7 @@ class Cancellation:
     def write_off(self) -> None:
         """The worker ends, its threads with it: what was told to end is settled as if it had."""
         for token, ending in list(self._ending.items()):
-            if token in self.fetcher.held:
+            if token in self.fetcher.in_flight.held:
                 self.fetcher.settle(token, ending.run.decision_after(ending.error))
 
     # -- one ending
@@ -177,7 +177,7 @@ class Cancellation:
         if unit.delivery.token in self._lost:
             return
         self._lost.add(unit.delivery.token)
-        lost, slots = self.lost, self.fetcher.slots
+        lost, slots = self.lost, self.fetcher.in_flight.slots
         logger.error(
             "jid=%s was told to end and does not: its slot is lost (%d of %d)",
             unit.job.jid, lost, slots,
@@ -190,21 +190,21 @@ class Cancellation:
     def _note(self, at: float, stage: _Step, ending: _Ending) -> None:
         with self._lock:
             heapq.heappush(self._agenda, (at, next(self._numbers), stage, ending))
-            if len(self._agenda) > MOST_ENTRIES + 4 * self.fetcher.slots:
+            if len(self._agenda) > MOST_ENTRIES + 4 * self.fetcher.in_flight.slots:
                 self._forget_ended()
             first = self._agenda[0][0] == at
         if first:
             self.hurry()
 
     def _forget_settled(self) -> None:
-        held = self.fetcher.held
+        held = self.fetcher.in_flight.held
         self._lost &= held.keys()
         for token in [token for token in self._ending if token not in held]:
             del self._ending[token]
 
     def _forget_ended(self) -> None:
         """Most jobs end long before their time: what stands here for them is dropped now and then."""
-        held = self.fetcher.held
+        held = self.fetcher.in_flight.held
         self._agenda = [entry for entry in self._agenda if entry[3].run.delivery.token in held]
         heapq.heapify(self._agenda)
 

@@ -51,9 +51,9 @@ class SidekiqRequest(Request):
         """A pool slot has begun to run the job."""
         self.runner = _runner()
         token = self.delivery.token
-        self.fetcher.started(token, time.time())
+        self.fetcher.in_flight.started(token, time.time())
         super().on_accepted(pid, time_accepted)  # type: ignore[arg-type]
-        unit = self.fetcher.held.get(token)
+        unit = self.fetcher.in_flight.held.get(token)
         if unit is not None:
             self.app.bridge.cancellation.watch(self, unit, self.task)
 
@@ -101,7 +101,7 @@ class SidekiqRequest(Request):
         error = _original(exc_info.exception)
         decision = self._decision_for(error, lambda: exc_info.traceback)
         if decision is not None:
-            self.fetcher.decide(self.delivery.token, decision)
+            self.fetcher.in_flight.decide(self.delivery.token, decision)
         if isinstance(error, outcomes.Settle) and error.outage is not None:
             self.app.bridge.note_outage(error.outage, rejected=error.rejected)
         if isinstance(error, outcomes.JobCancelled):
@@ -138,7 +138,7 @@ class SidekiqRequest(Request):
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """A person ended this run: the job is discarded."""
-        self.fetcher.decide(self.delivery.token, Discard())
+        self.fetcher.in_flight.decide(self.delivery.token, Discard())
         super().terminate(pool, signal)
 
     def _decision_for(self, error: BaseException, trace: Callable[[], str]) -> Decision | None:
@@ -160,7 +160,7 @@ class SidekiqRequest(Request):
         return self._native_decision(error, trace)
 
     def _record_failure(self, error: BaseException) -> None:
-        self.fetcher.decide(self.delivery.token, self._native_decision(error))
+        self.fetcher.in_flight.decide(self.delivery.token, self._native_decision(error))
 
     def _native_decision(self, error: BaseException, trace: Callable[[], str] | None = None) -> Decision:
         """The rules applied here, where the pool side could not (a time limit, a lost decision)."""

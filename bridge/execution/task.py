@@ -36,7 +36,7 @@ def require_lease(app: Any, delivery: Delivery) -> None:
 
 def job_of(app: Any, delivery: Delivery) -> SidekiqJob:
     """The job of a delivery; where this process holds it, it has been parsed already."""
-    unit = app.bridge.fetcher.held.get(delivery.token)
+    unit = app.bridge.fetcher.in_flight.held.get(delivery.token)
     if unit is not None and unit.delivery.payload == delivery.payload:
         return cast(SidekiqJob, unit.job)
     return SidekiqJob.parse(delivery.payload)

@@ -69,7 +69,7 @@ class LazyRequest(SidekiqRequest):
         state.total_count[self.name] += 1
         state.all_total_count[0] += 1
         runtime = self._runtime
-        runtime.fetcher.started(self.unit.delivery.token, now)
+        runtime.fetcher.in_flight.started(self.unit.delivery.token, now)
         runtime.cancellation.watch(self, self.unit, self._task)
         if runtime.context.listeners:
             self.send_event("task-started")
@@ -86,7 +86,7 @@ class LazyRequest(SidekiqRequest):
     @property
     def is_held(self) -> bool:
         """Whether the job is still this worker's to run."""
-        return self.unit.delivery.token in self._runtime.fetcher.held
+        return self.unit.delivery.token in self._runtime.fetcher.in_flight.held
 
     def forget(self) -> None:
         """Celery's control commands find it no more."""

@@ -88,7 +88,7 @@ def _registry(
     fetcher = runtime.fetcher
     quick = runtime.redis_address.but(connect_timeout_seconds=REDIS_SECONDS, timeout_seconds=REDIS_SECONDS)
     ProcessCollector(registry=registry)
-    registry.register(JobSeries(tallies, lambda: fetcher.running))
+    registry.register(JobSeries(tallies, lambda: fetcher.in_flight.running))
     registry.register(PushSeries(runtime.pushes))
     registry.register(WorkerSeries(runtime, examiner, pool_pids))
     registry.register(

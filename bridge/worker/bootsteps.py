@@ -147,7 +147,7 @@ class Scheduler(BridgeStep):
             runtime.store,
             lambda: dialect.timestamps,
             lambda: dialect.dead_limits,
-            quiet=lambda: runtime.fetcher.is_quiet,
+            quiet=lambda: runtime.fetcher.in_flight.is_quiet,
             longest_sleep_seconds=runtime.settings.poll_interval_seconds,
             lease=runtime.lease,
             middleware=runtime.promotion,
@@ -244,7 +244,7 @@ def _check_worker(sender: Any, **_: Any) -> None:
 
 def _interrupter(runtime: Runtime) -> Any:
     def interrupt() -> None:
-        for unit in runtime.fetcher.running:
+        for unit in runtime.fetcher.in_flight.running:
             if not runtime.routing.is_native(unit.job):
                 runtime.sidecar.interrupt(unit.delivery)
 

@@ -57,7 +57,7 @@ def _end(state: Any, request: SidekiqRequest) -> None:
     runtime = state.app.bridge
     if request.native and request.in_process:
         logger.warning("ending jid=%s: %s", request.id, REVOKED)
-        runtime.fetcher.decide(request.delivery.token, Discard())
+        runtime.fetcher.in_flight.decide(request.delivery.token, Discard())
         request.terminate(state.consumer.pool, signal="KILL")
     else:
         runtime.cancellation.revoke(request)

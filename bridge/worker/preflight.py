@@ -91,7 +91,7 @@ def prepare(app: Any, worker: Any) -> None:
         worker.pool_cls = TaskPool
     if worker.pool_cls.__module__.endswith(".solo"):
         # The prefetch count follows -c, but this pool runs one job at a time.
-        app.bridge.fetcher.slot_limit = 1
+        app.bridge.fetcher.in_flight.limit_slots(1)
 
 
 def watch_parent(**_: Any) -> None:

@@ -21,7 +21,7 @@ def process_info(runtime: Runtime) -> ProcessInfo:
         nonce=nonce,
         started_at=runtime.started_at,
         queues=QueueSet.of(runtime.fetcher.order.weights.items()),
-        concurrency=runtime.fetcher.slots,
+        concurrency=runtime.fetcher.in_flight.slots,
         version=runtime.dialect.version,
         tag=runtime.settings.tag,
         labels=runtime.settings.labels,

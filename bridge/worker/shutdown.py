@@ -122,7 +122,7 @@ class Lifecycle:
 
     def _is_idle(self) -> bool:
         """Whether nothing is left to wait for: not for jobs that do not end, either."""
-        cancellation, held = self._cancellation, list(self._fetcher.held)
+        cancellation, held = self._cancellation, list(self._fetcher.in_flight.held)
         if cancellation is None or not held or self._fetcher.unsettled:
             return self._fetcher.idle
         return all(cancellation.may_be_left(token) for token in held)
@@ -144,10 +144,10 @@ class Lifecycle:
     def _give_back(self) -> None:
         if self._cancellation is not None:
             self._cancellation.write_off()
-        left = list(self._fetcher.held.values())
+        left = list(self._fetcher.in_flight.held.values())
         if left:
             logger.warning("giving back %d jobs that did not end in time", len(left))
-            self._fetcher.give_back_all(left)
+            self._fetcher.in_flight.give_back_all(left)
         self._write_settlements()
 
     def _write_settlements(self) -> None:

@@ -104,8 +104,8 @@ class MortalLife(Life):
 
     def _worker(self) -> Worker:
         worker = super()._worker()
-        store = worker.fetcher.store
-        worker.fetcher.store = Mortal(store._store, self.accepted, self.fuse)  # type: ignore[attr-defined, assignment]
+        store: Any = worker.fetcher._store
+        worker.use(Mortal(store._store, self.accepted, self.fuse))
         return worker
 
     @rule(
@@ -234,7 +234,7 @@ def whole_life(worker: Worker, scheduler: Scheduler, reaper: Callable[[], None])
             )
             worker.settle(unit, given)
     worker.fetcher.quiet()
-    worker.fetcher.give_back_all(list(worker.fetcher.held.values()))
+    worker.fetcher.in_flight.give_back_all(list(worker.fetcher.in_flight.held.values()))
     worker.fetcher.flush()
     worker.lease.leave()
 

@@ -214,7 +214,7 @@ def beating(worker: Worker) -> Heartbeat:
 def test_a_row_appears_after_half_a_second_and_goes_with_the_job(worker: Worker, beating: Any) -> None:
     push(worker.client, "default", payload := job())
     (unit,) = worker.take()
-    worker.fetcher.started(unit.delivery.token, 1000.0)
+    worker.fetcher.in_flight.started(unit.delivery.token, 1000.0)
     beating.round()
     assert worker.client.hlen(f"{worker.identity}:work") == 0
     beating.clock = 1000.6

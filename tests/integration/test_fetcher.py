@@ -46,7 +46,7 @@ def test_jobs_that_are_given_back_run_next_and_in_their_order(worker: Worker) ->
     jobs = [job(number=n) for n in range(5)]
     push(worker.client, "default", *jobs)
     units = worker.take()
-    worker.fetcher.give_back_all(units)
+    worker.fetcher.in_flight.give_back_all(units)
     assert worker.fetcher.flush()
     assert next_first(worker.client) == jobs
 
@@ -114,7 +114,7 @@ def test_what_is_no_job_is_buried_and_costs_no_slot(worker: Worker, payload: byt
     good = job()
     push(worker.client, "default", payload, good)
     assert payloads(worker.take()) == [good]
-    assert worker.fetcher.free_slots == 3
+    assert worker.fetcher.in_flight.free_slots == 3
     worker.fetcher.turn(claim=False)
     (entry,) = worker.client.zrange("dead", 0, -1)
     assert buried in entry
@@ -140,10 +140,10 @@ def test_quiet_takes_nothing_more_and_still_settles(worker: Worker) -> None:
 def test_a_unit_is_settled_by_what_was_recorded_and_only_once(worker: Worker) -> None:
     push(worker.client, "default", job())
     (unit,) = worker.take()
-    worker.fetcher.decide(unit.delivery.token, Discard())
+    worker.fetcher.in_flight.decide(unit.delivery.token, Discard())
     worker.fetcher.settle(unit.delivery.token, Done())
     worker.fetcher.settle(unit.delivery.token, Done())
-    worker.fetcher.give_back_all([unit])
+    worker.fetcher.in_flight.give_back_all([unit])
     worker.fetcher.turn(claim=False)
     assert [(decision, outcome) for _, decision, outcome in worker.outcomes] == [(Discard(), Settled.OK)]
 
@@ -173,7 +173,7 @@ def test_many_threads_settle_while_the_consumer_takes(make_worker: Maker) -> Non
 def test_without_a_consumer_what_ends_is_written_at_once(worker: Worker) -> None:
     push(worker.client, "default", job())
     (unit,) = worker.take()
-    worker.fetcher.consumer = None
+    worker.fetcher.detach(worker)
     worker.fetcher.settle(unit.delivery.token, Done())
     assert worker.client.get("stat:processed") == b"1"
 
@@ -233,7 +233,7 @@ def test_what_was_taken_before_a_cut_is_handed_over(make_worker: Maker) -> None:
     push(worker.client, "one", first)
     push(worker.client, "two", second)
     worker.gate.open = False
-    worker.fetcher.store = CutAfterFirst(worker)  # type: ignore[assignment]
+    worker.use(CutAfterFirst(worker))
 
     units = worker.take()
     assert payloads(units) == [first]
@@ -258,33 +258,30 @@ def test_what_woke_the_worker_is_taken_without_another_look(make_worker: Maker) 
     payload, other = job(**{"class": "NativeJob"}), job(**{"class": "NativeJob"})
     push(worker.client, "one", payload)
     worker.gate.open = False
-    worker.fetcher.store = store = NoLook(worker)  # type: ignore[assignment]
+    store = worker.use(NoLook(worker))
 
-    worker.fetcher.seen_tail = ("one", payload)
-    assert payloads(worker.take()) == [payload]
+    assert payloads(worker.take(("one", payload))) == [payload]
     assert store.looks == 0
 
     # What has been taken by another meanwhile, or may not be taken, is looked for as ever
     push(worker.client, "one", other)
-    worker.fetcher.seen_tail = ("one", payload)
-    assert payloads(worker.take()) == [other]
+    assert payloads(worker.take(("one", payload))) == [other]
     assert store.looks == 1
     ruby = job()
     push(worker.client, "one", ruby)
-    worker.fetcher.seen_tail = ("one", ruby)
-    assert worker.take() == []
+    assert worker.take(("one", ruby)) == []
 
 
 def test_of_many_queues_only_so_many_are_looked_at_as_fill_the_slots(make_worker: Maker) -> None:
     """All of a hundred queues were read for twenty slots each, at every turn: 880 us a job."""
     names = tuple(f"queue{number}" for number in range(30))
     worker = make_worker(queues=names)
-    slots = worker.fetcher.free_slots
+    slots = worker.fetcher.in_flight.free_slots
     jobs = [job(**{"class": "NativeJob"}) for _ in range(slots + 1)]
     push(worker.client, "queue1", *jobs)
     push(worker.client, "queue29", last := job(**{"class": "NativeJob"}))
     worker.gate.open = False
-    worker.fetcher.store = store = NoLook(worker)  # type: ignore[assignment]
+    store = worker.use(NoLook(worker))
 
     first = worker.take()
     assert payloads(first) == jobs[:slots]
@@ -318,12 +315,12 @@ def test_queues_that_were_empty_cost_one_command_together(native_only: Worker) -
 def test_a_job_in_an_earlier_queue_runs_next_though_that_was_empty_at_the_last_look(
     native_only: Worker,
 ) -> None:
-    slots = native_only.fetcher.free_slots
+    slots = native_only.fetcher.in_flight.free_slots
     push(native_only.client, "queue20", *(late := [native() for _ in range(2 * slots)]))
     assert payloads(native_only.take()) == late[:slots]
     push(native_only.client, "queue7", *(early := [native() for _ in range(slots - 1)]))
 
-    for unit in native_only.fetcher.held.copy().values():
+    for unit in native_only.fetcher.in_flight.held.copy().values():
         native_only.settle(unit)
     assert payloads(native_only.take()) == [*early, late[slots]]
 
@@ -332,7 +329,7 @@ def test_of_a_queue_that_had_enough_and_all_before_it_is_asked_and_no_further(na
     for name in ("queue8", "queue9", "queue10"):
         push(native_only.client, name, *[native() for _ in range(20)])
     units = native_only.take()
-    native_only.fetcher.store = store = NoLook(native_only)  # type: ignore[assignment]
+    store = native_only.use(NoLook(native_only))
 
     for unit in units:
         native_only.settle(unit)
@@ -343,10 +340,9 @@ def test_of_a_queue_that_had_enough_and_all_before_it_is_asked_and_no_further(na
 
 def test_what_woke_the_worker_is_read_with_the_question_for_all_before_it(native_only: Worker) -> None:
     push(native_only.client, "queue3", payload := native())
-    native_only.fetcher.store = store = NoLook(native_only)  # type: ignore[assignment]
+    store = native_only.use(NoLook(native_only))
 
-    native_only.fetcher.seen_tail = ("queue3", payload)
-    assert payloads(native_only.take()) == [payload]
+    assert payloads(native_only.take(("queue3", payload))) == [payload]
     assert store.looks == 1
     assert store.read == ["queue3"]
 
@@ -392,17 +388,17 @@ def test_what_was_read_to_be_admitted_is_used_once(make_worker: Maker) -> None:
     worker.gate.open = False
     [unit] = worker.take()
     unit.job.args[0].append("changed")
-    worker.fetcher.give_back_all([unit])
+    worker.fetcher.in_flight.give_back_all([unit])
     worker.fetcher.flush()
 
     [again] = worker.take()
     assert again.job.args == [[1]]
-    worker.fetcher.give_back_all([again])
+    worker.fetcher.in_flight.give_back_all([again])
     worker.fetcher.flush()
     worker.gate.open = True
     [last] = worker.take()
     assert last.job.args == [[1]]
-    assert not worker.fetcher._seen
+    assert not worker.fetcher.in_flight._parsed
 
 
 def test_what_woke_the_worker_does_not_overtake_an_earlier_queue(make_worker: Maker) -> None:
@@ -411,8 +407,7 @@ def test_what_woke_the_worker_does_not_overtake_an_earlier_queue(make_worker: Ma
     push(worker.client, "one", first)
     push(worker.client, "two", second)
     worker.gate.open = False
-    worker.fetcher.seen_tail = ("two", second)
-    assert payloads(worker.take()) == [first, second]
+    assert payloads(worker.take(("two", second))) == [first, second]
 
 
 class Interrupted:
@@ -435,11 +430,11 @@ def test_a_signal_that_cancels_the_consumer_within_an_exchange_does_not_hang_the
 ) -> None:
     # SIGQUIT in the middle of a claim: Celery cancelled the consumer in the handler, which waited for itself.
     push(worker.client, "default", job())
-    worker.fetcher.store = Interrupted(worker)  # type: ignore[assignment]
+    worker.use(Interrupted(worker))
 
     (unit,) = worker.take()
 
-    worker.fetcher.store = worker.store
+    worker.use(worker.store)
     worker.settle(unit)
     assert worker.fetcher.idle
 
@@ -480,7 +475,7 @@ def test_two_threads_that_lose_the_same_lease_replace_it_once(worker: Worker) ->
 
 def test_tokens_are_never_used_again_under_a_new_identity(worker: Worker) -> None:
     push(worker.client, "default", job(), job())
-    worker.fetcher.slots = 1
+    worker.fetcher.in_flight.slots = 1
     (first,) = worker.take()
     worker.client.delete("bridge:lease")
     worker.settle(first)

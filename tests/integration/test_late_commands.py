@@ -56,9 +56,9 @@ def deliver(proxy: Proxy, near: Worker) -> None:
     wait_for(is_carried_out, "Redis to have carried out what came late")
 
 
-def turn_in_vain(worker: Worker) -> None:
+def turn_in_vain(worker: Worker, seen_tail: tuple[str, bytes] | None = None) -> None:
     with pytest.raises(errors.StoreUnavailable):
-        worker.take()
+        worker.take(seen_tail)
     worker.fetcher.reconnect()
 
 
@@ -70,9 +70,7 @@ def test_a_claim_that_arrives_after_its_worker_gave_it_up_takes_nothing(
     push(near.client, "default", *jobs)
     behind.gate.open = kind == "claim"
     proxy.hold(b"bridge:fence" if kind == "claim" else b"NativeJob")
-    if kind == "exact":
-        behind.fetcher.seen_tail = ("default", jobs[0])
-    turn_in_vain(behind)
+    turn_in_vain(behind, ("default", jobs[0]) if kind == "exact" else None)
     assert proxy.holds == 1
 
     # The worker asks what became of it, on another connection, and goes on
@@ -176,7 +174,7 @@ def test_jobs_under_tokens_that_the_worker_does_not_know_are_given_back_at_a_ren
     for _ in range(3):
         near.now += near.lease.length_seconds / 2
         near.recovery.round()
-        near.fetcher._unanswered._look_at = 0.0
+        near.fetcher.in_flight.unanswered._look_at = 0.0
         near.fetcher.turn(claim=False)
     near.fetcher.flush()
 
@@ -205,7 +203,7 @@ def test_jobs_in_hand_that_redis_does_not_hold_are_named_once(
         for _ in range(3):
             near.now += near.lease.length_seconds / 2
             near.recovery.round()
-            near.fetcher._unanswered._look_at = 0.0
+            near.fetcher.in_flight.unanswered._look_at = 0.0
             near.fetcher.turn(claim=False)
     assert caplog.text.count("Redis no longer holds 2 jobs that run here") == 1
 
@@ -218,7 +216,7 @@ def test_a_quiet_worker_gives_back_what_its_lost_claim_took(
     proxy.lose_answer_to(b"bridge:fence")
     turn_in_vain(behind)
     behind.fetcher.quiet()
-    behind.fetcher.consumer = None
+    behind.fetcher.detach(behind)
 
     assert behind.fetcher.flush()
 

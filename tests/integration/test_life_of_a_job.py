@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from bridge import errors
-from bridge.sidekiq.fetch.reconcile import UnansweredClaims
+from bridge.sidekiq.fetch.unanswered_claims import UnansweredClaims
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Interrupt, Retry
 from bridge.sidekiq.payload.timestamps import Timestamps
@@ -198,7 +198,7 @@ class Life(RuleBasedStateMachine):
 
     def stop(self, worker: Worker) -> None:
         worker.fetcher.quiet()
-        worker.fetcher.give_back_all(list(worker.fetcher.held.values()))
+        worker.fetcher.in_flight.give_back_all(list(worker.fetcher.in_flight.held.values()))
         worker.fetcher.flush()
         worker.lease.leave()
 
@@ -238,7 +238,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def no_worker_holds_more_than_its_slots(self) -> None:
-        assert all(len(worker.fetcher.held) <= 2 for worker in self.made)
+        assert all(len(worker.fetcher.in_flight.held) <= 2 for worker in self.made)
 
     # -- helpers
 
@@ -249,15 +249,15 @@ class Life(RuleBasedStateMachine):
 
     def _worker(self) -> Worker:
         worker = Worker(f"host{len(self.made)}:1", self.server.port, slots=2)
-        worker.fetcher.store = Lossy(worker.store, self.accepted)  # type: ignore[assignment]
+        worker.use(Lossy(worker.store, self.accepted))
         # The real clock would make two runs of the same steps differ.
-        worker.fetcher._unanswered = UnansweredClaims(clock=lambda: 0.0)
+        worker.fetcher.in_flight.unanswered = UnansweredClaims(clock=lambda: 0.0)
         worker.lease.register()
         self.made.append(worker)
         return worker
 
     def _store(self, worker: Worker) -> Lossy:
-        store = worker.fetcher.store
+        store = worker.fetcher._store
         assert isinstance(store, Lossy)
         return store
 

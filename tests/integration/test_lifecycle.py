@@ -30,7 +30,7 @@ def make_lifecycle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Li
     made: list[Lifecycle] = []
 
     def make(worker: Worker, timeout: float = 0.1, interrupt: Callable[[], Any] = lambda: None) -> Any:
-        worker.fetcher.consumer = None
+        worker.fetcher.detach(worker)
         made.append(Lifecycle(worker.fetcher, timeout, interrupt))
         made[-1].exits = exits  # type: ignore[attr-defined]
         return made[-1]

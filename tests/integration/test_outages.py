@@ -75,7 +75,7 @@ def test_jobs_whose_claim_was_answered_into_a_cut_connection_are_adopted(
     with own_server.client() as client:
         push(client, "default", *jobs)
     behind.lease.ensure()
-    behind.fetcher.store = ForeignClock(behind.store)
+    behind.use(ForeignClock(behind.store))
     proxy.lose_answer_to(b"queue:default")
     with pytest.raises(errors.StoreUnavailable):
         behind.take()
@@ -99,9 +99,9 @@ def test_a_job_that_is_being_settled_is_not_adopted(
     """It stood in Redis still and in this process no more, when the two were compared: it ran again."""
     with own_server.client() as client:
         push(client, "default", job(), job())
-    behind.fetcher.slots = 1
+    behind.fetcher.in_flight.slots = 1
     (unit,) = behind.take()
-    behind.fetcher.slots = 2
+    behind.fetcher.in_flight.slots = 2
     proxy.lose_answer_to(b"queue:default")
     with pytest.raises(errors.StoreUnavailable):
         behind.take()
@@ -217,9 +217,9 @@ def test_a_demoted_server_is_an_outage_and_no_empty_queue(
     """The pop's error was taken for an empty queue: the worker looked healthy and did nothing."""
     worker = make_worker(own_server.port)
     push(worker.client, "default", job(), job())
-    worker.fetcher.slots = 1
+    worker.fetcher.in_flight.slots = 1
     (unit,) = worker.take()
-    worker.fetcher.slots = 2
+    worker.fetcher.in_flight.slots = 2
     with own_server.client() as admin:
         admin.execute_command("REPLICAOF", "127.0.0.1", "1")
 
@@ -270,7 +270,7 @@ def test_at_maxmemory_the_worker_still_drains(own_server: RedisServer, make_work
         for decision in (Done(), GiveBack(), Retry(5.0, job()), Done()):
             unit, *others = worker.take()
             worker.settle(unit, decision)
-            worker.fetcher.give_back_all(others)
+            worker.fetcher.in_flight.give_back_all(others)
             worker.fetcher.turn(claim=False)
         worker.recovery.reap(dead.identity)
     finally:
@@ -328,7 +328,7 @@ def test_jobs_that_an_older_redis_holds_for_a_living_worker_are_given_back(
     worker.fetcher.reconnect()
     worker.fetcher.turn(claim=False)
     assert worker.client.hlen(worker.inflight_key) == 2
-    worker.fetcher._unanswered._look_at = 0.0
+    worker.fetcher.in_flight.unanswered._look_at = 0.0
     worker.fetcher.turn(claim=False)
     worker.fetcher.turn(claim=False)
 

@@ -51,7 +51,7 @@ class Consumer:
     def settle_all(self) -> None:
         while self.messages:
             message = self.messages.pop()
-            self.fetcher.started(message.delivery_tag, time.time())
+            self.fetcher.in_flight.started(message.delivery_tag, time.time())
             message.ack()
 
     def idle(self, seconds: float) -> None:
@@ -137,7 +137,7 @@ def test_a_freed_slot_wakes_the_consumer(
     push(client, "default", job(), job())
     consumer.drain()
     (message,) = consumer.messages
-    consumer.fetcher.started(message.delivery_tag, 1.0)
+    consumer.fetcher.in_flight.started(message.delivery_tag, 1.0)
     started = time.monotonic()
     threading.Timer(0.1, message.ack).start()
     consumer.drain()
@@ -249,7 +249,7 @@ def test_claims_that_fail_while_settlements_succeed_are_told_once(
     consumer.fetcher._request = refuse
     push(client, "default", job())
     for _ in range(2):
-        consumer.fetcher.started(consumer.messages[0].delivery_tag, time.time())
+        consumer.fetcher.in_flight.started(consumer.messages[0].delivery_tag, time.time())
         consumer.messages.pop(0).ack()
         with pytest.raises(TimeoutError):
             consumer.drain(1.5)
@@ -304,7 +304,7 @@ def test_jobs_that_run_while_the_connection_is_replaced_are_settled(
     (message,) = consumer.messages
     consumer.close()
     consumer.connect()
-    consumer.fetcher.started(message.delivery_tag, 1.0)
+    consumer.fetcher.in_flight.started(message.delivery_tag, 1.0)
     message.ack()
     consumer.fetcher.turn(claim=False)
     assert client.get("stat:processed") == b"1"
@@ -444,8 +444,8 @@ def test_a_decision_beats_the_ack(own_server: RedisServer, client: redis.Redis, 
     push(client, "default", job())
     consumer.drain()
     (message,) = consumer.messages
-    consumer.fetcher.started(message.delivery_tag, 1.0)
-    consumer.fetcher.decide(message.delivery_tag, Done())
+    consumer.fetcher.in_flight.started(message.delivery_tag, 1.0)
+    consumer.fetcher.in_flight.decide(message.delivery_tag, Done())
     message.reject()
     consumer.fetcher.turn(claim=False)
     assert client.get("stat:processed") == b"1"

@@ -113,7 +113,7 @@ class Worker:
         self.gate = OpenGate()
         self.outcomes: list[tuple[str | None, Decision, Settled]] = []
         self.fetcher = Fetcher(self.store, self.lease, self.gate, on_settled=self._settled, slots=slots)
-        self.fetcher.consumer = self
+        self.fetcher.attach(self)
         self.recovery = Reaper(self.store, self.lease, compare=self.fetcher.compare)
         for queue in queues:
             self.fetcher.order.add(queue, (weights or {}).get(queue, 0))
@@ -133,11 +133,25 @@ class Worker:
     def inflight_key(self) -> str:
         return f"bridge:inflight:{self.identity}"
 
-    def take(self) -> list[UnitOfWork]:
-        """Jobs for the free slots, each at once started."""
-        units = list(self.fetcher.turn().units)
+    ticks = 0
+
+    def wake(self) -> None:
+        """The fetcher has something to do: this worker turns by itself."""
+
+    interrupt = wake
+
+    def use(self, store: Any) -> Any:
+        """Put this in the place of the store, in every part that asks it. Returns it."""
+        fetcher = self.fetcher
+        for part in (fetcher, fetcher.in_flight, fetcher.reconciler, fetcher._native_only):
+            part._store = store
+        return store
+
+    def take(self, seen_tail: tuple[str, bytes] | None = None) -> list[UnitOfWork]:
+        """Jobs for the free slots, each at once started. ``seen_tail``: what a watch has told of."""
+        units = list(self.fetcher.turn(seen_tail=seen_tail).units)
         for unit in units:
-            self.fetcher.started(unit.delivery.token, 1.0)
+            self.fetcher.in_flight.started(unit.delivery.token, 1.0)
         return units
 
     def settle(self, unit: UnitOfWork, decision: Decision | None = None) -> None:

@@ -53,7 +53,7 @@ def test_a_worker_looks_away_only_while_all_its_slots_are_full() -> None:
     for _ in range(LOOKED_AT):
         fetcher._batch_delay.note(unit(45.0))
     with_a_free_slot = fetcher.slack_seconds
-    fetcher.held[1] = unit(0.0)
+    fetcher.in_flight.held[1] = unit(0.0)
     full = fetcher.slack_seconds
     fetcher.quiet()
 

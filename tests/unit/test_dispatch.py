@@ -61,7 +61,7 @@ class Worker:
         self.app.set_current()  # as in a worker: Celery's tracer asks for it
         self.bridge = self.app.bridge
         self.bridge.context.listeners = 0
-        self.bridge.fetcher.consumer = self
+        self.bridge.fetcher.attach(SimpleNamespace(ticks=0, wake=lambda: None, interrupt=lambda: None))
         self.seen: list[dict[str, Any]] = []
         self.runs = 0
         self._add_tasks()
@@ -82,7 +82,7 @@ class Worker:
         payload = json.dumps({"class": job_class, "args": [1], "jid": "0" * 24, "queue": "q"}).encode()
         delivery = Delivery("me:1:2", token or next(TOKENS), "q", payload, 1000)
         unit = UnitOfWork(delivery, SidekiqJob.parse(payload))
-        self.bridge.fetcher.held[delivery.token] = unit
+        self.bridge.fetcher.in_flight.held[delivery.token] = unit
         return unit
 
     def channel(self) -> Any:
@@ -157,13 +157,13 @@ def test_a_task_that_ends_the_worker_costs_neither_slot_nor_job(worker: Worker) 
 
     native.run(worker.plain("LeaveJob"))
     assert worker.decisions == [GiveBack(unknown_outcome=True)]
-    assert not worker.bridge.fetcher.held
+    assert not worker.bridge.fetcher.in_flight.held
     assert not state.requests
 
 
 def test_a_job_that_was_given_back_before_a_thread_was_free_is_not_begun(worker: Worker) -> None:
     request = worker.plain("BreakJob")
-    worker.bridge.fetcher.give_back_all([request.unit])
+    worker.bridge.fetcher.in_flight.give_back_all([request.unit])
     native.run(request)
     assert worker.runs == 0
     assert worker.decisions == [GiveBack()]

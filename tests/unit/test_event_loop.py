@@ -14,7 +14,7 @@ from bridge import celery_settings
 from bridge.errors import ConfigurationError
 from bridge.event_loop import EventLoop
 from bridge.sidekiq.fetch.queues import QueueOrder
-from bridge.sidekiq.fetch.reconcile import LOOK_AGAIN_SECONDS, UnansweredClaims
+from bridge.sidekiq.fetch.unanswered_claims import LOOK_AGAIN_SECONDS, UnansweredClaims
 from bridge.worker import preflight
 
 

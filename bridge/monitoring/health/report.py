@@ -88,9 +88,9 @@ class Report:
     def _slots(self) -> dict[str, int]:
         fetcher = self._runtime.fetcher
         return {
-            "total": fetcher.slots,
-            "busy": len(fetcher.held),
-            "free": fetcher.free_slots,
+            "total": fetcher.in_flight.slots,
+            "busy": len(fetcher.in_flight.held),
+            "free": fetcher.in_flight.free_slots,
             "lost": self._runtime.cancellation.lost,
         }
 

@@ -97,7 +97,7 @@ class Notifying(bootsteps.StartStopStep):
         fetcher = runtime.fetcher
         supervision = Supervision(
             examiner.examine,
-            lambda: f"{len(fetcher.held)} of {fetcher.slots} slots busy",
+            lambda: f"{len(fetcher.in_flight.held)} of {fetcher.in_flight.slots} slots busy",
             lambda lines: send(manager.socket, lines),
             manager.watchdog_seconds,
         )

@@ -44,8 +44,8 @@ class WorkerSeries(Collector):
 
     def _slots(self) -> Iterator[Metric]:
         fetcher = self._runtime.fetcher
-        yield GaugeMetricFamily("bridge_slots", "Jobs that can run at once.", value=fetcher.slots)
-        yield GaugeMetricFamily("bridge_slots_busy", "Jobs in hand.", value=len(fetcher.held))
+        yield GaugeMetricFamily("bridge_slots", "Jobs that can run at once.", value=fetcher.in_flight.slots)
+        yield GaugeMetricFamily("bridge_slots_busy", "Jobs in hand.", value=len(fetcher.in_flight.held))
         cancellation = self._runtime.cancellation
         yield GaugeMetricFamily(
             "bridge_slots_lost",
@@ -58,7 +58,7 @@ class WorkerSeries(Collector):
             value=cancellation.overdue_total,
         )
         yield GaugeMetricFamily(
-            "bridge_quiet", "Whether no more jobs are taken.", value=float(fetcher.is_quiet)
+            "bridge_quiet", "Whether no more jobs are taken.", value=float(fetcher.in_flight.is_quiet)
         )
         yield GaugeMetricFamily(
             "bridge_settlements_waiting",

@@ -25,8 +25,7 @@ class Journal:
         self._on_settled = on_settled
         self._waiting: deque[Decided] = deque()
         self._returning: list[Decided] = []
-        self.in_order = False
-        """Keep what is given back until ``release``, to put it back in the order of the claims."""
+        self._in_order = False
         self.fenced = 0
         self.buried = 0
 
@@ -45,10 +44,14 @@ class Journal:
 
     def add(self, unit: UnitOfWork, decision: Decision) -> None:
         """What shall become of a job is decided."""
-        if self.in_order and isinstance(decision, GiveBack) and not decision.unknown_outcome:
+        if self._in_order and isinstance(decision, GiveBack) and not decision.unknown_outcome:
             self._returning.append((unit, decision))
         else:
             self._waiting.append((unit, decision))
+
+    def keep_order(self) -> None:
+        """Keep what is given back until ``release``, to put it back in the order of the claims."""
+        self._in_order = True
 
     def release(self) -> None:
         """All that is given back has come in: the first claimed goes back last, and so runs first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from bridge.sidekiq.store.claims import Store
+from bridge.sidekiq.store.store import RedisStore
 
 #: So many queues are read at first, where it is not known which have jobs; then more and more of them.
 FIRST_LOOK = 4
@@ -22,7 +22,7 @@ class QueueTails:
         """How many jobs a queue had at the last look, as far as they were read."""
 
     def tails(
-        self, store: Store, names: Sequence[str], free: Callable[[], int]
+        self, store: RedisStore, names: Sequence[str], free: Callable[[], int]
     ) -> Iterator[tuple[str, list[bytes]]]:
         """Each queue with jobs, in order, and those that run next, as many as slots are free by then."""
         most = FIRST_LOOK

@@ -1,12 +1,19 @@
-"""Claims whose answer has not come: this process does not know which jobs Redis took under their tokens."""
+"""After a cut connection or a restored Redis: compares what Redis holds with what this worker knows."""
 
 from __future__ import annotations
 
-import time
+import logging
 from collections.abc import Callable
 
-#: Seconds between two looks at what Redis holds for this worker.
-LOOK_AGAIN_SECONDS = 5.0
+from bridge import errors
+from bridge.sidekiq.fetch.in_flight import InFlight
+from bridge.sidekiq.fetch.journal import Journal
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.outcome.decision import GiveBack
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store.store import RedisStore
+
+logger = logging.getLogger(__name__)
 
 
 class RolledBackJobs:
@@ -25,47 +32,93 @@ class RolledBackJobs:
         return again
 
 
-class UnansweredClaims:
-    """Remembers tokens from the sending of their claim to its answer. For one thread at a time.
+class Reconciler:
+    """Adopts jobs of unanswered claims, and gives back jobs that this worker does not know.
 
-    Redis is asked once: the question also fences every claim that has not been carried out by then
-    (``claim_fence.lua``). So the answer is final, however late the network delivers such a claim.
+    ``promoting`` gives the tokens of due entries that the scheduler has taken out of their sets; they are
+    negative. For one thread at a time.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._tokens: set[int] = set()
-        self._look_at = 0.0
-        self._looks = 0
+    def __init__(
+        self,
+        store: RedisStore,
+        in_flight: InFlight,
+        journal: Journal,
+        promoting: Callable[[], frozenset[int]] = frozenset,
+    ) -> None:
+        self._store = store
+        self._in_flight = in_flight
+        self._journal = journal
+        self._promoting = promoting
+        self._rolled_back = RolledBackJobs()
+        self._missing: set[int] = set()
 
-    def sent(self, first: int, count: int) -> None:
-        """A claim with these tokens is on its way."""
-        self._tokens.update(range(first, first + count))
+    def adopt_unknown(self, identity: str) -> tuple[UnitOfWork, ...]:
+        """Take over what was claimed for us in an answer that never came.
 
-    def answered(self, first: int, count: int) -> None:
-        """It is known what became of these tokens."""
-        self._tokens.difference_update(range(first, first + count))
+        Only by the tokens of such claims: a job that is being settled at this moment stands in Redis a little
+        longer than here, and must not run again. A claim that Redis has not carried out yet is fenced.
+        """
+        in_flight = self._in_flight
+        now_ms, tokens_there = self._store.fence_claims(identity, in_flight.next_token)
+        self._push_forgotten(identity, tokens_there)
+        tokens = {token for token in tokens_there if token > 0}
+        unknown = sorted(token for token in tokens if token in in_flight.unanswered)
+        found = self._store.entries(identity, unknown)
+        units = in_flight.admit(identity, found, now_ms)
+        in_flight.unanswered.looked()
+        in_flight.note_recoveries(units)
+        self._give_back_rolled_back(identity, tokens, now_ms)
+        self._note_missing(identity, tokens)
+        if found:
+            logger.warning("adopted %d jobs whose claim was answered into a cut connection", len(found))
+        if in_flight.is_quiet:
+            # No slot begins a job any more: another worker runs these, and nothing counts against them.
+            in_flight.give_back_all(units)
+            return ()
+        return units
 
-    @property
-    def due(self) -> bool:
-        """Whether Redis should be asked what is in flight."""
-        return bool(self._tokens) or (self._looks > 0 and self._clock() >= self._look_at)
+    def _push_forgotten(self, identity: str, tokens: set[int]) -> None:
+        """Push due entries that the scheduler does not know; their tokens are negative."""
+        forgotten = {token for token in tokens if token < 0} - self._promoting()
+        for job in self._store.entries(identity, sorted(forgotten)):
+            self._store.push_promoted(identity, job.token, job.queue, job.payload)
 
-    def look_now(self) -> None:
-        """Ask at the next occasion, and once more a little later: only what is there twice is a stray."""
-        self._look_at = 0.0
-        self._looks = 2
+    def _give_back_rolled_back(self, identity: str, tokens: set[int], now_ms: int) -> None:
+        """Redis holds jobs for this worker that this worker does not know.
 
-    def look_soon(self) -> None:
-        """The same, unless two looks are ahead anyway."""
-        if not self._looks:
-            self.look_now()
+        Redis came back with an older state, and the jobs were settled since; or a claim came late. The worker
+        does not know whether they ran. So the next delivery asks every sidecar first: one that remembers the
+        job answers from memory.
+        """
+        known = self._in_flight.held.keys() | self._journal.tokens
+        again = self._rolled_back.seen_again(tokens - known)
+        found = self._store.entries(identity, sorted(again, reverse=True))
+        for job in found:
+            delivery = Delivery(identity, job.token, job.queue, job.payload, now_ms)
+            self._journal.add(UnitOfWork(delivery, _parsed(job.payload)), GiveBack(may_run=True))
+        if found:
+            logger.warning(
+                "gave back %d jobs that Redis held for %s and this worker did not know: Redis was restored "
+                "from an older state, or a claim came late",
+                len(found), identity,
+            )  # fmt: skip
 
-    def looked(self) -> None:
-        """Redis was asked, and has fenced what it did not know then."""
-        self._tokens.clear()
-        self._look_at = self._clock() + LOOK_AGAIN_SECONDS
-        self._looks = max(0, self._looks - 1)
+    def _note_missing(self, identity: str, tokens: set[int]) -> None:
+        """Jobs in hand that Redis does not hold for this worker: their settlements will be fenced."""
+        units = list(self._in_flight.held.items())
+        held = {token for token, unit in units if unit.delivery.identity == identity}
+        if gone := held - tokens - self._missing:
+            logger.warning(
+                "FENCED: Redis no longer holds %d jobs that run here; another worker may run them as well",
+                len(gone),
+            )
+        self._missing = held - tokens
 
-    def __contains__(self, token: int) -> bool:
-        return token in self._tokens
+
+def _parsed(payload: bytes) -> SidekiqJob:
+    """Also where the next claim will bury it."""
+    try:
+        return SidekiqJob.parse(payload)
+    except errors.PayloadError:
+        return SidekiqJob.unreadable(payload)

@@ -1,9 +1,9 @@
-"""A job in this process's hands, and who may take one."""
+"""A job in this process's hands."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from bridge.sidekiq.outcome.decision import Decision
 from bridge.sidekiq.payload.job import SidekiqJob
@@ -52,19 +52,6 @@ class UnitOfWork:
         if self.started_at is None or self.ended_at is None:
             return 0
         return max(0, int((self.ended_at - self.started_at) * 1000))
-
-
-class Gate(Protocol):
-    """Says which jobs may leave their queues at the moment."""
-
-    def everything(self) -> bool:
-        """Whether any job may be taken."""
-
-    def admits(self, job: SidekiqJob) -> bool:
-        """Whether this job may be taken though not all may (a native one while the sidecar is away)."""
-
-    def limit(self) -> int | None:
-        """At most so many jobs at once (a sidecar that has just come back), or None."""
 
 
 class Fetched(NamedTuple):

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bridge import errors
-from bridge.sidekiq.store.claims import LeaseState, Store
+from bridge.sidekiq.store.claims import LeaseState
+from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Lease:
     runs under the old one is fenced.
     """
 
-    store: Store
+    store: RedisStore
     new_identity: Callable[[], str]
     length_seconds: float = 15.0
     clock: Callable[[], float] = time.monotonic

@@ -93,11 +93,11 @@ class Heartbeat:
 
     def _write_beat(self, info: ProcessInfo, now: float, extra: list[tuple[str | int, ...]]) -> str | None:
         identity = info.identity
-        running = self.fetcher.running
+        running = self.fetcher.in_flight.running
         fields: dict[Any, Any] = {"info": info.info_json()}
         fields |= process.beat_fields(
             busy=len(running),
-            quiet=self.fetcher.is_quiet,
+            quiet=self.fetcher.in_flight.is_quiet,
             rss_kb=process.rss_kb(),
             rtt_us=self.rtt_us,
             now=now,
@@ -122,7 +122,9 @@ class Heartbeat:
 
     def _update_rows(self, now: float) -> None:
         shown = {
-            u.delivery.token: u for u in self.fetcher.running if now - (u.started_at or now) >= TICK_SECONDS
+            u.delivery.token: u
+            for u in self.fetcher.in_flight.running
+            if now - (u.started_at or now) >= TICK_SECONDS
         }
         new, stale = shown.keys() - self.rows, self.rows - shown.keys()
         if new or stale:

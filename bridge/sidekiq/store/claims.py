@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from bridge.errors import StoreError
-from bridge.sidekiq.store.settlement import Settled, Settlement
+from bridge.sidekiq.store.settlement import Settled
 
 #: Format version of an in-flight entry: ``<version>\n<queue>\n<payload>``.
 ENTRY_VERSION = b"1"
@@ -89,48 +89,3 @@ def entry(token: int, value: bytes) -> Claimed:
             f"{ENTRY_VERSION.decode()!r}. Run the newer release until it has settled its jobs."
         )
     return Claimed(queue.decode(errors="surrogateescape"), payload, token)
-
-
-class Store(Protocol):
-    """What the worker needs of Redis; replace it in tests, or to put another server behind it.
-
-    Every method raises :class:`bridge.errors.StoreUnavailable` when Redis cannot answer now.
-    """
-
-    def exchange(self, settlements: Sequence[Settlement], claim: ClaimRequest | None) -> Exchange:
-        """Settle and claim in one round trip. A refused claim is in the result, beside the settlements."""
-
-    def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
-        """Claim jobs from the end of one queue, as long as they still are these bytes."""
-
-    def look(
-        self, quiet: Sequence[str], queues: Sequence[str], count: int
-    ) -> tuple[bool, list[list[bytes] | None]]:
-        """Whether one of ``quiet`` may have jobs, and the next ``count`` jobs of each of ``queues``.
-
-        The one that runs next is the first; nothing is taken. None is a queue that cannot be read.
-        """
-
-    def occupied(self, queues: Sequence[str]) -> list[str]:
-        """Those of the queues that are not known to be empty."""
-
-    def fence_claims(self, identity: str, first_valid_token: int) -> tuple[int, set[int]]:
-        """Refuse earlier claims that are not carried out yet. Returns ms of Redis TIME, and all in flight."""
-
-    def entries(self, identity: str, tokens: Sequence[int]) -> list[Claimed]:
-        """The jobs in flight under these tokens, without those that are gone."""
-
-    def standing(self, identity: str) -> tuple[float, int]:
-        """End of a lease in ms of Redis TIME, and how many jobs are in flight."""
-
-    def push_promoted(self, identity: str, token: int, queue: str, payload: bytes) -> bool:
-        """Push an entry that a worker took out of its set and did not settle. False when it was settled."""
-
-    def recoveries(self, jids: Sequence[str]) -> list[int]:
-        """How often each job was found in dead hands."""
-
-    def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
-        """Take (``register``) or renew a lease."""
-
-    def leave(self, identity: str) -> int:
-        """End a lease. Returns how many jobs its holder still had."""

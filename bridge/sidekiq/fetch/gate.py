@@ -1,0 +1,20 @@
+"""Who may leave a queue at the moment."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bridge.sidekiq.payload.job import SidekiqJob
+
+
+class Gate(Protocol):
+    """Says which jobs may leave their queues at the moment."""
+
+    def everything(self) -> bool:
+        """Whether any job may be taken."""
+
+    def admits(self, job: SidekiqJob) -> bool:
+        """Whether this job may be taken though not all may (a native one while the sidecar is away)."""
+
+    def limit(self) -> int | None:
+        """At most so many jobs at once (a sidecar that has just come back), or None."""

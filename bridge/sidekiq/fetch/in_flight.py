@@ -1,0 +1,175 @@
+"""In flight: the jobs that this process holds, the tokens of its claims, and the slots of its pool."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from bridge import errors
+from bridge.sidekiq.fetch.gate import Gate
+from bridge.sidekiq.fetch.journal import Journal
+from bridge.sidekiq.fetch.unanswered_claims import UnansweredClaims
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.outcome.decision import Bury, Decision, GiveBack
+from bridge.sidekiq.payload.job import SidekiqJob, invalid_entry
+from bridge.sidekiq.payload.timestamps import Timestamps
+from bridge.sidekiq.store.claims import Claimed
+from bridge.sidekiq.store.store import RedisStore
+
+logger = logging.getLogger(__name__)
+
+
+class InFlight:
+    """Admits claimed jobs, and knows each of them until its settlement.
+
+    ``started``, ``decide`` and ``ran`` may be called by any thread. ``on_started`` is told of each run that
+    begins.
+    """
+
+    def __init__(
+        self,
+        store: RedisStore,
+        journal: Journal,
+        gate: Gate,
+        on_started: Callable[[UnitOfWork], None] = lambda unit: None,
+        timestamps: Callable[[], Timestamps] = lambda: Timestamps.SECONDS,
+        slots: int = 0,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._gate = gate
+        self._on_started = on_started
+        self._timestamps = timestamps
+        self.held: dict[int, UnitOfWork] = {}
+        """The unit behind each token; a unit leaves with the decision about it."""
+        self.slots = slots
+        self.slot_limit: int | None = None
+        """What the pool can run at once, where that is less than Celery's prefetch count (solo)."""
+        self.is_quiet = False
+        self.next_token = 1
+        self.unanswered = UnansweredClaims()
+        self._parsed: dict[bytes, SidekiqJob] = {}
+        """Jobs that were read before their claim, each parsed once."""
+
+    # -- slots
+
+    @property
+    def free_slots(self) -> int:
+        """How many jobs may still be taken."""
+        return 0 if self.is_quiet else max(0, self.slots - len(self.held))
+
+    def set_slots(self, prefetch_count: int) -> None:
+        """Celery's prefetch count: how many jobs may be held at once."""
+        self.slots = min(prefetch_count, self.slot_limit or prefetch_count)
+
+    def limit_slots(self, most: int) -> None:
+        """The pool runs ``most`` jobs at once, whatever Celery's prefetch count says."""
+        self.slot_limit = most
+
+    def quiet(self) -> None:
+        """Take no more jobs, for good. Safe in a signal handler."""
+        self.is_quiet = True
+
+    # -- a claim
+
+    def reserve(self, count: int) -> None:
+        """A claim with the next ``count`` tokens is about to be sent."""
+        self.unanswered.sent(self.next_token, count)
+        self.next_token += count
+
+    def read(self, payload: bytes) -> SidekiqJob:
+        """Parse a job before its claim. Raises PayloadError."""
+        job = self._parsed[payload] = SidekiqJob.parse(payload)
+        return job
+
+    def forget_read(self) -> None:
+        """Drop what was read and not claimed."""
+        self._parsed.clear()
+
+    def admit(self, identity: str, claimed: Iterable[Claimed], claimed_at_ms: int) -> tuple[UnitOfWork, ...]:
+        """Hold these jobs."""
+        units = []
+        for job in claimed:
+            delivery = Delivery(identity, job.token, job.queue, job.payload, claimed_at_ms)
+            try:
+                # Popped: a task may have changed the arguments in place when the same bytes come again.
+                read = self._parsed.pop(job.payload, None) if self._parsed else None
+                unit = UnitOfWork(delivery, read or SidekiqJob.parse(job.payload))
+            except errors.PayloadError as error:
+                self._bury_unreadable(delivery, error)
+                continue
+            self.held[job.token] = unit
+            units.append(unit)
+        return tuple(units)
+
+    def note_recoveries(self, units: Iterable[UnitOfWork]) -> None:
+        """Tell the sidecar which jobs were orphaned: it may run them still, or know how they ended."""
+        named = [unit for unit in units if unit.job.jid]
+        try:
+            counts = self._store.recoveries([str(unit.job.jid) for unit in named])
+        except errors.StoreError as error:
+            # They are claimed and must be run; to ask for each of them whether it runs already does no harm.
+            logger.debug("cannot tell which jobs were recovered: %s", error)
+            counts = [1] * len(named)
+        for unit, count in zip(named, counts, strict=True):
+            if count:
+                unit.delivery = unit.delivery._replace(recovered=count)
+
+    def _bury_unreadable(self, delivery: Delivery, error: errors.PayloadError) -> None:
+        logger.error("buried what is no job, from queue %s: %s", delivery.queue, error)
+        payload = delivery.payload
+        if isinstance(error, errors.InvalidPayload):
+            payload = invalid_entry(payload, delivery.queue, str(error), time.time(), self._timestamps())
+        unit = UnitOfWork(delivery, SidekiqJob(delivery.payload, {}))
+        self._journal.add(unit, Bury(payload, ran=False))
+
+    # -- a run
+
+    @property
+    def running(self) -> list[UnitOfWork]:
+        """Units that a pool slot has begun to run."""
+        return [unit for unit in list(self.held.values()) if unit.started_at is not None]
+
+    def started(self, token: int, now: float) -> None:
+        """A pool slot has begun to run this delivery."""
+        unit = self.held.get(token)
+        if unit is not None:
+            unit.started_at = now
+            self._on_started(unit)
+
+    def decide(self, token: int, decision: Decision) -> None:
+        """Record what shall become of a delivery; takes effect with ``Fetcher.settle``."""
+        unit = self.held.get(token)
+        if unit is not None:
+            unit.decision = decision
+
+    def ran(self, token: int, run_ms: float) -> None:
+        """The sidecar says how long the run of this delivery took."""
+        unit = self.held.get(token)
+        if unit is not None:
+            unit.run_ms = run_ms
+
+    # -- the end
+
+    def release(self, token: int) -> UnitOfWork | None:
+        """Let go of a delivery, which frees its slot. None when it was let go before."""
+        unit = self.held.pop(token, None)
+        if unit is not None:
+            unit.ended_at = time.time()
+        return unit
+
+    def give_back_all(self, units: Iterable[UnitOfWork]) -> None:
+        """Give jobs back to the end that runs next, the first claimed to run first."""
+        for unit in sorted(units, key=lambda unit: unit.delivery.token, reverse=True):
+            if self.held.pop(unit.delivery.token, None) is not None:
+                self._journal.add(unit, GiveBack(may_run=self._may_run_elsewhere(unit)))
+
+    def _may_run_elsewhere(self, unit: UnitOfWork) -> bool:
+        """Whether a sidecar may run the job still, though this process lets go of it."""
+        return unit.started_at is not None and not self._gate.admits(unit.job)
+
+    def known(self, identity: str) -> int:
+        """How many jobs this process knows under one identity: held, or on their way to Redis."""
+        units = [*list(self.held.values()), *self._journal.units]
+        return sum(unit.delivery.identity == identity for unit in units)

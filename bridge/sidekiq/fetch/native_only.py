@@ -1,0 +1,84 @@
+"""Claims while no sidecar answers: native jobs leave their queues, and Ruby jobs stay."""
+
+from __future__ import annotations
+
+import itertools
+
+from bridge import errors
+from bridge.sidekiq.fetch.gate import Gate
+from bridge.sidekiq.fetch.in_flight import InFlight
+from bridge.sidekiq.fetch.queue_tails import QueueTails
+from bridge.sidekiq.fetch.queues import QueueOrder
+from bridge.sidekiq.fetch.unit_of_work import Fetched, UnitOfWork
+from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.store.claims import LeaseState
+from bridge.sidekiq.store.store import RedisStore
+
+
+class NativeOnlyClaim:
+    """Reads the jobs that run next, and claims those that the gate admits. For one thread at a time."""
+
+    def __init__(
+        self, store: RedisStore, lease: Lease, gate: Gate, order: QueueOrder, in_flight: InFlight
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._gate = gate
+        self._order = order
+        self._in_flight = in_flight
+        self._tails = QueueTails()
+
+    def take(self, seen_tail: tuple[str, bytes] | None) -> Fetched:
+        """Claim admitted jobs for the free slots. ``seen_tail``: queue and job that woke this worker."""
+        units = self._take_seen(seen_tail)
+        if units:
+            return Fetched(tuple(units))
+        blocked: set[str] = set()
+        self._in_flight.forget_read()
+        names, free = self._order.names, lambda: self._in_flight.free_slots
+        try:
+            for name, next_jobs in self._tails.tails(self._store, names, free):
+                admitted = list(itertools.takewhile(self._is_admitted, next_jobs))
+                if len(admitted) < len(next_jobs):
+                    blocked.add(name)
+                units += self._take_exactly(name, admitted, blocked)
+        except errors.StoreError:
+            if not units:
+                raise
+            # What has been taken must be handed over; the next turn meets the same error.
+            return Fetched(tuple(units))
+        # A paused queue, or one with a job that must wait, is not to be watched: its watch would answer at
+        # once, again and again.
+        return Fetched(tuple(units), drained=not units, paused=frozenset(blocked))
+
+    def _take_seen(self, seen_tail: tuple[str, bytes] | None) -> list[UnitOfWork]:
+        """What woke this worker, without another look; of an only queue, or others might come first."""
+        if seen_tail is None:
+            return []
+        queue, payload = seen_tail
+        self._tails.expect(queue)
+        if self._order.names != (queue,) or not self._is_admitted(payload):
+            return []
+        return self._take_exactly(queue, [payload], set())
+
+    def _take_exactly(self, queue: str, payloads: list[bytes], blocked: set[str]) -> list[UnitOfWork]:
+        if not payloads:
+            return []
+        in_flight = self._in_flight
+        identity, token = self._lease.identity, in_flight.next_token
+        in_flight.reserve(len(payloads))
+        claim = self._store.claim_exact(identity, token, queue, payloads)
+        blocked.update(claim.paused)
+        units = in_flight.admit(identity, claim.jobs, claim.claimed_at_ms)
+        in_flight.unanswered.answered(token, len(payloads))
+        if claim.recovering:
+            in_flight.note_recoveries(units)
+        if claim.lease is not LeaseState.HELD:
+            self._lease.lost(claim.lease, identity)
+        return list(units)
+
+    def _is_admitted(self, payload: bytes) -> bool:
+        try:
+            return self._gate.admits(self._in_flight.read(payload))
+        except errors.PayloadError:
+            return True
