@@ -81,7 +81,7 @@ class Fetcher:
         self.leaving = False
         self._exchange_lock = SignalSafeLock()
         self._batch_delay = BatchDelay()
-        self._rng = random.Random()
+        self._rng = random.Random()  # nosec B311
 
     # -- the consumer's side
 
