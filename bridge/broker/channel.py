@@ -39,7 +39,6 @@ class Channel(virtual.Channel):
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         self.context: BrokerContext = connection.client.transport_options[OPTION]
         super().__init__(connection, **kwargs)
-        self._broadcasts: dict[str, tuple[str, str]] = {}
         # Without this kombu believes that a dead broker is up.
         connection.ping()
 
@@ -50,8 +49,8 @@ class Channel(virtual.Channel):
     ) -> None:
         """Consume from a job queue, a broadcast or a reply queue."""
         super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
-        if queue in self._broadcasts:
-            self.connection.listen(queue, *self._broadcasts[queue])
+        if queue in self.connection.broadcasts:
+            self.connection.listen(queue, *self.connection.broadcasts[queue])
         elif replies.is_reply_queue(queue):
             self.connection.await_replies(queue)
         else:
@@ -120,7 +119,7 @@ class Channel(virtual.Channel):
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         if self.typeof(exchange).type in ("fanout", "topic"):
-            self._broadcasts[queue] = (exchange, routing_key or "")
+            self.connection.broadcasts[queue] = (exchange, routing_key or "")
 
     def _size(self, queue: str) -> int:
         return self.context.store().size(queue)

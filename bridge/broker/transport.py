@@ -54,6 +54,9 @@ class Transport(virtual.Transport):
         self._poller: Poller | None = None
         self._inbox: list[tuple[str, dict[str, Any]]] = []
         self._watched: Any = None
+        self.broadcasts: dict[str, tuple[str, str]] = {}
+        """Exchange and routing key of each queue of broadcasts. Kombu binds a queue once for a connection;
+        Celery's mailbox consumes it again on a new channel after a malformed command."""
 
     # -- the connection
 

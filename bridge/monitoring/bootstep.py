@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 
 from bridge.monitoring.health.memory_limit import MemoryCeiling
 from bridge.monitoring.health.report import Report
-from bridge.monitoring.health.server import Reply, Routes, Server
+from bridge.monitoring.health.server import NOT_ACCEPTABLE, Reply, Routes, Server
 from bridge.monitoring.health.verdict import LoopWatch
 from bridge.monitoring.health.vitals import Examiner
 from bridge.monitoring.logs.job_lines import JobLog
@@ -62,16 +62,21 @@ def _routes(runtime: Runtime, tallies: JobTallies, worker: Any) -> Routes:
     report = Report(runtime, examiner, LoopWatch())
     registry = _registry(runtime, tallies, examiner, lambda: _pool_pids(worker.pool))
 
-    def metrics(accept: str) -> Reply:
-        encode, content_type = choose_encoder(accept)
-        return Reply(encode(registry), content_type)
-
     return {
         "/health": lambda _: Reply.of(*report.health()),
         "/health/live": lambda _: Reply.of(*report.live()),
         "/health/ready": lambda _: Reply.of(*report.ready()),
-        "/metrics": metrics,
+        "/metrics": lambda accept: metrics_page(registry, accept),
     }
+
+
+def metrics_page(registry: CollectorRegistry, accept: str) -> Reply:
+    """The metrics in the format that the Accept header asks for."""
+    try:
+        encode, content_type = choose_encoder(accept)
+    except Exception:  # of several kinds in the library, for a version that cannot be read
+        return NOT_ACCEPTABLE
+    return Reply(encode(registry), content_type)
 
 
 def _pool_pids(pool: Any) -> Iterable[int]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
+from celery.worker.pidbox import Pidbox
 from kombu.exceptions import OperationalError
 
 from bridge import errors
@@ -346,6 +349,72 @@ def test_garbage_on_the_control_channel_does_not_end_the_consumer(
         pass
     push(client, "default", job())
     wait_for(lambda: drained(consumer), "the job behind the garbage")
+
+
+MALFORMED = [
+    [1, 2],
+    "text",
+    7,
+    None,
+    {"method": "echo", "destination": 5},
+    {"method": "echo", "arguments": [1]},
+    {"method": "echo", "arguments": {"no": "such argument"}},
+    {"method": "echo", "pattern": "[", "matcher": "pcre"},
+    {"method": "echo", "reply_to": 5},
+    {"method": "echo", "reply_to": {"exchange": [], "routing_key": {}}},
+    {"method": ["echo"], "ticket": {}},
+    {"method": "unwritable", "reply_to": {"exchange": "reply.celery.pidbox", "routing_key": "x"}},
+    {"surplus": 1},
+    {},
+]
+
+
+@pytest.mark.parametrize("body", MALFORMED)
+def test_a_malformed_command_leaves_the_worker_listening(
+    own_server: RedisServer, client: redis.Redis, make_consumer: Maker, body: Any
+) -> None:
+    """Celery resets its mailbox after one. It subscribed to nothing then, and was deaf until a restart."""
+    consumer = make_consumer(own_server.url, "default")
+    heard: list[Any] = []
+    pidbox = pidbox_of(consumer)
+    pidbox.node.handlers = {
+        "echo": lambda state: heard.append(1) or "ok",
+        "unwritable": lambda state: {1, object()},
+    }
+    pidbox.start(pidbox.c)
+    broadcast(client, body)
+    consumer.drain(2)  # it is delivered
+    heard.clear()
+
+    broadcast(client, {"method": "echo"})
+
+    wait_for(lambda: drained(consumer) or heard, "the command behind the malformed one", 5)
+    push(client, "default", job())
+    wait_for(lambda: drained(consumer), "a job, and no other queue is read")
+    assert tuple(consumer.fetcher.order.names) == ("default",)
+
+
+def pidbox_of(consumer: Consumer) -> Any:
+    """Celery's own, as a worker has it."""
+    controller = SimpleNamespace(use_eventloop=False)
+    parts = {"app": consumer.app, "connection": consumer.connection, "controller": controller}
+    return Pidbox(SimpleNamespace(hostname="w@x", on_decode_error=lambda message, error: None, **parts))
+
+
+def broadcast(client: redis.Redis, body: Any) -> None:
+    encoded = base64.b64encode(json.dumps(body).encode()).decode()
+    message = {
+        "body": encoded,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"clock": 1},
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_info": {"exchange": "celery.pidbox", "routing_key": ""},
+            "delivery_tag": "1",
+        },
+    }
+    client.execute_command("PUBLISH", "/0.celery.pidbox", json.dumps(message))
 
 
 def drained(consumer: Consumer) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import logging
 import os
@@ -19,11 +20,11 @@ logger = logging.getLogger(__name__)
 
 #: So many ports after the wished one are tried: as many workers as anybody runs on one machine.
 PORTS_TRIED = 100
-#: Who asks and then says nothing does not hold a thread for ever; nor do more than so many at once.
-CLIENT_SECONDS = 5.0
+#: A client has this long to send its whole request, however it sends it, and then to take the answer.
+REQUEST_SECONDS = 2.0
+ANSWER_SECONDS = 5.0
+#: Clients at once. One more, and the oldest is cut off: a probe takes milliseconds.
 MOST_CLIENTS = 32
-#: One that sends a byte now and then goes when it has been there for so long and its place is needed.
-LONGEST_SECONDS = 10.0
 ACCEPT_PAUSE_SECONDS = 0.1
 
 
@@ -40,6 +41,10 @@ class Reply:
         """200 where all is well, else 503."""
         return cls(json.dumps(fields).encode() + b"\n", status=200 if well else 503)
 
+
+NOT_ACCEPTABLE = Reply(
+    b'{"error": "the Accept header cannot be read: send none, or text/plain"}\n', status=406
+)
 
 Routes = Mapping[str, Callable[[str], Reply]]
 """Path to what answers it, given the Accept header."""
@@ -103,25 +108,17 @@ class Server:
                     ACCEPT_PAUSE_SECONDS
                 )  # the end, or no file descriptors left: not to be asked in a spin
                 continue
-            if not self._has_place():
-                http.shutdown_request(request)
-                continue
+            if not self._clients.acquire(blocking=False):
+                self._cut_the_oldest()
+                if not self._clients.acquire(timeout=ACCEPT_PAUSE_SECONDS):
+                    http.shutdown_request(request)
+                    continue
             self._since[request] = time.monotonic()
             threading.Thread(target=self._answer, args=(http, request, client), daemon=True).start()
 
-    def _has_place(self) -> bool:
-        return self._clients.acquire(blocking=False) or (
-            self._cut_slow_ones() and self._clients.acquire(timeout=1.0)
-        )
-
-    def _cut_slow_ones(self) -> bool:
-        """End those that have been there for long; whether there were any."""
-        now = time.monotonic()
-        slow = [sock for sock, since in list(self._since.items()) if now - since > LONGEST_SECONDS]
-        for sock in slow:
-            with contextlib.suppress(OSError):  # it has just gone
-                sock.shutdown(socket.SHUT_RDWR)
-        return bool(slow)
+    def _cut_the_oldest(self) -> None:
+        with contextlib.suppress(OSError, StopIteration, RuntimeError):  # it has just gone
+            next(iter(self._since)).shutdown(socket.SHUT_RDWR)
 
     def _answer(self, http: _HttpServer, request: socket.socket, client: Any) -> None:
         try:
@@ -159,11 +156,33 @@ class _HttpServer(ThreadingHTTPServer):
         logger.debug("a request from %s was cut", client_address, exc_info=True)
 
 
+class _UntilDeadline(io.RawIOBase):
+    """Reads a socket up to a moment: with a time-out for each byte a client could drip without end."""
+
+    def __init__(self, sock: socket.socket, seconds: float) -> None:
+        self._socket = sock
+        self._deadline = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request took too long")
+        self._socket.settimeout(left)
+        return self._socket.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _HttpServer
-    timeout = CLIENT_SECONDS
     server_version = "sidekiq-bridge"
     sys_version = ""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_UntilDeadline(self.connection, REQUEST_SECONDS))
 
     def do_GET(self) -> None:
         route = self.server.routes.get(self.path.partition("?")[0])
@@ -172,14 +191,18 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def _reply(self, route: Callable[[str], Reply]) -> Reply:
+        accept = self.headers.get("Accept", "")
+        if not accept.isprintable():
+            return NOT_ACCEPTABLE
         try:
-            return route(self.headers.get("Accept", ""))
+            return route(accept)
         except Exception:
             # A fault in one page must not look like a dead worker without a trace.
             logger.exception("could not answer %s", self.path.partition("?")[0])
             return Reply(b'{"error": "internal error, see the log of the worker"}\n', status=500)
 
     def _send(self, reply: Reply) -> None:
+        self.connection.settimeout(ANSWER_SECONDS)
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
         self.send_header("Content-Length", str(len(reply.body)))

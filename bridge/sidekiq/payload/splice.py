@@ -8,7 +8,7 @@ when they succeed.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from bridge.errors import InvalidPayload, MalformedPayload
@@ -45,12 +45,14 @@ def splice(raw: bytes, fields: Mapping[str, Any]) -> bytes:
     """
     members = _members(raw)
     places = {member.name: member for member in members}
-    # From the end to the start, so that the offsets of what is still to be set stay true.
-    result = _append(raw, members, {name: value for name, value in fields.items() if name not in places})
-    for name, place in sorted(places.items(), key=lambda item: item[1].start, reverse=True):
+    pieces, position = [], 0
+    for name, place in sorted(places.items(), key=lambda item: item[1].start):
         if name in fields:
-            result = result[: place.value_start] + encode_value(fields[name]) + result[place.end :]
-    return result
+            pieces += [raw[position : place.value_start], encode_value(fields[name])]
+            position = place.end
+    end = members[-1].end if members else _object_start(raw)
+    new = {name: value for name, value in fields.items() if name not in places}
+    return b"".join([*pieces, raw[position:end], _appended(new, first=not members), raw[end:]])
 
 
 def remove(raw: bytes, names: Collection[str]) -> bytes:
@@ -63,12 +65,10 @@ def remove(raw: bytes, names: Collection[str]) -> bytes:
     return raw[: members[0].start] + body + raw[members[-1].end :]
 
 
-def _append(raw: bytes, members: Sequence[_Member], fields: Mapping[str, Any]) -> bytes:
+def _appended(fields: Mapping[str, Any], *, first: bool) -> bytes:
     if not fields:
-        return raw
-    end = members[-1].end if members else _object_start(raw)
-    text = encode(fields)[1:-1]
-    return raw[:end] + (b"," if members else b"") + text + raw[end:]
+        return b""
+    return (b"" if first else b",") + encode(fields)[1:-1]
 
 
 def _members(raw: bytes) -> list[_Member]:
@@ -123,12 +123,15 @@ def _value_end(raw: bytes, start: int) -> int:
 
 
 def _nested_end(raw: bytes, start: int) -> int:
-    depth = 0
-    for token in _NESTED.finditer(raw, start):
+    depth, position = 0, start
+    # Each token begins where the last one ended. A search would look through the rest of the text once for
+    # each quote and each slash that begins nothing: 68 s for 400 kB of slashes.
+    while token := _NESTED.match(raw, position):
+        position = token.end()
         depth += bool(token[1]) - bool(token[2])
         if depth == 0:
-            return token.end()
-    raise MalformedPayload("no JSON object: a bracket is never closed")
+            return position
+    raise MalformedPayload(f"no JSON object: a bracket, string or comment is not closed at byte {position}")
 
 
 def _expect(pattern: re.Pattern[bytes], raw: bytes, position: int) -> re.Match[bytes]:
