@@ -14,7 +14,9 @@ from bridge.cli import output
 from bridge.cli.parts import Parts, pass_parts
 from bridge.sidekiq.api.processes import LeaseRow
 from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.lease.other_leases import MARGIN_SECONDS, length_seconds
 from bridge.sidekiq.lease.reaper import Reaper
+from bridge.sidekiq.store.leases import LeaseTable
 
 LOOK_SECONDS = 0.5
 
@@ -63,32 +65,52 @@ def _recovery(parts: Parts, lease: Lease) -> Reaper:
 
 
 def _dead(parts: Parts, lease: Lease) -> list[str]:
-    """Those whose lease is over, and that nobody renewed for one full term."""
+    """Those whose lease is over, and that no worker renewed for one full term."""
     first = {row.identity: row for row in parts.cluster.leases() if row.held or row.till_ms is None}
     waiting = {name: row for name, row in first.items() if row.till_ms is None or row.till_ms > 0}
+    unchanged: list[tuple[str, float]] = []
     if waiting:
         click.echo(
             f"waiting {lease.length_seconds:g} s for a sign of life of {len(waiting)} workers", err=True
         )
-        _wait_one_term(parts, lease, waiting)
+        unchanged = _wait_one_term(parts, lease, waiting)
     # Marks what it names: from now on those workers are fenced, so all of them are to be reaped.
-    expired = parts.store.expired_leases(lease.identity, ended_only=not waiting)
+    window = lease.redis_clock.window if waiting else None
+    expired = parts.store.expired_leases(lease.identity, window=window, unchanged=unchanged)
     return sorted(
         {*expired, *(name for name, row in _rows(parts).items() if row.till_ms is None and name in first)}
     )
 
 
-def _wait_one_term(parts: Parts, lease: Lease, waiting: Mapping[str, LeaseRow]) -> None:
-    """Also for a lease that is longer than ours, and that nobody has renewed yet."""
-    while not lease.may_reap or _undecided(parts, waiting):
+def _wait_one_term(parts: Parts, lease: Lease, waiting: Mapping[str, LeaseRow]) -> list[tuple[str, float]]:
+    """Also for a lease that is longer than ours. Returns leases that did not change for their whole length.
+
+    Such a lease is over whatever Redis' clock says, which may have gone back.
+    """
+    table, began = LeaseTable(parts.store.client), lease.clock()
+    ends = {name: end for name, end in table.ends().items() if name in waiting and end > 0}
+
+    def unchanged() -> list[tuple[str, float]]:
+        waited, now = lease.clock() - began, table.ends()
+        return [
+            (name, end)
+            for name, end in ends.items()
+            if now.get(name) == end and waited > length_seconds(end) + MARGIN_SECONDS
+        ]
+
+    while not lease.may_reap or _undecided(parts, waiting, {name for name, _ in unchanged()}):
         time.sleep(min(LOOK_SECONDS, lease.length_seconds / 6))
         if lease.age_seconds > lease.length_seconds / 3:
             lease.renew()
+    return unchanged()
 
 
-def _undecided(parts: Parts, waiting: Mapping[str, LeaseRow]) -> bool:
+def _undecided(parts: Parts, waiting: Mapping[str, LeaseRow], over: set[str]) -> bool:
     now_ms, rows = parts.cluster.now_ms(), _rows(parts)
-    return any(row == rows.get(name) and not row.is_over(now_ms) for name, row in waiting.items())
+    return any(
+        row == rows.get(name) and not row.is_over(now_ms) and name not in over
+        for name, row in waiting.items()
+    )
 
 
 def _rows(parts: Parts) -> dict[str, LeaseRow]:

@@ -87,6 +87,7 @@ def prepare(app: Any, worker: Any) -> None:
     global _parent_pipe, _parent_pid
     _parent_pid = os.getpid()
     _parent_pipe = os.pipe()
+    _ = app.bridge.lease  # pool processes look at what their parent knows of it
     if worker.pool_cls is prefork.TaskPool:
         worker.pool_cls = TaskPool
     if worker.pool_cls.__module__.endswith(".solo"):

@@ -26,7 +26,7 @@ from bridge.sidekiq.schedule.scheduler import Scheduler
 from bridge.sidekiq.store.claims import Exchange
 from bridge.sidekiq.store.settlement import Settled, Settlement, SettlementBatch
 from tests.integration.test_life_of_a_job import Accepted, Life, Lossy
-from tests.integration.worker import Worker, connect_to, job, push
+from tests.integration.worker import ALWAYS, Worker, connect_to, job, push
 from tests.support import census
 from tests.support.redis_server import RedisServer
 
@@ -287,7 +287,7 @@ def live_once(server: RedisServer, fuse: Fuse, commands: int) -> bool:
 
 
 def reap(worker: Worker) -> None:
-    for identity in worker.store.expired_leases(worker.identity, ended_only=False):
+    for identity in worker.store.expired_leases(worker.identity, window=ALWAYS):
         worker.recovery.reap(identity)
 
 

@@ -16,7 +16,7 @@ from bridge.sidekiq.fetch.unit_of_work import Fetched
 from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Retry
 from bridge.sidekiq.store.claims import LeaseState
 from bridge.sidekiq.store.settlement import Settled
-from tests.integration.worker import Worker, job, next_first, push
+from tests.integration.worker import ALWAYS, Worker, job, next_first, push
 
 Maker = Callable[..., Worker]
 
@@ -448,7 +448,7 @@ def test_a_worker_whose_lease_was_taken_goes_on_under_a_new_identity(make_worker
     held = worker.take()
     old = worker.identity
     worker.client.zadd("bridge:lease", {old: 1})
-    reaper.store.expired_leases(reaper.identity, ended_only=False)
+    reaper.store.expired_leases(reaper.identity, window=ALWAYS)
     reaper.recovery.reap(old)
 
     worker.settle(held[0])

@@ -28,7 +28,7 @@ from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.schedule.scheduler import Scheduler
 from bridge.sidekiq.store.claims import Exchange
 from bridge.sidekiq.store.settlement import Settled, Settlement
-from tests.integration.worker import Worker, connect_to, job, push
+from tests.integration.worker import ALWAYS, Worker, connect_to, job, push
 from tests.support import census
 from tests.support.redis_server import RedisServer
 
@@ -203,12 +203,12 @@ class Life(RuleBasedStateMachine):
         worker.lease.leave()
 
     def reap(self, worker: Worker) -> None:
-        for identity in worker.store.expired_leases(worker.identity, ended_only=False):
+        for identity in worker.store.expired_leases(worker.identity, window=ALWAYS):
             worker.recovery.reap(identity)
 
     def half_a_reap(self, worker: Worker) -> None:
         """A reaper that dies after the first job of the first dead worker."""
-        for identity in worker.store.expired_leases(worker.identity, ended_only=False)[:1]:
+        for identity in worker.store.expired_leases(worker.identity, window=ALWAYS)[:1]:
             for held in worker.store.inflight(identity)[:1]:
                 worker.recovery._recover(identity, held)
 

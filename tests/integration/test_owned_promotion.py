@@ -20,7 +20,7 @@ from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.schedule import owned_promotion
 from bridge.sidekiq.schedule.due_entry import UNCHANGED, Passed
 from bridge.sidekiq.schedule.scheduler import BATCH, RETRY_REFUSED_SECONDS, Scheduler
-from tests.integration.worker import Worker, job, next_first
+from tests.integration.worker import ALWAYS, Worker, job, next_first
 from tests.support import census
 
 Maker = Callable[..., Worker]
@@ -166,7 +166,7 @@ def test_a_worker_frozen_before_its_middleware_runs_it_for_nothing_that_others_h
         if tokens:
             frozen.now += 60
             other.client.zadd("bridge:lease", {frozen.identity: 1})
-            other.store.expired_leases(other.identity, ended_only=False)
+            other.store.expired_leases(other.identity, window=ALWAYS)
             other.recovery.reap(frozen.identity)
         return tokens
 

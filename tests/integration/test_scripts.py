@@ -25,7 +25,7 @@ from bridge.sidekiq.store.claims import ClaimRequest, LeaseState
 from bridge.sidekiq.store.due import DueEntry
 from bridge.sidekiq.store.settlement import Settled, Settlement
 from bridge.sidekiq.store.store import RedisStore
-from tests.integration.worker import as_bridge, connect_to, job, next_first, push
+from tests.integration.worker import ALWAYS, as_bridge, connect_to, job, next_first, push
 
 ME = "host:1:000000000001"
 OTHER = "host:2:000000000002"
@@ -124,7 +124,7 @@ def test_a_lease_that_ran_out_claims_nothing_until_it_is_renewed(store: RedisSto
 def test_a_lease_that_is_being_reaped_can_neither_claim_nor_be_renewed(store: RedisStore) -> None:
     push(store.client, "default", job())
     store.client.zadd("bridge:lease", {ME: 1})
-    assert store.expired_leases(OTHER, ended_only=False) == [ME]
+    assert store.expired_leases(OTHER, window=ALWAYS) == [ME]
     assert claim(store).lease is LeaseState.FENCED
     assert store.lease(ME, 15_000) is LeaseState.FENCED
 
@@ -401,7 +401,7 @@ def test_the_dead_set_is_trimmed_as_sidekiq_trims_it(store: RedisStore) -> None:
 def test_leaving_with_jobs_in_hand_leaves_the_lease_to_a_reaper(store: RedisStore) -> None:
     payload = holding(store, job())
     assert store.leave(ME) == 1
-    assert store.expired_leases(OTHER, ended_only=True) == [ME]
+    assert store.expired_leases(OTHER) == [ME]
     settle(store, GiveBack(), payload)
     assert store.leave(ME) == 0
     assert not store.client.exists("bridge:lease")
@@ -409,10 +409,10 @@ def test_leaving_with_jobs_in_hand_leaves_the_lease_to_a_reaper(store: RedisStor
 
 def test_only_ended_leases_are_named_to_a_worker_that_has_not_settled_in(store: RedisStore) -> None:
     store.client.zadd("bridge:lease", {"ended": 0, "expired": 5, ME: 5, "living": 9e15})
-    assert store.expired_leases(ME, ended_only=True) == ["ended"]
-    assert sorted(store.expired_leases(ME, ended_only=False)) == ["ended", "expired"]
+    assert store.expired_leases(ME) == ["ended"]
+    assert sorted(store.expired_leases(ME, window=ALWAYS)) == ["ended", "expired"]
     # What a reaper has marked stays marked: another one goes on where it died.
-    assert sorted(store.expired_leases(OTHER, ended_only=True)) == ["ended", "expired"]
+    assert sorted(store.expired_leases(OTHER)) == ["ended", "expired"]
 
 
 # -- recover

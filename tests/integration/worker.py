@@ -26,6 +26,9 @@ from tests.support import redis_users
 
 _jids = itertools.count(1)
 
+#: Redis TIME in which leases may be judged: at any time.
+ALWAYS = (0.0, 9e15)
+
 
 def connect_to(port: int, database: int = 0, timeout_seconds: float = 2.0) -> redis.Redis:
     """A client as the worker makes them, with an administrator's rights."""

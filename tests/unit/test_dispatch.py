@@ -80,7 +80,7 @@ class Worker:
     def unit(self, job_class: str, token: int | None = None) -> UnitOfWork:
         """A job that was just claimed."""
         payload = json.dumps({"class": job_class, "args": [1], "jid": "0" * 24, "queue": "q"}).encode()
-        delivery = Delivery("me:1:2", token or next(TOKENS), "q", payload, 1000)
+        delivery = Delivery(self.bridge.lease.identity, token or next(TOKENS), "q", payload, 1000)
         unit = UnitOfWork(delivery, SidekiqJob.parse(payload))
         self.bridge.fetcher.in_flight.held[delivery.token] = unit
         return unit

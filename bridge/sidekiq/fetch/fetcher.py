@@ -76,6 +76,7 @@ class Fetcher:
         self.journal = Journal(on_settled)
         self.in_flight = InFlight(store, self.journal, gate, on_started, timestamps, slots)
         self.reconciler = Reconciler(store, self.in_flight, self.journal, promoting)
+        self._promoting = promoting
         self._native_only = NativeOnlyClaim(store, lease, gate, self.order, self.in_flight)
         self._consumer: Consumer | None = None
         self.leaving = False
@@ -226,7 +227,9 @@ class Fetcher:
         Called by another thread at each renewal of the lease. A job on its way makes the numbers differ for a
         moment; the close look tells.
         """
-        if identity == self.lease.identity and in_flight != self.in_flight.known(identity):
+        if identity == self.lease.identity and in_flight != self.in_flight.known(identity) + len(
+            self._promoting()
+        ):
             self.in_flight.unanswered.look_soon()
             self.wake()
 

@@ -41,11 +41,16 @@ class LeaseKeys:
 
     def renew(self, identity: str, length_ms: int) -> bool:
         """Whether it is held; else it is gone or being reaped."""
-        return bool(self._redis.run(self._scripts["renew"], [keys.LEASE], identity, length_ms, "renew"))
+        return bool(
+            self._redis.run(self._scripts["renew"], self._keys(identity), identity, length_ms, "renew")
+        )
 
     def leave(self, identity: str) -> None:
         """End it."""
-        self._redis.run(self._scripts["end"], [keys.LEASE, keys.inflight(identity)], identity)
+        self._redis.run(self._scripts["end"], self._keys(identity), identity, 0)
+
+    def _keys(self, identity: str) -> list[str]:
+        return [keys.LEASE, keys.inflight(identity)]
 
 
 class Watch:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bridge import errors
-from bridge.sidekiq.store.claims import LeaseState
+from bridge.sidekiq.lease.redis_clock import RedisClock, steady
+from bridge.sidekiq.lease.shared_lease import SharedLease
+from bridge.sidekiq.store.claims import LeaseState, Standing
 from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 #: A pause after an error, an answer that times out and a connection that does: 1 s, 5 s and 3 s.
 LATEST_RENEWAL_SECONDS = 9.0
+#: A jump of Redis' clock by this share of a term leaves every lease that is renewed in time.
+HARMLESS_JUMP = 0.1
 
 
 @dataclass
@@ -31,7 +34,7 @@ class Lease:
     store: RedisStore
     new_identity: Callable[[], str]
     length_seconds: float = 15.0
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = steady
 
     identity: str = field(init=False)
 
@@ -39,17 +42,22 @@ class Lease:
         self.identity = self.new_identity()
         self._lock = threading.Lock()
         self._held_since: float | None = None
-        self._pid = 0
+        self._pid = os.getpid()
         self._renewed_at = 0.0
         self._end_ms = 0.0
+        self.redis_clock = RedisClock(self._length_ms * HARMLESS_JUMP)
+        self._shared = SharedLease(self.clock)
         self.ended = False
         """Whether it was ended in order."""
 
     def register(self) -> None:
         """Take the lease. Raises StoreUnavailable when Redis cannot answer."""
+        sent_at = self.clock()
         self.store.lease(self.identity, self._length_ms, register=True)
-        self._held_since = self._renewed_at = self.clock()
         self._pid = os.getpid()
+        self._held_since = self.clock()
+        self._note_renewal(sent_at)
+        self._end_ms = self._look(self.identity).end_ms
 
     def ensure(self) -> None:
         """Take the lease, if it never was."""
@@ -57,39 +65,56 @@ class Lease:
             self.register()
 
     def renew(self) -> None:
-        """Renew the lease, or start anew under another identity when it is gone."""
-        identity = self.identity
+        """Renew the lease, or go on under another identity when it is gone."""
+        identity, sent_at = self.identity, self.clock()
         state = self.store.lease(identity, self._length_ms)
         if state is LeaseState.FENCED:
-            self.lost(state, identity)
+            self._replace(identity)
             return
-        self._note_renewal()
+        self._note_renewal(sent_at)
+        self._end_ms = self._look(self.identity).end_ms
 
     def keep(self) -> tuple[str, int]:
         """Renew the lease, unless the keeper has done so since this was last asked: to look costs less.
 
         Returns the identity that was looked at, and how many jobs Redis holds for it.
         """
-        identity = self.identity
-        end_ms, in_flight = self.store.standing(identity)
-        if end_ms <= self._end_ms:
+        identity, sent_at = self.identity, self.clock()
+        standing = self._look(identity)
+        if standing.end_ms <= self._end_ms:
             self.renew()
         else:
-            self._end_ms = end_ms
-            self._note_renewal()
-        return identity, in_flight
+            self._end_ms = standing.end_ms
+            # The keeper renewed it a while ago: the term counts from then.
+            left = min((standing.end_ms - standing.now_ms) / 1000, self.length_seconds)
+            self._note_renewal(sent_at + left - self.length_seconds)
+        return identity, standing.in_flight
 
-    def _note_renewal(self) -> None:
-        now = self.clock()
-        if now - self._renewed_at > self.length_seconds:
-            self._held_since = now
-        self._renewed_at = now
+    def _look(self, identity: str) -> Standing:
+        """Look, and compare Redis' clock with ours: after a jump all need time to renew by the new one."""
+        began = self.redis_clock.begin()
+        standing = self.store.standing(identity)
+        if jump := self.redis_clock.compare(standing.now_ms, began):
+            logger.warning(
+                "the clock of Redis jumped by %+.1f s; no worker is taken for dead before all could renew",
+                jump / 1000,
+            )
+            self._end_ms = 0.0  # the keeper's next one may be earlier
+            self.interrupt()
+        return standing
+
+    def _note_renewal(self, renewed_at: float) -> None:
+        if self.clock() - self._renewed_at > self.length_seconds:
+            self._held_since = self.clock()
+        self._renewed_at = renewed_at
+        self._shared.write(self.identity, renewed_at + self.length_seconds)
 
     def lost(self, state: LeaseState, identity: str) -> None:
         """A claim under ``identity`` was refused: renew a lease that ran out, replace one that is gone."""
-        if state is LeaseState.EXPIRED:
+        if identity == self.identity:
             self.renew()
-            return
+
+    def _replace(self, identity: str) -> None:
         with self._lock:
             if identity != self.identity:
                 return  # another thread has replaced it already
@@ -103,10 +128,17 @@ class Lease:
     def holds(self, identity: str) -> bool:
         """Whether a job that was claimed under this identity may still be begun.
 
-        A process that was frozen for longer than a term wakes up with jobs that others have taken over. So
-        Redis is asked once before the next begins; a pool process, which renews nothing, trusts its parent.
+        A process that was frozen for longer than a term wakes up with jobs that others have taken over: Redis
+        is asked before the next begins. An identity that was lost is never held again. A pool process looks
+        at what its parent knows.
         """
-        if self.clock() - self._renewed_at <= self.length_seconds or os.getpid() != self._pid:
+        if os.getpid() != self._pid:
+            return self._shared.holds(identity)
+        if self._held_since is None:
+            return True  # this process never took a lease
+        if identity != self.identity:
+            return False
+        if self.age_seconds <= self.length_seconds:
             return True
         try:
             self.renew()
@@ -115,9 +147,14 @@ class Lease:
         return identity == self.identity
 
     def interrupt(self) -> None:
-        """Redis did not answer: from here on it must be held without a gap anew."""
+        """Redis did not answer, or its clock jumped: the time for which the lease was held begins again."""
         if self._held_since is not None:
             self._held_since = self.clock()
+
+    @property
+    def held_since(self) -> float:
+        """Since when it is held without a gap, an outage, or a jump of Redis' clock; infinity: not yet."""
+        return float("inf") if self._held_since is None else self._held_since
 
     @property
     def may_reap(self) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from bridge import errors
 from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.lease.other_leases import OtherLeases
 from bridge.sidekiq.lease.stall import StallWatch
 from bridge.sidekiq.outcome import poison_pill
 from bridge.sidekiq.outcome.decision import DeadLimits, GiveBack
@@ -19,8 +20,8 @@ from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)
 
-#: Redis' own clock decides whose lease has run out. Where ours is behind, it is asked after so many rounds.
-ROUNDS_WITHOUT_ASKING = 10
+#: Share of its term after which a lease is looked at. The keeper has renewed it by then, after a third.
+RENEWED_BY_KEEPER = 0.4
 
 
 @dataclass
@@ -43,6 +44,9 @@ class Reaper:
     poisoned: int = 0
     _rounds: int = 0
 
+    def __post_init__(self) -> None:
+        self.others = OtherLeases(self.store, self.lease)
+
     def round(self) -> float:
         """Keep the own lease, then look once. Returns seconds until the next look."""
         try:
@@ -60,22 +64,15 @@ class Reaper:
             self._keep(progress)
         finally:
             self.report(self.lease.identity, progress)  # that the worker lives is true in an outage as well
-        if not self._worth_asking():
-            return
-        for identity in self.store.expired_leases(self.lease.identity, ended_only=not self.lease.may_reap):
-            self._reap_or_report(identity)
+        self._rounds += 1
+        if self._rounds % 2 == 1:
+            for identity in self.others.over():
+                self._reap_or_report(identity)
 
     def _keep(self, progress: int) -> None:
         alive = self.stall.moves(progress, time.monotonic())
-        if alive and self.lease.age_seconds >= self.lease.length_seconds / 3:
+        if alive and self.lease.age_seconds >= self.lease.length_seconds * RENEWED_BY_KEEPER:
             self.compare(*self.lease.keep())
-
-    def _worth_asking(self) -> bool:
-        """Every other round costs one command, which compares with the clock of this machine, or none."""
-        self._rounds += 1
-        if self._rounds % ROUNDS_WITHOUT_ASKING == 0:
-            return True
-        return self._rounds % 2 == 1 and self.store.suspects(self.lease.identity, int(time.time() * 1000))
 
     def _reap_or_report(self, identity: str) -> None:
         try:
@@ -90,7 +87,7 @@ class Reaper:
         """Give back all that one dead worker held, the first claimed to run first. Returns how many."""
         jobs = self.store.inflight(identity)
         moved = sum(self._recover(identity, claimed) for claimed in reversed(jobs))
-        self.store.leave(identity)
+        self.store.leave(identity, reaped=True)
         if moved:
             logger.warning("recovered %d jobs from %s, which died", moved, identity)
         return moved

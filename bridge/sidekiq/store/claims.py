@@ -64,6 +64,15 @@ class Due:
     next_in_seconds: float | None = None
 
 
+class Standing(NamedTuple):
+    """One worker as Redis sees it. ``end_ms`` is the end of its lease; 0 or less: gone, or being reaped."""
+
+    end_ms: float
+    in_flight: int
+    now_ms: float
+    """Redis TIME, as ``end_ms``."""
+
+
 class Promoted(NamedTuple):
     """How many due entries were moved, and how many stay because Redis refuses their queue."""
 

@@ -25,6 +25,7 @@ from bridge.sidekiq.store.claims import (
     Exchange,
     LeaseState,
     Promoted,
+    Standing,
     entry,
 )
 from bridge.sidekiq.store.due import DueEntry
@@ -137,14 +138,15 @@ class RedisStore:
             found: Any = self.client.hmget(keys.inflight(identity), [str(token) for token in tokens])
         return [entry(token, value) for token, value in zip(tokens, found, strict=True) if value is not None]
 
-    def standing(self, identity: str) -> tuple[float, int]:
-        """End of a lease in ms of Redis TIME (0 or less: gone, or being reaped), and its jobs in flight."""
+    def standing(self, identity: str) -> Standing:
+        """The lease of one worker, and how many jobs it holds."""
         with outages():
             pipeline = self.client.pipeline(transaction=False)
             pipeline.zscore(keys.LEASE, identity)
             pipeline.hlen(keys.inflight(identity))
-            till, held = pipeline.execute()
-        return float(till or 0), int(held)
+            pipeline.time()
+            till, held, (seconds, microseconds) = pipeline.execute()
+        return Standing(float(till or 0), int(held), seconds * 1000 + microseconds / 1000)
 
     def recoveries(self, jids: Sequence[str]) -> list[int]:
         """How often each job was found in dead hands within 72 hours; at least 1 where a run may go on.
@@ -165,21 +167,23 @@ class RedisStore:
     def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
         """Take (``register``) or renew a lease of ``length_ms``."""
         args = (identity, length_ms, "register" if register else "renew")
-        till = self._one(scripts.Call(lua.load("lease_renew"), (keys.LEASE,), args))
+        names = (keys.LEASE, keys.inflight(identity))
+        till = self._one(scripts.Call(lua.load("lease_renew"), names, args))
         return LeaseState.HELD if till else LeaseState.FENCED
 
-    def suspects(self, identity: str, now_ms: int) -> bool:
-        """Whether ``expired_leases`` may find somebody, by the caller's clock."""
-        with outages():
-            found: Any = self.client.zrangebyscore(keys.LEASE, "-inf", now_ms, start=0, num=2)
-        return any(name.decode() != identity for name in found)
+    def expired_leases(
+        self,
+        identity: str,
+        *,
+        window: tuple[float, float] | None = None,
+        unchanged: Sequence[tuple[str, float]] = (),
+    ) -> list[str]:
+        """Identities of workers whose lease is over; from now on they can claim and renew nothing.
 
-    def expired_leases(self, identity: str, *, ended_only: bool) -> list[str]:
-        """Identities of workers whose lease has run out; from now on they can claim and renew nothing.
-
-        ``ended_only`` leaves out those that merely were not renewed in time.
+        Leases are judged by Redis TIME within ``window`` (first and last TIME in ms); without one, only those
+        that were ended are named. ``unchanged`` are further leases that are over if they still end then.
         """
-        args = (identity, "ended" if ended_only else "all")
+        args = (identity, *(window or (1, 0)), *(word for lease in unchanged for word in lease))
         found = self._one(scripts.Call(lua.load("lease_expired"), (keys.LEASE,), args))
         return [name.decode() for name in found]
 
@@ -187,9 +191,13 @@ class RedisStore:
         """Take one job out of a dead worker's hands. Returns 0 (gone), 1 (given back) or 2 (buried)."""
         return int(self._one(recover_call(settlement, limits, now)))
 
-    def leave(self, identity: str) -> int:
-        """End a lease. Returns how many jobs its holder still had; those are for a reaper."""
-        call = scripts.Call(lua.load("lease_end"), (keys.LEASE, keys.inflight(identity)), (identity,))
+    def leave(self, identity: str, *, reaped: bool = False) -> int:
+        """End a lease. Returns how many jobs its holder still had; those are for a reaper.
+
+        A holder that was ``reaped`` may not renew it, though jobs are left that Redis refuses to move.
+        """
+        args = (identity, -1 if reaped else 0)
+        call = scripts.Call(lua.load("lease_end"), (keys.LEASE, keys.inflight(identity)), args)
         return int(self._one(call))
 
     def due(self, limit: int, skip_retry: int = 0, skip_schedule: int = 0) -> Due:

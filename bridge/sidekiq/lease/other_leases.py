@@ -1,0 +1,108 @@
+"""Other workers' leases: which are over, and which jobs in flight have none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.lease.redis_clock import Clock, steady
+from bridge.sidekiq.store.leases import LeaseTable
+from bridge.sidekiq.store.store import RedisStore
+
+logger = logging.getLogger(__name__)
+
+#: The longest lease that can be set; one of a release that does not tell its length is taken for it.
+LONGEST_SECONDS = 600.0
+#: Beyond a lease's length, for answers that are slow.
+MARGIN_SECONDS = 1.0
+
+
+def length_seconds(end: float) -> float:
+    """How long this lease is; see ``lease_renew.lua``."""
+    return (end % 1) * 1024 or LONGEST_SECONDS
+
+
+class OtherLeases:
+    """For the reaper's thread.
+
+    A lease is over by Redis' TIME, or because its end did not change for its whole length by our own clock.
+    The second rule needs no wall clock: after Redis' clock went back an hour, leases last an hour longer.
+    """
+
+    def __init__(self, store: RedisStore, lease: Lease, clock: Clock = steady) -> None:
+        self._store = store
+        self._table = LeaseTable(store.client)
+        self._lease = lease
+        self._clock = clock
+        self._seen: dict[str, tuple[float, float]] = {}
+        """Identity to the end of its lease, and since when this process has seen that same end."""
+        self._orphans: dict[str, float] = {}
+        """Identities that hold jobs without a lease, and when they may be taken for dead."""
+        self._cursor: int | None = 0
+        """Of the search for such identities, once in a process; None once it is through."""
+
+    def over(self) -> list[str]:
+        """Identities whose jobs are to be given back; from now on they can claim and renew nothing.
+
+        Raises StoreUnavailable.
+        """
+        ends = self._table.ends()
+        self._note(ends)
+        unchanged = self._unchanged() if self._lease.may_reap else []
+        if not unchanged and not self._has_suspects(ends):
+            return []
+        window = self._lease.redis_clock.window if self._lease.may_reap else None
+        return self._store.expired_leases(self._lease.identity, window=window, unchanged=unchanged)
+
+    def _has_suspects(self, ends: Mapping[str, float]) -> bool:
+        now = self._lease.redis_clock.now_ms
+        mine = self._lease.identity
+        return any(end <= (now or end) for name, end in ends.items() if name != mine)
+
+    def _unchanged(self) -> list[tuple[str, float]]:
+        now, held_since = self._clock(), self._lease.held_since
+        return [
+            (name, end)
+            for name, (end, since) in self._seen.items()
+            if end > 0 and now - max(since, held_since) > length_seconds(end) + MARGIN_SECONDS
+        ]
+
+    def _note(self, ends: Mapping[str, float]) -> None:
+        now = self._clock()
+        gone = {name: end for name, (end, _) in self._seen.items() if name not in ends}
+        self._seen = {
+            name: self._seen[name] if name in self._seen and self._seen[name][0] == end else (end, now)
+            for name, end in ends.items()
+            if name != self._lease.identity
+        }
+        self._suspect(gone, {name: length_seconds(end) for name, end in gone.items()})
+        self._search()
+        self._adopt(ends)
+
+    # -- jobs in flight without a lease: ``bridge:lease`` was lost, alone
+
+    def _search(self) -> None:
+        """One step of a search through all keys: no worker was there when the leases were lost."""
+        if self._cursor is None:
+            return
+        cursor, found = self._table.search(self._cursor)
+        self._cursor = cursor or None
+        self._suspect(found, {})
+
+    def _suspect(self, names: Iterable[str], lengths: Mapping[str, float]) -> None:
+        now = self._clock()
+        for name in self._table.holders(set(names) - self._orphans.keys() - self._seen.keys()):
+            if name != self._lease.identity:
+                wait = max(lengths.get(name, 0.0), self._lease.length_seconds)
+                self._orphans[name] = now + wait + MARGIN_SECONDS
+
+    def _adopt(self, ends: Mapping[str, float]) -> None:
+        """A holder that lives takes its lease again when it renews; the lease of another is ended."""
+        for name, dead_at in list(self._orphans.items()):
+            if name in ends:
+                del self._orphans[name]
+            elif self._clock() >= dead_at and self._lease.may_reap:
+                del self._orphans[name]
+                logger.warning("%s holds jobs and has no lease: Redis lost it, and no worker renews it", name)
+                self._table.end_lost(name)

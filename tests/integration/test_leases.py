@@ -1,0 +1,242 @@
+"""Leases while clocks step, processes freeze, and Redis loses ``bridge:lease``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.lease.other_leases import MARGIN_SECONDS
+from tests.integration.worker import Worker, connect_to, job, next_first, push
+from tests.support.redis_server import RedisServer
+from tests.support.wall_clock import WallClock
+
+Maker = Callable[..., Worker]
+LENGTH = 15.0
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> WallClock:
+    """The wall clock of the machine that Redis runs on."""
+    return WallClock(tmp_path)
+
+
+@pytest.fixture
+def server(tmp_path: Path, clock: WallClock) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path, wrapper=clock.wrapper)
+    yield server
+    server.stop()
+
+
+class Fleet:
+    """Workers on one Redis whose own steady clocks a test moves on."""
+
+    def __init__(self, port: int, count: int = 3, name: str = "host") -> None:
+        self.workers = [Worker(f"{name}{number}:1", port) for number in range(count)]
+        for worker in self.workers:
+            worker.lease.register()
+            worker.recovery.others._clock = lambda worker=worker: worker.now  # type: ignore[misc]
+
+    def take_one_each(self) -> list[UnitOfWork]:
+        units = []
+        for worker in self.workers:
+            push(worker.client, "default", job())
+            units += worker.take()
+        return units
+
+    def pass_seconds(self, seconds: float, *, living: list[Worker] | None = None) -> None:
+        """Time goes on, by the steady clocks; those that live look every 1.6 s."""
+        for _ in range(round(seconds / 1.6)):
+            for worker in self.workers if living is None else living:
+                worker.now += 1.6
+                worker.recovery.round()
+                worker.recovery.round()
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.close()
+
+
+@pytest.fixture
+def fleet(server: RedisServer) -> Iterator[Fleet]:
+    fleet = Fleet(server.port)
+    yield fleet
+    fleet.close()
+
+
+@pytest.mark.parametrize("step", [20.0, 3600.0, -20.0, -3600.0, 86400.0])
+def test_a_step_of_redis_clock_takes_no_job_from_the_living(
+    fleet: Fleet, clock: WallClock, step: float
+) -> None:
+    """15 of 15 running jobs ran twice: all leases had run out at once, and every worker reaped the others."""
+    fleet.take_one_each()
+    fleet.pass_seconds(2 * LENGTH)
+    identities = [worker.identity for worker in fleet.workers]
+
+    clock.set(step)
+    fleet.pass_seconds(4 * LENGTH)
+
+    assert [worker.identity for worker in fleet.workers] == identities
+    assert next_first(fleet.workers[0].client) == []
+    for worker in fleet.workers:
+        assert worker.client.hlen(worker.inflight_key) == 1
+
+
+@pytest.mark.parametrize("step", [20.0, -20.0, -3600.0])
+def test_who_dies_around_a_step_is_found_within_two_terms_and_the_time_to_be_sure(
+    fleet: Fleet, clock: WallClock, step: float
+) -> None:
+    """After the clock went back an hour, the jobs of a dead machine were in flight for that hour."""
+    fleet.take_one_each()
+    fleet.pass_seconds(2 * LENGTH)
+    dead, *living = fleet.workers
+
+    clock.set(step)
+    fleet.pass_seconds(2 * LENGTH + MARGIN_SECONDS + 2, living=living)
+
+    assert len(next_first(dead.client)) == 1
+    assert not dead.client.exists(dead.inflight_key)
+    assert all(worker.client.hlen(worker.inflight_key) == 1 for worker in living)
+
+
+def test_a_look_that_redis_gets_late_takes_no_job(fleet: Fleet) -> None:
+    """A Redis that stood still carries out what lies in its buffers: by then every lease has run out."""
+    fleet.take_one_each()
+    fleet.pass_seconds(2 * LENGTH)
+    reaper, other, _ = fleet.workers
+    window = reaper.lease.redis_clock.window
+    other.client.zadd("bridge:lease", {other.identity: 1.0}, xx=True)
+
+    late = window[0] - 60_000, window[1] - 60_000
+    assert reaper.store.expired_leases(reaper.identity, window=late) == []
+    assert reaper.store.expired_leases(reaper.identity, window=window) == [other.identity]
+
+
+def test_a_worker_behind_redis_clock_finds_the_dead_as_soon_as_one_before_it(
+    fleet: Fleet, clock: WallClock
+) -> None:
+    """It compared leases with its own wall clock; a keeper that died with its worker ends no lease."""
+    clock.set(5000.0)
+    fleet.pass_seconds(4 * LENGTH)
+    fleet.take_one_each()
+    dead, *living = fleet.workers
+    dead.client.zadd("bridge:lease", {dead.identity: dead.client.time()[0] * 1000 - 1}, xx=True)
+    fleet.pass_seconds(1.6, living=living[:1])
+    assert len(next_first(dead.client)) == 1
+
+
+# -- identities
+
+
+def test_an_identity_that_was_lost_is_never_held_again(fleet: Fleet) -> None:
+    """A thawed worker logged FENCED, took another identity, and began 9 of 10 jobs that others had run."""
+    frozen, other, _ = fleet.workers
+    push(frozen.client, "default", *(job() for _ in range(4)))
+    units = list(frozen.fetcher.turn().units)
+    frozen.now += 60
+    frozen.client.zadd("bridge:lease", {frozen.identity: 1.0}, xx=True)
+    fleet.pass_seconds(2 * LENGTH, living=[other])
+
+    assert [frozen.lease.holds(unit.delivery.identity) for unit in units] == [False] * 4
+    assert frozen.lease.holds(frozen.identity)
+
+
+def test_a_renewal_by_the_keeper_counts_from_the_moment_it_was_made(fleet: Fleet) -> None:
+    """A freeze soon after looks like a short one, and yet the lease has run out."""
+    worker = fleet.workers[0]
+    now = worker.client.time()[0] * 1000
+    worker.client.zadd("bridge:lease", {worker.identity: now + 10_000}, xx=True)  # made 5 s ago
+    worker.lease._end_ms = now - 1
+    worker.lease.keep()
+    assert 4 < worker.lease.age_seconds < 7
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_pool_process_sees_what_its_parent_knows(fleet: Fleet, replaced: bool) -> None:
+    """It trusted its parent: a job that lay in its pipe while both were frozen ran a second time."""
+    lease = fleet.workers[0].lease
+    identity = lease.identity
+    fleet.workers[0].now += 60
+    reading, writing = os.pipe()
+    if not (pid := os.fork()):
+        lease.clock = lambda: 1000.0 + 60
+        lease._shared._clock = time.monotonic  # waits for real, for the parent to renew
+        os.write(writing, b"waits")
+        os._exit(3 if lease.holds(identity) else 4)
+    os.read(reading, 5)
+    if replaced:
+        fleet.workers[0].client.zadd("bridge:lease", {identity: -1}, xx=True)
+    lease.clock = time.monotonic
+    lease.renew()
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == (4 if replaced else 3)
+
+
+# -- bridge:lease lost, alone
+
+
+def test_a_living_worker_takes_a_lost_lease_again_under_its_own_name(fleet: Fleet) -> None:
+    units = fleet.take_one_each()
+    identities = [worker.identity for worker in fleet.workers]
+    fleet.pass_seconds(2 * LENGTH)
+    fleet.workers[0].client.delete("bridge:lease")
+
+    fleet.pass_seconds(4 * LENGTH)
+
+    assert [worker.identity for worker in fleet.workers] == identities
+    for worker, unit in zip(fleet.workers, units, strict=True):
+        worker.settle(unit)
+    assert fleet.workers[0].client.get("stat:processed") == b"3"
+    assert next_first(fleet.workers[0].client) == []
+
+
+def test_a_claim_that_meets_a_lost_lease_costs_no_identity(fleet: Fleet) -> None:
+    worker = fleet.workers[0]
+    fleet.take_one_each()
+    identity = worker.identity
+    worker.client.delete("bridge:lease")
+    worker.fetcher.turn()
+    assert worker.identity == identity
+    push(worker.client, "default", job())
+    assert len(worker.take()) == 1
+
+
+def test_the_jobs_of_the_dead_are_given_back_though_redis_lost_the_leases(fleet: Fleet) -> None:
+    fleet.take_one_each()
+    fleet.pass_seconds(2 * LENGTH)
+    dead, *living = fleet.workers
+    dead.client.delete("bridge:lease")
+    fleet.pass_seconds(3 * LENGTH, living=living)
+    assert len(next_first(dead.client)) == 1
+    assert all(worker.client.hlen(worker.inflight_key) == 1 for worker in living)
+
+
+def test_a_worker_that_starts_finds_jobs_in_flight_without_a_lease(fleet: Fleet, server: RedisServer) -> None:
+    """All workers had died and ``bridge:lease`` was gone: no worker would ever have given the jobs back."""
+    fleet.take_one_each()
+    fleet.workers[0].client.delete("bridge:lease")
+    later = Fleet(server.port, 1, "later")
+    try:
+        later.pass_seconds(3 * LENGTH)
+        assert len(next_first(later.workers[0].client)) == 3
+    finally:
+        later.close()
+
+
+def test_a_lease_that_was_never_taken_holds_nothing_back() -> None:
+    """The command line has no lease, and a pool process that was started in another way has none either."""
+    store: object = object()
+    assert Lease(store, lambda: "host:1:abc").holds("any:1:name")  # type: ignore[arg-type]
+
+
+def test_redis_tells_the_time_that_a_test_sets(server: RedisServer, clock: WallClock) -> None:
+    """The shim shifts what Redis says, and nothing else."""
+    client = connect_to(server.port)
+    clock.set(-3600.5)
+    assert abs(client.time()[0] - time.time() + 3600) < 3
+    client.close()
