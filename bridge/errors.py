@@ -4,6 +4,7 @@
 
     BridgeError
     ├── ConfigurationError      a setting is wrong; the message says which, and what to write instead
+    │   └── RedisRefusal        Redis answers and refuses this user or password
     ├── StoreError
     │   ├── StoreUnavailable    Redis cannot be reached, is loading, read-only or full: try again later
     │   └── Fenced              this worker's lease is gone: it may claim and settle nothing
@@ -21,6 +22,8 @@
 
 #: Exit status of a configuration error (sysexits.h): no restart helps until a person has put it right.
 EX_CONFIG = 78
+#: Exit status where Redis refuses this user or password: a restart helps when the new password arrives late.
+EX_NOPERM = 77
 #: Exit status of a worker that has lost too many slots: another is to be started.
 EX_SOFTWARE = 70
 
@@ -31,6 +34,10 @@ class BridgeError(Exception):
 
 class ConfigurationError(BridgeError):
     """A setting is wrong. The message names it, its value, and what to write instead."""
+
+
+class RedisRefusal(ConfigurationError):
+    """Redis answers and refuses this user or password. The message names where they were written."""
 
 
 class StoreError(BridgeError):

@@ -10,7 +10,8 @@ from bridge.broker.messages import RUBY_TASK
 from bridge.execution.task import SidekiqTask
 from bridge.sidekiq.payload.job import SidekiqJob
 
-_CONSTANT_PATH = re.compile(r"(?:[A-Z]\w*)(?:::[A-Z]\w*)*", re.ASCII)
+#: How Ruby writes the name of a class.
+CONSTANT_PATH = re.compile(r"(?:[A-Z]\w*)(?:::[A-Z]\w*)*", re.ASCII)
 
 
 class Routing:
@@ -35,7 +36,7 @@ class Routing:
 
     def _becomes_native(self, name: str, task: Any) -> bool:
         # Celery's own tasks, and whatever else is registered, must not be reachable by pushing their name.
-        if not isinstance(task, SidekiqTask) or _CONSTANT_PATH.fullmatch(name) is None:
+        if not isinstance(task, SidekiqTask) or CONSTANT_PATH.fullmatch(name) is None:
             return False
         self._natives[name] = task
         return True

@@ -109,7 +109,12 @@ class Runtime:
         """All Puma workers of all sidecars."""
         said = self.settings
         shown = self.credentials
-        probe = HealthProbe(shown.signer, said.sidecar_connect_timeout_seconds, lambda: shown.tls)
+        probe = HealthProbe(
+            shown.signer,
+            said.sidecar_connect_timeout_seconds,
+            lambda: shown.tls,
+            said.source("sidecar_secret"),
+        )
         return Fleet([Address.parse(url) for url in said.sidecar_url], probe)
 
     @cached_property

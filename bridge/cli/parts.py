@@ -9,7 +9,7 @@ import redis
 
 from bridge import errors
 from bridge.redis.client import connect
-from bridge.settings import Settings
+from bridge.settings import Settings, redis_mistakes
 from bridge.settings import load as load_settings
 from bridge.settings.redis_address import redis_address
 from bridge.sidekiq.api.actions import Actions
@@ -40,10 +40,7 @@ class Parts:
         try:
             client.ping()
         except (redis.RedisError, OSError) as error:
-            raise errors.StoreUnavailable(
-                f"Redis at {self.settings.redis_url} does not answer ({error}): "
-                "start it, or correct BRIDGE_REDIS_URL"
-            ) from error
+            raise errors.StoreUnavailable(str(redis_mistakes.explain(error, self.settings))) from error
         return client
 
     @cached_property

@@ -37,7 +37,9 @@ def probe(parts: Parts) -> HealthProbe:
     tls = any(Address.parse(url).is_tls for url in said.sidecar_url)
     # Made when a sidecar is asked: a certificate that cannot be read is what is wrong with that sidecar.
     context = functools.cache(lambda: Credentials(secret, files, tls=tls).tls)
-    return HealthProbe(Signer.of(secret), said.sidecar_connect_timeout_seconds, context)
+    return HealthProbe(
+        Signer.of(secret), said.sidecar_connect_timeout_seconds, context, said.source("sidecar_secret")
+    )
 
 
 def ask(parts: Parts) -> list[SidecarRow]:

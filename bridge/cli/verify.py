@@ -63,7 +63,7 @@ def verify(
 
 def _kinds(parts: Parts) -> list[str]:
     """Ruby's half too, unless no sidecar was ever asked for."""
-    asked_for = "sidecar_url" in parts.settings.model_fields_set
+    asked_for = parts.settings.says("sidecar_url")
     rows = sidecars.ask(parts)
     answers = any(row.status == "ready" for row in rows)
     if asked_for and not answers:

@@ -9,6 +9,7 @@ from celery import bootsteps, signals
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
+from bridge.monitoring import start_line
 from bridge.monitoring.health.memory_limit import MemoryCeiling
 from bridge.monitoring.health.report import Report
 from bridge.monitoring.health.server import NOT_ACCEPTABLE, Reply, Routes, Server
@@ -43,6 +44,7 @@ class Monitoring(bootsteps.StartStopStep):
         runtime: Runtime = parent.app.bridge
         tallies = JobTallies()
         runtime.listeners += [tallies, JobLog()]
+        start_line.say(runtime, parent)
         server = Server(_routes(runtime, tallies, parent))
         bind = runtime.settings.health_bind
         server.start(bind.host, bind.port)

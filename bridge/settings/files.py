@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from bridge.errors import ConfigurationError
+from bridge.settings import sidekiq_yml
+from bridge.settings.sidekiq_yml import Environment
+from bridge.settings.sidekiq_yml import plain as _plain
 
 Found = dict[str, tuple[str, Any]]
 """Setting to (place in the file, value)."""
@@ -41,6 +45,26 @@ def read(path: Path, environment: str) -> Found:
         _check_names(path, document)
         found = {str(name): (places.of_key(str(name)), value) for name, value in document.items()}
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Which part of a file is in force, and what its author may not know."""
+
+    section: str = ""
+    """The section of a Rails file that counts; empty where there is none."""
+    complaints: tuple[str, ...] = ()
+
+
+def describe(path: Path, environment: Environment) -> Described:
+    """Look at a file that ``read`` has understood."""
+    text = _text(path)
+    document = _document(path, text)
+    if not _is_rails(path, document):
+        return Described()
+    found = sidekiq_yml.complaints(document, Places.of(path, text).of_key, environment)
+    section = environment.name if environment.name in sidekiq_yml.sections(document) else ""
+    return Described(section, tuple(found))
 
 
 def _check_names(path: Path, document: Mapping[Any, Any]) -> None:
@@ -133,10 +157,6 @@ def _rails(places: Places, document: Mapping[Any, Any], environment: str) -> Fou
 
 def _plain_keys(mapping: Mapping[Any, Any]) -> dict[str, Any]:
     return {_plain(key): value for key, value in mapping.items()}
-
-
-def _plain(symbol: object) -> str:
-    return str(symbol).removeprefix(":")
 
 
 def _with_capsules(place: str, found: Found, capsules: object) -> Found:

@@ -18,6 +18,7 @@ from bridge.settings import files
 from bridge.settings.files import Found
 from bridge.settings.model import Settings
 from bridge.settings.redis_url import mask
+from bridge.settings.sidekiq_yml import Environment
 
 PREFIX = "BRIDGE_"
 
@@ -54,7 +55,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     Raises:
         ConfigurationError: it names the variable or the file's key, its value, and what to write instead.
     """
-    return make(gather(os.environ if environ is None else environ))
+    given = os.environ if environ is None else environ
+    made = make(gather(given))
+    if made.config is not None:
+        made._file = files.describe(made.config, Environment.of(given))
+    return made
 
 
 def gather(environ: Mapping[str, str]) -> Found:
@@ -70,9 +75,11 @@ def gather(environ: Mapping[str, str]) -> Found:
 def make(found: Found) -> Settings:
     """The settings of what was gathered. Raises ConfigurationError with a sentence for each mistake."""
     try:
-        return Settings(**{name: value for name, (_, value) in found.items()})
+        made = Settings(**{name: value for name, (_, value) in found.items()})
     except ValidationError as error:
         raise ConfigurationError("; ".join(_sentence(detail, found) for detail in error.errors())) from None
+    made._sources = {name: place for name, (place, _) in found.items()}
+    return made
 
 
 def _from_environment(environ: Mapping[str, str]) -> Found:
@@ -106,14 +113,9 @@ def _from_fallbacks(environ: Mapping[str, str]) -> Found:
 def _from_file(given: Found, environ: Mapping[str, str]) -> Found:
     if "config" not in given:
         return {}
-    found = files.read(Path(given["config"][1]), _environment_name(environ))
+    found = files.read(Path(given["config"][1]), Environment.of(environ).name)
     _refuse_unknown(found)
     return {name: entry for name, entry in found.items() if entry[1] is not None}
-
-
-def _environment_name(environ: Mapping[str, str]) -> str:
-    names = (environ.get(name) for name in ("APP_ENV", "RAILS_ENV", "RACK_ENV"))
-    return next((name for name in names if name), "development")
 
 
 def _refuse_unknown(found: Found) -> None:

@@ -231,5 +231,5 @@ class Settings(Watching):
             )
         if urlsplit(url).scheme == "http" and not values.is_loopback(url):
             raise ConfigurationError(
-                f"BRIDGE_SIDECAR_URL={url} leaves this machine without TLS: write https:// instead"
+                f"{self.source('sidecar_url')}={url} leaves this machine without TLS: write https:// instead"
             )

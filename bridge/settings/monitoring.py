@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator
-from pydantic_settings import BaseSettings
 
 from bridge.settings import values
 from bridge.settings.redis_url import Address
+from bridge.settings.told import Told
 
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
@@ -27,7 +27,7 @@ Names = Annotated[tuple[str, ...], PlainValidator(values.names)]
 Bind = Annotated[Address, PlainValidator(values.bind_address)]
 
 
-class Watching(BaseSettings):
+class Watching(Told):
     """Logs, metrics, traces and memory; a part of ``Settings``."""
 
     health_bind: Bind = Field(

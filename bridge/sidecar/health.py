@@ -75,11 +75,16 @@ class HealthProbe:
     """
 
     def __init__(
-        self, signer: Signer, timeout_seconds: float, tls: Callable[[], ssl.SSLContext | None] = lambda: None
+        self,
+        signer: Signer,
+        timeout_seconds: float,
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+        secret_name: str = "BRIDGE_SIDECAR_SECRET",
     ) -> None:
         self._signer = signer
         self._timeout = timeout_seconds
         self._tls = tls
+        self._secret_name = secret_name
         self._boots: dict[Address, str] = {}
 
     def ask(self, address: Address) -> Health:
@@ -94,7 +99,7 @@ class HealthProbe:
         except (OSError, BadReply, UnicodeError) as error:  # the last for a host that can be no name
             raise errors.SidecarUnavailable(f"{address} cannot be reached: {error}") from error
         if reply.status in (400, 401, 403):
-            raise _refusal(address, reply)
+            raise self._refusal(address, reply)
         if reply.status != 200:
             raise errors.SidecarUnavailable(f"{address} answered {reply.status} to {PATH}")
         try:
@@ -103,6 +108,23 @@ class HealthProbe:
             raise errors.SidecarUnavailable(
                 f"{address} is not a sidecar: its {PATH} makes no sense ({error})"
             ) from None
+
+    def _refusal(self, address: Address, reply: Reply) -> errors.SidecarRejected:
+        try:
+            said = schema.read(schema.ERROR, reply.body)
+        except ValueError:
+            said = schema.ErrorReply(code="unknown", message="", protocol=None)
+        if reply.status == 400:
+            # Only version 1 does not say which protocol it speaks.
+            return errors.SidecarRejected(_upgrade(address, said.protocol or 1), said.code)
+        if said.code == "timestamp":
+            text = f"{address} refuses this worker's clock: both must agree within a minute; synchronise them"
+            return errors.SidecarRejected(text, said.code)
+        text = (
+            f"{address} refuses this worker's signature: give both sides the same secret "
+            f"(here {self._secret_name}, and clocks that agree within a minute)"
+        )
+        return errors.SidecarRejected(text, said.code)
 
     def _get(self, address: Address) -> Reply:
         """Ask the Puma worker that answered last time; another one that answers 421 says who it is."""
@@ -177,21 +199,3 @@ def _upgrade(address: Address, theirs: int) -> str:
     """Which side is older, in a sentence that says what to install."""
     older = "upgrade that sidecar" if theirs < PROTOCOL else "upgrade this worker"
     return f"{address} speaks protocol {theirs}, this worker {PROTOCOL}: {older}, both must be of one release"
-
-
-def _refusal(address: Address, reply: Reply) -> errors.SidecarRejected:
-    try:
-        said = schema.read(schema.ERROR, reply.body)
-    except ValueError:
-        said = schema.ErrorReply(code="unknown", message="", protocol=None)
-    if reply.status == 400:
-        # Only version 1 does not say which protocol it speaks.
-        return errors.SidecarRejected(_upgrade(address, said.protocol or 1), said.code)
-    if said.code == "timestamp":
-        text = f"{address} refuses this worker's clock: both must agree within a minute; synchronise them"
-        return errors.SidecarRejected(text, said.code)
-    text = (
-        f"{address} refuses this worker's signature: give both sides the same BRIDGE_SIDECAR_SECRET "
-        "(and clocks that agree within a minute)"
-    )
-    return errors.SidecarRejected(text, said.code)

@@ -24,6 +24,7 @@ from bridge.worker.shutdown import Lifecycle
 
 if TYPE_CHECKING:
     from bridge.runtime import Runtime
+    from bridge.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -214,14 +215,16 @@ def install(app: Any) -> None:
     signals.worker_process_init.connect(preflight.watch_parent, weak=False)
 
 
-def _install_tracing(style: str) -> None:
+def _install_tracing(settings: Settings) -> None:
+    style = settings.tracing
     if style == "off":
         return
     try:
         from bridge.monitoring.tracing import Tracing  # only who wants spans needs the library
     except ImportError as error:
+        named = f"{settings.source('tracing')}={style}"
         raise ConfigurationError(
-            f"BRIDGE_TRACING={style} needs OpenTelemetry ({error}): pip install 'sidekiq-bridge[otel]'"
+            f"{named} needs OpenTelemetry ({error}): pip install 'sidekiq-bridge[otel]'"
         ) from None
     Tracing(links=style == "link").install()
 
@@ -233,7 +236,7 @@ def _check_worker(sender: Any, **_: Any) -> None:
         return  # another Celery application in this process
     try:
         preflight.check(app, sender)
-        _install_tracing(app.bridge.settings.tracing)
+        _install_tracing(app.bridge.settings)
     except ConfigurationError as error:
         preflight.refuse(error)
     preflight.prepare(app, sender)

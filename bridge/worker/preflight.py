@@ -15,9 +15,9 @@ from celery.concurrency import prefork
 
 from bridge.broker.transport import Transport
 from bridge.concurrency.prefork import TaskPool
-from bridge.errors import EX_CONFIG, ConfigurationError
+from bridge.errors import EX_CONFIG, EX_NOPERM, ConfigurationError, RedisRefusal
 from bridge.redis import client as connection
-from bridge.settings import modules, values
+from bridge.settings import modules, redis_mistakes, values
 
 #: Celery settings that an invariant rests on, with what would break.
 REQUIRED: dict[str, tuple[Any, str]] = {
@@ -55,7 +55,7 @@ def check(app: Any, worker: Any) -> None:
             "own. Leave broker_transport unset and use `from bridge import app`."
         )
     _check_queues(app.amqp.queues.consume_from)
-    _check_database(app.bridge)
+    _check_redis(app.bridge)
     _check_sidecar(app.bridge)
 
 
@@ -66,12 +66,13 @@ def check_imports(sender: Any, **_: Any) -> None:
     """
     if not hasattr(sender, "bridge"):
         return  # another Celery application in this process
-    for name in sender.bridge.settings.imports:
+    settings = sender.bridge.settings
+    for name in settings.imports:
         if not modules.find(name):
             refuse(
                 ConfigurationError(
-                    f"BRIDGE_IMPORTS names {name}: no such module is in {os.getcwd()} or on Python's "
-                    "path: correct the name, or start the worker where the module is"
+                    f"{settings.source('imports')} names {name}: no such module is in {os.getcwd()} or on "
+                    "Python's path: correct the name, or start the worker where the module is"
                 )
             )
 
@@ -79,7 +80,7 @@ def check_imports(sender: Any, **_: Any) -> None:
 def refuse(error: ConfigurationError) -> NoReturn:
     """End this process over its configuration: one sentence for a person, a status for a supervisor."""
     print(f"bridge: {error}", file=sys.stderr)
-    sys.exit(EX_CONFIG)
+    sys.exit(EX_NOPERM if isinstance(error, RedisRefusal) else EX_CONFIG)
 
 
 def prepare(app: Any, worker: Any) -> None:
@@ -129,23 +130,23 @@ def _check_queues(names: Iterable[str]) -> None:
             raise ConfigurationError(f"-Q {name}: the name of a queue has letters, digits and _ : . - only")
 
 
-def _check_database(runtime: Any) -> None:
-    """A Redis that is away is waited for, one that will never have this database is not."""
+def _check_redis(runtime: Any) -> None:
+    """A Redis that is away is waited for; one that refuses this user, or has no such database, is not."""
     client = connection.connect(runtime.redis_address)
     try:
         client.ping()
-    except redis.ResponseError as error:
+    except (redis.RedisError, OSError) as error:
+        mistake = redis_mistakes.explain(error, runtime.settings)
+        if redis_mistakes.is_refusal(error):
+            raise RedisRefusal(str(mistake)) from None
         if "DB index" in str(error):
-            raise ConfigurationError(
-                f"{runtime.settings.redis_url}: {error}; write the number of a database that this Redis has"
-            ) from None
-    except (redis.RedisError, OSError):
-        pass  # the worker waits for it, and says so
+            raise ConfigurationError(str(mistake)) from None
+        # The worker waits for it, and says so.
     finally:
         client.close()
 
 
 def _check_sidecar(runtime: Any) -> None:
     settings = runtime.settings
-    if "sidecar_url" in settings.model_fields_set or settings.sidecar_secret is not None:
+    if settings.says("sidecar_url") or settings.sidecar_secret is not None:
         settings.require_safe_sidecar()

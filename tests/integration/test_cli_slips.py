@@ -14,7 +14,7 @@ from tests.support.processes import clean_environment
 from tests.support.redis_server import RedisServer
 from tests.support.worker_process import CELERY
 
-EX_CONFIG = 78
+EX_CONFIG, EX_NOPERM = 78, 77
 
 
 @pytest.fixture
@@ -133,6 +133,23 @@ def test_a_worker_does_not_start_with_a_slip_and_says_what_to_write(
     assert ended.returncode == EX_CONFIG
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+# It ended in a traceback of a hundred lines, "Unrecoverable error", and named no setting.
+@pytest.mark.parametrize("variable", ["BRIDGE_REDIS_URL", "REDIS_URL"])
+def test_a_worker_whose_password_redis_refuses_says_where_it_was_written(
+    redis_server: RedisServer, variable: str
+) -> None:
+    env = {**clean_environment(), variable: f"redis://:hunter2@127.0.0.1:{redis_server.port}/15"}
+
+    ended = subprocess.run(
+        [CELERY, "-A", "bridge", "worker"], env=env, capture_output=True, text=True, timeout=60
+    )
+
+    assert ended.returncode == EX_NOPERM
+    assert f"take the password out of {variable}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "hunter2" not in ended.stdout + ended.stderr
 
 
 def test_a_rediss_url_is_not_said_to_be_unverified() -> None:

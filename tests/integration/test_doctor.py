@@ -73,7 +73,45 @@ def test_erb_in_sidekiq_yml_is_named(tmp_path: Path) -> None:
     assert "contains ERB" in diagnose(Bridge({"BRIDGE_CONFIG": str(file)}))["settings"].seen
 
 
+def test_a_mistyped_key_and_a_missing_section_of_sidekiq_yml_are_warnings(
+    bridge: Bridge, tmp_path: Path
+) -> None:
+    file = tmp_path / "sidekiq.yml"
+    file.write_text(":concurency: 5\nproduction: {}\n")
+    settings = {**bridge.settings, "BRIDGE_CONFIG": str(file), "RAILS_ENV": "prodution"}
+
+    found = [one for one in Bridge(settings)("doctor", "--json").json if one["code"] == "config-file"]
+
+    assert [(one["severity"], one["cure"]) for one in found] == [
+        ("warning", "did you mean concurrency?"),
+        ("warning", "did you mean production?"),
+    ]
+    assert found[0]["seen"] == f"{file}:1:concurency is not an option of Sidekiq"
+    assert "no section prodution (RAILS_ENV=prodution)" in found[1]["seen"]
+
+
 # -- Redis
+
+
+@pytest.mark.parametrize("variable", ["BRIDGE_REDIS_URL", "REDIS_URL"])
+@pytest.mark.parametrize(
+    ("password", "user", "seen", "cure"),
+    [
+        ("", ":pw@", "has no password for this user", "take the password out of {}"),
+        ("right", ":wrong@", "refuses this user or password", "that this Redis knows into {}"),
+        ("right", "", "wants a password", "write it into {}"),
+    ],
+)
+def test_a_redis_that_refuses_a_password_is_not_said_to_be_away(
+    tmp_path: Path, variable: str, password: str, user: str, seen: str, cure: str
+) -> None:
+    with redis_with(tmp_path) as server, server.client() as client:
+        client.config_set("requirepass", password)
+        found = diagnose(Bridge({variable: f"redis://{user}127.0.0.1:{server.port}/0"}))["redis-away"]
+
+    assert seen in found.seen
+    assert "does not answer" not in found.seen
+    assert cure.format(variable) in found.cure
 
 
 def test_a_redis_that_is_away_is_an_error() -> None:
@@ -253,7 +291,10 @@ def test_a_wrong_secret_and_a_wrong_clock_are_told_apart(
         settings = {"BRIDGE_SIDECAR_URL": sidecar.url, "BRIDGE_SIDECAR_SECRET": secret}
         return diagnose(Bridge({**bridge.settings, **settings}))
 
-    assert "same BRIDGE_SIDECAR_SECRET" in told(right, "w" * 32)["sidecar-secret"].cure
+    assert (
+        "correct BRIDGE_SIDECAR_SECRET: both sides need the same"
+        in told(right, "w" * 32)["sidecar-secret"].cure
+    )
     assert "time service" in told(late, SECRET)["sidecar-clock"].cure
     assert not {"sidecar-secret", "sidecar-clock", "sidecar-away"} & told(right, SECRET).keys()
 

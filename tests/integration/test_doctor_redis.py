@@ -134,7 +134,7 @@ def test_a_snapshot_that_could_not_be_written_is_named(tmp_path: Path) -> None:
     ("url", "cure"),
     [
         ("redis://127.0.0.1:{port}/99", "write the number of a database"),
-        ("redis://:hunter2@127.0.0.1:{port}/0", "the password that this Redis knows"),
+        ("redis://:hunter2@127.0.0.1:{port}/0", "take the password out of"),
         ("redis://nobody:hunter2@127.0.0.1:{port}/0", "the password that this Redis knows"),
         ("redis://127.0.0.1:{closed}/0", "start it"),
     ],

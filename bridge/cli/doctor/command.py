@@ -17,6 +17,7 @@ from bridge.cli.doctor import (
     redis_checks,
     sidecar_checks,
     sidekiq_checks,
+    task_checks,
 )
 from bridge.cli.doctor.finding import Check, Finding, Severity, error
 from bridge.cli.doctor.site import Site
@@ -29,6 +30,7 @@ OF_REDIS: tuple[Check, ...] = (
     *access_checks.CHECKS,
     *payload_checks.CHECKS,
     *sidekiq_checks.CHECKS,
+    *task_checks.CHECKS,
     sidecar_checks.slots,
     sidecar_checks.cron,
     machine_checks.probes,
@@ -78,7 +80,7 @@ def _redis(site: Site) -> Iterator[Finding]:
     try:
         _ = site.client
     except errors.StoreUnavailable as outage:
-        yield redis_checks.away(site.settings.redis_url, outage)
+        yield redis_checks.away(site.settings, outage)
         return
     for check in OF_REDIS:
         try:

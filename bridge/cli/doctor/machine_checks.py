@@ -27,7 +27,8 @@ def probes(site: Site) -> Iterator[Finding]:
         return
     here = [row for row in site.workers if row.hostname == site.hostname]
     if sight.health is not None:
-        for reason in sight.health.get("reasons") or ():
+        # One that is ready leaves something undone: a check of its own says what.
+        for reason in () if sight.health.get("ready") else sight.health.get("reasons") or ():
             yield error(
                 "worker-not-ready",
                 f"the worker on {sight.where} takes no jobs: {reason}",
@@ -36,12 +37,16 @@ def probes(site: Site) -> Iterator[Finding]:
     elif sight.answers:
         seen = f"something else than a worker answers on {sight.where}: workers take the next free port"
         yield warning(
-            "health-port", seen, "give BRIDGE_HEALTH_BIND a free port, so that probes and scrapes find it"
+            "health-port",
+            seen,
+            f"give {site.said('health_bind')} a free port, so that probes and scrapes find it",
         )
     elif here:
         seen = f"{here[0].identity} is on this machine, and nobody answers on {sight.where}"
         yield warning(
-            "worker-unreachable", seen, "compare BRIDGE_HEALTH_BIND with the worker's; look at its log"
+            "worker-unreachable",
+            seen,
+            f"compare {site.said('health_bind')} with the worker's; look at its log",
         )
 
 
@@ -53,12 +58,14 @@ def exposure(site: Site) -> Iterator[Finding]:
     if site.settings.show_args:
         yield hint(
             "args-shown",
-            "BRIDGE_SHOW_ARGS is on: events and Flower carry arguments",
+            f"{site.said('show_args')} is on: events and Flower carry arguments",
             "unset it where they are private",
         )
     if site.settings.allow_purge:
         yield warning(
-            "purge-allowed", "BRIDGE_ALLOW_PURGE is on: celery purge empties Sidekiq's queues", "unset it"
+            "purge-allowed",
+            f"{site.said('allow_purge')} is on: celery purge empties Sidekiq's queues",
+            "unset it",
         )
 
 
@@ -69,7 +76,7 @@ def leases(site: Site) -> Iterator[Finding]:
             f"a third of the lease is {third:g} s, an answer of Redis may take {answer:g} s: "
             "one slow answer costs a living worker its jobs"
         )
-        yield warning("timeout-lease", seen, f"set BRIDGE_LEASE_SECONDS to {3 * answer:g} or more")
+        yield warning("timeout-lease", seen, f"set {site.said('lease_seconds')} to {3 * answer:g} or more")
 
 
 def shutdown(site: Site) -> Iterator[Finding]:
@@ -109,13 +116,20 @@ def capsules(site: Site) -> Iterator[Finding]:
         )
 
 
+def config_file(site: Site) -> Iterator[Finding]:
+    for complaint in site.settings.file.complaints:
+        seen, _, cure = complaint.rpartition(": ")
+        yield warning("config-file", seen, cure)
+
+
 def modules_there(site: Site) -> Iterator[Finding]:
     for name in site.settings.imports:
         if not modules.find(name):
-            seen = f"BRIDGE_IMPORTS names {name}, and no such module is found from here"
+            seen = f"{site.said('imports')} names {name}, and no such module is found from here"
             yield error("imports", seen, "correct the name, or look from the directory where workers start")
     if site.settings.tracing != "off" and not modules.find("opentelemetry.sdk"):
-        seen = f"BRIDGE_TRACING={site.settings.tracing} needs OpenTelemetry, which is not installed here"
+        named = f"{site.said('tracing')}={site.settings.tracing}"
+        seen = f"{named} needs OpenTelemetry, which is not installed here"
         yield error("tracing-extra", seen, "pip install 'sidekiq-bridge[otel]'")
 
 
@@ -154,4 +168,4 @@ def _limit_of(pid: int) -> int | None:
     return int(found[3]) if found and found[3].isdigit() else None
 
 
-CHECKS: tuple[Check, ...] = (probes, exposure, leases, shutdown, files, capsules, modules_there)
+CHECKS: tuple[Check, ...] = (probes, exposure, leases, shutdown, files, capsules, config_file, modules_there)

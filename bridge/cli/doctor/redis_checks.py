@@ -10,7 +10,7 @@ from typing import Any
 from bridge import errors
 from bridge.cli.doctor.finding import Check, Finding, error, hint, warning
 from bridge.cli.doctor.site import Site
-from bridge.settings import RedisUrl
+from bridge.settings import Settings, redis_mistakes
 
 OLDEST = (6, 2)
 OLDEST_FOR_SIDEKIQ_8 = (7, 0)
@@ -18,23 +18,10 @@ MOST_SKEW_SECONDS = 2.0
 SLOW_MS = 10.0
 
 
-#: What Redis or its client says, and what that calls for.
-_CURES = (
-    (("DB index",), "write the number of a database that it has: redis://host:6379/0"),
-    (("password", "NOAUTH", "WRONGPASS", "Authentication"),
-     "write the user and the password that this Redis knows into BRIDGE_REDIS_URL"),
-    (("Protocol error",), "something else listens there: correct the port in BRIDGE_REDIS_URL"),
-    (("certificate verify failed", "CERTIFICATE"), "name the CA of its certificate with BRIDGE_REDIS_CA"),
-)  # fmt: skip
-
-
-def away(url: RedisUrl, outage: errors.StoreUnavailable) -> Finding:
+def away(settings: Settings, outage: errors.StoreUnavailable) -> Finding:
     """Why nothing was heard of Redis, and what to do about it."""
-    seen = str(outage).partition(": start it")[0]
-    cure = next((cure for words, cure in _CURES if any(word in seen for word in words)), "")
-    if not cure and url.is_tls:
-        cure = "start it, or correct BRIDGE_REDIS_URL; where it speaks no TLS write redis://"
-    return error("redis-away", seen, cure or "start it, or correct BRIDGE_REDIS_URL")
+    mistake = redis_mistakes.explain(outage.__cause__ or outage, settings)
+    return error("redis-away", mistake.seen, mistake.cure)
 
 
 def version(site: Site) -> Iterator[Finding]:
@@ -125,7 +112,8 @@ def exposure(site: Site) -> Iterator[Finding]:
     url = site.settings.redis_url
     far = [address.host for address in url.addresses if not _is_local(address.host)]
     if far and not url.is_tls:
-        cure = "write rediss:// (BRIDGE_REDIS_CA names its CA), unless the network between is private"
+        tls = f"write rediss:// into {site.said('redis_url')} (BRIDGE_REDIS_CA names its CA)"
+        cure = f"{tls}, unless the network between is private"
         yield hint("redis-clear", f"jobs travel to {far[0]} in the clear", cure)
     if url.is_sentinel or url.password:
         return

@@ -27,12 +27,14 @@ def reachable(site: Site) -> Iterator[Finding]:
 
 
 def _away(site: Site, sight: SidecarSight) -> Finding:
-    if "sidecar_url" not in site.settings.model_fields_set:
+    if not site.settings.says("sidecar_url"):
         cure = "fine with native tasks alone; else start it, and set BRIDGE_SIDECAR_URL"
         return warning("sidecar-away", f"no sidecar answers: {sight.problem}", cure)
-    cure = "start bin/sidecar, or correct BRIDGE_SIDECAR_URL; Ruby jobs wait in their queues meanwhile"
+    url = site.said("sidecar_url")
+    cure = f"start bin/sidecar, or correct {url}; Ruby jobs wait in their queues meanwhile"
     if "certificate" in sight.problem:
-        cure = "give BRIDGE_SIDECAR_CA the CA of its certificate, which must name this host and not be over"
+        ca = site.said("sidecar_ca")
+        cure = f"give {ca} the CA of its certificate, which must name this host and not be over"
     elif Address.parse(sight.url).is_tls and site.settings.sidecar_client_cert is None:
         cure += ". One with --tls-ca asks for BRIDGE_SIDECAR_CLIENT_CERT and BRIDGE_SIDECAR_CLIENT_KEY"
     return error("sidecar-away", sight.problem, cure)
@@ -46,7 +48,8 @@ def _refusal(site: Site, sight: SidecarSight) -> Finding:
     if site.settings.sidecar_secret is None:
         seen = f"{sight.url} wants signed requests, and BRIDGE_SIDECAR_SECRET is unset here"
         return error("sidecar-secret", seen, "set the secret that the sidecar has, or its _FILE")
-    cure = "give both sides the same BRIDGE_SIDECAR_SECRET (or _FILE), and restart the one you corrected"
+    secret = site.said("sidecar_secret")
+    cure = f"correct {secret}: both sides need the same secret; then restart the one you corrected"
     return error("sidecar-secret", sight.problem, cure)
 
 
@@ -54,7 +57,7 @@ def safety(site: Site) -> Iterator[Finding]:
     try:
         site.settings.require_safe_sidecar()
     except errors.ConfigurationError as refusal:
-        if "sidecar_url" in site.settings.model_fields_set or site.settings.sidecar_secret is not None:
+        if site.settings.says("sidecar_url") or site.settings.sidecar_secret is not None:
             yield error("sidecar-unsafe", str(refusal).split(": ")[0], str(refusal).partition(": ")[2])
 
 
@@ -123,7 +126,8 @@ def client_chain(site: Site) -> Iterator[Finding]:
     names = sorted({name for health in site.healths for name in health.client_middleware})
     if names and not site.settings.promote_through_sidecar:
         seen = f"due retries and scheduled jobs skip the app's client middleware: {', '.join(names)}"
-        cure = "unset BRIDGE_PROMOTE_THROUGH_SIDECAR, unless it only adds fields at the first push"
+        setting = site.said("promote_through_sidecar")
+        cure = f"unset {setting}, unless it only adds fields at the first push"
         yield warning("client-middleware", seen, cure)
 
 

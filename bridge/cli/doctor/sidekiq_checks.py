@@ -21,7 +21,8 @@ SCANNED = 20_000
 
 def workers(site: Site) -> Iterator[Finding]:
     if not site.workers:
-        cure = "start `celery -A bridge worker`, with the same BRIDGE_REDIS_URL; look at its log"
+        url = site.said("redis_url")
+        cure = f"start `celery -A bridge worker`, with the same {url}; look at its log"
         yield error("no-worker", "no worker of the bridge is registered on this Redis", cure)
     for row in site.processes:
         if site.now_ms / 1000 - row.beat_at > LATE_SECONDS:
@@ -48,7 +49,8 @@ def queues(site: Site) -> Iterator[Finding]:
                 cure,
             )
         elif row.size and not serving:
-            cure = f"name it with -Q or in BRIDGE_QUEUES; or bridge jobs delete queue:{row.name} --all"
+            where = site.said("queues")
+            cure = f"name it with -Q or in {where}; or bridge jobs delete queue:{row.name} --all"
             yield error(
                 "unserved-queue",
                 f"{output.count(row.size, 'job')} in queue {row.name}, and nobody serves it",

@@ -16,7 +16,7 @@ from typing import Any
 import redis
 
 from bridge import errors
-from bridge.cli import sidecars
+from bridge.cli import asking, sidecars
 from bridge.cli.parts import Parts
 from bridge.settings import Settings
 from bridge.sidecar.address import Address
@@ -61,6 +61,10 @@ class Site:
     @property
     def settings(self) -> Settings:
         return self.parts.settings
+
+    def said(self, name: str) -> str:
+        """Where a setting was said, for the sentences that name it."""
+        return self.settings.source(name)
 
     @property
     def client(self) -> redis.Redis:
@@ -137,6 +141,14 @@ class Site:
         host = _from_here(bind.host)
         where = f"http://[{host}]:{bind.port}" if ":" in host else f"http://{host}:{bind.port}"
         return _ask_worker(where)
+
+    @cached_property
+    def tasks(self) -> list[str] | None:
+        """Names of the tasks that the workers have for jobs; None where no worker tells."""
+        told = (self.probe.health or {}).get("tasks") if self.probe else None
+        if isinstance(told, dict):
+            return sorted({*told.get("native", ()), *told.get("unreachable", ())})
+        return asking.tasks(self.settings) if self.workers else None
 
     @cached_property
     def hostname(self) -> str:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import bridge
+from bridge import native_names
 from bridge.monitoring.health import verdict
 from bridge.monitoring.health.verdict import LoopWatch
 from bridge.monitoring.health.vitals import Examiner, Snapshot
@@ -38,12 +39,12 @@ class Report:
         """Every part; always well, because the page itself is what was asked for."""
         vitals = self._examiner.examine()
         still = self._watch.still_seconds(vitals)
-        reasons = verdict.not_ready_reasons(vitals, still)
+        reasons, shortfalls = verdict.not_ready_reasons(vitals, still), verdict.shortfalls(vitals)
         return True, {
-            "status": "not ready" if reasons else "ready",
+            "status": "not ready" if reasons else "degraded" if shortfalls else "ready",
             "live": not verdict.not_live_reasons(vitals, still),
             "ready": not reasons,
-            "reasons": reasons,
+            "reasons": [*reasons, *shortfalls],
             **self._process(),
             "redis": self._redis(vitals),
             "fetch_loop": _fetch_loop(vitals, still),
@@ -51,6 +52,10 @@ class Report:
             "heartbeat": {"age_seconds": self._heartbeat_age()},
             "sidecar": _sidecar(vitals),
             "slots": self._slots(),
+            "tasks": {
+                "native": native_names.native(self._runtime.app),
+                "unreachable": native_names.unreachable(self._runtime.app),
+            },
             "quiet": vitals.quiet,
             "stopping": vitals.stopping,
         }

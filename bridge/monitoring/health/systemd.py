@@ -71,7 +71,8 @@ class Supervision:
         if vitals.stopping and not self._stopping:
             self._stopping = True
             lines.append("STOPPING=1")
-        status = "; ".join(verdict.not_ready_reasons(vitals, still_seconds)) or self._slots()
+        reasons = verdict.not_ready_reasons(vitals, still_seconds) + verdict.shortfalls(vitals)
+        status = "; ".join(reasons) or self._slots()
         if status != self._status:
             self._status = status
             lines.append(f"STATUS={status}")

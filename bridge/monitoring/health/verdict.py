@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from bridge.monitoring.health.vitals import Snapshot
+from bridge.settings.redis_url import mask
 
 #: A fetch loop that has not turned for so long will not by itself: the worker is to be started anew.
 STUCK_SECONDS = 60.0
@@ -52,6 +53,15 @@ def not_ready_reasons(vitals: Snapshot, still_seconds: float) -> list[str]:
     elif vitals.quiet:
         reasons.append("the worker is quiet")
     return reasons
+
+
+def shortfalls(vitals: Snapshot) -> list[str]:
+    """What a worker that takes jobs leaves undone: it is ready, and a person has to look."""
+    if not vitals.kept_back or vitals.stopping:
+        return []
+    queues = "queue" if len(vitals.kept_back) == 1 else "queues"
+    names = ", ".join(vitals.kept_back)
+    return [f"Ruby jobs wait in {queues} {names}, and no sidecar runs them: {mask(vitals.breaker_reason)}"]
 
 
 def _silence(seconds: float | None) -> str:

@@ -36,6 +36,8 @@ class Snapshot:
     """Why the sidecar refuses this worker altogether."""
     breaker: State
     breaker_reason: str
+    kept_back: tuple[str, ...] = ()
+    """Queues in which Ruby jobs wait because no sidecar answers."""
 
     @property
     def redis_answers(self) -> bool:
@@ -71,4 +73,5 @@ class Examiner:
             rejected=breaker.rejected,
             breaker=breaker.state,
             breaker_reason=breaker.reason,
+            kept_back=tuple(sorted(fetcher.kept_back)) if breaker.is_open else (),
         )

@@ -163,6 +163,11 @@ class Fetcher:
             consumer.wake()
 
     @property
+    def kept_back(self) -> frozenset[str]:
+        """Queues in which a Ruby job waited at the last look. Looked at only while no sidecar answers."""
+        return self._native_only.kept_back
+
+    @property
     def unsettled(self) -> int:
         """How many decided jobs wait to be written."""
         return len(self.journal)

@@ -27,6 +27,8 @@ class NativeOnlyClaim:
         self._order = order
         self._in_flight = in_flight
         self._tails = QueueTails()
+        self.kept_back: frozenset[str] = frozenset()
+        """Queues in which a job that was not admitted waited at the last look."""
 
     def take(self, seen_tail: tuple[str, bytes] | None) -> Fetched:
         """Claim admitted jobs for the free slots. ``seen_tail``: queue and job that woke this worker."""
@@ -34,22 +36,24 @@ class NativeOnlyClaim:
         if units:
             return Fetched(tuple(units))
         blocked: set[str] = set()
+        kept_back: set[str] = set()
         self._in_flight.forget_read()
         names, free = self._order.names, lambda: self._in_flight.free_slots
         try:
             for name, next_jobs in self._tails.tails(self._store, names, free):
                 admitted = list(itertools.takewhile(self._is_admitted, next_jobs))
                 if len(admitted) < len(next_jobs):
-                    blocked.add(name)
+                    kept_back.add(name)
                 units += self._take_exactly(name, admitted, blocked)
         except errors.StoreError:
             if not units:
                 raise
             # What has been taken must be handed over; the next turn meets the same error.
             return Fetched(tuple(units))
+        self.kept_back = frozenset(kept_back)
         # A paused queue, or one with a job that must wait, is not to be watched: its watch would answer at
         # once, again and again.
-        return Fetched(tuple(units), drained=not units, paused=frozenset(blocked))
+        return Fetched(tuple(units), drained=not units, paused=self.kept_back | blocked)
 
     def _take_seen(self, seen_tail: tuple[str, bytes] | None) -> list[UnitOfWork]:
         """What woke this worker, without another look; of an only queue, or others might come first."""

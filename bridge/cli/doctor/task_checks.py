@@ -1,0 +1,56 @@
+"""Where jobs run, in Python or in Ruby: names of native tasks, and Ruby jobs that no sidecar runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bridge import native_names
+from bridge.cli.doctor.finding import Check, Finding, error, warning
+from bridge.cli.doctor.site import Site
+from bridge.routing import CONSTANT_PATH
+from bridge.sidekiq import keys
+
+
+def near_names(site: Site) -> Iterator[Finding]:
+    classes = {name for entry in site.sample if (name := entry.job.native_class)}
+    for near in native_names.near(classes, site.tasks or ()):
+        seen = f"jobs of {near.job_class} run in Ruby, and a native task is named {near.task}"
+        cure = f'@app.task(name="{near.job_class}"), if Python should run them'
+        yield warning("near-name", seen, cure)
+
+
+def unreachable(site: Site) -> Iterator[Finding]:
+    for name in site.tasks or ():
+        if not CONSTANT_PATH.fullmatch(name):
+            seen = f"the native task {name} runs no job: its name is not that of a Ruby class"
+            yield warning("unreachable-task", seen, "give it one: @app.task(name=...), as in ReportJob")
+
+
+def ruby_waits(site: Site) -> Iterator[Finding]:
+    """Whatever BRIDGE_SIDECAR_URL says: such jobs wait until a person starts a sidecar."""
+    if any(health.ready for health in site.healths) or site.tasks is None:
+        return
+    waiting = [name for name in _served_by_the_bridge_alone(site) if _ruby_classes(site, name)]
+    if waiting:
+        classes = sorted({found for name in waiting for found in _ruby_classes(site, name)})
+        seen = f"Ruby jobs wait in {', '.join(waiting)} ({_some(classes)}), and no sidecar runs them"
+        yield error("ruby-jobs-wait", seen, f"start bin/sidecar, or correct {site.said('sidecar_url')}")
+
+
+def _served_by_the_bridge_alone(site: Site) -> list[str]:
+    ours = {name for row in site.workers for name in row.queues}
+    theirs = {name for row in site.rubies if not row.quiet for name in row.queues}
+    return sorted(ours - theirs - {row.name for row in site.queues if row.paused})
+
+
+def _ruby_classes(site: Site, queue: str) -> set[str]:
+    key = keys.queue(queue)
+    names = {str(entry.job.native_class) for entry in site.sample if entry.place.key == key}
+    return names - set(site.tasks or ())
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more classes" if len(names) > 3 else "")
+
+
+CHECKS: tuple[Check, ...] = (near_names, unreachable, ruby_waits)

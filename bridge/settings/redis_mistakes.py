@@ -1,0 +1,56 @@
+"""What an error of Redis says about the settings: what was seen, and which variable or key to correct."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bridge.settings.model import Settings
+
+#: Beginnings of what Redis or its client says, what that means, and what to write where the URL was said.
+_REFUSALS = (
+    (("without any password configured",), "has no password for this user",
+     "take the password out of {url}, or set one on Redis (requirepass, ACL SETUSER)"),
+    (("NOAUTH", "Authentication required"), "wants a password", "write it into {url}: redis://:password@host:port/0"),
+    (("WRONGPASS", "invalid username-password", "invalid password"), "refuses this user or password",
+     "write the user and the password that this Redis knows into {url}"),
+    (("DB index",), "has no database of this number", "write the number of a database that it has into {url}: redis://host:6379/0"),
+    (("Protocol error", "Protocol Error"), "is not a Redis server: something else listens there",
+     "correct the port in {url}"),
+)  # fmt: skip
+_CERTIFICATE = ("certificate verify failed", "CERTIFICATE")
+#: Redis answers, and waiting will not change what it says.
+REFUSED = ("AUTH", "Authentication required", "NOAUTH", "WRONGPASS", "invalid username-password")
+
+
+class RedisMistake(NamedTuple):
+    """``seen`` and ``cure`` are halves of one sentence."""
+
+    seen: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.seen}: {self.cure}"
+
+
+def explain(error: BaseException, settings: Settings) -> RedisMistake:
+    """Why Redis could not be used, in words for the person who wrote the settings."""
+    said, url = str(error).rstrip("."), settings.source("redis_url")
+    for words, meaning, cure in _REFUSALS:
+        if any(word in said for word in words):
+            return RedisMistake(f"Redis at {settings.redis_url} {meaning} ({said})", cure.format(url=url))
+    return RedisMistake(
+        f"Redis at {settings.redis_url} does not answer ({said})", _cure_of_silence(said, settings)
+    )
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether Redis answers, and refuses this user or password."""
+    return any(word in str(error) for word in REFUSED)
+
+
+def _cure_of_silence(said: str, settings: Settings) -> str:
+    if any(word in said for word in _CERTIFICATE):
+        return f"name the CA of its certificate with {settings.source('redis_ca')}"
+    url = settings.source("redis_url")
+    start = f"start it, or {'correct' if settings.says('redis_url') else 'set'} {url}"
+    return f"{start}; where it speaks no TLS write redis://" if settings.redis_url.is_tls else start

@@ -1,0 +1,33 @@
+"""Where each setting was said: for the sentences that name one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import PrivateAttr
+from pydantic_settings import BaseSettings
+
+from bridge.settings.files import Described
+
+
+class Told(BaseSettings):
+    """The origin of the settings; a part of ``Settings``. ``loading`` fills it in."""
+
+    _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _file: Described = PrivateAttr(default_factory=Described)
+
+    def says(self, name: str) -> bool:
+        """Whether the environment or the file gives this setting."""
+        return name in self.model_fields_set
+
+    def source(self, name: str) -> str:
+        """Where this setting was said, as a person would look for it; its variable where nothing was said.
+
+        ``REDIS_URL``, ``BRIDGE_REDIS_URL_FILE``, or ``config/sidekiq.yml:12:production.concurrency``.
+        """
+        return self._sources.get(name, f"BRIDGE_{name.upper()}")
+
+    @property
+    def file(self) -> Described:
+        """Which section of ``config`` is in force, and what the file says in vain."""
+        return self._file
