@@ -26,7 +26,7 @@ MOST_QUEUES = 50
 #: A Redis that is away must not delay the start: the consumer waits for it, and says so.
 REDIS_SECONDS = 0.5
 MOST_NAMES = 30
-_POOLS = {"pool": "bridge", "thread": "threads"}
+_POOLS = {"hybrid": "bridge", "thread": "threads"}
 
 
 def say(runtime: Runtime, worker: Any) -> None:

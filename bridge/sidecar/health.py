@@ -79,12 +79,12 @@ class HealthProbe:
         signer: Signer,
         timeout_seconds: float,
         tls: Callable[[], ssl.SSLContext | None] = lambda: None,
-        secret_name: str = "BRIDGE_SIDECAR_SECRET",
+        named: str = "BRIDGE_SIDECAR_SECRET",
     ) -> None:
         self._signer = signer
         self._timeout = timeout_seconds
         self._tls = tls
-        self._secret_name = secret_name
+        self._named = named
         self._boots: dict[Address, str] = {}
 
     def ask(self, address: Address) -> Health:
@@ -122,7 +122,7 @@ class HealthProbe:
             return errors.SidecarRejected(text, said.code)
         text = (
             f"{address} refuses this worker's signature: give both sides the same secret "
-            f"(here {self._secret_name}, and clocks that agree within a minute)"
+            f"(here {self._named}, and clocks that agree within a minute)"
         )
         return errors.SidecarRejected(text, said.code)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.sidekiq.api.processes import Cluster
+from bridge.sidekiq.api.processes import Processes
 from tests.support.command import Bridge
 from tests.support.diagnosis import Seen, diagnose
 from tests.support.probes import health, port_of
@@ -55,7 +55,7 @@ def test_the_doctor_names_the_task_the_class_and_the_jobs_that_wait(bare_stage: 
     stage = bare_stage
     stage.push_job({"class": "NativeReportJob"})
     worker = stage.start_worker("-Q", "default", module=MODULE)
-    cluster = Cluster(stage.redis)
+    cluster = Processes(stage.redis)
     wait_for(lambda: [row for row in cluster.processes() if row.queues], "the queues on the Busy page")
     bind = {"BRIDGE_HEALTH_BIND": f"127.0.0.1:{port_of(worker)}"} if asked == "its probes" else {}
 
