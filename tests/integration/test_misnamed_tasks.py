@@ -76,7 +76,7 @@ def test_health_says_that_ruby_jobs_wait_until_a_sidecar_runs_them(bare_stage: S
     # /health had no word for it.
     stage = bare_stage
     worker = stage.start_worker(module=MODULE)
-    assert health(worker)["reasons"] == []
+    wait_for(lambda: health(worker)["reasons"] == [], "a worker that is ready")
 
     stage.push_job({"class": "EchoJob"})
 
