@@ -32,7 +32,7 @@ docs: setup  ## the site of the documents, in build/docs
 	@scripts/docs
 
 lock: setup  ## write requirements/*.txt anew from pyproject.toml
-	@scripts/lock
+	@scripts/lock $(ARGS)
 
 clean:  ## remove what builds, tests and demos left; .venv stays
 	@scripts/clean
