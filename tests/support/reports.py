@@ -1,4 +1,4 @@
-"""How a failed test is reported: what its processes wrote, and an error that many tests share only once."""
+"""Reports: the logs of a failed test, a shared error once, and in CI no skip for want of a program."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 from tests.support.processes import RUNNING
 
 LOG_CHARACTERS = 6000
+#: Reasons for a skip that name something which scripts/setup installs, or a right that root has.
+_MISSING = re.compile(r"not installed|could not import|needs Ruby|no ruby|may not make|no /proc", re.I)
 
 #: The first test that reported each error of a fixture.
 _first_reported: dict[tuple[str, ...], str] = {}
@@ -22,6 +24,8 @@ def pytest_runtest_makereport(item: Any, call: Any) -> Iterator[None]:
     """Show what the processes wrote during a test that failed."""
     outcome: Any = yield
     report = outcome.get_result()
+    if report.skipped and os.environ.get("CI"):
+        _fail_if_left_out(report)
     if report.when == "teardown":
         return
     for process in list(RUNNING):
@@ -34,6 +38,14 @@ def pytest_runtest_makereport(item: Any, call: Any) -> Iterator[None]:
             report.sections.append((f"log of {process.name} (pid {process.pid})", text))
     if report.failed and report.when == "setup":
         _fold(item, call, report)
+
+
+def _fail_if_left_out(report: Any) -> None:
+    """A skip for want of a program would hide in CI that setup forgot it."""
+    reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else ""
+    if _MISSING.search(reason):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but CI must have what it needs: {reason}"
 
 
 def _fold(item: Any, call: Any, report: Any) -> None:

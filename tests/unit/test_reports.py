@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,12 +12,15 @@ from pathlib import Path
 from tests.support.processes import ROOT
 
 
-def run_suite(directory: Path, source: str) -> str:
+def run_suite(directory: Path, source: str, **env: str) -> str:
     """The whole output of pytest for one file of tests, with the suite's own hooks."""
     (directory / "test_inner.py").write_text(textwrap.dedent(source))
     command = [sys.executable, "-m", "pytest", "-p", "tests.support.reports", "-p", "no:cacheprovider"]
     command += ["-p", "no:celery", "-c", "/dev/null", "--rootdir", directory, directory]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+    environment = {"PATH": os.environ["PATH"], **env}
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, env=environment
+    ).stdout
 
 
 # The hook read the log by its path. A test that had removed its directory while a process still ran ended the
@@ -73,3 +77,22 @@ def test_an_error_of_a_fixture_is_shown_once_and_named_by_the_other_tests(tmp_pa
     assert said.count("the same error in a fixture as before test_inner.py::test_with_the_server[0]") == 29
     assert 'raise RuntimeError("another reason")' in said
     assert "31 errors" in said
+
+
+def test_ci_fails_what_is_skipped_for_want_of_a_program_and_nothing_else(tmp_path: Path) -> None:
+    source = """
+        import pytest
+
+        @pytest.mark.skipif(True, reason="promtool is not installed")
+        def test_by_mark(): pass
+
+        def test_by_call(): pytest.skip("chromium is not installed")
+
+        def test_by_import(): pytest.importorskip("there_is_no_such_module")
+
+        def test_of_another_version(): pytest.skip("came with Sidekiq 8.1")
+    """
+    said = run_suite(tmp_path, source, CI="true")
+    assert "2 failed, 1 skipped, 1 error" in said
+    assert "skipped, but CI must have what it needs: " in said
+    assert "4 skipped" in run_suite(tmp_path, source)
