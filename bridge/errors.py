@@ -78,6 +78,8 @@ class SidecarUnavailable(SidecarError):
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.may_run = False
+        """Whether a request that was sent before may still reach the sidecar and begin the job."""
 
 
 class SidecarRejected(SidecarError):

@@ -56,7 +56,8 @@ def hand_over(delivery: Delivery) -> JobResult:
         raise Settle(GiveBack(), outage=str(error), rejected=True) from error
     except errors.SidecarUnavailable as error:
         # A sidecar that is merely full is no outage: the other slots go on.
-        raise Settle(GiveBack(), outage=None if error.retry_after_seconds else str(error)) from error
+        outage = None if error.retry_after_seconds else str(error)
+        raise Settle(GiveBack(may_run=error.may_run), outage=outage) from error
     except errors.OutcomeUnknown as error:
         decision = GiveBack(unknown_outcome=True)
         raise Settle(decision, outage=str(error), rejected=error.rejected) from error
@@ -80,7 +81,9 @@ def conclude(result: JobResult) -> None:
         raise Settle(Interrupt(result.payload))
     if result.status is Status.SHUTDOWN:
         # One that stops by itself each time would run for ever: it is counted, and buried the third time.
-        raise Settle(GiveBack(unknown_outcome=not result.asked))
+        # No Ruby job is claimed until a probe finds a sidecar: it would be sent into closing streams.
+        outage = "the sidecar goes down" if result.was_last else None
+        raise Settle(GiveBack(unknown_outcome=not result.asked), outage=outage)
 
 
 def _buried(delivery: Delivery, error: errors.JobRefused) -> Bury:

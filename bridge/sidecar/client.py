@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from typing import Protocol
 
 from bridge import errors
-from bridge.sidecar import stream
+from bridge.sidecar import refusals, stream
 from bridge.sidecar.fleet import Member
 from bridge.sidecar.http import BadReply, HttpConnection, Reply
-from bridge.sidecar.protocol import WAIT_MS, error_of, execute_headers, path_of
+from bridge.sidecar.protocol import WAIT_MS, execute_headers, path_of
 from bridge.sidecar.requests import SignedRequests
-from bridge.sidecar.result import JobResult
+from bridge.sidecar.result import JobResult, Status
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 EXECUTE = "/jobs/execute"
@@ -59,7 +60,7 @@ class SidecarClient(SignedRequests):
             try:
                 return self._execute_once(delivery)
             except errors.SidecarUnavailable as error:
-                if error.retry_after_seconds is None or time.monotonic() >= deadline:
+                if error.may_run or error.retry_after_seconds is None or time.monotonic() >= deadline:
                     raise
                 self._sleep(error.retry_after_seconds)
             except errors.JobSuperseded:
@@ -124,11 +125,11 @@ class SidecarClient(SignedRequests):
                 path = f"{path_of(delivery)}?wait_ms={WAIT_MS}"
                 reply = self._send(connection, member, "GET", path, [], b"")
             except (OSError, BadReply) as error:
-                return self.ask_again(member, delivery, error)
+                return self.ask_again(member, delivery, error, started=True)
             if reply.status == 202 and time.monotonic() - asked < SHORTEST_WAIT_SECONDS:
                 self._sleep(SHORTEST_WAIT_SECONDS)  # it does not wait with us: do not ask without end
         if reply.status == 200:
-            return _result(member, delivery, reply)
+            return self.noted(member, _result(member, delivery, reply))
         raise self.refusal(member, reply, started=started)
 
     def _joined(self, delivery: Delivery) -> JobResult | None:
@@ -163,68 +164,52 @@ class SidecarClient(SignedRequests):
             text = f"{member.worker.address} may run this job and does not answer: {error!r}"
             raise errors.SidecarUnavailable(text, retry_after_seconds=1.0) from error
         if not reply.authentic:
-            raise errors.SidecarRejected(self._unproven(member, reply))  # the question starts nothing
+            raise errors.SidecarRejected(refusals.unproven(member, reply))  # the question starts nothing
         return None if reply.status in (404, 421) else reply
 
-    def ask_again(self, member: Member, delivery: Delivery, cause: BaseException) -> JobResult:
-        """The reply was lost: the same delivery at the same process is joined, never run twice."""
+    def ask_again(
+        self, member: Member, delivery: Delivery, cause: BaseException, *, started: bool = False
+    ) -> JobResult:
+        """The reply was lost: the same delivery at the same process is joined, never run twice.
+
+        ``started``: it is known that a run began.
+        """
         deadline = time.monotonic() + self._timeouts.repeat
         pause = 0.05
+        refusal: errors.SidecarUnavailable | None = None
         while time.monotonic() < deadline:
             try:
                 connection = self._fresh(member)
                 headers = execute_headers(delivery)
                 reply = self._send(connection, member, "POST", EXECUTE, headers, delivery.payload)
             except (ConnectionRefusedError, FileNotFoundError):
+                refusal = None
                 break  # the process is gone, and what it knew with it
             except (OSError, BadReply):
+                refusal = None
                 self._sleep(pause)
                 pause = min(1.0, pause * 2)
                 continue
-            if reply.status == 503:
+            if reply.status == 503 and reply.authentic and not started:
+                refusal = refusals.not_begun(self.fleet, member, reply)
                 self._sleep(pause)
                 continue
             return self._outcome(member, delivery, reply, started=True)
+        if refusal is not None:
+            raise refusal
         self.fleet.forget(member)
         raise errors.OutcomeUnknown(f"the reply of {member.worker.address} was lost: {cause!r}") from cause
 
-    def refusal(self, member: Member, reply: Reply, *, started: bool) -> errors.SidecarError:
-        if not reply.authentic:
-            # Any process can write this reply, after a relay has had the job run.
-            return errors.OutcomeUnknown(self._unproven(member, reply), rejected=True)
-        code, message = error_of(reply)
-        text = f"{member.worker.address} answered {reply.status} {code}: {message}"
-        match reply.status:
-            case 503 if not started:
-                return self._overloaded(member, code, text)
-            case 401 | 403:
-                return errors.SidecarRejected(text)
-            case 400 if code == "malformed":
-                return errors.JobRefused(message, malformed=True)
-            case 400 if code == "protocol":
-                return errors.SidecarRejected(text)
-            case 413 | 422:
-                return errors.JobRefused(message)
-            case 409 if code == "superseded":
-                return errors.JobSuperseded(text)
-            case 409 if code == "running":
-                return errors.SidecarUnavailable(text, retry_after_seconds=1.0)
-            case 421 if not started:
-                self.fleet.forget(member)
-                return errors.SidecarUnavailable(text)
-        return errors.OutcomeUnknown(text)
-
-    def _unproven(self, member: Member, reply: Reply) -> str:
-        code, message = error_of(reply)
-        return f"{member.worker.address} refuses this worker, unsigned: {reply.status} {code}: {message}"
-
-    def _overloaded(self, member: Member, code: str, text: str) -> errors.SidecarUnavailable:
-        if code == "no_slot":
-            member.full_until = time.monotonic() + 0.1
-            return errors.SidecarUnavailable(text, retry_after_seconds=0.1)
+    def noted(self, member: Member, result: JobResult) -> JobResult:
+        """A Puma worker that goes down gets no more jobs, from its first reply that says so."""
+        if result.status is not Status.SHUTDOWN or not result.asked:
+            return result
         self.fleet.forget(member)
-        # Where only this Puma worker goes (it is being replaced) another one takes the job.
-        return errors.SidecarUnavailable(text, retry_after_seconds=0.05 if self.fleet.members else None)
+        return dataclasses.replace(result, was_last=not self.fleet.members)
+
+    def refusal(self, member: Member, reply: Reply, *, started: bool) -> errors.SidecarError:
+        """What a reply that is not an outcome means; ``started``: it is known that a run began."""
+        return refusals.of(self.fleet, member, reply, started=started)
 
     def open_stream(self, member: Member) -> stream.OpenStream:
         """Open a stream to one Puma worker. Raises OSError or BadReply."""

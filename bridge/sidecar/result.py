@@ -80,6 +80,8 @@ class JobResult:
     payload: bytes = b""
     asked: bool = True
     """False for a shutdown that nobody wanted: the job raised Sidekiq::Shutdown by itself."""
+    was_last: bool = False
+    """Whether it comes from a Puma worker that goes down, and no other one is known."""
 
     @property
     def was_cancelled(self) -> bool:

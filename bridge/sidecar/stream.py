@@ -37,6 +37,9 @@ PROBE_TIMEOUT_SECONDS = 15.0
 OnReply = Callable[[int | None, bytes], None]
 
 
+#: The number of a reply to all frames that have none, and its status.
+ALL_OTHERS = 0
+LEAVES = 503
 _REPLY = re.compile(rb"(\d{1,19}) (\d{3}) \d{1,15}")
 
 
@@ -231,11 +234,24 @@ class Stream:
         found = _REPLY.fullmatch(line if self._receiving is None else self._receiving.opened(line, body))
         if found is None:
             raise ValueError("a line that is not a reply's")
-        on_reply = self._pending.pop(int(found[1]), None)
+        number, status = int(found[1]), int(found[2])
+        if number == ALL_OTHERS:
+            self._take_leave(status, body)
+            return
+        on_reply = self._pending.pop(number, None)
         if on_reply is not None:
-            on_reply(int(found[2]), body)
+            on_reply(status, body)
         if self._retiring and not self._pending:
             self.close()
+
+    def _take_leave(self, status: int, body: bytes) -> None:
+        """The sidecar ends the stream: no job without a reply has begun there, or will."""
+        if status != LEAVES:
+            raise ValueError(f"status {status} for all other frames")
+        pending, self._pending = self._pending, {}
+        self._cut("the sidecar goes down")
+        for on_reply in pending.values():
+            on_reply(status, body)
 
     def _cut(self, reason: str) -> None:
         if self.closed:

@@ -160,7 +160,7 @@ class StreamingSidecar:
     def _outcome(self, reply: EarlyReply, delivery: Delivery) -> JobResult:
         member, status, body = reply
         if status == 200:
-            return JobResult.parse(body, delivery)
+            return self.client.noted(member, JobResult.parse(body, delivery))
         if status is None:
             cut = BadReply("the stream was cut")
             return self._in_thread(lambda: self.client.ask_again(member, delivery, cut))

@@ -31,7 +31,7 @@ RSpec.describe "Streams of a sidecar process" do
       expect(idle.execute(payload("jid" => "3"))).to match([503, include("code" => "draining")])
       release
       expect(stream.reply(running)).to match([200, include("status" => "done")])
-      expect([stream, idle]).to all(be_ended)
+      expect([stream, idle]).to all(be_ended_in_order)
       [stream, idle].each(&:close)
       expect(sidecar.wait_for_exit).to eq(0)
     end
@@ -44,7 +44,7 @@ RSpec.describe "Streams of a sidecar process" do
       started(2)
       sidecar.signal("TERM")
       expect(ids.map { |id| stream.reply(id) }).to all(match([200, include("status" => "shutdown")]))
-      expect(stream).to be_ended
+      expect(stream).to be_ended_in_order
       stream.close
       expect(sidecar.wait_for_exit).to eq(0)
     end
@@ -57,7 +57,7 @@ RSpec.describe "Streams of a sidecar process" do
       wait_until { trace.size > 3 }
       sidecar.signal("TERM")
       expect(stream.reply(id)).to match([200, include("status" => "interrupted", "payload" => include("CountingJob"))])
-      expect(stream).to be_ended
+      expect(stream).to be_ended_in_order
     end
   end
 
@@ -71,7 +71,7 @@ RSpec.describe "Streams of a sidecar process" do
       sidecar.signal("TERM")
       release
       expect(streams.zip(ids).map { |stream, id| stream.reply(id).last["status"] }).to eq(%w[done done])
-      expect(streams).to all(be_ended)
+      expect(streams).to all(be_ended_in_order)
       streams.each(&:close)
       expect(sidecar.wait_for_exit).to eq(0)
     end

@@ -247,6 +247,30 @@ RSpec.describe "POST /jobs/stream" do
       expect(log).to match([/stream was ended/])
     end
 
+    # Jobs that came into a closing stream were never begun, and counted as lost in dead hands.
+    it "of a sidecar that stops begins with the reply to all frames that have none" do
+      running = stream.send_job(waiting, delivery: "h:1:a/1")
+      started
+      stopping = Thread.new { worker.stop }
+      wait_until("it to drain") { worker.executor.draining? }
+      expect(stream.execute(payload)).to match([503, include("code" => "draining")])
+      Trace.release
+      expect(stream.reply(running)).to match([200, include("status" => "done")])
+      expect(stream.reply(0)).to match([503, include("code" => "draining")])
+      expect(stream).to be_ended
+      stopping.join
+    end
+
+    it "comes where its worker was silent for so long that it may have had its jobs started elsewhere" do
+      stub_const("SidekiqBridge::Sidecar::Stream::SILENT_SECONDS", 0.3)
+      expect(stream.probe).to eq([200, nil])
+      sleep 0.5
+      stream.send_job(waiting, delivery: "h:1:a/1")
+      expect(stream).to be_ended
+      expect(Trace.entries).to be_empty
+      expect(open_stream.execute(payload)).to match([200, include("status" => "done")])
+    end
+
     it "is counted" do
       stream
       expect(open_streams).to eq(1)

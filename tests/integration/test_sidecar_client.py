@@ -105,6 +105,45 @@ def test_each_refusal_is_what_it_means_for_the_job(
     assert len(server.requests) == 1
 
 
+NO_SLOT = reply(503, {"code": "no_slot", "message": "m"})
+DRAINING = reply(503, {"code": "draining", "message": "m"})
+
+
+def test_a_lost_reply_of_a_job_that_never_began_is_no_unknown_outcome(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    """A 503 to the repeated delivery says that the Puma worker does not know it: it was counted as lost."""
+    with pytest.raises(errors.SidecarUnavailable) as drains:
+        answering(server, client, ScriptedServer.CUT, NO_SLOT, DRAINING)()
+    assert not drains.value.may_run
+    client.fleet.refresh()
+    with pytest.raises(errors.SidecarUnavailable) as full:
+        answering(server, client, ScriptedServer.CUT, *[NO_SLOT] * 200)()
+    assert full.value.may_run
+    assert full.value.retry_after_seconds
+
+
+def test_a_lost_reply_of_a_job_that_began_is_an_unknown_outcome_whatever_follows(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    running = reply(202, {"status": "running"})
+    with pytest.raises(errors.OutcomeUnknown):
+        answering(server, client, running, *[ScriptedServer.CUT] * 2, *[DRAINING] * 200)()
+
+
+def test_a_puma_worker_that_goes_down_gets_no_more_jobs_from_its_first_word_of_it(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    shutdown = {**DONE, "status": "shutdown"}
+    result = answering(server, client, reply(200, shutdown))()
+    assert (result.status, result.was_last) == (Status.SHUTDOWN, len(client.fleet.members) == 0)
+    before = len(client.fleet.members)
+    client.fleet.refresh()
+    assert len(client.fleet.members) == before + 1
+    answering(server, client, reply(200, {**shutdown, "asked": False}))()
+    assert len(client.fleet.members) == before + 1
+
+
 def test_a_full_sidecar_is_waited_for_and_then_given_up(
     server: ScriptedServer, client: SidecarClient
 ) -> None:

@@ -68,3 +68,24 @@ def test_small_jobs_of_one_turn_go_out_together(ends: Ends) -> None:
         theirs.recv(10)
     event_loop.wait(0)
     assert theirs.recv(10_000).count(b"E ") == 3
+
+
+def test_a_farewell_is_the_reply_to_each_job_without_one(ends: Ends) -> None:
+    """Jobs that had been sent into a closing stream counted as lost, and a few deploys buried them."""
+    stream, theirs, event_loop = ends
+    told: list[tuple[int | None, bytes]] = []
+    for token in range(3):
+        stream.send(delivery(token, b"{}"), lambda status, body: told.append((status, body)))
+    theirs.sendall(b"1 200 2\n{}0 503 3\nbye")
+    event_loop.wait(0.1)
+    assert told == [(200, b"{}"), (503, b"bye"), (503, b"bye")]
+    assert stream.closed
+
+
+def test_all_jobs_at_once_can_only_be_refused(ends: Ends) -> None:
+    stream, theirs, event_loop = ends
+    told: list[int | None] = []
+    stream.send(delivery(1, b"{}"), lambda status, body: told.append(status))
+    theirs.sendall(b"0 200 2\n{}")
+    event_loop.wait(0.1)
+    assert told == [None]

@@ -66,6 +66,9 @@ class StreamClient
     true
   end
 
+  # It ends in order: all frames that have no reply get one together.
+  def ended_in_order? = reply(0).first == 503 && ended?
+
   def close = socket.close
 
   private

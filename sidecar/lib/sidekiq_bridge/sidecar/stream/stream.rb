@@ -9,8 +9,17 @@ module SidekiqBridge
     # One connection that carries many jobs. A thread reads frames and hands them to the executor; replies leave
     # through the writer, from whatever thread has them.
     class Stream
+      # What was read may have been sent long ago.
+      class Late < StandardError; end
+
       # After the last reply: for the peer to see the end and to close its side, so that nothing is lost by a reset.
       LINGER_SECONDS = 1
+      # A worker probes each 5 s. Where nothing came for so long it has given the stream up, or will not mind: what arrives then
+      # was held by the network, or lay here while this process stood still, and the worker may have had those jobs started
+      # elsewhere. It does so 25 s after the last sign of life at the earliest.
+      SILENT_SECONDS = 15
+      # The number of the frame that stands for all frames without a reply.
+      ALL_OTHERS = 0
 
       # The block is called when the stream has ended, for whatever reason.
       def initialize(socket, dispatcher:, busy:, max_body:, incoming: nil, outgoing: nil, &on_end)
@@ -31,9 +40,12 @@ module SidekiqBridge
         @reader.name = "bridge.stream-reader"
       end
 
-      # Lets what was received be answered until `deadline`, then ends.
+      # Lets what was received be answered until `deadline`, then says that nothing else has begun, and ends. To be called
+      # once nothing new is taken.
       def finish(deadline)
         return unless @writer.flush(@received, deadline)
+        reply(ALL_OTHERS, @dispatcher.refuse(Refusals.draining))
+        return unless @writer.flush(0, deadline)
         @socket.end_writing
         @reader.join(LINGER_SECONDS)
       rescue IOError, SystemCallError
@@ -54,9 +66,11 @@ module SidekiqBridge
 
       def read
         while @writer.room?
-          @parser.read_from(@socket)
+          wait_for_bytes
           @parser.each_frame { |frame| serve(frame) if @writer.room? }
         end
+      rescue Late
+        ::Sidekiq.logger.warn { "A stream was ended: its worker was silent for #{SILENT_SECONDS} s and may have given its jobs to others" }
       rescue FrameParser::Malformed => e
         ::Sidekiq.logger.warn { "A stream was ended: the worker sent #{LogText.line(e.message)}" }
       rescue IOError, SystemCallError
@@ -65,6 +79,14 @@ module SidekiqBridge
         cut
         @on_end.call(self)
       end
+
+      def wait_for_bytes
+        waits_since = monotonic
+        @parser.read_from(@socket)
+        raise Late if monotonic - waits_since > SILENT_SECONDS
+      end
+
+      def monotonic = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 
       def serve(frame)
         @received += 1

@@ -1,0 +1,69 @@
+"""What a reply means that is not an outcome: whether the job began, and where the next jobs go."""
+
+from __future__ import annotations
+
+import time
+
+from bridge import errors
+from bridge.sidecar.fleet import Fleet, Member
+from bridge.sidecar.http import Reply
+from bridge.sidecar.protocol import error_of
+
+
+def of(fleet: Fleet, member: Member, reply: Reply, *, started: bool) -> errors.SidecarError:
+    """The error for this reply of ``member``; ``started``: it is known that a run began."""
+    if not reply.authentic:
+        # Any process can write this reply, after a relay has had the job run.
+        return errors.OutcomeUnknown(unproven(member, reply), rejected=True)
+    code, message = error_of(reply)
+    text = f"{member.worker.address} answered {reply.status} {code}: {message}"
+    match reply.status:
+        case 503 if not started:
+            return _overloaded(fleet, member, code, text)
+        case 401 | 403:
+            return errors.SidecarRejected(text)
+        case 400 if code == "malformed":
+            return errors.JobRefused(message, malformed=True)
+        case 400 if code == "protocol":
+            return errors.SidecarRejected(text)
+        case 413 | 422:
+            return errors.JobRefused(message)
+        case 409 if code == "superseded":
+            return errors.JobSuperseded(text)
+        case 409 if code == "running":
+            return errors.SidecarUnavailable(text, retry_after_seconds=1.0)
+        case 421 if not started:
+            fleet.forget(member)
+            return errors.SidecarUnavailable(text)
+    return errors.OutcomeUnknown(text)
+
+
+def not_begun(fleet: Fleet, member: Member, reply: Reply) -> errors.SidecarUnavailable:
+    """A 503 to a delivery that was sent before: the Puma worker does not know it, so no run has begun.
+
+    The first request may still arrive there, in a stream that was cut, unless the Puma worker goes down.
+
+    Raises:
+        SidecarUnavailable: it goes down, and will not begin the job.
+    """
+    code, message = error_of(reply)
+    refusal = _overloaded(fleet, member, code, f"{member.worker.address} answered {code}: {message}")
+    if code == "draining":
+        raise refusal
+    refusal.may_run = True
+    return refusal
+
+
+def unproven(member: Member, reply: Reply) -> str:
+    """The text for a refusal that no signature proves."""
+    code, message = error_of(reply)
+    return f"{member.worker.address} refuses this worker, unsigned: {reply.status} {code}: {message}"
+
+
+def _overloaded(fleet: Fleet, member: Member, code: str, text: str) -> errors.SidecarUnavailable:
+    if code == "no_slot":
+        member.full_until = time.monotonic() + 0.1
+        return errors.SidecarUnavailable(text, retry_after_seconds=0.1)
+    fleet.forget(member)
+    # Where only this Puma worker goes (it is being replaced) another one takes the job.
+    return errors.SidecarUnavailable(text, retry_after_seconds=0.05 if fleet.members else None)
