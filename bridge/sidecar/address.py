@@ -52,10 +52,11 @@ class Address:
         )
 
     def peer(self, url: str) -> Address:
-        """The private address of one of its Puma workers. Only the port or the name of the socket is theirs.
+        """The address of one of its Puma workers. Only the name of a socket is theirs.
 
-        Scheme, host and folder stay the configured ones: a sidecar must not choose where a worker connects.
-        (Inside containers the host may have another name, and the sockets may be in another folder.)
+        A sidecar must not choose where a worker connects. On TCP and TLS the configured address reaches each
+        Puma worker, whatever port the sidecar itself listens on. Sockets are in the configured folder, which
+        containers may mount at different places.
 
         Raises:
             ConfigurationError: it names another scheme, or no plain name of a socket.
@@ -64,7 +65,7 @@ class Address:
         if other.scheme != self.scheme:
             raise errors.ConfigurationError(f"a Puma worker of {self} may not be at {other.scheme}")
         if self.scheme != "unix":
-            return replace(self, port=other.port)
+            return self
         name = PurePosixPath(other.path).name
         if not _SOCKET_NAME.fullmatch(name):
             raise errors.ConfigurationError(f"a Puma worker of {self} may not have that socket")

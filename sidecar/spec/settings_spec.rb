@@ -52,9 +52,22 @@ RSpec.describe SidekiqBridge::Sidecar::Settings do
     expect { settings(bind: "tcp://nohost").check }.to start_error(64, ["port"])
   end
 
-  it "gives each worker an address of its own" do
-    expect(settings(bind: "unix:///run/s.sock").address.private(1).to_s).to eq("unix:///run/s.sock.1")
-    expect(settings(bind: "tcp://127.0.0.1:9292").address.private(1).to_s).to eq("tcp://127.0.0.1:9294")
+  it "gives each worker an address of its own, on no port that could be taken" do
+    expect(settings(bind: "unix:///run/s.sock").address.private(1, "/tmp/own").to_s).to eq("unix:///run/s.sock.1")
+    expect(settings(bind: "tcp://127.0.0.1:9292").address.private(1, "/tmp/own").to_s).to eq("unix:///tmp/own/1.sock")
+  end
+
+  it "names a directory that is missing, a file in its place, and a path that is too long" do
+    expect { settings(bind: "unix:///no/such/s.sock").check }.to start_error(78, ["/no/such does not exist", "mkdir -p /no/such"])
+    expect { settings(bind: "unix://#{__FILE__}/s.sock").check }.to start_error(78, ["is not a directory"])
+    expect { settings(bind: "unix:///#{"x" * 110}/s.sock").check }.to start_error(64, ["longer than 104 bytes"])
+  end
+
+  it "takes no workers for one, as Puma does" do
+    expect(settings(bind: "unix:///tmp/s.sock", workers: 0).check).to have_attributes(cluster?: false, processes: 1)
+    expect(settings(bind: "unix:///tmp/s.sock", workers: 0, max_rss: 500).check).to have_attributes(cluster?: true, processes: 1)
+    expect { settings(workers: -1).check }.to start_error(64, ["--workers"])
+    expect { settings({"BRIDGE_SIDECAR_WORKERS" => "two"}) }.to start_error(64, ["BRIDGE_SIDECAR_WORKERS", "two"])
   end
 
   it "takes options before the environment" do
@@ -65,8 +78,14 @@ RSpec.describe SidekiqBridge::Sidecar::Settings do
 
   describe "bin/sidecar" do
     def sidecar(*args)
-      output, status = Open3.capture2e({"BRIDGE_SIDECAR_SECRET" => nil}, "ruby", SidecarProcess::BIN, *args)
+      output, status = Open3.capture2e({"BRIDGE_SIDECAR_SECRET" => nil, "RUBYOPT" => @rubyopt}, "ruby", SidecarProcess::BIN, *args)
       [status.exitstatus, output]
+    end
+
+    # A team that runs its Rails app with -W0 saw status 64 and not one word.
+    it "says so even where Ruby's warnings are silenced" do
+      @rubyopt = "-W0"
+      expect(sidecar("--nonsense")).to match([64, /\Asidecar: .*--nonsense.*--help\n\z/])
     end
 
     it "ends with one sentence and a status that says whose fault it is" do

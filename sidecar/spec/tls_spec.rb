@@ -83,10 +83,10 @@ RSpec.describe "A sidecar on ssl://" do
     end.last
   end
 
-  def open_stream(port)
+  def open_stream(port, boot = health(port)["boot"])
     socket = OpenSSL::SSL::SSLSocket.new(TCPSocket.new("127.0.0.1", port))
     socket.sync_close = true
-    StreamClient.new(socket.connect, boot: health(port)["boot"], secret: "s3cret")
+    StreamClient.new(socket.connect, boot: boot, secret: "s3cret")
   end
 
   it "carries streams, whose two directions do not disturb each other" do
@@ -101,6 +101,21 @@ RSpec.describe "A sidecar on ssl://" do
       ids.each { |id| expect(stream.reply(id).first).to eq(200) }
       stream.write("what?\n")
       expect(stream).to be_ended
+    end
+  end
+
+  it "carries streams to the worker that is meant, whichever has accepted the connection" do
+    with_sidecar(*certificate_options, "--workers", "2") do |port|
+      boots = wait_until { health(port)["workers"]&.then { |list| list.map { |worker| worker["boot"] } if list.size == 2 } }
+      streams = boots.flat_map { |boot| Array.new(4) { open_stream(port, boot) } }
+      expect(streams.map { |stream| stream.headers["x-bridge-boot"] }).to eq(boots.flat_map { |boot| [boot] * 4 })
+      streams.each do |stream|
+        50.times do |index|
+          job = payload("class" => "FailingJob", "args" => ["x" * (index * 300)], "jid" => "#{stream.object_id}-#{index}")
+          expect(stream.execute(job).last).to include("status" => "failed")
+        end
+        stream.close
+      end
     end
   end
 

@@ -95,7 +95,7 @@ def tls_sidecar(bare_stage: Stage, tmp_path: Path) -> Iterator[TlsSidecar]:
         pytest.skip("the certificates lie outside the change-root")
     made = TlsSidecar(bare_stage, tmp_path)
     yield made
-    made.process.stop()
+    made.stop()
 
 
 def test_secret_and_certificates_are_rotated_under_load_without_a_failed_job(

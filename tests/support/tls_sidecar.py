@@ -28,13 +28,15 @@ class TlsSidecar:
         for path in self.secrets.values():
             path.write_text("old\n")
         self.port = consecutive_ports(4)
+        # As behind a firewall: one port is open. The ports beside it belong to servers that never answer.
+        self.neighbours = [socket.create_server(("127.0.0.1", self.port + step)) for step in (1, 2, 3)]
         command = ["ruby", ROOT / "sidecar/bin/sidecar", "--require", JOBS]
         command += ["--bind", f"ssl://127.0.0.1:{self.port}", "--workers", "2", "--threads", "5"]
         command += ["--tls-cert", server.cert, "--tls-key", server.key, "--tls-ca", self.authority.cert]
         command += ["--secret-file", self.secrets["sidecar"]]
         env = {"REDIS_URL": stage.redis_url, "TEST_LEDGER": str(stage.ledger.path)}
         self.process = Process("sidecar-tls", command, directory, env=env)
-        self.process.wait_ready(lambda: self.process.log.count("ready on") == 2, 40)
+        self.process.wait_ready(lambda: "Sidecar ready on" in self.process.log, 40)
 
     @property
     def worker_env(self) -> dict[str, str]:
@@ -46,6 +48,11 @@ class TlsSidecar:
             "BRIDGE_SIDECAR_CLIENT_KEY": str(self.client.key),
             "BRIDGE_SIDECAR_SECRET_FILE": str(self.secrets["worker"]),
         }
+
+    def stop(self) -> None:
+        self.process.stop()
+        for neighbour in self.neighbours:
+            neighbour.close()
 
     def replace_puma_workers(self) -> None:
         """Have them read their certificate and secrets anew."""

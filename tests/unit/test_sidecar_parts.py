@@ -163,10 +163,10 @@ def test_a_puma_workers_socket_lies_in_the_configured_folder() -> None:
     assert str(configured.peer("unix:///srv/sockets/sidecar.sock.1")) == "unix:///run/bridge/sidecar.sock.1"
 
 
-def test_a_puma_worker_keeps_the_configured_host_and_scheme() -> None:
-    configured = Address.parse("http://sidecar.internal:9292")
-    assert str(configured.peer("tcp://127.0.0.1:40001")) == "http://sidecar.internal:40001"
-    assert str(Address.parse("https://front:443").peer("ssl://10.0.0.1:9293")) == "https://front:9293"
+def test_each_puma_worker_is_reached_at_the_configured_port() -> None:
+    """A firewall opens one port, and a container may publish it under another number."""
+    for configured, listed in (("http://a:9292", "tcp://127.0.0.1:40001"), ("https://a:443", "ssl://b:9292")):
+        assert Address.parse(configured).peer(listed) == Address.parse(configured)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ module SidekiqBridge
         [:app, "-r", "--require PATH", "Rails directory, or a Ruby file that loads the jobs"],
         [:bind, "-b", "--bind URI", "tcp://host:port, ssl://host:port or unix:///path (tcp://127.0.0.1:9292)"],
         [:metrics_bind, "--metrics-bind URI", "a second address, for /metrics and probes alone (none)"],
-        [:workers, "-w", "--workers N", Integer, "processes (1)"],
+        [:workers, "-w", "--workers N", Integer, "processes (1; 0 is the same)"],
         [:threads, "-t", "--threads N", Integer, "job slots of each process (5)"],
         [:environment, "-e", "--environment NAME", "the app's environment (development)"],
         [:config, "-C", "--config FILE", "a sidekiq.yml (config/sidekiq.yml of the app, if there)"],
@@ -29,7 +29,7 @@ module SidekiqBridge
       def self.run(argv)
         new.run(argv)
       rescue StartError => e
-        warn "sidecar: #{e.message}"
+        $stderr.puts("sidecar: #{e.message}") # not Kernel#warn: RUBYOPT=-W0 would silence it
         exit e.exit_status
       end
 

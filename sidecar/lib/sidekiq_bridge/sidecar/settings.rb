@@ -7,13 +7,14 @@ module SidekiqBridge
   module Sidecar
     # Everything that can be set, from the command line or the environment; nothing else in the sidecar reads ENV.
     class Settings
+      MAY_BE_ZERO = %i[timeout workers].freeze
       ENVIRONMENT = %w[APP_ENV RAILS_ENV RACK_ENV].freeze
 
       DEFAULTS = {
         app: nil,                           # Rails directory or Ruby file
         bind: "tcp://127.0.0.1:9292",
         metrics_bind: nil,                  # probes and metrics only, in clear
-        workers: 1,                         # processes
+        workers: 1,                         # processes; 0 is Puma's word for a single one
         threads: 5,                         # job slots of each
         timeout: 25,                        # seconds running jobs get when the sidecar is stopped
         max_body: 64 * 1024 * 1024,         # bytes
@@ -35,12 +36,18 @@ module SidekiqBridge
       def self.from_env(env)
         {
           bind: env["BRIDGE_SIDECAR_BIND"], metrics_bind: env["BRIDGE_SIDECAR_METRICS_BIND"],
-          workers: env["BRIDGE_SIDECAR_WORKERS"]&.to_i, max_rss: env["BRIDGE_SIDECAR_MAX_RSS_MB"]&.to_i,
-          threads: env["BRIDGE_SIDECAR_THREADS"]&.to_i, secret_file: env["BRIDGE_SIDECAR_SECRET_FILE"],
+          workers: number(env, "BRIDGE_SIDECAR_WORKERS"), max_rss: number(env, "BRIDGE_SIDECAR_MAX_RSS_MB"),
+          threads: number(env, "BRIDGE_SIDECAR_THREADS"), secret_file: env["BRIDGE_SIDECAR_SECRET_FILE"],
           environment: env.values_at(*ENVIRONMENT).compact.first, watchdog_usec: env["WATCHDOG_USEC"]&.to_i
         }.compact
       end
-      private_class_method :from_env
+
+      def self.number(env, name)
+        env[name] && Integer(env[name], 10)
+      rescue ArgumentError
+        raise UsageError, "#{name} is #{env[name].inspect}: write a whole number"
+      end
+      private_class_method :from_env, :number
 
       def initialize(values, env = {})
         @values = DEFAULTS.merge(values)
@@ -71,6 +78,9 @@ module SidekiqBridge
       # Only a process above it can replace a Puma worker.
       def cluster? = workers > 1 || !max_rss.nil?
 
+      # Puma workers of a cluster.
+      def processes = [workers, 1].max
+
       def max_rss_bytes = max_rss && (max_rss * 1_000_000)
 
       def watchdog_seconds = watchdog_usec && watchdog_usec / 1e6
@@ -95,10 +105,21 @@ module SidekiqBridge
         raise UsageError, "say what to boot: --require PATH (a Rails directory or a Ruby file)" unless app
         raise UsageError, "#{app} does not exist: correct --require" unless File.exist?(app)
         {workers: workers, threads: threads, timeout: timeout, max_body: max_body, max_rss: max_rss || 1}.each do |name, value|
-          least = (name == :timeout) ? 0 : 1
+          least = MAY_BE_ZERO.include?(name) ? 0 : 1
           raise UsageError, "--#{name.to_s.tr("_", "-")} must be at least #{least}" if value < least
         end
-        [address, metrics_address]
+        [address, *metrics_address].each { |bind| check_directory(bind) if bind.unix? }
+      end
+
+      # Said before the app is loaded, which may take a minute.
+      def check_directory(bind)
+        directory = File.dirname(bind.path)
+        what_to_do =
+          if !File.exist?(directory) then "#{directory} does not exist, make it (mkdir -p #{directory})"
+          elsif !File.directory?(directory) then "#{directory} is not a directory, correct --bind"
+          elsif !File.writable?(directory) then "this user may not write in #{directory}, change its owner or correct --bind"
+          end
+        raise StartError, "cannot listen on #{bind}: #{what_to_do}" if what_to_do
       end
 
       def check_safety

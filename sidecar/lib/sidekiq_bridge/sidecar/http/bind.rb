@@ -9,6 +9,9 @@ module SidekiqBridge
   module Sidecar
     # Where a sidecar listens: tcp://host:port, ssl://host:port?cert=..&key=..&ca=.. or unix:///path.
     class Bind
+      # A Unix socket's path has at most 107 bytes, and a Puma worker adds its number.
+      LONGEST_PATH = 104
+
       attr_reader :scheme, :host, :port, :path, :tls
 
       def self.parse(text, cert: nil, key: nil, ca: nil)
@@ -25,6 +28,7 @@ module SidekiqBridge
       def self.unix_path(uri, text)
         path = "#{uri.host}#{uri.path}"
         raise UsageError, "#{text} has no absolute path: write unix:///path" unless path.start_with?("/")
+        raise UsageError, "#{path} is longer than #{LONGEST_PATH} bytes: choose a shorter one" if path.bytesize > LONGEST_PATH
         path
       end
 
@@ -63,10 +67,10 @@ module SidekiqBridge
         raise StartError, "#{host} cannot be resolved: correct --bind"
       end
 
-      # The private address of Puma worker `index`.
-      def private(index)
-        return self.class.new(scheme, path: "#{path}.#{index}") if unix?
-        self.class.new(scheme, host: host, port: port + 1 + index, tls: tls)
+      # The private address of Puma worker `index`, always a Unix socket: ports beside ours may be taken, or blocked by a
+      # firewall. Clients connect to one beside a shared socket; sibling processes connect to one in `directory`.
+      def private(index, directory)
+        self.class.new("unix", path: unix? ? "#{path}.#{index}" : File.join(directory, "#{index}.sock"))
       end
 
       def to_s

@@ -7,10 +7,11 @@ module SidekiqBridge
       # Why a Puma worker was replaced.
       RESTARTS = %w[died memory reload].freeze
 
-      def initialize(index:, boot:, url:, executor:, streams:, counters:, restarts: {})
+      def initialize(index:, boot:, url:, executor:, streams:, counters:, socket: nil, restarts: {})
         @index = index
         @boot = boot
         @url = url
+        @socket = socket
         @executor = executor
         @streams = streams
         @counters = counters
@@ -26,7 +27,7 @@ module SidekiqBridge
 
       def to_h
         {
-          "index" => @index, "boot" => @boot, "pid" => Process.pid, "url" => @url,
+          "index" => @index, "boot" => @boot, "pid" => Process.pid, "url" => @url, "socket" => @socket,
           "slots" => @executor.slot_count, "busy" => @executor.busy, "rss_bytes" => rss_bytes,
           "streams" => @streams.size, "draining" => @retiring || @executor.draining?, "retiring" => @retiring,
           "started_at" => @started_at, "restarts" => RESTARTS.to_h { |reason| [reason, @restarts.fetch(reason, 0)] }, **@counters.to_h

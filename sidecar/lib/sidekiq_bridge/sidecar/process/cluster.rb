@@ -15,7 +15,7 @@ module SidekiqBridge
     # the others alive and passes signals on.
     #
     # Not Puma's own cluster: that closes its listeners on TERM, while a draining sidecar must still answer joins,
-    # cancels and probes until its last job has ended; and its workers have no addresses of their own.
+    # cancels and probes until its last job has ended.
     class Cluster
       # Beyond the jobs' timeout, for the grace of stuck jobs and the last answers.
       MARGIN_SECONDS = 15
@@ -23,6 +23,8 @@ module SidekiqBridge
       MIN_AGE_SECONDS = 2
       # How often the Puma workers' memory is looked at.
       LOOK_SECONDS = 1
+      # The same until all have started.
+      START_SECONDS = 0.2
 
       def initialize(settings)
         @settings = settings
@@ -40,7 +42,7 @@ module SidekiqBridge
         @probes = @settings.metrics_address && Listener.new(@settings.metrics_address).open
         @directory = Dir.mktmpdir("sidekiq-bridge-")
         prepare_to_fork
-        @settings.workers.times { |index| start_child(index) }
+        @settings.processes.times { |index| start_child(index) }
         supervise
       ensure
         tidy_up if @master_pid == Process.pid
@@ -64,23 +66,28 @@ module SidekiqBridge
 
       # At the one address that is always free, because there is one more of them than Puma workers.
       def start_another(reason)
-        index = (0..@settings.workers).find { |number| @children.values.none? { |taken, _| taken == number } }
+        index = (0..@settings.processes).find { |number| @children.values.none? { |taken, _| taken == number } }
         @restarts[index][reason] += 1
         start_child(index)
       end
 
       def supervise
         until @stopping && @children.empty?
-          case @signals.next(@stopping ? seconds_left : [@manager.pause, LOOK_SECONDS].compact.min)
+          case @signals.next(pause)
           when "TERM", "INT" then stop
           when "CHLD" then reap
           when "HUP" then @rolling_restart.request(@children.keys)
-          when nil then @stopping ? kill_children : look
+          when nil then @stopping ? insist : look
           when "TTIN" then signal("TTIN")
           when "TSTP" then signal("TSTP")
           end
         end
         exit(0)
+      end
+
+      def pause
+        return [seconds_left, LOOK_SECONDS].min if @stopping
+        @announced ? [@manager.pause, LOOK_SECONDS].compact.min : START_SECONDS
       end
 
       def look
@@ -91,8 +98,14 @@ module SidekiqBridge
       # Alive is what can answer: one Puma worker that hangs takes no others with it.
       def report
         state_files = StateFiles.new(@directory)
-        @manager.ready if state_files.states.size >= @settings.workers
+        announce if !@announced && state_files.states.size >= @settings.processes
         @manager.alive unless @manager.hang?(state_files.silent_seconds)
+      end
+
+      def announce
+        @announced = true
+        @manager.ready
+        ::Sidekiq.logger.info { "Sidecar ready on #{@settings.address}, #{@settings.processes} workers of #{@settings.threads} slots each" }
       end
 
       def stop
@@ -104,6 +117,11 @@ module SidekiqBridge
       end
 
       def seconds_left = [@deadline - now, 0].max
+
+      # A worker that was forked a moment before TERM had no handler of its own for it yet: once more does no harm.
+      def insist
+        seconds_left.zero? ? kill_children : signal("TERM")
+      end
 
       def kill_children
         signal("KILL")
@@ -154,7 +172,7 @@ module SidekiqBridge
 
       def tidy_up
         [@shared, @probes].compact.each(&:close)
-        (0..@settings.workers).each { |index| Listener.remove(@settings.address.private(index)) }
+        (0..@settings.processes).each { |index| Listener.remove(@settings.address.private(index, @directory.to_s)) }
         FileUtils.remove_entry(@directory) if @directory
         exit!(ClusterWorker::NO_START) if @failed
       end

@@ -36,12 +36,12 @@ module SidekiqBridge
 
       def start
         @settings.read_secrets_anew
-        @own = Listener.new(@settings.address.private(@index)).open
+        @own = Listener.new(@settings.address.private(@index, @state_files.directory)).open
         @worker = JobServer.new(@settings, listeners: [@shared, @own], probes: @probes, index: @index, state_files: @state_files,
           on_drain: method(:drain_all), restarts: @restarts)
         @worker.start
         beat
-        ::Sidekiq.logger.info { "Sidecar worker #{@index} ready on #{@own.bind}, #{@settings.threads} slots" }
+        ::Sidekiq.logger.info { "Sidecar worker #{@index} ready on #{@worker.url}, #{@settings.threads} slots" }
       rescue => e
         ::Sidekiq.logger.error { "Sidecar worker #{@index}: #{e.class}: #{LogText.line(e.message)}" }
         @own&.close

@@ -8,6 +8,7 @@ require "sidekiq_bridge/sidecar/http/fast_routes"
 require "sidekiq_bridge/sidecar/http/probe_app"
 require "sidekiq_bridge/sidecar/http/puma_server"
 require "sidekiq_bridge/sidecar/http/routes"
+require "sidekiq_bridge/sidecar/http/tunnels"
 require "sidekiq_bridge/sidecar/monitoring/counters"
 require "sidekiq_bridge/sidecar/monitoring/health"
 require "sidekiq_bridge/sidecar/monitoring/vitals"
@@ -40,7 +41,7 @@ module SidekiqBridge
         build_executor
         build_transports
         build_health(index, state_files, restarts)
-        build_app(on_drain || method(:drain))
+        build_app(on_drain || method(:drain), state_files)
       end
 
       def start
@@ -76,12 +77,20 @@ module SidekiqBridge
       # In Sidekiq's order: quiet, :shutdown while the last jobs run, :exit when they have ended.
       def stop
         drain
+        deadline = now + @settings.timeout + Streams::FLUSH_SECONDS
         stopping = Thread.new { @executor.stop(@settings.timeout) }
         @family.fire(:shutdown)
         stopping.join
         @streams.close
         @servers&.each(&:stop)
+        # If this Puma worker leaves alone its siblings stay: their clients connect again, and ask for what they missed.
+        @tunnels&.close(@retire_at ? now : deadline)
         @family.fire(:exit)
+      end
+
+      # Where clients reach this Puma worker: at its own address if that is of the shared one's kind, else at the shared one.
+      def url
+        @listeners.map(&:bind).reverse.find { |bind| bind.scheme == @settings.address.scheme }.to_s
       end
 
       def abandoned? = @executor.abandoned?
@@ -111,15 +120,22 @@ module SidekiqBridge
       end
 
       def build_health(index, state_files, restarts)
-        @vitals = Vitals.new(index: index, boot: @boot, url: @listeners.last.bind.to_s, executor: @executor,
+        @vitals = Vitals.new(index: index, boot: @boot, url: url, socket: private_socket, executor: @executor,
           streams: @streams, counters: @counters, restarts: restarts)
         @health = Health.new(vitals: @vitals, environment: @settings.environment, timeout: @settings.timeout, state_files: state_files)
       end
 
-      def build_app(on_drain)
+      def build_app(on_drain, state_files)
         api = Api.new(executor: @executor, dispatcher: @dispatcher, streams: @streams,
           authenticator: Authenticator.new(@settings.secrets), health: @health, boot: @boot, max_body: @settings.max_body, on_drain: on_drain)
-        @app = FastRoutes.new(Routes.new(api, Metrics.new(@health)), api)
+        routes = FastRoutes.new(Routes.new(api, Metrics.new(@health)), api)
+        @tunnels = Tunnels.new(routes, state_files) if private_socket
+        @app = @tunnels || routes
+      end
+
+      # Siblings reach this Puma worker there on behalf of clients. Nil if clients can, or if there are no siblings.
+      def private_socket
+        @listeners.last.bind.path unless @settings.address.unix? || @listeners.size == 1
       end
 
       def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)

@@ -10,6 +10,8 @@ module SidekiqBridge
       # A sibling that shows no sign of life for so long takes no jobs either.
       STALE_SECONDS = 15
 
+      attr_reader :directory
+
       def initialize(directory)
         @directory = directory
       end
@@ -25,7 +27,15 @@ module SidekiqBridge
       end
 
       def states
-        Dir.children(@directory).grep(/\A\d+\z/).sort_by(&:to_i).filter_map { |name| read(name) }
+        numbers.filter_map { |name| read(name) }
+      end
+
+      # The private socket of the Puma worker with this boot id, nil once that one has ended. A worker that hangs keeps its
+      # socket: a client that asks for it must wait, and must not take it for dead.
+      def socket_of(boot)
+        return unless boot
+        state = numbers.filter_map { |name| parse(name) }.find { |found| found["boot"] == boot }
+        state && state["socket"]
       end
 
       # Since the last process published; for ever where none has.
@@ -36,16 +46,22 @@ module SidekiqBridge
 
       private
 
+      def numbers = Dir.children(@directory).grep(/\A\d+\z/).sort_by(&:to_i)
+
       def published_at(name)
         File.mtime(File.join(@directory, name))
       rescue Errno::ENOENT
         nil
       end
 
-      # A worker may leave between the listing and the reading.
       def read(name)
-        path = File.join(@directory, name)
-        JSON.parse(File.read(path)) if Time.now - File.mtime(path) < STALE_SECONDS
+        published = published_at(name)
+        parse(name) if published && Time.now - published < STALE_SECONDS
+      end
+
+      # A worker may leave between the listing and the reading.
+      def parse(name)
+        JSON.parse(File.read(File.join(@directory, name)))
       rescue Errno::ENOENT
         nil
       end
