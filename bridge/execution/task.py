@@ -17,7 +17,7 @@ from celery import Task
 from celery.exceptions import MaxRetriesExceededError, Reject, WorkerShutdown, WorkerTerminate
 
 from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RULES_HEADER
-from bridge.execution import async_exceptions
+from bridge.execution import async_exceptions, failure_log
 from bridge.execution.outcomes import DECISION_ATTRIBUTE, JobDied, RetryAt, RubyError, Settle
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome import decision as decisions
@@ -125,12 +125,19 @@ class SidekiqTask(Task[Any, Any]):
             return super().retry(args, kwargs, given, throw, eta, countdown, max_retries, **options)
         delay = (eta.timestamp() - time.time()) if eta is not None else countdown
         decision = self._decide(delivery, exc, delay)
+        self._log_failure(delivery, exc, decision)
         if not isinstance(decision, decisions.Retry):
             _raise_final(exc, decision, self.name)
         retry = RetryAt(exc=_portable(exc), when=max(0.0, decision.at - time.time()), decision=decision)
         if throw:
             raise retry from exc
         return retry
+
+    def _log_failure(self, delivery: Delivery, exc: BaseException | None, decision: Decision) -> None:
+        app: Any = self.app
+        job, wanted = job_of(app, delivery), app.bridge.settings.log_tracebacks
+        last = not isinstance(decision, decisions.Retry)
+        failure_log.note(job, delivery.queue, exc, last=last, wanted=wanted)
 
     def _decide(self, delivery: Delivery, exc: BaseException | None, delay: float | None) -> Decision:
         job = job_of(self.app, delivery)

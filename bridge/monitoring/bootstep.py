@@ -43,7 +43,7 @@ class Monitoring(bootsteps.StartStopStep):
         """Watch the jobs and serve."""
         runtime: Runtime = parent.app.bridge
         tallies = JobTallies()
-        runtime.listeners += [tallies, JobLog()]
+        runtime.listeners += [tallies, JobLog(runtime.routing.is_native)]
         start_line.say(runtime, parent)
         server = Server(_routes(runtime, tallies, parent))
         bind = runtime.settings.health_bind

@@ -52,6 +52,11 @@ class Watching(Told):
     log_files_kept: int = Field(
         5, ge=1, le=1000, description="Rotated log files that are kept.", examples=["5"]
     )
+    log_tracebacks: Literal["all", "last", "none"] = Field(
+        "all",
+        description="Tracebacks of failing jobs in the log: of each attempt, of the last one only, or none.",
+        examples=["all", "last"],
+    )
     show_args: bool = Field(
         False, description="Whether Flower and events show the arguments of jobs.", examples=["false"]
     )

@@ -64,7 +64,13 @@ def test_a_run_is_two_lines_with_sidekiqs_fields(records: list[logging.LogRecord
     assert (start["msg"], start["lvl"]) == ("start", "INFO")
     assert start["ctx"] == {"jid": "b4a577", "class": "HardJob", "queue": "default"}
     assert done["msg"] == "done"
-    assert done["ctx"] == {"jid": "b4a577", "class": "HardJob", "queue": "default", "elapsed": 0.25}
+    assert done["ctx"] == {
+        "jid": "b4a577",
+        "class": "HardJob",
+        "queue": "default",
+        "ran": "ruby",
+        "elapsed": 0.25,
+    }
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(done["ts"]))
     assert isinstance(done["pid"], int)
     assert re.fullmatch("[0-9a-z]+", str(done["tid"]))

@@ -17,6 +17,7 @@ from bridge import errors
 from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK
 from bridge.monitoring.log_text import escaped
 from bridge.sidekiq.fetch.unit_of_work import Delivery
+from bridge.sidekiq.outcome import retry
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.redact import scrub
 from bridge.sidekiq.process import rows
@@ -61,7 +62,10 @@ class JsonFormat(logging.Formatter):
             f'{{"ts": "{_time(record)}", "pid": {record.process or 0}, "tid": "{_tid(record)}"',
             f'"lvl": {_quoted(_level(record))}, "msg": {_quoted(_clean(record, record.getMessage()))}',
         ]
-        if context := _context(record):
+        context = _context(record)
+        if record.exc_info:
+            context = {**context, **_error(record)}
+        if context:
             said = [f"{_quoted(str(name))}: {_json(value)}" for name, value in context.items()]
             words.append(f'"ctx": {{{", ".join(said)}}}')
         words.append(f'"logger": {_quoted(record.name)}')
@@ -91,6 +95,14 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     if record.stack_info:
         texts.append(record.stack_info)
     return _clean(record, "\n".join(texts)) if texts else ""
+
+
+def _error(record: logging.LogRecord) -> Mapping[str, Any]:
+    """Class and message of the exception that a line carries, for filters of logs to find."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is None or "error_class" in getattr(record, "ctx", ()):
+        return {}
+    return {"error_class": retry.class_name(error), "error_message": _clean(record, retry.message(error))}
 
 
 def _clean(record: logging.LogRecord, text: str) -> str:

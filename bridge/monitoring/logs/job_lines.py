@@ -39,7 +39,13 @@ trace_of: Callable[[SidekiqJob], str | None] = _pushed_in
 
 
 class JobLog:
-    """Writes the lines at INFO; below that level each call costs one look into a dictionary."""
+    """Writes the lines at INFO; below that level each call costs one look into a dictionary.
+
+    ``is_native`` says whether a job runs in Python.
+    """
+
+    def __init__(self, is_native: Callable[[SidekiqJob], bool] = lambda job: False) -> None:
+        self._is_native = is_native
 
     def started(self, unit: UnitOfWork) -> None:
         """``start``."""
@@ -54,7 +60,9 @@ class JobLog:
         if unit.started_at is None or outcome is not Settled.OK or not logger.isEnabledFor(logging.INFO):
             return
         elapsed = max(0.0, (unit.ended_at or time.time()) - unit.started_at)
-        _log(_WORDS[type(decision)], {**_identity(unit), "elapsed": round(elapsed, 3), **_error(decision)})
+        ran = "python" if self._is_native(unit.job) else "ruby"
+        context = {**_identity(unit), "ran": ran, "elapsed": round(elapsed, 3), **_error(decision)}
+        _log(_WORDS[type(decision)], context)
 
 
 def _log(message: str, context: Mapping[str, Any]) -> None:

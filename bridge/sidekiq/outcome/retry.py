@@ -79,7 +79,7 @@ class Failure:
         ``trace`` gives the traceback as text, where a pool's pickling has cost the exception its frames.
         """
         lines = backtrace.python_lines((trace and trace()) or error) if _wants_backtrace(job) else ()
-        return cls(_class_name(error), _message(error), tuple(lines))
+        return cls(class_name(error), message(error), tuple(lines))
 
 
 def decide(
@@ -228,14 +228,16 @@ def _to_i(value: object) -> int:
     return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
-def _class_name(error: BaseException) -> str:
+def class_name(error: BaseException) -> str:
+    """The name of an exception's class as ``error_class`` stores it."""
     kind = type(error)
     if isinstance(named := getattr(kind, "sidekiq_name", None), str):
         return named
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _message(error: BaseException) -> str:
+def message(error: BaseException) -> str:
+    """What an exception says, also where its ``__str__`` is broken."""
     try:
         return str(error)
     except Exception:  # a broken __str__ must not cost the job its retry

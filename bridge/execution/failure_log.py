@@ -1,0 +1,104 @@
+"""What a failing job leaves in the log: class, message and traceback of each attempt, as in Sidekiq.
+
+The lines go to Celery's own logger for failures: error trackers know that name, and report no job twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import celery
+
+from bridge.execution.outcomes import DECISION_ATTRIBUTE, RubyError
+from bridge.sidekiq.outcome import retry
+from bridge.sidekiq.payload import backtrace
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.payload.redact import scrub
+
+logger = logging.getLogger("celery.app.trace")
+
+#: Code between Celery's tracer and a task's own: its frames say nothing about the failure.
+_INNER = tuple(f"{Path(str(module)).parent}/" for module in (celery.__file__, Path(__file__).parent))
+LONGEST_MESSAGE = 200
+
+
+def note(job: SidekiqJob, queue: str, error: BaseException | None, *, last: bool, wanted: str) -> None:
+    """Log one failed attempt: WARNING, or ERROR for the last one.
+
+    ``wanted`` is ``BRIDGE_LOG_TRACEBACKS``: ``all`` attempts, the ``last`` one, or ``none``, which leaves one
+    line without a traceback for the last one.
+    """
+    if error is None or (not last and wanted != "all"):
+        return
+    level = logging.ERROR if last else logging.WARNING
+    if logger.isEnabledFor(level):
+        _write(level, job, queue, error, last=last, traced=wanted != "none")
+
+
+def _write(
+    level: int, job: SidekiqJob, queue: str, error: BaseException, *, last: bool, traced: bool
+) -> None:
+    words = "the job failed for the last time" if last else "the attempt failed and will be retried"
+    # As text: a handler that keeps records must not keep the frames, with all that the job had in its hands.
+    trace = _trace(error) if traced else None
+    record = logger.makeRecord(logger.name, level, __file__, 0, words, (), None, sinfo=trace)
+    record.ctx = _context(job, queue, error)
+    logger.handle(record)
+
+
+def _context(job: SidekiqJob, queue: str, error: BaseException) -> dict[str, Any]:
+    name, message = _names(error)
+    found = {
+        "jid": job.jid,
+        "class": job.native_class,
+        "queue": queue,
+        "ran": "ruby" if isinstance(error, RubyError) else "python",
+        "error_class": name,
+        "error_message": scrub(message, job.args)[:LONGEST_MESSAGE],
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _names(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, RubyError):
+        return error.result.error_class, error.result.error_message
+    return retry.class_name(error), retry.message(error)
+
+
+def _trace(error: BaseException) -> str | None:
+    if isinstance(error, RubyError):
+        return _ruby_trace(error)
+    return "".join(traceback.format_exception(type(error), error, _own_frames(error.__traceback__))).rstrip()
+
+
+def _own_frames(step: TracebackType | None) -> TracebackType | None:
+    """From the first frame outside of Celery and this package on; the last one where there is none."""
+    last = step
+    while step is not None:
+        last = step
+        if not step.tb_frame.f_code.co_filename.startswith(_INNER):
+            break
+        step = step.tb_next
+    return last
+
+
+def _ruby_trace(error: RubyError) -> str | None:
+    """The backtrace that the sidecar reports: for jobs with ``backtrace`` among their options."""
+    decided = error.result.next
+    fields: Mapping[str, Any] = decided.fields if decided is not None else {}
+    lines = backtrace.decode(fields.get("error_backtrace"))
+    return "\n".join(lines) or None
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Celery writes the last failure as well, with its own frames: once is enough."""
+    error = record.exc_info[1] if record.exc_info else None
+    return hasattr(record, "ctx") or not hasattr(error, DECISION_ATTRIBUTE)
+
+
+logger.addFilter(_is_news)
