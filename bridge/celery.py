@@ -19,7 +19,7 @@ from kombu import Queue
 from bridge.broker import messages
 from bridge.broker.connection import Connection
 from bridge.broker.context import OPTION
-from bridge.errors import ConfigurationError
+from bridge.errors import ConfigurationError, PushRefused
 from bridge.execution.task import SidekiqTask
 from bridge.fast_path import push
 from bridge.runtime import Runtime
@@ -31,7 +31,7 @@ from bridge.worker import bootsteps, celery_commands, preflight
 from bridge.worker.events import BridgeEvents
 
 #: What ``BRIDGE_POOL=bridge`` stands for; Celery takes a configured pool by its path.
-OWN_POOL = "bridge.concurrency.hybrid:TaskPool"
+OWN_POOL = "bridge.concurrency.hybrid:HybridPool"
 
 
 class BridgeAMQP(AMQP):
@@ -55,7 +55,12 @@ class Bridge(Celery):
             set_as_current=False,
             **kwargs,
         )
-        self.bridge = Runtime(self, settings)
+        self.bridge = Runtime(
+            self,
+            settings,
+            allow_purge=lambda queue: settings.allow_purge and _is_named(queue),
+            refusal=click.ClickException if celery_commands.running() is not None else PushRefused,
+        )
 
     def send_task(
         self,
@@ -129,10 +134,8 @@ def make_app(settings: Settings) -> Bridge:
     _set_backoff(settings)
     bootsteps.install(app)
     signals.import_modules.connect(preflight.check_imports, sender=app, weak=False)
-    app.bridge.context.allow_purge = lambda queue: settings.allow_purge and _is_named(queue)
     if celery_commands.running() is not None:
         celery_commands.quieten()
-        app.bridge.context.refusal = click.ClickException
     return app
 
 
@@ -160,9 +163,9 @@ def _pool(settings: Settings, argv: list[str]) -> str:
 
 def _set_backoff(settings: Settings) -> None:
     if settings.retry_backoff is not None:
-        SidekiqTask.retry_backoff = settings.retry_backoff
-        SidekiqTask.retry_backoff_max = settings.retry_backoff_max_seconds
-        SidekiqTask.retry_jitter = settings.retry_jitter
+        SidekiqTask.use_backoff(
+            settings.retry_backoff, settings.retry_backoff_max_seconds, jitter=settings.retry_jitter
+        )
 
 
 def _zeros(options: Mapping[str, Any]) -> dict[str, bool]:

@@ -19,7 +19,7 @@ worker_enable_prefetch_count_reduction = False
 #: The pool when -P is absent: our own, which parks Ruby jobs without a thread for each and runs native ones
 #: in threads.
 #: ``-P threads``, ``prefork``, ``gevent`` and ``solo`` work as with any Celery app.
-worker_pool = "bridge.concurrency.hybrid:TaskPool"
+worker_pool = "bridge.concurrency.hybrid:HybridPool"
 #: Celery's own, with a shorter way for each message.
 worker_consumer = "bridge.worker.consumer:JobConsumer"
 #: Flower and `celery events` see every job without a flag.

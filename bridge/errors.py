@@ -6,8 +6,7 @@
     ├── ConfigurationError      a setting is wrong; the message says which, and what to write instead
     │   └── RedisRefusal        Redis answers and refuses this user or password
     ├── StoreError
-    │   ├── StoreUnavailable    Redis cannot be reached, is loading, read-only or full: try again later
-    │   └── Fenced              this worker's lease is gone: it may claim and settle nothing
+    │   └── StoreUnavailable    Redis cannot be reached, is loading, read-only or full: try again later
     ├── PayloadError
     │   ├── MalformedPayload    not JSON, to Ruby's parser: Sidekiq buries the bytes as they are
     │   └── InvalidPayload      JSON, but not an object: buried inside an object that stays readable
@@ -46,10 +45,6 @@ class StoreError(BridgeError):
 
 class StoreUnavailable(StoreError):
     """Redis cannot answer at the moment; nothing was lost, the caller tries again."""
-
-
-class Fenced(StoreError):
-    """This worker's lease is gone, so another worker may own its jobs."""
 
 
 class PayloadError(BridgeError):

@@ -1,10 +1,8 @@
-"""Waits for whichever comes first: a socket, a timer, or a wake-up from another thread."""
+"""Waits for whichever comes first: a socket, or a wake-up from another thread."""
 
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
 import os
 import selectors
 import socket
@@ -36,8 +34,6 @@ class EventLoop:
         self._woken = False
         self.interrupted = False
         self._soon: deque[Callback] = deque()
-        self._timers: list[tuple[float, int, Callback]] = []
-        self._timer_ids = itertools.count()
         self._selector.register(self._reader, selectors.EVENT_READ, (self._drain, None))
         self._writing: set[Any] = set()
         self._awake_since = time.monotonic()
@@ -86,17 +82,12 @@ class EventLoop:
         for _ in range(len(self._soon)):
             self._soon.popleft()()
 
-    def call_later(self, seconds: float, callback: Callback) -> None:
-        """Have this called after so many seconds."""
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._timer_ids), callback))
-
     def wait(self, timeout_seconds: float) -> bool:
         """Wait and call what became ready. Returns whether anything did."""
-        called = self._call_due()
+        called = bool(self._soon)
+        self.run_soon()
         if called or self._soon:
             timeout_seconds = 0.0
-        elif self._timers:
-            timeout_seconds = min(timeout_seconds, self._timers[0][0] - time.monotonic())
         events = self._selector.select(max(0.0, timeout_seconds))
         self._awake_since = time.monotonic()
         for key, mask in events:
@@ -108,7 +99,7 @@ class EventLoop:
         return called or bool(events)
 
     def linger(self, seconds: float) -> None:
-        """Wait for a wake-up or a timer alone: what comes over the sockets meanwhile stays in them.
+        """Wait for a wake-up alone: what comes over the sockets meanwhile stays in them.
 
         None where a peer has half of what it needs, nor for one that is busy: who has worked for half of that
         time may well be what the others wait for.
@@ -116,8 +107,6 @@ class EventLoop:
         now = time.monotonic()
         if self._soon or self._writing or seconds < BUSY_TIMES * (now - self._awake_since):
             return
-        if self._timers:
-            seconds = min(seconds, self._timers[0][0] - now)
         if seconds > 0:
             self._bell.select(seconds)
 
@@ -127,14 +116,6 @@ class EventLoop:
         self._selector.close()
         self._reader.close()
         self._writer.close()
-
-    def _call_due(self) -> bool:
-        called = bool(self._soon)
-        self.run_soon()
-        while self._timers and self._timers[0][0] <= time.monotonic():
-            heapq.heappop(self._timers)[2]()
-            called = True
-        return called
 
     def _drain(self) -> None:
         try:

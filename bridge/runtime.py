@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import redis
 
 from bridge import __version__
 from bridge.broker.context import BrokerContext
+from bridge.errors import PushRefused
 from bridge.event_loop import EventLoop
 from bridge.execution.cancellation import Cancellation
 from bridge.execution.time_limits import TimeLimits
@@ -18,7 +20,6 @@ from bridge.redis.client import RedisAddress, connect, follower
 from bridge.redis.sentinel import MasterFollower
 from bridge.routing import Routing
 from bridge.settings import Settings
-from bridge.settings.redis_address import redis_address
 from bridge.sidecar.address import Address
 from bridge.sidecar.breaker import Breaker, State
 from bridge.sidecar.client import Sidecar, SidecarClient
@@ -53,8 +54,17 @@ if TYPE_CHECKING:
 class Runtime:
     """All parts of one process; ``app.bridge``. They may be replaced before the worker starts."""
 
-    def __init__(self, app: Celery, settings: Settings) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        settings: Settings,
+        *,
+        allow_purge: Callable[[str], bool] = lambda queue: False,
+        refusal: type[Exception] = PushRefused,
+    ) -> None:
         self.app = app
+        self._allow_purge = allow_purge
+        self._refusal = refusal
         self.settings = settings
         self.started_at = time.time()
         self.metrics = JobMetrics()
@@ -65,17 +75,45 @@ class Runtime:
         self.threads: dict[str, Periodic] = {}
         self.heartbeat: Heartbeat | None = None
         self.scheduler: Scheduler | None = None
-        self.recovery: Reaper | None = None
+        self.reaper: Reaper | None = None
+        self._give_up: Callable[[str], None] = lambda reason: None
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
         self.routing = Routing(app)
+
+    # -- what the bootsteps have started
+
+    def attach(
+        self,
+        thread: Periodic,
+        *,
+        heartbeat: Heartbeat | None = None,
+        scheduler: Scheduler | None = None,
+        reaper: Reaper | None = None,
+        give_up: Callable[[str], None] | None = None,
+    ) -> None:
+        """A bootstep has made this thread and its work. ``give_up`` ends the worker, with a reason."""
+        self.threads[thread.name] = thread
+        self.heartbeat = heartbeat or self.heartbeat
+        self.scheduler = scheduler or self.scheduler
+        self.reaper = reaper or self.reaper
+        self._give_up = give_up or self._give_up
+
+    def attach_pool(self, pool: Any) -> None:
+        """The pool that runs the jobs."""
+        self.pool_has_processes = pool.__module__.endswith(".prefork")
+
+    def _nudge(self, name: str) -> None:
+        thread = self.threads.get(name)
+        if thread is not None:
+            thread.nudge()
 
     # -- Redis
 
     @cached_property
     def redis_address(self) -> RedisAddress:
         """Where Sidekiq's Redis is."""
-        return redis_address(self.settings)
+        return self.settings.redis_address
 
     def redis_client(self) -> redis.Redis:
         """A new client with a pool of its own."""
@@ -129,14 +167,22 @@ class Runtime:
         """The pool parks Ruby tasks on this event loop's thread: give it streams."""
         client = self.sidecar
         if isinstance(client, SidecarClient):
-            streaming = StreamingSidecar(client, event_loop, limit)
-            self.sidecar = streaming
-            self.breaker.after_probe = streaming.open_streams
+            self.sidecar = StreamingSidecar(client, event_loop, limit)
+
+    def _open_streams(self) -> None:
+        if isinstance(self.sidecar, StreamingSidecar):
+            self.sidecar.open_streams()
 
     @cached_property
     def breaker(self) -> Breaker:
         """Keeps Ruby jobs in their queues while no sidecar can run them."""
-        return Breaker(self.fleet, self._learn, lambda: self.fetcher.wake())
+        return Breaker(
+            self.fleet,
+            self._learn,
+            on_change=lambda: self.fetcher.wake(),
+            after_probe=self._open_streams,
+            probe_soon=lambda: self._nudge("sidecar"),
+        )
 
     def probe_sidecar(self) -> float:
         """Ask the sidecars, with the secret and certificates of now. Returns seconds to the next time."""
@@ -157,7 +203,7 @@ class Runtime:
         limits = DeadLimits(health.dead_max_jobs, health.dead_timeout_seconds)
         self.dialect.learn(health.sidekiq_version, health.max_retries, limits)
         self.cron_notice.say(health)
-        self.promotion.chain = health.client_middleware if self.settings.promote_through_sidecar else ()
+        self.promotion.learn(health.client_middleware if self.settings.promote_through_sidecar else ())
 
     @cached_property
     def promotion(self) -> Promotion:
@@ -198,7 +244,13 @@ class Runtime:
     @cached_property
     def cancellation(self) -> Cancellation:
         """Ends jobs whose time is up, or that a person revoked."""
-        return Cancellation(self.fetcher, TimeLimits(self.settings.time_limits), lambda: self.sidecar)
+        return Cancellation(
+            self.fetcher,
+            TimeLimits(self.settings.time_limits),
+            lambda: self.sidecar,
+            give_up=lambda reason: self._give_up(reason),
+            hurry=lambda: self._nudge("time-limits"),
+        )
 
     def _started(self, unit: UnitOfWork) -> None:
         for listener in self.listeners:
@@ -232,6 +284,8 @@ class Runtime:
             poll_seconds=self.settings.poll_interval_seconds,
             show_args=self.settings.show_args,
             pushes=self.pushes,
+            allow_purge=self._allow_purge,
+            refusal=self._refusal,
             version=__version__,
         )
 

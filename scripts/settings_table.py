@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from bridge.settings import Settings
-from bridge.sidekiq.fetch.queue_set import QueueSet
+from bridge.sidekiq.fetch.queues import QueueSet
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN = "<!-- settings: written by scripts/settings-table -->"

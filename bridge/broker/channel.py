@@ -100,7 +100,7 @@ class Channel(virtual.Channel):
         name = topic(self.context.database, exchange, routing_key)
         receivers = self.connection.publish(name, json.dumps(message).encode())
         if exchange == EVENTS:
-            self.context.listeners = receivers
+            self.context.heard(receivers)
 
     # -- queues and exchanges
 

@@ -17,6 +17,9 @@ from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.process.push_counts import Pushes
 from bridge.sidekiq.store.store import RedisStore
 
+#: Begins a job without a message of Celery's; False where Celery must.
+FastDispatch = Callable[[UnitOfWork, Any], bool]
+
 #: Key of the context in Celery's ``broker_transport_options``.
 OPTION = "bridge"
 
@@ -51,8 +54,16 @@ class BrokerContext:
     def __post_init__(self) -> None:
         self.listeners = 1
         """How many received the last event that was broadcast. One until it is known."""
-        self.fast_dispatch: Callable[[UnitOfWork, Any], bool] = lambda unit, channel: False
+        self.fast_dispatch: FastDispatch = lambda unit, channel: False
         """Tried before a message is made of a job that the channel got: True where it has begun already."""
+
+    def attach(self, fast_dispatch: FastDispatch) -> None:
+        """The consumer is ready: ask this first, for each job that the channel gets."""
+        self.fast_dispatch = fast_dispatch
+
+    def heard(self, receivers: int) -> None:
+        """So many received the event that was just broadcast."""
+        self.listeners = receivers
 
     def push(self, push: Push, job_class: str) -> None:
         """Push a job, and count it."""

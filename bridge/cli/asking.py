@@ -5,7 +5,8 @@ from __future__ import annotations
 import kombu.exceptions
 import redis
 
-from bridge import errors, native_names
+from bridge import errors
+from bridge.monitoring import native_names
 from bridge.settings import Settings
 
 #: Workers answer within milliseconds; one that runs a job on the consumer's thread (solo) does not.

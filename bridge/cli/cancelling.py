@@ -11,7 +11,6 @@ from bridge.cli.group import FAILED
 from bridge.cli.locate import find, held
 from bridge.cli.parts import Parts, pass_parts
 from bridge.sidekiq.api.entries import SETS, Place
-from bridge.sidekiq.api.search import Search
 
 LOOK_SECONDS = 0.2
 
@@ -37,7 +36,7 @@ def cancel(ctx: click.Context, parts: Parts, jids: tuple[str, ...], wait_seconds
 
 
 def _cancel(parts: Parts, jid: str, wait_seconds: float) -> tuple[str, bool]:
-    removed = Search(parts.client).remove(jid)
+    removed = parts.editor.delete_waiting(jid)
     if removed:
         return "removed; it had not begun", True
     if held(parts, jid):
@@ -59,7 +58,7 @@ def _await_end(parts: Parts, jid: str, wait_seconds: float) -> tuple[str, bool]:
         if time.monotonic() > deadline:
             return f"its worker was told, but it still runs after {wait_seconds:g} s", False
         time.sleep(LOOK_SECONDS)
-    Search(parts.client).remove(jid)  # it may have failed at that moment, and wait for its retry
+    parts.editor.delete_waiting(jid)  # it may have failed at that moment, and wait for its retry
     return "ended", True
 
 

@@ -11,7 +11,6 @@ from bridge import errors
 from bridge.redis.client import connect
 from bridge.settings import Settings, redis_mistakes
 from bridge.settings import load as load_settings
-from bridge.settings.redis_address import redis_address
 from bridge.sidekiq.api.actions import Actions
 from bridge.sidekiq.api.commands import Commands
 from bridge.sidekiq.api.entries import Entries
@@ -36,7 +35,7 @@ class Parts:
         Raises:
             StoreUnavailable: it does not answer; the sentence says where it was looked for.
         """
-        client = connect(redis_address(self.settings))
+        client = connect(self.settings.redis_address)
         try:
             client.ping()
         except (redis.RedisError, OSError) as error:

@@ -16,7 +16,7 @@ from bridge.cli.group import FAILED
 from bridge.cli.locate import held
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.probing import Expectation, Probe, Watch
-from bridge.sidekiq.api.search import Search
+from bridge.sidekiq.api.entries import Place
 from bridge.sidekiq.payload import new_job
 from bridge.sidekiq.payload.job import new_jid
 
@@ -108,14 +108,13 @@ def _push(parts: Parts, probe: Probe) -> None:
 
 
 def _clean_up(parts: Parts, probes: Sequence[Probe]) -> None:
-    search = Search(parts.client)
     deadline = time.monotonic() + LAST_SECONDS
     for probe in probes:
-        search.remove(probe.jid)
+        parts.editor.delete_waiting(probe.jid)
         while held(parts, probe.jid) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
-        search.remove(probe.jid)  # it may have failed at that moment
-        search.remove_dead(probe.jid)
+        parts.editor.delete_waiting(probe.jid)  # it may have failed at that moment
+        parts.editor.delete_from(Place("dead"), probe.jid)
 
 
 @contextlib.contextmanager

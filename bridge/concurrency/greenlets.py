@@ -49,9 +49,8 @@ class RubyRuns:
         delivery, sidecar = request.unit.delivery, bridge.sidecar
 
         def done(run_ms: float) -> None:
-            request.unit.run_ms = run_ms
             self.running -= 1
-            request.done(time.monotonic() - began)
+            request.done(time.monotonic() - began, run_ms)
 
         def trace() -> None:
             try:

@@ -27,7 +27,7 @@ def _nobody(*_: Any) -> None:
     """Told of a result that nobody asked for."""
 
 
-class TaskPool(BasePool):
+class HybridPool(BasePool):
     """The pool that is used when -P is absent; ``limit`` jobs of both kinds together, by prefetch."""
 
     body_can_be_buffer = True

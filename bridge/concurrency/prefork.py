@@ -47,7 +47,7 @@ class MortalPool(Pool):  # type: ignore[misc]
         self._outqueue._wlock = FileLock()
 
 
-class TaskPool(prefork.TaskPool):
+class PreforkPool(prefork.TaskPool):
     """Celery's prefork pool on it. ``BlockingPool`` is what it uses where there is no event loop."""
 
     BlockingPool: Any = MortalPool

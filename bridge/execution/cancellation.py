@@ -81,7 +81,7 @@ class Cancellation:
     fetcher: Fetcher
     limits: TimeLimits
     sidecar: Callable[[], Sidecar]
-    on_lost: Callable[[str], None] = lambda reason: None
+    give_up: Callable[[str], None] = lambda reason: None
     """Called with a sentence when too many slots are lost."""
     hurry: Callable[[], None] = lambda: None
     """Have the next ``round`` now."""
@@ -183,7 +183,7 @@ class Cancellation:
             unit.job.jid, lost, slots,
         )  # fmt: skip
         if lost > slots * MOST_LOST:
-            self.on_lost(f"{lost} of {slots} slots are lost to jobs that do not end")
+            self.give_up(f"{lost} of {slots} slots are lost to jobs that do not end")
 
     # -- the agenda
 

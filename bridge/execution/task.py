@@ -96,6 +96,11 @@ class SidekiqTask(Task[Any, Any]):
         found = getattr(self.request, DELIVERY_HEADER, None)
         return found if isinstance(found, Delivery) else None
 
+    @classmethod
+    def use_backoff(cls, backoff: bool | float, most_seconds: int, *, jitter: bool) -> None:
+        """Retry by Celery's exponential backoff, not by Sidekiq's curve, where a task does not say more."""
+        cls.retry_backoff, cls.retry_backoff_max, cls.retry_jitter = backoff, most_seconds, jitter
+
     def push_options(self) -> dict[str, Any]:
         """Fields that this class puts into its payloads."""
         options = dict(self.sidekiq_options)

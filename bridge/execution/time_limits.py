@@ -43,6 +43,10 @@ class TimeLimits:
         self.default = default or NONE
         self._complained: set[str] = set()
 
+    def set_default(self, limits: Limits) -> None:
+        """Celery's own limits (``--time-limit``): they hold where nothing nearer to the job says more."""
+        self.default = limits
+
     def of(self, job: SidekiqJob, task: Any = None) -> Limits:
         """The limits of a run, ``NONE`` itself where there are none. A native job has a ``task``."""
         fields = job.fields

@@ -74,12 +74,12 @@ class LazyRequest(SidekiqRequest):
         if runtime.context.listeners:
             self.send_event("task-started")
 
-    def done(self, seconds: float) -> None:
-        """It was run to its end, without an error, in so many seconds."""
+    def done(self, seconds: float, run_ms: float | None = None) -> None:
+        """It was run to its end, without an error, in so many seconds; ``run_ms``: as the sidecar says."""
         self.forget()
         if not self.acknowledged:
             self.acknowledged = True
-            self._runtime.fetcher.settle(self.unit.delivery.token, _DONE)
+            self._runtime.fetcher.settle(self.unit.delivery.token, _DONE, run_ms)
         if self._runtime.context.listeners:
             self.send_event("task-succeeded", result="None", runtime=seconds)
 

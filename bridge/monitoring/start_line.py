@@ -6,12 +6,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bridge import errors, native_names
-from bridge.native_names import Near
+from bridge import errors
+from bridge.monitoring import native_names
+from bridge.monitoring.native_names import Near
 from bridge.redis.client import connect
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
-from bridge.sidekiq.fetch.queue_set import QueueMode, QueueSet
+from bridge.sidekiq.fetch.queues import QueueMode, QueueSet
 from bridge.sidekiq.payload.job import SidekiqJob
 
 if TYPE_CHECKING:

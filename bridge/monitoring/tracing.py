@@ -66,8 +66,8 @@ class Tracing:
         signals.task_postrun.connect(self._end, weak=False)
         signals.worker_process_shutdown.connect(self._flush, weak=False)
         signals.worker_shutdown.connect(self._flush, weak=False)
-        protocol.current_trace = _current
-        job_lines.trace_of = self.trace_of
+        protocol.attach_trace(_current)
+        job_lines.attach_trace(self.trace_of)
 
     def trace_of(self, job: SidekiqJob) -> str | None:
         """The trace id of a job's span."""

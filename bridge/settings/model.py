@@ -11,10 +11,11 @@ from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, field_va
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bridge.errors import ConfigurationError
+from bridge.redis.address import RedisAddress
 from bridge.settings import values
 from bridge.settings.monitoring import Names, Text, Watching, number_as_text
 from bridge.settings.redis_url import RedisUrl
-from bridge.sidekiq.fetch.queue_set import QueueSet
+from bridge.sidekiq.fetch.queues import QueueSet
 from bridge.sidekiq.outcome.dialect import MetricsFamily
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
@@ -213,6 +214,11 @@ class Settings(Watching):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what ``bridge.settings.load`` gathered, which knows the place of each value."""
         return (init_settings,)
+
+    @property
+    def redis_address(self) -> RedisAddress:
+        """Where Sidekiq's Redis is, as a client is made with it."""
+        return self.redis_url.address(self.redis_ca, self.redis_cert, self.redis_key)
 
     def require_safe_sidecar(self) -> None:
         """Refuse to send jobs in the clear or unsigned. Raises ConfigurationError.

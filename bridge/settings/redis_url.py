@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import SplitResult, unquote
+
+from bridge.redis.address import RedisAddress
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
@@ -57,6 +60,24 @@ class RedisUrl:
     @property
     def is_sentinel(self) -> bool:
         return self.scheme == "sentinel"
+
+    def address(self, ca: Path | None, cert: Path | None, key: Path | None) -> RedisAddress:
+        """What a client is made with; the files are for TLS."""
+        first = self.addresses[0]
+        sentinels = [(address.host, address.port) for address in self.addresses] if self.is_sentinel else []
+        return RedisAddress(
+            host=first.host,
+            port=first.port,
+            database=self.db,
+            username=self.username,
+            password=self.password,
+            tls=self.is_tls,
+            ca=_text(ca),
+            cert=_text(cert),
+            key=_text(key),
+            sentinels=sentinels,
+            master=self.master or "",
+        )
 
     def __str__(self) -> str:
         credentials = "***@" if self.username or self.password else ""
@@ -120,3 +141,7 @@ def _db(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise ValueError("the database at the end of the URL is a number")
     return int(text)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

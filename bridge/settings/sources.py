@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from bridge.settings import loading
 from bridge.settings.model import Settings
 from bridge.settings.redis_url import mask
-from bridge.sidekiq.fetch.queue_set import QueueSet
+from bridge.sidekiq.fetch.queues import QueueSet
 
 DEFAULT = "default"
 

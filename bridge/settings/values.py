@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from bridge.settings.redis_url import Address
-from bridge.sidekiq.fetch.queue_set import QueueSet
+from bridge.sidekiq.fetch.queues import QueueSet
 
 #: What the Web UI accepts in the address of a queue's page.
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_:.\-]+")

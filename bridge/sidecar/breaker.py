@@ -44,6 +44,8 @@ class Breaker:
     """Opens at the first outage; a good probe half-opens it, a job that got through closes it.
 
     ``round`` is called again and again by a thread and probes; the rest may be called by any thread.
+    ``on_health`` is told of each answer and ``after_probe`` is called after each good probe, both in the
+    probing thread; ``on_change`` when the state changes, ``probe_soon`` when an outage begins.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class Breaker:
         fleet: Fleet,
         on_health: Callable[[Health], None] = lambda health: None,
         on_change: Callable[[], None] = lambda: None,
+        after_probe: Callable[[], None] = lambda: None,
+        probe_soon: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
@@ -65,9 +69,8 @@ class Breaker:
         """Why the sidecar refuses this worker, while it does: a wrong secret makes the worker unhealthy."""
         self.reason = UNASKED
         self.opened_at = self._clock()
-        self.probe_soon: Callable[[], None] = lambda: None
-        self.after_probe: Callable[[], None] = lambda: None
-        """Called after each good probe, in the probing thread."""
+        self._after_probe = after_probe
+        self._probe_soon = probe_soon
 
     @property
     def is_open(self) -> bool:
@@ -99,7 +102,7 @@ class Breaker:
                 self._trial_pause = min(LONGEST_TRIAL_SECONDS, self._trial_pause * 2 or FIRST_TRIAL_SECONDS)
             logger.warning("Ruby jobs wait in their queues: %s", reason)
             self._on_change()
-            self.probe_soon()
+            self._probe_soon()
 
     def reject(self, reason: str) -> None:
         """The sidecar refuses this worker: no retry helps until a person has put it right."""
@@ -120,7 +123,7 @@ class Breaker:
             self.trip(f"the sidecar is {healths[0].status}")
             return
         self.rejected = None
-        self.after_probe()
+        self._after_probe()
         if self.state is not State.CLOSED:
             # The second good probe closes it as well: the one job that went first may take an hour.
             if self.state is State.OPEN:

@@ -36,6 +36,14 @@ class Member:
     left_at: float = 0.0
     """Monotonic time at which it was listed no more, or could not be reached."""
 
+    def carry(self, stream: Any) -> None:
+        """Jobs go over this stream from now on; None: over none. For the consumer's thread."""
+        self.stream = stream
+
+    def pass_over(self, seconds: float) -> None:
+        """It has no free slot: send it no job for so many seconds."""
+        self.full_until = time.monotonic() + seconds
+
     @property
     def has_room(self) -> bool:
         """Whether it takes one more job of ours."""

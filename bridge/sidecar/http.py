@@ -45,7 +45,12 @@ class Reply:
     body: bytes = b""
     keep_alive: bool = True
     authentic: bool = True
-    """False for a refusal that nobody signed though there is a secret: any process can have written it."""
+    """False for a refusal without a signature though there is a secret: any process can have written it."""
+
+    def unproven(self) -> Reply:
+        """This reply, marked as one that no signature proves."""
+        self.authentic = False
+        return self
 
 
 class _Collector:

@@ -22,13 +22,16 @@ class Promotion:
     def __init__(self, post: Callable[[str, bytes], bytes]) -> None:
         self._post = post
         self._away = False
-        self.chain: tuple[str, ...] = ()
+        self._chain: tuple[str, ...] = ()
+
+    def learn(self, chain: tuple[str, ...]) -> None:
         """The app's client middleware beyond Sidekiq's own, as the sidecar reports it."""
+        self._chain = chain
 
     @property
     def active(self) -> bool:
         """Whether due jobs have to pass the sidecar."""
-        return bool(self.chain)
+        return bool(self._chain)
 
     def __call__(self, members: Sequence[bytes]) -> Sequence[Passed]:
         """What became of each. Where no sidecar answers they pass unchanged: to be late is worse.
@@ -39,7 +42,7 @@ class Promotion:
 
     def _ask_or_pass(self, payloads: Sequence[bytes]) -> list[Passed]:
         try:
-            found = self._ask(payloads) if payloads and self.chain else [UNCHANGED] * len(payloads)
+            found = self._ask(payloads) if payloads and self._chain else [UNCHANGED] * len(payloads)
         except errors.SidecarError as error:
             if not self._away:
                 logger.warning("due jobs do not pass the app's client middleware: %s", error)

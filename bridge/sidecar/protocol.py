@@ -15,23 +15,28 @@ from bridge.sidekiq.payload.job import SidekiqJob
 WAIT_MS = 25_000
 
 
-#: Gives W3C's headers for the span that is under way; set where the worker makes spans.
-current_trace: Callable[[], Mapping[str, str]] | None = None
+_current_trace: Callable[[], Mapping[str, str]] | None = None
 LONGEST_TRACE_WORD = 2048
+
+
+def attach_trace(current: Callable[[], Mapping[str, str]]) -> None:
+    """This worker makes spans: ``current`` gives W3C's headers for the one that is under way."""
+    global _current_trace
+    _current_trace = current
 
 
 def trace_headers() -> list[tuple[str, str]]:
     """For a request: the trace context of the calling job. A value that no header may hold stays out."""
-    if current_trace is None:
+    if _current_trace is None:
         return []
     return [
-        (name, value) for name, value in current_trace().items() if value.isascii() and value.isprintable()
+        (name, value) for name, value in _current_trace().items() if value.isascii() and value.isprintable()
     ]
 
 
 def trace_word() -> str:
     """The same for a line of a stream: a space and one word, or nothing."""
-    if current_trace is None or not (found := current_trace()):
+    if _current_trace is None or not (found := _current_trace()):
         return ""
     word = urlencode(found)
     if len(word) > LONGEST_TRACE_WORD:

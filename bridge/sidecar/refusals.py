@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from bridge import errors
 from bridge.sidecar.fleet import Fleet, Member
 from bridge.sidecar.http import Reply
@@ -62,7 +60,7 @@ def unproven(member: Member, reply: Reply) -> str:
 
 def _overloaded(fleet: Fleet, member: Member, code: str, text: str) -> errors.SidecarUnavailable:
     if code == "no_slot":
-        member.full_until = time.monotonic() + 0.1
+        member.pass_over(0.1)
         return errors.SidecarUnavailable(text, retry_after_seconds=0.1)
     fleet.forget(member)
     # Where only this Puma worker goes (it is being replaced) another one takes the job.

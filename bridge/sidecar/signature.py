@@ -52,8 +52,7 @@ class SignedRequest:
             raise BadReply(
                 "the reply is not signed with the shared secret: another process may have written it"
             )
-        reply.authentic = False
-        return reply
+        return reply.unproven()
 
     def _signed(self, reply: Reply) -> bool:
         assert self.secret is not None

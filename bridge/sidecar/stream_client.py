@@ -105,7 +105,7 @@ class StreamingSidecar:
 
     def _forget_streams(self) -> None:
         for member in self.client.fleet.members:
-            member.stream = None
+            member.carry(None)
 
     def _retire_all_but(self, used: list[Stream | None]) -> None:
         """Streams to Puma workers that are gone, or that came back under another entry of the fleet."""
@@ -127,12 +127,11 @@ class StreamingSidecar:
 
         def forget() -> None:
             if member.stream is stream:
-                member.stream = None
+                member.carry(None)
             self._streams.discard(stream)
 
-        stream = member.stream = Stream(
-            opened, self._event_loop, forget, traced=member.worker.traces_on_streams
-        )
+        stream = Stream(opened, self._event_loop, forget, traced=member.worker.traces_on_streams)
+        member.carry(stream)
         self._streams.add(stream)
 
     def _acquire(self) -> Member | None:

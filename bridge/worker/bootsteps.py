@@ -14,7 +14,7 @@ from bridge.monitoring.logs import setup
 from bridge.periodic import Periodic
 from bridge.redis import eviction
 from bridge.sidekiq.lease.keeper import Keeper
-from bridge.sidekiq.lease.reaper import Reaper as RecoveryWork
+from bridge.sidekiq.lease.reaper import Reaper as ReaperWork
 from bridge.sidekiq.process.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler as SchedulerWork
@@ -54,7 +54,6 @@ class BridgeStep(bootsteps.StartStopStep):
         """Begin, once: the consumer starts anew after each lost connection."""
         if self.thread is None:
             self.thread = self.make(c)
-            self.runtime(c).threads[self.thread.name] = self.thread
             self.thread.start()
 
     def stop(self, c: Any) -> None:
@@ -66,7 +65,7 @@ class BridgeStep(bootsteps.StartStopStep):
             self.thread.stop()
 
     def make(self, c: Any) -> Periodic:
-        """The thread and its work."""
+        """The thread and its work, which it attaches to the runtime."""
         raise NotImplementedError
 
 
@@ -92,10 +91,10 @@ class Heartbeat(BridgeStep):
             lambda: runtime.dialect.metrics,
             self.lifecycle.on_signal,
         )
-        runtime.heartbeat = self.work
         self.lifecycle.attach(self.work, runtime.cancellation)
-        runtime.cancellation.on_lost = self.lifecycle.give_up
-        return Periodic("heartbeat", lambda: self._round(c), pause_after_error_seconds=0.5)
+        thread = Periodic("heartbeat", lambda: self._round(c), pause_after_error_seconds=0.5)
+        runtime.attach(thread, heartbeat=self.work, give_up=self.lifecycle.give_up)
+        return thread
 
     def _round(self, c: Any) -> float:
         if c.event_dispatcher is not None:
@@ -118,7 +117,7 @@ class Sidecar(BridgeStep):
         runtime.breaker.round()
         runtime.ask_neighbours()
         thread = Periodic("sidecar", runtime.probe_sidecar)
-        runtime.breaker.probe_soon = thread.nudge
+        runtime.attach(thread)
         return thread
 
 
@@ -130,10 +129,11 @@ class TimeLimits(BridgeStep):
     def make(self, c: Any) -> Periodic:
         """Make the watch. Its thread sleeps while no running job has a limit."""
         runtime = self.runtime(c)
-        runtime.pool_has_processes = c.pool.__module__.endswith(".prefork")
-        runtime.cancellation.limits.default = Limits(c.controller.time_limit, c.controller.soft_time_limit)
+        runtime.attach_pool(c.pool)
+        limits = Limits(c.controller.time_limit, c.controller.soft_time_limit)
+        runtime.cancellation.limits.set_default(limits)
         thread = Periodic("time-limits", runtime.cancellation.round)
-        runtime.cancellation.hurry = thread.nudge
+        runtime.attach(thread)
         return thread
 
 
@@ -154,8 +154,9 @@ class Scheduler(BridgeStep):
             middleware=runtime.promotion,
             watch=DueWatch(runtime.store.client),
         )
-        runtime.scheduler = work
-        return Periodic("scheduler", work.round)
+        thread = Periodic("scheduler", work.round)
+        runtime.attach(thread, scheduler=work)
+        return thread
 
     def stop(self, c: Any) -> None:
         """A worker that goes promotes nothing more; Sidekiq's poller ends with quiet as well."""
@@ -171,7 +172,7 @@ class Reaper(BridgeStep):
         runtime = self.runtime(c)
         eviction.warn(runtime.store.client)
         self.keeper = Keeper(runtime.redis_address, runtime.settings.lease_seconds)
-        work = RecoveryWork(
+        work = ReaperWork(
             runtime.store,
             runtime.lease,
             lambda: runtime.dialect.dead_limits,
@@ -179,8 +180,9 @@ class Reaper(BridgeStep):
             self.keeper.report,
             runtime.fetcher.compare,
         )
-        runtime.recovery = work
-        return Periodic("recovery", work.round)
+        thread = Periodic("recovery", work.round)
+        runtime.attach(thread, reaper=work)
+        return thread
 
     def shutdown(self, c: Any) -> None:
         """End the thread, then the keeper: the heartbeat has ended the lease."""
@@ -200,7 +202,9 @@ class Sentinels(BridgeStep):
         """Make the watch."""
         follower = self.runtime(c).follower
         assert follower is not None
-        return Periodic("sentinels", follower.round)
+        thread = Periodic("sentinels", follower.round)
+        self.runtime(c).attach(thread)
+        return thread
 
 
 def install(app: Any) -> None:

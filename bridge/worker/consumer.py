@@ -31,7 +31,7 @@ class JobConsumer(Consumer):
         """Begin. What was loaded until now stays: the garbage collector need not look at it again."""
         super().on_ready()
         if (short := dispatch.of(self)) is not None:
-            self.app.bridge.context.fast_dispatch = short
+            self.app.bridge.context.attach(short)
         gc.unfreeze()  # after a reconnect: what was of the old connection is to go
         gc.collect()
         gc.freeze()

@@ -19,7 +19,8 @@ from celery.worker.state import requests
 from bridge import errors
 from bridge.execution.cancellation import REVOKED
 from bridge.execution.request import SidekiqRequest
-from bridge.sidekiq.api.search import Search
+from bridge.sidekiq.api.actions import Actions
+from bridge.sidekiq.api.commands import Commands
 from bridge.sidekiq.outcome.decision import Discard
 
 logger = logging.getLogger(__name__)
@@ -42,13 +43,15 @@ def command(
 
 
 def _revoke(state: Any, jids: Iterable[str], running: dict[str, Any]) -> None:
-    search = Search(state.app.bridge.store.client)
+    runtime = state.app.bridge
+    actions = Actions(runtime.store, lambda: runtime.dialect.timestamps)
+    commands = Commands(runtime.store.client)
     for jid in jids:
         try:
             if jid in running:
                 _end(state, running[jid])
-            elif search.first_to_ask(jid):
-                logger.info("revoked jid=%s: removed %d waiting jobs", jid, search.remove(jid))
+            elif commands.first_to_revoke(jid):
+                logger.info("revoked jid=%s: removed %d waiting jobs", jid, actions.delete_waiting(jid))
         except (errors.StoreError, errors.SidecarError) as error:
             logger.error("could not revoke jid=%s: %s", jid, error)
 

@@ -14,7 +14,7 @@ import redis
 from celery.concurrency import prefork
 
 from bridge.broker.transport import Transport
-from bridge.concurrency.prefork import TaskPool
+from bridge.concurrency.prefork import PreforkPool
 from bridge.errors import EX_CONFIG, EX_NOPERM, ConfigurationError, RedisRefusal
 from bridge.redis import client as connection
 from bridge.settings import modules, redis_mistakes, values
@@ -90,7 +90,7 @@ def prepare(app: Any, worker: Any) -> None:
     _parent_pipe = os.pipe()
     _ = app.bridge.lease  # pool processes look at what their parent knows of it
     if worker.pool_cls is prefork.TaskPool:
-        worker.pool_cls = TaskPool
+        worker.pool_cls = PreforkPool
     if worker.pool_cls.__module__.endswith(".solo"):
         # The prefetch count follows -c, but this pool runs one job at a time.
         app.bridge.fetcher.in_flight.limit_slots(1)

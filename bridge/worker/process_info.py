@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from bridge.sidekiq.fetch.queue_set import QueueSet
 from bridge.sidekiq.process.rows import ProcessInfo
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def process_info(runtime: Runtime) -> ProcessInfo:
         pid=os.getpid(),
         nonce=nonce,
         started_at=runtime.started_at,
-        queues=QueueSet.of(runtime.fetcher.order.weights.items()),
+        queues=runtime.fetcher.order.queues,
         concurrency=runtime.fetcher.in_flight.slots,
         version=runtime.dialect.version,
         tag=runtime.settings.tag,

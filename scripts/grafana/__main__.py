@@ -5,19 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.grafana import dashboard, picture
+from scripts.grafana import dashboard
 
 
 def main() -> None:
-    """Write, check or draw."""
+    """Write or check."""
     parser = argparse.ArgumentParser(prog="scripts/dashboard")
     parser.add_argument("--check", action="store_true", help="only say whether the file is current")
-    parser.add_argument("--picture", metavar="URL", help="draw docs/dashboard.png from this Prometheus")
-    parser.add_argument("--minutes", type=float, default=10, help="how much of the past the picture shows")
     options = parser.parse_args()
-    if options.picture:
-        picture.draw(options.picture, minutes=options.minutes)
-    elif options.check:
+    if options.check:
         current = dashboard.FILE.exists() and dashboard.FILE.read_text(encoding="utf-8") == dashboard.text()
         sys.exit(None if current else "the dashboard is not current: run scripts/dashboard")
     else:

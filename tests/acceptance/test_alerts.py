@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scripts.grafana import dashboard, picture
+from scripts.grafana import dashboard
 from tests.support import prometheus
 from tests.support.probes import port_of
 from tests.support.processes import free_port
@@ -55,7 +55,7 @@ def on_the_dashboard(watched: Prometheus, title: str) -> dict[str, float]:
     (targets,) = [
         panel["targets"] for panel in board["panels"] if panel["title"] == title and "targets" in panel
     ]
-    series = [one for target in targets for one in watched.query(picture.plain(target["expr"]))]
+    series = [one for target in targets for one in watched.query(dashboard.plain(target["expr"]))]
     return {" ".join(one["metric"].values()): float(one["value"][1]) for one in series}
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from scripts.grafana import picture
+from scripts.grafana import dashboard
 from tests.compose.stack import ROOT, Stack
 
 pytestmark = pytest.mark.timeout(600)
@@ -35,7 +34,7 @@ def vector(stack: Stack, expression: str) -> list[dict[str, Any]]:
 def shown(stack: Stack, expression: str) -> list[dict[str, Any]]:
     """What a panel of the last ten minutes draws: some series are there only while a job runs."""
     now = time.time()
-    query = {"query": picture.plain(expression), "start": str(now - 600), "end": str(now), "step": "5"}
+    query = {"query": dashboard.plain(expression), "start": str(now - 600), "end": str(now), "step": "5"}
     found: list[dict[str, Any]] = ask(stack, "query_range", **query)["result"]
     return found
 
@@ -92,9 +91,3 @@ def test_prometheus_keeps_its_data(stack: Stack) -> None:
     stack.kill_and_start(container["Name"])
     stack.wait_healthy()
     assert max(float(series["value"][1]) for series in vector(stack, known)) >= before
-
-
-def test_the_picture_of_the_dashboard_can_be_drawn(stack: Stack, tmp_path: Path) -> None:
-    now = time.time()
-    page = picture.page(stack.prometheus_url, picture.Span(now - 600, now))
-    assert page.count("<polyline") > 20

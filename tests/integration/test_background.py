@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridge import errors
-from bridge.sidekiq.fetch.queue_set import QueueSet
+from bridge.sidekiq.fetch.queues import QueueSet
 from bridge.sidekiq.outcome.decision import GiveBack
 from bridge.sidekiq.outcome.dialect import MetricsFamily
 from bridge.sidekiq.payload.timestamps import Timestamps

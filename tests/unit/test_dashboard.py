@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.grafana import dashboard, picture
+from scripts.grafana import dashboard
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAFANA = ROOT / "deploy/grafana"
@@ -55,7 +55,7 @@ def test_each_series_is_documented_and_each_documented_group_is_shown() -> None:
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed: scripts/setup test")
 def test_prometheus_understands_each_query(tmp_path: Path) -> None:
-    rules = [{"record": f"panel:{i}", "expr": picture.plain(query)} for i, query in enumerate(queries())]
+    rules = [{"record": f"panel:{i}", "expr": dashboard.plain(query)} for i, query in enumerate(queries())]
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
     done = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True, check=False)

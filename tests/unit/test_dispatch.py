@@ -17,7 +17,7 @@ from bridge import tasks
 from bridge.broker.channel import Channel
 from bridge.broker.qos import QoS
 from bridge.celery import Bridge, app, make_app
-from bridge.concurrency.hybrid import TaskPool
+from bridge.concurrency.hybrid import HybridPool
 from bridge.execution.call import apply
 from bridge.execution.cancellation import IDLE_SECONDS
 from bridge.execution.outcomes import Settle
@@ -47,7 +47,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.app: Bridge = make_app(load_settings({}))
-        self.pool = TaskPool(2, app=self.app)
+        self.pool = HybridPool(2, app=self.app)
         self.begun: list[Any] = []
         self.pool.begin = self.begun.append  # type: ignore[assignment]
         self.consumer = SimpleNamespace(
@@ -178,7 +178,7 @@ def test_a_job_that_waits_for_a_thread_is_found_by_a_control_command(worker: Wor
 
 def test_a_limit_that_no_thread_can_wait_for_does_not_end_the_watch(worker: Worker) -> None:
     """One limit of 10,000,000,000 s ended the thread that ends jobs, for all of them."""
-    worker.bridge.cancellation.limits.default = Limits(1e10)
+    worker.bridge.cancellation.limits.set_default(Limits(1e10))
     worker.plain("SeeJob").begin()
     assert worker.bridge.cancellation.round() <= IDLE_SECONDS
 

@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 
 from bridge.monitoring.health.systemd import Supervision
-from bridge.monitoring.health.verdict import STUCK_SECONDS, LoopWatch
+from bridge.monitoring.health.verdict import LoopWatch
 from bridge.settings.systemd import ServiceManager
 from bridge.sidecar.breaker import State
+from bridge.sidekiq.lease.stall import STALL_SECONDS
 from tests.support.vitals import WELL
 
 
@@ -47,7 +48,7 @@ def test_a_worker_is_ready_when_it_consumes_and_not_before(case: Case) -> None:
 
 def test_an_outage_of_others_is_no_reason_to_be_killed(case: Case) -> None:
     case.becomes()
-    case.now = 10 * STUCK_SECONDS
+    case.now = 10 * STALL_SECONDS
     # What the fetch loop waits for is Redis, and a sidecar that is away stops nothing.
     said = case.becomes(redis_silent_seconds=600.0, redis_steady_seconds=0.0, breaker=State.OPEN)
     assert "WATCHDOG=1" in said
@@ -55,9 +56,9 @@ def test_an_outage_of_others_is_no_reason_to_be_killed(case: Case) -> None:
 
 def test_a_fetch_loop_that_stands_still_gives_no_sign_of_life(case: Case) -> None:
     case.becomes()
-    case.now = STUCK_SECONDS - 1
+    case.now = STALL_SECONDS - 1
     assert "WATCHDOG=1" in case.becomes()
-    case.now = STUCK_SECONDS + 1
+    case.now = STALL_SECONDS + 1
     assert case.becomes() == ["STATUS=the fetch loop has not turned for 61 s"]
     assert case.becomes(turns=2) == ["STATUS=idle", "WATCHDOG=1"]
 

@@ -127,12 +127,6 @@ def test_check_64_times_are_seconds_whatever_version_wrote_them() -> None:
     assert parsed.failed_at == 1_700_000_000.0
 
 
-def test_trace_headers_and_locale_are_read_from_the_payload() -> None:
-    parsed = job(traceparent="00-a-b-01", tracestate="x=1", baggage="k=v", locale="de")
-    assert (parsed.traceparent, parsed.tracestate, parsed.baggage) == ("00-a-b-01", "x=1", "k=v")
-    assert parsed.locale == "de"
-
-
 def test_arguments_stay_out_of_the_repr() -> None:
     assert "secret" not in repr(job(args=["secret"]))
 

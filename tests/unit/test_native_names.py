@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.native_names import Near, near
+from bridge.monitoring.native_names import Near, near
 
 
 @pytest.mark.parametrize(

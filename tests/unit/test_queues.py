@@ -5,24 +5,39 @@ from collections import Counter
 
 import pytest
 
-from bridge.sidekiq.fetch.queue_set import QueueMode, QueueSet
+from bridge.sidekiq.fetch.queues import QueueMode, QueueOrder, QueueSet
+
+
+def served(**weights: int) -> QueueOrder:
+    order = QueueOrder()
+    for name, weight in weights.items():
+        order.add(name, weight)
+    return order
 
 
 def test_check_2_strict_queues_are_always_visited_as_given() -> None:
-    queues = QueueSet.of([("a", 0), ("b", 0)])
-    assert queues.mode is QueueMode.STRICT
-    assert {queues.order(random.Random(seed)) for seed in range(20)} == {("a", "b")}
+    order = served(b=0, a=0)
+    assert order.queues.mode is QueueMode.STRICT
+    assert order.names == ("b", "a")
+    assert order.draw(3, random.Random(1)) == ()
 
 
 def test_check_3_a_weight_of_three_comes_first_three_times_in_four() -> None:
-    queues, rng = QueueSet.of([("a", 3), ("b", 1)]), random.Random(1)
-    first = Counter(queues.order(rng)[0] for _ in range(4000))
-    assert first["a"] == pytest.approx(3000, rel=0.05)
+    drawn = served(a=3, b=1).draw(4000, random.Random(1))
+    assert Counter(each[0] for each in drawn)[0] == pytest.approx(3000, rel=0.05)
 
 
 def test_every_order_names_every_queue_once() -> None:
-    queues, rng = QueueSet.of([("a", 5), ("b", 1), ("c", 2)]), random.Random(1)
-    assert all(sorted(queues.order(rng)) == ["a", "b", "c"] for _ in range(50))
+    drawn = served(a=5, b=1, c=2).draw(50, random.Random(1))
+    assert all(sorted(each) == [0, 1, 2] for each in drawn)
+
+
+def test_a_queue_without_a_weight_among_weighted_ones_has_one_ticket() -> None:
+    order = served(a=5, b=0)
+    assert order.queues.weight_by_name == {"a": 5, "b": 1}
+    assert all(len(each) == 2 for each in order.draw(50, random.Random(1)))
+    order.remove("a")
+    assert order.names == ("b",)
 
 
 def test_a_name_given_twice_counts_as_a_weight_of_two() -> None:

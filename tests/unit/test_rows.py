@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.sidekiq.fetch.queue_set import QueueSet
+from bridge.sidekiq.fetch.queues import QueueSet
 from bridge.sidekiq.process import rows
 from bridge.sidekiq.process.rows import ProcessInfo
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bridge.errors import ConfigurationError
 from bridge.settings import Address, RedisUrl, Settings
 from bridge.settings import load as load_settings
-from bridge.sidekiq.fetch.queue_set import QueueMode
+from bridge.sidekiq.fetch.queues import QueueMode
 from bridge.sidekiq.outcome.dialect import MetricsFamily
 
 

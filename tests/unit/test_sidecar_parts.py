@@ -320,7 +320,7 @@ def test_probes_of_a_sidecar_that_is_away_come_soon_and_then_every_second(
 def test_an_outage_is_told_once_and_asks_for_a_probe(breaker: Breaker, fleet: FakeFleet) -> None:
     states(breaker, fleet, "ready", "ready")
     asked: list[bool] = []
-    breaker.probe_soon = lambda: asked.append(True)
+    breaker._probe_soon = lambda: asked.append(True)
     for _ in range(5):
         breaker.trip("refused")
     assert asked == [True]

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from bridge.monitoring.health import verdict
-from bridge.monitoring.health.verdict import STUCK_SECONDS, LoopWatch
+from bridge.monitoring.health.verdict import LoopWatch
 from bridge.sidecar.breaker import State
+from bridge.sidekiq.lease.stall import STALL_SECONDS
 from tests.support.vitals import WELL
 
 
@@ -36,9 +37,9 @@ def still(watch: LoopWatch, clock: Clock, seconds: float, **changes: object) -> 
 
 
 def test_a_loop_that_stands_still_is_found(watch: LoopWatch, clock: Clock) -> None:
-    assert still(watch, clock, STUCK_SECONDS + 1) == STUCK_SECONDS + 1
-    assert verdict.not_live_reasons(WELL, STUCK_SECONDS) == ["the fetch loop has not turned for 60 s"]
-    assert verdict.not_live_reasons(WELL, STUCK_SECONDS - 1) == []
+    assert still(watch, clock, STALL_SECONDS + 1) == STALL_SECONDS + 1
+    assert verdict.not_live_reasons(WELL, STALL_SECONDS) == ["the fetch loop has not turned for 60 s"]
+    assert verdict.not_live_reasons(WELL, STALL_SECONDS - 1) == []
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bridge import native_names
 from bridge.cli.doctor.finding import Check, Finding, error, warning
 from bridge.cli.doctor.site import Site
+from bridge.monitoring import native_names
 from bridge.routing import CONSTANT_PATH
 from bridge.sidekiq import keys
 

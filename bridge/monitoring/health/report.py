@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import bridge
-from bridge import native_names
+from bridge.monitoring import native_names
 from bridge.monitoring.health import verdict
 from bridge.monitoring.health.verdict import LoopWatch
 from bridge.monitoring.health.vitals import Examiner, Snapshot

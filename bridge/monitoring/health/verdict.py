@@ -8,9 +8,7 @@ from collections.abc import Callable
 
 from bridge.monitoring.health.vitals import Snapshot
 from bridge.settings.redis_url import mask
-
-#: A fetch loop that has not turned for so long will not by itself: the worker is to be started anew.
-STUCK_SECONDS = 60.0
+from bridge.sidekiq.lease.stall import STALL_SECONDS, StallWatch
 
 
 class LoopWatch:
@@ -19,22 +17,21 @@ class LoopWatch:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._turns = -1
-        self._since = clock()
+        self._stall = StallWatch(clock())
 
     def still_seconds(self, vitals: Snapshot) -> float:
         """Since when nothing moves, as far as the looks so far can tell."""
         now = self._clock()
         with self._lock:
-            if vitals.turns != self._turns or vitals.loop_may_rest or not vitals.redis_answers:
-                self._turns, self._since = vitals.turns, now
+            excused = vitals.loop_may_rest or not vitals.redis_answers
+            still = self._stall.still_seconds(object() if excused else vitals.turns, now)
             # While Redis was away Celery may have waited for it, outside of the loop: that does not count.
-            return min(now - self._since, vitals.redis_steady_seconds)
+            return min(still, vitals.redis_steady_seconds)
 
 
 def not_live_reasons(vitals: Snapshot, still_seconds: float) -> list[str]:
     """Why the worker should be killed and started anew. An outage of others is no such reason."""
-    if still_seconds < STUCK_SECONDS:
+    if still_seconds < STALL_SECONDS:
         return []
     return [f"the fetch loop has not turned for {still_seconds:.0f} s"]
 

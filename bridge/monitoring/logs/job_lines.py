@@ -34,8 +34,13 @@ def _pushed_in(job: SidekiqJob) -> str | None:
     return trace_context.trace_id(job.fields)
 
 
-#: Names the trace of a job; replaced where the worker makes spans of its own.
-trace_of: Callable[[SidekiqJob], str | None] = _pushed_in
+_trace_of: Callable[[SidekiqJob], str | None] = _pushed_in
+
+
+def attach_trace(trace_of: Callable[[SidekiqJob], str | None]) -> None:
+    """This worker makes spans of its own: ``trace_of`` names the trace of a job."""
+    global _trace_of
+    _trace_of = trace_of
 
 
 class JobLog:
@@ -81,7 +86,7 @@ def _identity(unit: UnitOfWork) -> dict[str, Any]:
     found = {"jid": _cut(job.jid), "class": _cut(name), "queue": unit.delivery.queue}
     if (correlation := trace_context.correlation_id(job.fields)) is not None:
         found["correlation_id"] = _cut(correlation)
-    if (trace := trace_of(job)) is not None:
+    if (trace := _trace_of(job)) is not None:
         found["trace_id"] = trace
     return found
 

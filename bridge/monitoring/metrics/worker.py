@@ -108,15 +108,15 @@ class WorkerSeries(Collector):
         )
 
     def _recovery(self) -> Iterator[Metric]:
-        recovery, scheduler = self._runtime.recovery, self._runtime.scheduler
-        if recovery is not None:
+        reaper, scheduler = self._runtime.reaper, self._runtime.scheduler
+        if reaper is not None:
             yield CounterMetricFamily(
-                "bridge_jobs_recovered", "Jobs taken from dead workers.", value=recovery.recovered
+                "bridge_jobs_recovered", "Jobs taken from dead workers.", value=reaper.recovered
             )
             yield CounterMetricFamily(
                 "bridge_jobs_poisoned",
                 "Jobs that were buried, for the third death around them.",
-                value=recovery.poisoned + self._runtime.fetcher.journal.buried,
+                value=reaper.poisoned + self._runtime.fetcher.journal.buried,
             )
         if scheduler is not None:
             yield CounterMetricFamily(

@@ -14,7 +14,7 @@ import redis
 from bridge.redis import scripts
 from bridge.redis.outages import is_outage, outages, raise_first_error
 from bridge.sidekiq import keys
-from bridge.sidekiq.api.entries import Entry
+from bridge.sidekiq.api.entries import Entries, Entry, Place
 from bridge.sidekiq.outcome.decision import DeadLimits
 from bridge.sidekiq.payload import timestamps as clock
 from bridge.sidekiq.schedule import due_entry
@@ -49,6 +49,20 @@ class Actions:
                 else:
                     pipeline.zrem(entry.place.key, entry.member)
             return sum(map(int, pipeline.execute()))
+
+    def delete_waiting(self, jid: str) -> int:
+        """Remove every job with this jid from queues, ``schedule`` and ``retry``. Returns how many."""
+        places = Entries(self.store.client).places()
+        return sum(self.delete_from(place, jid) for place in places if place.key != keys.DEAD)
+
+    def delete_from(self, place: Place, jid: str) -> int:
+        """Remove every job with this jid from one place. Returns how many."""
+
+        def act(page: Sequence[Entry]) -> int:
+            found = [entry for entry in page if entry.job.jid == jid]
+            return self.delete(found) if found else 0
+
+        return Entries(self.store.client).sweep(place, act, (jid.encode(),))
 
     def clear(self, name: str) -> int:
         """Remove a whole set in one step, as the Web UI's "Delete All". Returns how many entries it had."""

@@ -10,6 +10,7 @@ from bridge.sidekiq import keys
 
 QUIET, STOP = "TSTP", "TERM"
 SIGNAL_SECONDS = 60
+REVOKE_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,8 @@ class Commands:
             if not self.client.exists(key):
                 return False
             return bool(self.client.hsetnx(key, "cancelled", int(now)))
+
+    def first_to_revoke(self, jid: str) -> bool:
+        """Whether this process looks for the waiting job: a broadcast reaches every worker at once."""
+        with outages():
+            return bool(self.client.set(keys.searching(jid), 1, nx=True, ex=REVOKE_SECONDS))

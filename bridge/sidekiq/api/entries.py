@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,9 +140,11 @@ class Entries:
 
     def _sweep_set(self, place: Place, act: Callable[[Sequence[Entry]], int], needles: Needles) -> int:
         taken, cursor = 0, -1
+        # One needle Redis looks for itself, and sends only what holds it.
+        match = b"*%s*" % _literal(*needles) if len(needles) == 1 else None
         while cursor != 0:
             with outages():
-                cursor, pairs = self.client.zscan(place.key, max(cursor, 0), count=PAGE)
+                cursor, pairs = self.client.zscan(place.key, max(cursor, 0), match=match, count=PAGE)
             taken += act(_entries(place, pairs, needles))
         return taken
 
@@ -153,3 +156,8 @@ def _entries(place: Place, pairs: Iterable[tuple[bytes, float | None]], needles:
         for member, score in pairs
         if not needles or any(needle in member for needle in needles)
     ]
+
+
+def _literal(text: bytes) -> bytes:
+    """A pattern of Redis that fits this text alone."""
+    return re.sub(rb"[*?\[\]\\^]", rb"\\\g<0>", text)

@@ -179,9 +179,12 @@ class Fetcher:
 
     # -- settling
 
-    def settle(self, token: int, otherwise: Decision) -> None:
-        """Let go of a delivery: by its recorded decision, or else ``otherwise``. Frees its slot."""
-        unit = self.in_flight.release(token)
+    def settle(self, token: int, otherwise: Decision, run_ms: float | None = None) -> None:
+        """Let go of a delivery: by its recorded decision, or else ``otherwise``. Frees its slot.
+
+        ``run_ms``: how long the run took, where the sidecar says so.
+        """
+        unit = self.in_flight.release(token, run_ms)
         if unit is None:
             return
         self._batch_delay.note(unit)

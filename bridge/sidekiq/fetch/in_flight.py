@@ -152,11 +152,13 @@ class InFlight:
 
     # -- the end
 
-    def release(self, token: int) -> UnitOfWork | None:
+    def release(self, token: int, run_ms: float | None = None) -> UnitOfWork | None:
         """Let go of a delivery, which frees its slot. None when it was let go before."""
         unit = self.held.pop(token, None)
         if unit is not None:
             unit.ended_at = time.time()
+            if run_ms is not None:
+                unit.run_ms = run_ms
         return unit
 
     def give_back_all(self, units: Iterable[UnitOfWork]) -> None:

@@ -1,12 +1,57 @@
-"""The order in which a worker looks into its queues."""
+"""The queues a worker serves, and in which order it looks at them."""
 
 from __future__ import annotations
 
+import enum
 import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class QueueMode(enum.Enum):
+    """Sidekiq's three ways; all queues of a worker share one."""
+
+    STRICT = "strict"
+    """No weights: the order given, always."""
+    RANDOM = "random"
+    """All weights 1: shuffled for each claim."""
+    WEIGHTED = "weighted"
+    """Shuffled for each claim, a weight of 3 being three tickets."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSet:
+    """Names in the order given, each once, and their weights (0: none given)."""
+
+    names: tuple[str, ...]
+    weights: tuple[int, ...]
+
+    @classmethod
+    def of(cls, entries: Iterable[tuple[str, int]]) -> QueueSet:
+        """From (name, weight) pairs. A name given n times has at least the weight n.
+
+        Once any queue has a weight, one without counts as 1.
+        """
+        pairs = list(entries)
+        weighted = any(weight for _, weight in pairs) or len(dict(pairs)) < len(pairs)
+        totals: dict[str, int] = {}
+        for name, weight in pairs:
+            totals[name] = totals.get(name, 0) + (max(weight, 1) if weighted else 0)
+        return cls(tuple(totals), tuple(totals.values()))
+
+    @property
+    def mode(self) -> QueueMode:
+        if not any(self.weights):
+            return QueueMode.STRICT
+        return QueueMode.RANDOM if set(self.weights) == {1} else QueueMode.WEIGHTED
+
+    @property
+    def weight_by_name(self) -> dict[str, int]:
+        return dict(zip(self.names, self.weights, strict=True))
 
 
 class QueueOrder:
-    """The queues that are consumed now, in the order given, and their weights (0: none given).
+    """The queues that are consumed now, and the order of each claim.
 
     Without any weight the order is strict. With one, each slot draws its own order, a weight of 3 being three
     tickets (``fetch.rb``: the expanded list is shuffled and de-duplicated for every job).
@@ -15,27 +60,23 @@ class QueueOrder:
     def __init__(self) -> None:
         self._set({})
 
-    def _set(self, weights: dict[str, int]) -> None:
-        self._weights = weights
+    def _set(self, given: dict[str, int]) -> None:
+        self._given = given
+        self.queues = QueueSet.of(given.items())
         self._tickets = [
-            index for index, weight in enumerate(weights.values()) for _ in range(max(weight, 1))
+            index for index, weight in enumerate(self.queues.weights) for _ in range(max(weight, 1))
         ]
-        self._is_strict = not any(weights.values())
-        self.names: tuple[str, ...] = tuple(weights)
+        self._is_strict = self.queues.mode is QueueMode.STRICT
+        self.names = self.queues.names
         """Names of the queues, in the order in which they were added. Read many times a turn."""
-
-    @property
-    def weights(self) -> dict[str, int]:
-        """Weight of each queue, in the same order."""
-        return dict(self._weights)
 
     def add(self, name: str, weight: int = 0) -> None:
         """Look into this queue too, after the others."""
-        self._set({**self._weights, name: weight})
+        self._set({**self._given, name: weight})
 
     def remove(self, name: str) -> None:
         """Look into it no more."""
-        self._set({known: weight for known, weight in self._weights.items() if known != name})
+        self._set({known: weight for known, weight in self._given.items() if known != name})
 
     def draw(self, slots: int, rng: random.Random) -> tuple[tuple[int, ...], ...]:
         """One visiting order (indexes into ``names``) for each slot; none at all when the order is strict."""

@@ -133,22 +133,6 @@ class SidekiqJob:
         """Epoch seconds of the first failure."""
         return clock.seconds(self.fields.get("failed_at"))
 
-    @property
-    def traceparent(self) -> str | None:
-        return _text(self.fields.get("traceparent"))
-
-    @property
-    def tracestate(self) -> str | None:
-        return _text(self.fields.get("tracestate"))
-
-    @property
-    def baggage(self) -> str | None:
-        return _text(self.fields.get("baggage"))
-
-    @property
-    def locale(self) -> str | None:
-        return _text(self.fields.get("locale"))
-
     def with_fields(self, fields: Mapping[str, Any]) -> bytes:
         """The exact bytes with these top-level fields set; see ``splice``."""
         return splicing.splice(self.raw, fields)

@@ -11,7 +11,7 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.sidekiq.fetch.queue_set import QueueSet
+from bridge.sidekiq.fetch.queues import QueueSet
 from bridge.sidekiq.payload import ruby_json
 
 _DIGITS = string.digits + string.ascii_lowercase
