@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import (
@@ -37,12 +36,10 @@ LONGEST_CLASS_NAME = 1000
 #: What a job is, and what a run of it may not change.
 NEVER_SET = frozenset({"class", "args", "jid", "wrapped"})
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
 
 def printable(text: str, longest: int = 200) -> str:
     """A sidecar's text for a log line or a sentence: without control characters, and not too long."""
-    return _CONTROL.sub("?", text[:longest])
+    return "".join(char if char.isprintable() else "?" for char in text[:longest])
 
 
 def _text(longest: int) -> Any:
@@ -81,6 +78,12 @@ def _promoted(fields: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("middleware may not set jid")
     _shallow(fields)
     return fields
+
+
+def _removable(names: list[str]) -> list[str]:
+    if found := NEVER_SET & set(names):
+        raise ValueError(f"middleware may not remove {min(found)}")
+    return names
 
 
 Boot = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
@@ -215,7 +218,7 @@ class HealthReply(_Said):
 
 class Changed(_Said):
     fields: PromotedFields
-    removed: list[Name] = Field(max_length=10_000)
+    removed: Annotated[list[Name], Field(max_length=10_000), AfterValidator(_removable)]
 
 
 class Halted(_Said):
@@ -248,7 +251,9 @@ def read(kind: TypeAdapter[_Reply], body: bytes) -> _Reply:
     except _Invalid as error:
         first = error.errors(include_input=False, include_context=False, include_url=False)[0]
         where = ".".join(printable(str(part), 40) for part in first["loc"])
-        raise ValueError(f"{where}: {printable(first['msg'])}") from None
+        # The message about an unknown tag quotes it.
+        what = "is not a known word" if first["type"] == "union_tag_invalid" else printable(first["msg"])
+        raise ValueError(f"{where or 'it'}: {what}") from None
 
 
 def _parsed(body: bytes) -> Any:

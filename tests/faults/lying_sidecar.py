@@ -71,6 +71,9 @@ class LyingSidecar:
     def __init__(self, path: Path, seed: int, *, streams: bool) -> None:
         self.url = f"unix://{path}"
         self.lying = True
+        self.health_lie: dict[str, Any] = {}
+        """Fields of the one Puma worker in /health that are not true."""
+        self.asked = 0
         self.told: set[str] = set()
         self.truly_done: list[str] = []
         self._streams = streams
@@ -161,7 +164,8 @@ class LyingSidecar:
         return json.dumps(outcome).encode()
 
     def _health(self) -> dict[str, Any]:
-        worker = {"url": self.url, "boot": BOOT, "slots": 20, "busy": 0}
+        self.asked += 1
+        worker = {"url": self.url, "boot": BOOT, "slots": 20, "busy": 0, **self.health_lie}
         dead = {"max_jobs": 10_000, "timeout_seconds": 15_552_000}
         told = {"protocol": 2, "status": "ready", "sidekiq": "6.4.1", "max_retries": 25}
         return {**told, "dead": dead, "workers": [worker]}

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -124,6 +125,42 @@ def test_whatever_comes_on_a_stream_each_job_is_called_back_once(chunks: list[by
 
     assert sorted(called) == list(range(jobs))
     assert cut == [True]
+
+
+@pytest.mark.short
+def test_a_worker_that_starts_beside_a_sidecar_that_lies_of_itself_waits_for_the_truth(
+    bare_stage: Stage, seed: int, tmp_path: Path
+) -> None:
+    """A lone surrogate as boot id ended it. One with line breaks began requests of the liar's choice."""
+    stage = bare_stage
+    liar = LyingSidecar(stage.directory / "l.sock", seed, streams=True)
+    liar.lying = False
+    victim = socket.socket(socket.AF_UNIX)
+    victim.bind(str(tmp_path / "victim.sock"))
+    victim.listen()
+    victim.settimeout(0.2)
+    liar.health_lie = {"boot": "\ud800"}
+    worker = stage.start_worker(env={"BRIDGE_SIDECAR_URL": liar.url})
+    job = stage.push_job({"class": "AnyJob", "args": [1], "retry": True})
+
+    for lie in (
+        {"boot": "b\r\nX-Bridge-Recovered: 1"},
+        {"url": f"unix://{tmp_path}/victim.sock"},
+        {"url": "http://127.0.0.1:22"},
+        {"slots": -1},
+        {"slots": 10**30, "busy": 1e999},
+    ):
+        liar.health_lie, asked = lie, liar.asked
+        wait_for(lambda asked=asked: liar.asked >= asked + 2, "two more looks at its health", 30)
+        assert worker.process.is_alive
+        with pytest.raises(TimeoutError):
+            victim.accept()
+    assert stage.redis.llen("queue:default") == 1, "no attempt was spent"
+
+    liar.health_lie = {}
+    wait_for(lambda: job in liar.truly_done, "the job", 30)
+    victim.close()
+    liar.close()
 
 
 @pytest.mark.parametrize("streams", [False, True])

@@ -103,6 +103,45 @@ def test_a_client_with_a_wrong_certificate_is_turned_away(place: Place, kind: st
         client.execute(delivery())
 
 
+def test_a_ca_that_was_taken_out_of_its_file_is_trusted_no_more(place: Place, tmp_path: Path) -> None:
+    """It was loaded into the context at the start, and a second loading takes nothing away."""
+    bundle = tmp_path / "ca.pem"
+    bundle.write_bytes(place.authority.cert.read_bytes() + place.stranger.cert.read_bytes())
+    shown = Credentials(SECRET.decode(), Files(None, bundle, place.good.cert, place.good.key), tls=True)
+    probe = HealthProbe(shown.signer, 5.0, lambda: shown.tls)
+    address = Address.parse(f"https://127.0.0.1:{place.ports['good']}")
+    assert probe.ask(address).ready
+
+    bundle.write_bytes(place.stranger.cert.read_bytes())
+    assert shown.refresh()
+    with pytest.raises(errors.SidecarUnavailable, match="certificate verify failed"):
+        probe.ask(address)
+
+    bundle.write_bytes(b"")
+    assert not shown.refresh(), "a file that holds no certificate replaces none"
+    bundle.write_bytes(place.authority.cert.read_bytes())
+    assert shown.refresh()
+    assert probe.ask(address).ready
+
+
+def test_a_client_certificate_that_was_replaced_is_shown_from_then_on(place: Place, tmp_path: Path) -> None:
+    foreign = place.stranger.issue("foreign")
+    cert, key = tmp_path / "c.pem", tmp_path / "c.key"
+    cert.write_bytes(foreign.cert.read_bytes())
+    key.write_bytes(foreign.key.read_bytes())
+    shown = Credentials(SECRET.decode(), Files(None, place.authority.cert, cert, key), tls=True)
+    probe = HealthProbe(shown.signer, 5.0, lambda: shown.tls)
+    address = Address.parse(f"https://127.0.0.1:{place.ports['good']}")
+    with pytest.raises(errors.SidecarUnavailable):
+        probe.ask(address)
+
+    cert.write_bytes(place.good.cert.read_bytes())
+    assert not shown.refresh(), "the key does not fit yet"
+    key.write_bytes(place.good.key.read_bytes())
+    assert shown.refresh()
+    assert probe.ask(address).ready
+
+
 @pytest.mark.parametrize(
     ("ca", "shown", "cure"),
     [("ca.pem", False, "BRIDGE_SIDECAR_CLIENT_CERT"), ("stranger.pem", True, "BRIDGE_SIDECAR_CA")],

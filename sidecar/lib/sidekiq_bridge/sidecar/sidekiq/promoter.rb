@@ -22,6 +22,9 @@ module SidekiqBridge
         end
       end
 
+      # What a job is. Its id is not changed either: the worker holds it under that one.
+      NEVER_REMOVED = %w[class args jid wrapped].freeze
+
       # A body of many payloads: the size of each in a line before it.
       HEAD = /\G(\d{1,9})\n/
 
@@ -54,7 +57,7 @@ module SidekiqBridge
       # Sidekiq adds and removes fields of its own on the way (`at`); what a middleware sets in place of a value counts.
       def difference(before, after)
         fields = after.reject { |key, value| key == "jid" || (before.key?(key) && before[key].eql?(value)) }
-        {"fields" => fields, "removed" => before.keys - after.keys - ["jid"]}
+        {"fields" => fields, "removed" => before.keys - after.keys - NEVER_REMOVED}
       end
 
       def load(payload) = ::Sidekiq.load_json(payload.dup.force_encoding(Encoding::UTF_8))
