@@ -407,6 +407,19 @@ def test_leaving_with_jobs_in_hand_leaves_the_lease_to_a_reaper(store: RedisStor
     assert not store.client.exists("bridge:lease")
 
 
+# A clean stop left bridge:fence:<identity> behind for a day. Without a lease no claim passes, fence or not.
+def test_a_lease_that_ends_takes_its_fence_along_and_a_late_claim_takes_nothing(store: RedisStore) -> None:
+    push(store.client, "default", job())
+    store.lease(ME, 15_000, register=True)
+    store.fence_claims(ME, 7)
+    assert store.client.exists(f"bridge:fence:{ME}")
+    assert store.leave(ME) == 0
+    assert list(store.client.scan_iter("bridge:*")) == []
+    before = everything(store.client)
+    assert claim(store, first=7).lease is LeaseState.FENCED
+    assert everything(store.client) == before
+
+
 def test_only_ended_leases_are_named_to_a_worker_that_has_not_settled_in(store: RedisStore) -> None:
     store.client.zadd("bridge:lease", {"ended": 0, "expired": 5, ME: 5, "living": 9e15})
     assert store.expired_leases(ME) == ["ended"]

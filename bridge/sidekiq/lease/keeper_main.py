@@ -47,7 +47,8 @@ class LeaseKeys:
 
     def leave(self, identity: str) -> None:
         """End it."""
-        self._redis.run(self._scripts["end"], self._keys(identity), identity, 0)
+        names = [*self._keys(identity), keys.fence(identity)]
+        self._redis.run(self._scripts["end"], names, identity, 0)
 
     def _keys(self, identity: str) -> list[str]:
         return [keys.LEASE, keys.inflight(identity)]

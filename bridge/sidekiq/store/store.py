@@ -197,7 +197,8 @@ class RedisStore:
         A holder that was ``reaped`` may not renew it, though jobs are left that Redis refuses to move.
         """
         args = (identity, -1 if reaped else 0)
-        call = scripts.Call(lua.load("lease_end"), (keys.LEASE, keys.inflight(identity)), args)
+        touched = (keys.LEASE, keys.inflight(identity), keys.fence(identity))
+        call = scripts.Call(lua.load("lease_end"), touched, args)
         return int(self._one(call))
 
     def due(self, limit: int, skip_retry: int = 0, skip_schedule: int = 0) -> Due:
