@@ -67,6 +67,7 @@ class Runtime:
         self._refusal = refusal
         self.settings = settings
         self.started_at = time.time()
+        self._began = time.monotonic()
         self.metrics = JobMetrics()
         self.pushes = Pushes()
         self.dialect = Dialect(_overrides(settings))
@@ -80,6 +81,11 @@ class Runtime:
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
         self.routing = Routing(app)
+
+    @property
+    def age_seconds(self) -> float:
+        """Since the start of this process, by a clock that is never set."""
+        return time.monotonic() - self._began
 
     # -- what the bootsteps have started
 

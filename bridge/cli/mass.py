@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +86,7 @@ def retry(parts: Parts, ctx: click.Context, **said: Any) -> None:
     """Push jobs of retry, schedule or dead to their queues now, as "Retry now" does."""
     if said["place"].queue:
         raise click.UsageError(f"{said['place']} is a queue: its jobs run as they are")
-    editor, now = parts.editor, time.time()
+    editor, now = parts.editor, parts.cluster.now_ms() / 1000
     _run(parts, ctx, "retry", lambda entries: editor.retry(entries, now), **said)
 
 
@@ -97,7 +96,7 @@ def kill(parts: Parts, ctx: click.Context, **said: Any) -> None:
     """Move jobs to the dead set, as "Kill" does. Death handlers are Ruby's and do not run."""
     if said["place"].key == keys.DEAD:
         raise click.UsageError("they are dead already: delete or retry them")
-    editor, now = parts.editor, time.time()
+    editor, now = parts.editor, parts.cluster.now_ms() / 1000
     _run(parts, ctx, "kill", lambda entries: editor.kill(entries, now), **said)
 
 
@@ -121,7 +120,7 @@ def _run(
     as_json: bool,
     **said: Any,
 ) -> None:
-    wanted, now = selection(jids, **said), time.time()
+    wanted, now = selection(jids, **said), parts.cluster.now_ms() / 1000
     _check(wanted, everything, place)
     work = Work(parts, place, wanted, now)
     matched = work.count()

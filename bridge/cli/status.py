@@ -50,7 +50,7 @@ def look(parts: Parts) -> Status:
     """Ask everybody. Raises StoreUnavailable; a sidecar that does not answer is a row that says so."""
     cluster = parts.cluster
     return Status(
-        time.time(),
+        cluster.now_ms() / 1000,
         str(parts.settings.redis_url),
         cluster.totals(),
         cluster.queues(),

@@ -33,6 +33,9 @@ REPLY_PREFIX = "bridge:reply:"
 #: A network delivers no claim later than that: TCP gives up after minutes, a proxy after hours.
 FENCE_TTL_SECONDS = 86_400
 
+#: A flush of job metrics is repeated, or comes late, within that time.
+FLUSHED_TTL_SECONDS = 86_400
+
 #: Sidekiq keeps the daily counters for five years.
 STAT_TTL_SECONDS = 157_680_000
 
@@ -70,6 +73,11 @@ def signals(identity: str) -> str:
 def fence(identity: str) -> str:
     """The first token under which this worker may still claim; there after a connection was cut."""
     return FENCE_PREFIX + identity
+
+
+def flushed(process: str) -> str:
+    """Number of the last flush of job metrics that one process has made."""
+    return f"bridge:flushed:{process}"
 
 
 def iteration(jid: str) -> str:

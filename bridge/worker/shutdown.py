@@ -160,7 +160,7 @@ class Lifecycle:
         self._write_settlements()
         try:
             if self._heartbeat is not None:
-                self._heartbeat.beat(time.time())
+                self._heartbeat.beat()
                 self._heartbeat.clear()
             self._release()
             self._fetcher.lease.leave()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 
 from bridge import errors
+from bridge.redis import scripts
 from bridge.sidekiq.fetch.queues import QueueSet
 from bridge.sidekiq.outcome.decision import GiveBack
 from bridge.sidekiq.outcome.dialect import MetricsFamily
@@ -200,6 +205,7 @@ def beating(worker: Worker) -> Heartbeat:
         host, pid, nonce = worker.identity.split(":")
         return ProcessInfo(host, int(pid), nonce, 1.0, QueueSet.of([("default", 0)]), 4, "8.1.0")
 
+    clocks = SimpleNamespace(wall=1000.0, steady=50.0)
     made: Any = Heartbeat(
         worker.client,
         worker.fetcher,
@@ -207,9 +213,10 @@ def beating(worker: Worker) -> Heartbeat:
         JobMetrics(),
         lambda: MetricsFamily.BOTH,
         lambda name: made.signals.append(name),
-        now=lambda: made.clock,
+        now=lambda: clocks.wall,
+        clock=lambda: clocks.steady,
     )
-    made.signals, made.clock = [], 1000.0
+    made.signals, made.clocks = [], clocks
     return made  # type: ignore[no-any-return]
 
 
@@ -219,7 +226,7 @@ def test_a_row_appears_after_half_a_second_and_goes_with_the_job(worker: Worker,
     worker.fetcher.in_flight.started(unit.delivery.token, 1000.0)
     beating.round()
     assert worker.client.hlen(f"{worker.identity}:work") == 0
-    beating.clock = 1000.6
+    unit.began = time.monotonic() - 0.6
     beating.round()
     (row,) = worker.client.hvals(f"{worker.identity}:work")
     assert json.loads(json.loads(row)["payload"]) == json.loads(payload)
@@ -246,7 +253,7 @@ def test_a_worker_shows_its_queues_as_soon_as_it_has_them(worker: Worker, beatin
     beating.round()
     beating.info = lambda: ProcessInfo("h", 1, "n", 1.0, QueueSet.of([("late", 0)]), 4, "8.1.0")
     worker.fetcher.order.add("late")
-    beating.clock += 0.5
+    beating.clocks.steady += 0.5
     beating.round()
     assert json.loads(worker.client.hget("h:1:n", "info"))["queues"] == ["late"]
 
@@ -264,16 +271,118 @@ def test_a_new_identity_takes_the_old_one_off_the_busy_page(worker: Worker, beat
     assert not worker.client.exists(old)
 
 
-def test_metrics_that_could_not_be_written_go_out_with_the_next_beat(
+def metrics_of(worker: Worker) -> list[bytes | None]:
+    return [worker.client.hget(key, "HardJob|p") for key in worker.client.scan_iter("j|*")]
+
+
+@pytest.mark.parametrize("lost", ["request", "answer", "answer, twice"])
+def test_metrics_are_counted_once_whatever_becomes_of_the_answer(
+    worker: Worker, beating: Any, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """A beat whose answer was lost after EXEC counted its runs twice."""
+    beating.metrics.record("HardJob", 5, False)
+    run = scripts.run
+
+    def cut(client: Any, calls: Any, *way: Any) -> Any:
+        if lost != "request":
+            run(client, calls, *way)
+        raise redis.ConnectionError("the connection was cut")
+
+    for _ in range(2 if "twice" in lost else 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(scripts, "run", cut)
+            with pytest.raises(errors.StoreUnavailable):
+                beating.round()
+        beating.metrics.record("HardJob", 5, False)
+    beating.round()
+    beating.round()
+    assert metrics_of(worker) == [b"3" if "twice" in lost else b"2"] * 3
+
+
+def test_a_flush_that_redis_gets_late_counts_nothing(
     worker: Worker, beating: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """TCP delivers what a closed connection had sent, after its worker has sent the same again."""
     beating.metrics.record("HardJob", 5, False)
+    sent: list[Any] = []
+    run = scripts.run
+
+    def cut(client: Any, calls: Any, *way: Any) -> Any:
+        sent.extend(calls)
+        raise redis.ConnectionError("it lies in a buffer")
+
     with monkeypatch.context() as patch:
-        patch.setattr(beating, "_write_beat", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        patch.setattr(scripts, "run", cut)
+        with pytest.raises(errors.StoreUnavailable):
             beating.round()
     beating.round()
-    assert [worker.client.hget(key, "HardJob|p") for key in worker.client.scan_iter("j|*")] == [b"1"] * 3
+    beating.metrics.record("HardJob", 5, False)
+    beating.hurry()
+    beating.round()
+    assert run(worker.client, sent) == [0]
+    assert metrics_of(worker) == [b"2"] * 3
+
+
+def test_a_key_of_the_metrics_page_of_a_wrong_type_costs_only_itself(worker: Worker, beating: Any) -> None:
+    """It was an error after EXEC: the flush was merged back, and all other keys counted it again."""
+    beating.round()
+    beating.metrics.record("HardJob", 5, False)
+    minute = datetime.fromtimestamp(beating.clocks.wall, UTC)
+    worker.client.set(f"j|{minute:%Y%m%d}|{minute.hour}:{minute.minute}", "x")
+    for _ in range(3):
+        beating.hurry()
+        beating.round()
+    found = [key for key in worker.client.scan_iter("j|*") if worker.client.type(key) == b"hash"]
+    assert [worker.client.hget(key, "HardJob|p") for key in found] == [b"1"] * 2
+
+
+@pytest.mark.parametrize("step", [-1800.0, 1800.0])
+def test_a_wall_clock_that_is_set_does_not_silence_a_worker(
+    worker: Worker, beating: Any, step: float
+) -> None:
+    """Set back by half an hour it sent no beat for half an hour: off the Busy page, deaf to its buttons."""
+    beating.round()
+    beating.clocks.wall += step
+    beating.clocks.steady += 5
+    worker.client.delete(worker.identity)
+    worker.client.lpush(f"{worker.identity}-signals", "TSTP")
+    beating.round()
+    assert float(worker.client.hget(worker.identity, "beat") or 0) == 1000.0 + step
+    assert beating.signals == ["TSTP"]
+
+
+def running_for_long(worker: Worker, count: int) -> None:
+    push(worker.client, "default", *(job() for _ in range(count)))
+    for unit in worker.take():
+        unit.began = time.monotonic() - 60
+
+
+@pytest.mark.parametrize("lost", [("work",), ("work", "workers"), ("all",)])
+def test_rows_that_redis_lost_come_back(worker: Worker, beating: Any, lost: tuple[str, ...]) -> None:
+    """After an outage of 66 s they had run out, and only changes were written: they stayed away."""
+    running_for_long(worker, 3)
+    beating.round()
+    for name in lost:
+        worker.client.delete(*worker.client.keys("*")) if name == "all" else worker.client.delete(
+            f"{worker.identity}:{name}"
+        )
+    beating.hurry()
+    beating.round()
+    beating.round()
+    assert worker.client.hlen(f"{worker.identity}:work") == 3
+    assert worker.client.hlen(f"{worker.identity}:workers") == 3
+
+
+def test_rows_of_an_older_state_go_away(worker: Worker, beating: Any) -> None:
+    """Redis was restored from an older snapshot: jobs that have ended since are shown as running."""
+    running_for_long(worker, 2)
+    beating.round()
+    worker.client.hset(f"{worker.identity}:work", "77", "{}")
+    worker.client.hset(f"{worker.identity}:workers", "77", "{}")
+    beating.hurry()
+    beating.round()
+    beating.round()
+    assert worker.client.hlen(f"{worker.identity}:work") == 2
 
 
 def test_a_worker_that_was_frozen_begins_no_job_that_others_took_over(make_worker: Maker) -> None:
@@ -283,7 +392,7 @@ def test_a_worker_that_was_frozen_begins_no_job_that_others_took_over(make_worke
     first, second = frozen.take()
     assert frozen.lease.holds(first.delivery.identity)
     frozen.now += 16
-    assert frozen.lease.holds(first.delivery.identity), "nobody took anything: one look at Redis says so"
+    assert frozen.lease.holds(first.delivery.identity), "no worker took anything: one look at Redis says so"
 
     frozen.now += 16
     other.recovery.reap(died(frozen))

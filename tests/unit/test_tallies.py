@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,10 +16,9 @@ from bridge.sidekiq.store.settlement import Settled
 
 def unit(*, started_at: float | None = 100.0, seconds: float = 0.2, **fields: Any) -> UnitOfWork:
     payload = json.dumps({"class": "HardJob", "jid": "j", "args": [], "enqueued_at": 97.0, **fields}).encode()
-    ended_at = None if started_at is None else started_at + seconds
-    return UnitOfWork(
-        Delivery("h:1:a", 1, "default", payload, 0), SidekiqJob.parse(payload), started_at, ended_at
-    )
+    began, ended = (None, None) if started_at is None else (5.0, 5.0 + seconds)
+    delivery = Delivery("h:1:a", 1, "default", payload, 0)
+    return UnitOfWork(delivery, SidekiqJob.parse(payload), started_at, began, ended)
 
 
 def series(tallies: JobTallies, running: list[UnitOfWork] | None = None) -> dict[str, float]:
@@ -96,9 +96,11 @@ def test_classes_that_anybody_may_push_do_not_become_labels_without_end() -> Non
 
 
 def test_a_running_job_shows_for_how_long_it_runs() -> None:
-    found = series(JobTallies(), [unit(), unit(started_at=50.0)])
-    running = found['sidekiq_running_job_runtime_seconds{queue="default",worker="HardJob"}']
-    assert running > 1_000_000
+    first, second = unit(), unit()
+    first.began, first.ended, second.ended = time.monotonic() - 50.0, None, None
+    second.began = time.monotonic()
+    found = series(JobTallies(), [first, second])
+    assert 50 <= found['sidekiq_running_job_runtime_seconds{queue="default",worker="HardJob"}'] < 60
 
 
 def test_a_poison_pill_is_a_death_of_its_own_kind() -> None:

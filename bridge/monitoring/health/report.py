@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 import bridge
@@ -65,7 +64,7 @@ class Report:
             "version": bridge.__version__,
             "identity": self._runtime.lease.identity,
             "pid": os.getpid(),
-            "uptime_seconds": round(time.time() - self._runtime.started_at, 1),
+            "uptime_seconds": round(self._runtime.age_seconds, 1),
         }
 
     def _redis(self, vitals: Snapshot) -> dict[str, Any]:
@@ -88,7 +87,7 @@ class Report:
 
     def _heartbeat_age(self) -> float | None:
         heartbeat = self._runtime.heartbeat
-        return _rounded(time.time() - heartbeat.beat_at) if heartbeat and heartbeat.beat_at else None
+        return _rounded(heartbeat.age_seconds) if heartbeat and heartbeat.beat_at else None
 
     def _slots(self) -> dict[str, int]:
         fetcher = self._runtime.fetcher

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,9 +63,8 @@ class JobLog:
         """
         if unit.started_at is None or outcome is not Settled.OK or not logger.isEnabledFor(logging.INFO):
             return
-        elapsed = max(0.0, (unit.ended_at or time.time()) - unit.started_at)
         ran = "python" if self._is_native(unit.job) else "ruby"
-        context = {**_identity(unit), "ran": ran, "elapsed": round(elapsed, 3), **_error(decision)}
+        context = {**_identity(unit), "ran": ran, "elapsed": round(unit.seconds, 3), **_error(decision)}
         _log(_WORDS[type(decision)], context)
 
 

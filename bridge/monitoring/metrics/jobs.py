@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import Metric
@@ -49,13 +48,13 @@ class JobSeries(Collector):
         for name, (help_text, read) in _HISTOGRAMS.items():
             yield _histogram(name, help_text, ((label, read(tally)) for label, tally in tallies))
         yield _dead(tallies)
-        yield self._running_runtime(time.time())
+        yield self._running_runtime()
 
-    def _running_runtime(self, now: float) -> Metric:
+    def _running_runtime(self) -> Metric:
         longest: dict[Label, float] = {}
         for unit in self._running():
             label = self._tallies.label_of(unit)
-            longest[label] = max(longest.get(label, 0.0), now - (unit.started_at or now))
+            longest[label] = max(longest.get(label, 0.0), unit.seconds)
         family = GaugeMetricFamily(
             "sidekiq_running_job_runtime_seconds", "How long the oldest running job has run.", labels=_LABELS
         )

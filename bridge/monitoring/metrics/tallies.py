@@ -6,7 +6,6 @@ handed to it when somebody scrapes.
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
@@ -119,7 +118,7 @@ class JobTallies:
 
 
 def _count_run(tally: Tally, unit: UnitOfWork, started_at: float) -> None:
-    tally.runtime.add(max(0.0, (unit.ended_at or time.time()) - started_at))
+    tally.runtime.add(unit.seconds)
     waits_since = unit.job.enqueued_at or unit.job.created_at
     if waits_since is not None:
         tally.latency.add(max(0.0, started_at - waits_since))

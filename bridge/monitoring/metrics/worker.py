@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,7 +103,7 @@ class WorkerSeries(Collector):
         yield GaugeMetricFamily(
             "bridge_heartbeat_age_seconds",
             "Since the last beat that Redis took; since the start where there was none.",
-            value=max(0.0, time.time() - (heartbeat.beat_at or self._runtime.started_at)),
+            value=heartbeat.age_seconds,
         )
 
     def _recovery(self) -> Iterator[Metric]:

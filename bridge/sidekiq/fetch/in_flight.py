@@ -135,7 +135,7 @@ class InFlight:
         """A pool slot has begun to run this delivery."""
         unit = self.held.get(token)
         if unit is not None:
-            unit.started_at = now
+            unit.started_at, unit.began = now, time.monotonic()
             self._on_started(unit)
 
     def decide(self, token: int, decision: Decision) -> None:
@@ -156,7 +156,7 @@ class InFlight:
         """Let go of a delivery, which frees its slot. None when it was let go before."""
         unit = self.held.pop(token, None)
         if unit is not None:
-            unit.ended_at = time.time()
+            unit.ended = time.monotonic()
             if run_ms is not None:
                 unit.run_ms = run_ms
         return unit

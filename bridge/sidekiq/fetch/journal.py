@@ -24,7 +24,7 @@ class Journal:
     def __init__(self, on_settled: Callable[[UnitOfWork, Decision, Settled], None]) -> None:
         self._on_settled = on_settled
         self._waiting: deque[Decided] = deque()
-        self._returning: list[Decided] = []
+        self._returning: deque[Decided] = deque()
         self._in_order = False
         self.fenced = 0
         self.buried = 0
@@ -35,7 +35,7 @@ class Journal:
     @property
     def units(self) -> list[UnitOfWork]:
         """All that waits."""
-        return [unit for unit, _ in [*list(self._waiting), *self._returning]]
+        return [unit for unit, _ in [*list(self._waiting), *list(self._returning)]]
 
     @property
     def tokens(self) -> set[int]:
@@ -55,7 +55,10 @@ class Journal:
 
     def release(self) -> None:
         """All that is given back has come in: the first claimed goes back last, and so runs first."""
-        returning, self._returning = self._returning, []
+        returning: list[Decided] = []
+        while self._returning:
+            # One by one: another thread may add a decision at any moment, and none may fall between.
+            returning.append(self._returning.popleft())
         self._waiting.extend(sorted(returning, key=lambda decided: decided[0].delivery.token, reverse=True))
 
     def batch(self) -> list[Decided]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,8 +34,10 @@ class UnitOfWork:
     job: SidekiqJob
     started_at: float | None = None
     """Epoch seconds, set when a pool slot has begun to run it."""
-    ended_at: float | None = None
-    """Epoch seconds, set when the slot let go of it; Redis may take the settlement much later."""
+    began: float | None = None
+    """The same moment on a clock that is never set: durations count from it."""
+    ended: float | None = None
+    """On that clock, when the slot let go of it; Redis may take the settlement much later."""
     run_ms: float | None = None
     """What the sidecar says that the run took: without the network, or waiting for one of its slots."""
     decision: Decision | None = None
@@ -49,9 +52,14 @@ class UnitOfWork:
         """How long the run took, for the Metrics page; whole milliseconds as there."""
         if self.run_ms is not None:
             return int(self.run_ms)
-        if self.started_at is None or self.ended_at is None:
-            return 0
-        return max(0, int((self.ended_at - self.started_at) * 1000))
+        return 0 if self.ended is None else int(self.seconds * 1000)
+
+    @property
+    def seconds(self) -> float:
+        """How long the run took, or takes until now; 0 before it."""
+        if self.began is None:
+            return 0.0
+        return (time.monotonic() if self.ended is None else self.ended) - self.began
 
 
 class Fetched(NamedTuple):

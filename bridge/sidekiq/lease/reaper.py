@@ -98,7 +98,7 @@ class Reaper:
             return self._push_promoted(identity, claimed)
         settlement = _settlement(identity, claimed)
         try:
-            outcome = self.store.recover(settlement, self.dead_limits(), time.time())
+            outcome = self.store.recover(settlement, self.dead_limits(), self.store.now())
         except errors.StoreUnavailable:
             raise
         except errors.StoreError as error:

@@ -42,6 +42,9 @@ class Heartbeat:
     metrics_family: Callable[[], MetricsFamily]
     on_signal: Callable[[str], None]
     now: Callable[[], float] = time.time
+    """The wall clock, for what people read."""
+    clock: Callable[[], float] = time.monotonic
+    """What is done when: a wall clock that is set back would keep this process silent for as long."""
 
     rows: set[int] = field(default_factory=set)
     beat_at: float = 0.0
@@ -50,29 +53,35 @@ class Heartbeat:
     _identity: str = ""
     _due_at: float = 0.0
     _queues: tuple[str, ...] = ()
+    _rows_are_sure: bool = False
+    """Whether Redis shows the rows that this process has written: not after an outage, nor after a loss."""
+
+    def __post_init__(self) -> None:
+        self._beat = self.clock()
+
+    @property
+    def age_seconds(self) -> float:
+        """Since the last beat that Redis took; since the start where there was none."""
+        return self.clock() - self._beat
 
     def round(self) -> float:
         """One tick. Returns seconds to the next."""
-        now = self.now()
         if not self.fetcher.has_consumer:
             self.fetcher.flush()
-        self._update_rows(now)
-        if now >= self._due_at or self.fetcher.order.names != self._queues:
-            self.beat(now)
+        self._update_rows()
+        if self.clock() >= self._due_at or self.fetcher.order.names != self._queues:
+            self.beat()
         return TICK_SECONDS
 
-    def beat(self, now: float) -> None:
+    def beat(self) -> None:
         """Register, report, flush the metrics, and obey at most one signal, as Sidekiq does."""
-        self._queues = self.fetcher.order.names
+        self._queues, now = self.fetcher.order.names, self.now()
         info = self.info()
         self._leave_old_identity(info.identity)
-        flush = self.metrics.drain(now, self.metrics_family())
-        try:
-            signal = self._write_beat(info, now, [*flush.commands])
-        except BaseException:
-            self.metrics.merge_back(flush)
-            raise
-        self.beat_at, self._due_at = now, now + BEAT_SECONDS
+        self.metrics.flush(self.client, now, self.metrics_family())
+        signal = self._write_beat(info, now)
+        self.beat_at, self._beat = now, self.clock()
+        self._due_at = self._beat + BEAT_SECONDS
         if signal is not None:
             self.on_signal(signal)
 
@@ -91,7 +100,7 @@ class Heartbeat:
             pipeline.unlink(identity, keys.work(identity), keys.workers(identity), keys.signals(identity))
             pipeline.execute()
 
-    def _write_beat(self, info: ProcessInfo, now: float, extra: list[tuple[str | int, ...]]) -> str | None:
+    def _write_beat(self, info: ProcessInfo, now: float) -> str | None:
         identity = info.identity
         running = self.fetcher.in_flight.running
         fields: dict[Any, Any] = {"info": info.info_json()}
@@ -105,8 +114,7 @@ class Heartbeat:
         )
         started = time.perf_counter()
         with outages():
-            # What counts must be counted once or not at all; the rest may be done by halves.
-            pipeline = self.client.pipeline(transaction=bool(extra))
+            pipeline = self.client.pipeline(transaction=False)
             pipeline.rpop(keys.signals(identity))
             pipeline.sadd(keys.PROCESSES, identity)
             pipeline.hset(identity, mapping=fields)
@@ -114,40 +122,49 @@ class Heartbeat:
             if self.rows:
                 pipeline.expire(keys.work(identity), TTL_SECONDS)
                 pipeline.expire(keys.workers(identity), TTL_SECONDS)
-            for command in extra:
-                pipeline.execute_command(*command)
-            signal = pipeline.execute()[0]
+                pipeline.hlen(keys.work(identity))
+            signal, *_, shown = pipeline.execute()
+        if self.rows and shown != len(self.rows):
+            self._rows_are_sure = False
         self.rtt_us = int((time.perf_counter() - started) * 1_000_000)
         return signal.decode() if signal else None
 
-    def _update_rows(self, now: float) -> None:
+    def _update_rows(self) -> None:
         shown = {
-            u.delivery.token: u
-            for u in self.fetcher.in_flight.running
-            if now - (u.started_at or now) >= TICK_SECONDS
+            unit.delivery.token: unit
+            for unit in self.fetcher.in_flight.running
+            if unit.seconds >= TICK_SECONDS
         }
-        new, stale = shown.keys() - self.rows, self.rows - shown.keys()
-        if new or stale:
-            self._write_rows([shown[token] for token in new], stale)
+        if not self._rows_are_sure and (shown or self.rows):
+            self._write_rows(list(shown.values()), None)
+        elif shown.keys() != self.rows:
+            new = [shown[token] for token in shown.keys() - self.rows]
+            self._write_rows(new, self.rows - shown.keys())
         # Only now: a settlement between reading and writing leaves a stale row, which the next tick must
         # still see.
         self.rows = set(shown)
 
-    def _write_rows(self, new: list[UnitOfWork], stale: set[int]) -> None:
+    def _write_rows(self, new: list[UnitOfWork], stale: set[int] | None) -> None:
+        """Add rows and remove stale ones; None: all that is there, because it is not known."""
         identity = self.fetcher.lease.identity
+        self._rows_are_sure = False
         with outages():
-            pipeline = self.client.pipeline(transaction=False)
+            pipeline = self.client.pipeline(transaction=stale is None)
             for key in (keys.work(identity), keys.workers(identity)):
-                if stale:
+                if stale is None:
+                    pipeline.unlink(key)
+                elif stale:
                     pipeline.hdel(key, *map(str, stale))
                 if new:
                     pipeline.hset(key, mapping={str(unit.delivery.token): _row(unit) for unit in new})
                     pipeline.expire(key, TTL_SECONDS)
             pipeline.execute()
+        self._rows_are_sure = True
 
     def _leave_old_identity(self, identity: str) -> None:
         if self._identity and self._identity != identity:
             self.clear()
+            self._rows_are_sure = False
         self._identity = identity
 
 

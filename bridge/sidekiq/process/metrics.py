@@ -6,14 +6,21 @@ differently and neither reads the other's. The time of a key is that of the flus
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import redis
+
+from bridge.redis import scripts
+from bridge.redis.outages import is_outage, outages, raise_first_error
 from bridge.sidekiq import keys
 from bridge.sidekiq.outcome.dialect import MetricsFamily
+from bridge.sidekiq.store import lua
 
 #: Upper limits (exclusive, ms) of the first 25 of 26 buckets; the last one is open.
 # fmt: off
@@ -39,20 +46,6 @@ class _Tally:
     ms: int = 0
     histogram: list[int] = field(default_factory=lambda: [0] * (len(BUCKET_LIMITS_MS) + 1))
 
-    def add(self, other: _Tally) -> None:
-        self.processed += other.processed
-        self.failed += other.failed
-        self.ms += other.ms
-        self.histogram = [mine + theirs for mine, theirs in zip(self.histogram, other.histogram, strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
-class Flush:
-    """What one flush writes: the commands, and what ``merge_back`` needs when they could not be sent."""
-
-    commands: tuple[Command, ...]
-    tallies: Mapping[str, _Tally] = field(repr=False)
-
 
 class JobMetrics:
     """Collects results from any thread until the next beat flushes them."""
@@ -60,6 +53,11 @@ class JobMetrics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tallies: dict[str, _Tally] = {}
+        self._name = os.urandom(8).hex()
+        self._flushing = threading.Lock()
+        self._flushes = 0
+        self._unconfirmed: tuple[Command, ...] = ()
+        """Commands of a flush that Redis may have carried out."""
 
     def record(self, job_class: str, elapsed_ms: int, failed: bool) -> None:
         """Count one run of ``wrapped`` or else ``class``; a failure adds neither time nor histogram."""
@@ -74,17 +72,38 @@ class JobMetrics:
             tally.ms += elapsed_ms
             tally.histogram[bisect_right(BUCKET_LIMITS_MS, elapsed_ms)] += 1
 
-    def drain(self, now: float, family: MetricsFamily) -> Flush:
-        """Take everything recorded so far, as commands for the minute of ``now`` (epoch seconds)."""
+    def flush(self, client: redis.Redis, now: float, family: MetricsFamily) -> None:
+        """Write everything recorded so far under the minute of ``now`` (epoch seconds).
+
+        A flush without an answer is sent again as it was, until Redis confirms it: its number says whether it
+        was carried out. Raises StoreUnavailable.
+        """
+        with self._flushing:
+            if self._unconfirmed:
+                self._send(client)
+            self._unconfirmed = self.drain(now, family)
+            if self._unconfirmed:
+                self._flushes += 1
+                self._send(client)
+
+    def drain(self, now: float, family: MetricsFamily) -> tuple[Command, ...]:
+        """Take everything recorded so far, as commands for the minute of ``now``."""
         with self._lock:
             tallies, self._tallies = self._tallies, {}
-        return Flush(tuple(_commands(tallies, datetime.fromtimestamp(now, UTC), family)), tallies)
+        return tuple(_commands(tallies, datetime.fromtimestamp(now, UTC), family))
 
-    def merge_back(self, flush: Flush) -> None:
-        """Take back a flush that Redis did not accept; it goes out with the next."""
-        with self._lock:
-            for job_class, tally in flush.tallies.items():
-                self._tallies.setdefault(job_class, _Tally()).add(tally)
+    def _send(self, client: redis.Redis) -> None:
+        names = list(dict.fromkeys(str(command[1]) for command in self._unconfirmed))
+        words = [
+            [command[0], names.index(str(command[1])) + 2, *command[2:]] for command in self._unconfirmed
+        ]
+        args = (self._flushes, keys.FLUSHED_TTL_SECONDS, json.dumps(words))
+        call = scripts.Call(lua.load("metrics_flush"), (keys.flushed(self._name), *names), args)
+        with outages():
+            (answer,) = scripts.run(client, [call])
+        if isinstance(answer, redis.RedisError) and is_outage(answer):
+            raise_first_error([answer])
+        self._unconfirmed = ()
 
 
 def _commands(tallies: Mapping[str, _Tally], time: datetime, family: MetricsFamily) -> Iterator[Command]:

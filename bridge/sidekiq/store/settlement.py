@@ -56,21 +56,24 @@ class Settled(Enum):
 class SettlementBatch:
     """Turns settlements into script calls and the calls' results back into outcomes."""
 
-    def __init__(self, settlements: Sequence[Settlement], dead_limits: Callable[[], DeadLimits]) -> None:
+    def __init__(
+        self, settlements: Sequence[Settlement], dead_limits: Callable[[], DeadLimits], ahead: float = 0.0
+    ) -> None:
+        """``ahead``: seconds by which Redis' clock is before that of this machine, which decided."""
         self._settlements = settlements
         self._single = [i for i, s in enumerate(settlements) if not isinstance(s.decision, Done)]
         self._finished: dict[str, list[int]] = {}
         for i, settlement in enumerate(settlements):
             if isinstance(settlement.decision, Done):
                 self._finished.setdefault(settlement.identity, []).append(i)
-        now = time.time()
+        now = time.time() + ahead
         day = _utc_day(int(now // 86_400))
         self.calls = [
             self._finish_call(identity, members, day) for identity, members in self._finished.items()
         ]
         if self._single:
             limits = dead_limits()
-            self.calls += [_single_call(settlements[i], now, day, limits) for i in self._single]
+            self.calls += [_single_call(settlements[i], now, day, limits, ahead) for i in self._single]
 
     def outcomes(self, results: Sequence[Any]) -> list[Settled]:
         """One outcome for each settlement, in their order."""
@@ -117,11 +120,13 @@ def _settling_keys(identity: str, day: str) -> tuple[str, ...]:
     )
 
 
-def _single_call(settlement: Settlement, now: float, day: str, dead_limits: DeadLimits) -> scripts.Call:
+def _single_call(
+    settlement: Settlement, now: float, day: str, dead_limits: DeadLimits, ahead: float
+) -> scripts.Call:
     shared = _settling_keys(settlement.identity, day)
     match settlement.decision:
         case Retry(at=at, payload=payload):
-            return _set_call(shared, settlement.token, (1, 1), keys.RETRY, (at, payload, "", ""))
+            return _set_call(shared, settlement.token, (1, 1), keys.RETRY, (at + ahead, payload, "", ""))
         case Bury(payload=payload, limits=own_limits, ran=ran):
             limits = own_limits or dead_limits
             trims = (now - limits.timeout_seconds, -limits.max_jobs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,9 @@ from bridge.sidekiq.store.settlement import Settlement, SettlementBatch, recover
 
 logger = logging.getLogger(__name__)
 
+#: Two clocks that differ by less agree: the answer was on its way for a while.
+WRONG_SECONDS = 1.0
+
 
 class RedisStore:
     """The store on a Redis (or Valkey) server of at least 6.2."""
@@ -46,15 +50,29 @@ class RedisStore:
         self.client = client
         self._before_push = before_push
         self._dead_limits = dead_limits
+        self._ahead = 0.0
+        """Seconds by which Redis' clock is before that of this machine, where one of them is wrong."""
         self._line = KeptConnection(client)
         self._lines = KeptConnections(client)
+
+    def now(self) -> float:
+        """Epoch seconds by Redis' clock, as far as its last answers tell.
+
+        Every process sees an entry due by that clock. By a wrong one of this machine a retry comes early or
+        late by as much, and the dead set is emptied as too old.
+        """
+        return time.time() + self._ahead
+
+    def _learn_time(self, told_ms: float) -> None:
+        ahead = told_ms / 1000 - time.time()
+        self._ahead = ahead if abs(ahead) > WRONG_SECONDS else 0.0
 
     def exchange(self, settlements: Sequence[Settlement], claim: ClaimRequest | None) -> Exchange:
         """Settle and claim in one round trip; finished jobs of one worker share one script call.
 
         For one thread at a time.
         """
-        batch = SettlementBatch(settlements, self._dead_limits)
+        batch = SettlementBatch(settlements, self._dead_limits, self._ahead)
         calls = batch.calls
         if claim is not None:
             calls = [*calls, _claim_call(claim)]
@@ -66,7 +84,10 @@ class RedisStore:
         answer = results.pop()
         if isinstance(answer, redis.RedisError):
             return Exchange(batch.outcomes(results), refusal=translated(answer))
-        return Exchange(batch.outcomes(results), _claim_answer(claim, answer))
+        taken = _claim_answer(claim, answer)
+        if taken.lease is LeaseState.HELD:
+            self._learn_time(taken.claimed_at_ms)
+        return Exchange(batch.outcomes(results), taken)
 
     def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
         """Claim jobs from the end of one queue, as long as they still are these bytes.
@@ -146,7 +167,9 @@ class RedisStore:
             pipeline.hlen(keys.inflight(identity))
             pipeline.time()
             till, held, (seconds, microseconds) = pipeline.execute()
-        return Standing(float(till or 0), int(held), seconds * 1000 + microseconds / 1000)
+        now_ms = seconds * 1000 + microseconds / 1000
+        self._learn_time(now_ms)
+        return Standing(float(till or 0), int(held), now_ms)
 
     def recoveries(self, jids: Sequence[str]) -> list[int]:
         """How often each job was found in dead hands within 72 hours; at least 1 where a run may go on.
