@@ -10,7 +10,6 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ class Scene:
 
 
 class Between:
-    """One relay and one client. The Puma worker is spoken to through the relay as well."""
+    """One relay and one client, which reaches the Puma worker through the relay as well."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene, self.ledger = scene, scene.ledger
@@ -68,9 +67,6 @@ class Between:
         self.fleet = Fleet([self.address], self.probe)
         self.client = SidecarClient(self.fleet, signer, Timeouts(full=1.0, repeat=1.5))
         self.fleet.refresh()
-        # It names its own port: the attack needs a relay there as well, whoever achieved that.
-        for member in self.fleet.members:
-            member.worker = replace(member.worker, address=self.address)
         self.identity = f"test:1:{time.time_ns():x}"
         self.token = 0
 
