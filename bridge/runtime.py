@@ -21,7 +21,7 @@ from bridge.redis.sentinel import MasterFollower
 from bridge.routing import Routing
 from bridge.settings import Settings
 from bridge.sidecar.address import Address
-from bridge.sidecar.breaker import Breaker, State
+from bridge.sidecar.breaker import Breaker
 from bridge.sidecar.client import Sidecar, SidecarClient
 from bridge.sidecar.credentials import Credentials, Files
 from bridge.sidecar.cron_notice import CronNotice
@@ -32,19 +32,17 @@ from bridge.sidecar.promotion import Promotion
 from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.stream_client import StreamingSidecar
 from bridge.sidekiq.fetch.fetcher import Fetcher
-from bridge.sidekiq.fetch.listeners import JobListener
-from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.lease.identity import new_identity
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.lease.reaper import Reaper
-from bridge.sidekiq.outcome.decision import DeadLimits, Decision, Done, GiveBack, Interrupt
+from bridge.sidekiq.outcome.decision import DeadLimits
 from bridge.sidekiq.outcome.dialect import Dialect, Overrides
 from bridge.sidekiq.process import version_probe
 from bridge.sidekiq.process.heartbeat import Heartbeat
 from bridge.sidekiq.process.metrics import JobMetrics
 from bridge.sidekiq.process.push_counts import Pushes
 from bridge.sidekiq.schedule.scheduler import Scheduler
-from bridge.sidekiq.store.settlement import Settled
 from bridge.sidekiq.store.store import RedisStore
 
 if TYPE_CHECKING:
@@ -72,7 +70,8 @@ class Runtime:
         self.pushes = Pushes()
         self.dialect = Dialect(_overrides(settings))
         self.cron_notice = CronNotice()
-        self.listeners: list[JobListener] = []
+        self.listeners = JobListeners()
+        self.listeners.settled.append(self.metrics.settled)
         self.threads: dict[str, Periodic] = {}
         self.heartbeat: Heartbeat | None = None
         self.scheduler: Scheduler | None = None
@@ -237,12 +236,13 @@ class Runtime:
     @cached_property
     def fetcher(self) -> Fetcher:
         """The holder of this process's jobs."""
+        gate = SidecarGate(self.breaker, self.routing.is_native)
+        self.listeners.settled.append(gate.settled)
         return Fetcher(
             self.store,
             self.lease,
-            SidecarGate(self.breaker, self.routing.is_native),
-            on_started=self._started,
-            on_settled=self._settled,
+            gate,
+            listeners=self.listeners,
             timestamps=lambda: self.dialect.timestamps,
             promoting=lambda: self.scheduler.promoting if self.scheduler else frozenset(),
         )
@@ -257,21 +257,6 @@ class Runtime:
             give_up=lambda reason: self._give_up(reason),
             hurry=lambda: self._nudge("time-limits"),
         )
-
-    def _started(self, unit: UnitOfWork) -> None:
-        for listener in self.listeners:
-            listener.started(unit)
-
-    def _settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
-        for listener in self.listeners:
-            listener.settled(unit, decision, outcome)
-        if isinstance(decision, GiveBack) or unit.started_at is None:
-            return
-        if self.breaker.state is State.HALF_OPEN and not self.routing.is_native(unit.job):
-            self.breaker.passed()
-        if outcome is Settled.OK:
-            failed = not isinstance(decision, Done | Interrupt)
-            self.metrics.record(unit.job.native_class or "", unit.elapsed_ms, failed)
 
     # -- the transport
 

@@ -57,12 +57,6 @@ class Fanout:
                 del self._queues[name]
                 self._pubsub.punsubscribe(name)
 
-    @property
-    def socket(self) -> Any:
-        """The socket to wait on, or None while nothing is subscribed or the link is down."""
-        connection = self._pubsub.connection
-        return connection._sock if connection is not None and self._queues else None
-
     def receive(self) -> list[tuple[str, dict[str, Any]]]:
         """What has arrived: (queue, message) pairs. A cut link is mended at the cost of what was sent."""
         received: list[tuple[str, dict[str, Any]]] = []
@@ -77,14 +71,17 @@ class Fanout:
             logger.debug("broadcasts: %s", error)
         return received
 
-    def mend(self) -> None:
-        """Connect and subscribe again where the link was cut, at most once a second.
-
-        Nobody else would: a closed socket is never readable.
-        """
+    def socket(self) -> Any:
+        """The socket to wait on; None while nothing is subscribed, or the link cannot be mended."""
         connection = self._pubsub.connection
-        if connection is None or connection._sock is not None or not self._queues:
-            return
+        if connection is None or not self._queues:
+            return None
+        if connection._sock is None:
+            self._mend(connection)
+        return connection._sock
+
+    def _mend(self, connection: Any) -> None:
+        """Connect and subscribe again, at most once a second: a closed socket is never readable."""
         if time.monotonic() < self._mend_at:
             return
         self._mend_at = time.monotonic() + MEND_SECONDS

@@ -11,7 +11,7 @@ import redis
 from bridge import errors
 from bridge.broker.queue_watches import Watches
 from bridge.event_loop import EventLoop
-from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.fetch.fetcher import NOTHING_TO_DO, Fetcher
 from bridge.sidekiq.fetch.unit_of_work import Fetched, UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -61,24 +61,21 @@ class Poller:
     def turn(self) -> int:
         """Settle, claim and deliver once. Returns how many jobs were delivered."""
         self.ticks += 1
-        claim = self._wants_claim()
-        if not claim and not self._fetcher.unsettled and not self._must_look():
-            return 0
-        seen_tail = None
-        if claim:
-            seen_tail, self._seen_tail = self._seen_tail, None
+        claim = self._is_time_to_claim()
+        look = not self._pause or time.monotonic() >= self._poll_at
         try:
-            fetched = self._fetcher.turn(claim=claim, seen_tail=seen_tail)
-        except errors.StoreUnavailable as error:
-            self._back_off(error, claim)
-            return 0
+            fetched = self._fetcher.turn(claim=claim, look=look, seen_tail=self._seen_tail)
         except errors.StoreError as error:
-            self._back_off(error, claim, fault=True)
+            self._back_off(error, claim and self._fetcher.may_claim)
             return 0
+        if fetched is NOTHING_TO_DO:
+            return 0
+        claim = fetched.claimed
         self._recovered(claim and not fetched.adopted)
         # First what was claimed, and on its way at once: to arm the watches takes as long as a small job.
         refused = [unit for unit in fetched.units if not self._hand_over(unit)]
         if claim:
+            self._seen_tail = None
             if fetched.units:
                 self._event_loop.run_soon()
             self._plan_next_claim(fetched)
@@ -88,22 +85,19 @@ class Poller:
             self._more_expected, self._poll_at = False, time.monotonic() + self._poll_seconds
         return len(fetched.units)
 
-    def next_event_seconds(self) -> float:
-        """How long to wait at most before the next turn."""
+    def before_wait(self) -> float:
+        """Linger while every slot is busy. Returns how long to wait at most before the next turn, in s."""
+        if seconds := self._fetcher.slack_seconds:
+            # What ends in the next moments comes together.
+            self._event_loop.linger(seconds)
         now = time.monotonic()
         # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.
-        may_claim = self._fetcher.in_flight.free_slots and self._fetcher.order.names
+        may_claim = self._fetcher.may_claim
         if self._pause and (may_claim or not self._claims_fail):
             return max(0.0, self._poll_at - now)
         if not may_claim:
             return self._poll_seconds
         return 0.0 if self._more_expected else max(0.0, self._poll_at - now)
-
-    def linger(self) -> None:
-        """Let what ends in the next moments come together, where nobody waits for it."""
-        seconds = self._fetcher.slack_seconds
-        if seconds and not self._fetcher.unsettled:
-            self._event_loop.linger(seconds)
 
     def detach(self) -> None:
         """Stop waiting for work. What is still held settles itself from now on."""
@@ -113,18 +107,17 @@ class Poller:
 
     close = detach
 
-    def _wants_claim(self) -> bool:
-        if not self._fetcher.in_flight.free_slots or not self._fetcher.order.names:
-            self._disarm()
+    def _is_time_to_claim(self) -> bool:
+        """Whether the queues may have jobs. Whether a slot is free for them, the fetcher knows."""
+        if self._fetcher.in_flight.is_quiet:
+            self._watches.drop()
             return False
         if self._more_expected and not self._pause:
             return True
         now = time.monotonic()
-        return now >= self._poll_at and (not self._all_is_watched(now) or self._poll(now))
-
-    def _must_look(self) -> bool:
-        """Whether Redis must be asked now what it holds for this worker, also while no slot is free."""
-        return self._fetcher.needs_reconcile and (not self._pause or time.monotonic() >= self._poll_at)
+        if now < self._poll_at or not self._fetcher.may_claim:
+            return False
+        return not self._all_is_watched(now) or self._poll(now)
 
     def _all_is_watched(self, now: float) -> bool:
         """Whether the first queues are watched and nothing else asks for a claim: no pause, no cut watch."""
@@ -177,15 +170,12 @@ class Poller:
         if len(self._spurious) >= VAIN_WAKES:
             self._rearm_at = now + VAIN_SECONDS / 2
 
-    def _disarm(self) -> None:
-        if self._fetcher.in_flight.is_quiet:
-            self._watches.drop()
-
     # -- outages
 
-    def _back_off(self, error: errors.StoreError, claim: bool, *, fault: bool = False) -> None:
+    def _back_off(self, error: errors.StoreError, claim: bool) -> None:
         if not self._pause:
-            level = logging.ERROR if fault else logging.WARNING
+            is_outage = isinstance(error, errors.StoreUnavailable)
+            level = logging.WARNING if is_outage else logging.ERROR
             logger.log(level, "fetching stops: %s; running jobs go on, trying again until it works", error)
         self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
         self._poll_at = time.monotonic() + self._pause

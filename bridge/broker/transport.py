@@ -18,6 +18,7 @@ from bridge.broker.poller import Poller
 from bridge.broker.replies import ReplyBox
 from bridge.event_loop import EventLoop
 from bridge.redis.outages import outages
+from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class Transport(virtual.Transport):
         self._fanout: Fanout | None = None
         self._replies: dict[str, ReplyBox] = {}
         self._poller: Poller | None = None
+        self._fetcher: Fetcher | None = None
+        """The holder of this process's jobs, once jobs are consumed here."""
         self._inbox: list[tuple[str, dict[str, Any]]] = []
         self._watched: Any = None
         self.broadcasts: dict[str, tuple[str, str]] = {}
@@ -92,7 +95,7 @@ class Transport(virtual.Transport):
         for part in (self._poller, self._fanout, *self._replies.values(), self._redis):
             if part is not None:
                 part.close()
-        self._poller = self._fanout = self._event_loop = self._redis = None
+        self._poller = self._fetcher = self._fanout = self._event_loop = self._redis = None
         self._replies.clear()
 
     def publish(self, topic: str, message: bytes) -> int:
@@ -104,7 +107,7 @@ class Transport(virtual.Transport):
 
     def consume_jobs(self, queue: str, channel: JobChannel, callback: Callable[[Any], None]) -> None:
         """Take jobs from this queue too."""
-        fetcher = self.context.fetcher()
+        self._fetcher = fetcher = self.context.fetcher()
         fetcher.order.add(queue, self.context.weights.get(queue, 0))
         if self._poller is None:
             deliver = self._delivery_to(channel, callback)
@@ -136,9 +139,9 @@ class Transport(virtual.Transport):
             box.close()
         elif self._fanout is not None and self._fanout.carries(queue):
             self._fanout.unsubscribe(queue)
-        elif self._poller is not None:
-            self.context.fetcher().order.remove(queue)
-            if not self.context.fetcher().order.names:
+        elif self._poller is not None and self._fetcher is not None:
+            self._fetcher.order.remove(queue)
+            if not self._fetcher.order.names:
                 # Nobody may call drain_events from now on: what ends settles itself.
                 self._poller.detach()
 
@@ -155,7 +158,7 @@ class Transport(virtual.Transport):
 
     def _interrupted(self) -> bool:
         """Whether Celery's loop should look at once for what a signal wants of it."""
-        if self._poller is not None and self.context.fetcher().leaving:
+        if self._fetcher is not None and self._fetcher.leaving:
             # For good: at a shutdown Celery's loop goes round once more before it heeds the signal.
             return True
         interrupted, self.event_loop.interrupted = self.event_loop.interrupted, False
@@ -166,8 +169,7 @@ class Transport(virtual.Transport):
 
     def _wait(self, seconds: float) -> None:
         if self._poller is not None:
-            self._poller.linger()
-            seconds = min(seconds, self._poller.next_event_seconds())
+            seconds = min(seconds, self._poller.before_wait())
         self._watch_fanout()
         self.event_loop.wait(seconds)
 
@@ -198,9 +200,7 @@ class Transport(virtual.Transport):
 
     def _watch_fanout(self) -> None:
         # The socket changes when the link was cut and mended.
-        if self._fanout is not None:
-            self._fanout.mend()
-        sock = self._fanout.socket if self._fanout is not None else None
+        sock = self._fanout.socket() if self._fanout is not None else None
         if sock is not self._watched:
             self._unwatch_fanout()
             if sock is not None:

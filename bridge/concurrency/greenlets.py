@@ -44,9 +44,10 @@ class RubyRuns:
 
     def _begin(self, request: LazyRequest) -> None:
         began = time.monotonic()
-        request.begin()
-        bridge = self._app.bridge
-        delivery, sidecar = request.unit.delivery, bridge.sidecar
+        if not request.begin():
+            self.running -= 1
+            return
+        sidecar = self._app.bridge.sidecar
 
         def done(run_ms: float) -> None:
             self.running -= 1
@@ -60,8 +61,8 @@ class RubyRuns:
             else:
                 Parkable(self._run, self._loop).switch(call)
 
-        streams = isinstance(sidecar, StreamingSidecar) and bridge.lease.holds(delivery.identity)
-        if not streams or not sidecar.begin(delivery, done, trace):
+        streams = isinstance(sidecar, StreamingSidecar)
+        if not streams or not sidecar.begin(request.unit.delivery, done, trace):
             trace()
 
     def _lose(self, request: LazyRequest) -> None:

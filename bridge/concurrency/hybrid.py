@@ -17,7 +17,7 @@ from bridge.broker.messages import RUBY_TASK
 from bridge.concurrency.greenlets import RubyRuns
 from bridge.concurrency.threads import NativeThreads
 from bridge.execution.call import Call, apply
-from bridge.fast_path import native
+from bridge.fast_path.native import run as run_native
 from bridge.fast_path.request import LazyRequest
 
 LOOK_SECONDS = 0.1
@@ -54,14 +54,11 @@ class HybridPool(BasePool):
         if args[0] == RUBY_TASK:
             self._ruby.start(call)
         else:
-            self._native.submit(functools.partial(apply, call))
+            self._native.submit(apply, call)
 
-    def begin(self, request: LazyRequest) -> None:
-        """Run a job that nobody watches."""
-        if request.native:
-            self._native.submit(functools.partial(native.run, request))
-        else:
-            self._ruby.begin(request)
+    def runner(self, *, native: bool) -> Callable[[LazyRequest], None]:
+        """What begins an unobserved job of one kind."""
+        return functools.partial(self._native.submit, run_native) if native else self._ruby.begin
 
     def on_stop(self) -> None:
         """Wait for what runs. This is the consumer's thread, so its loop must go on meanwhile."""

@@ -8,10 +8,12 @@ not wait is followed by the next on the same thread, since Python runs one of th
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +36,14 @@ class NativeThreads:
         self.count = 0
         self.busy = 0
 
-    def submit(self, run: Run) -> None:
-        """Run this in a thread. Raises RuntimeError where the system gives not even one."""
+    def submit(self, run: Callable[..., None], *subject: Any) -> None:
+        """Call ``run`` with ``subject`` in a thread. It raises nothing.
+
+        Raises RuntimeError where the system gives not even one thread.
+        """
         with self._lock:
             self.busy += 1
-            self._runs.append(run)
+            self._runs.append(functools.partial(run, *subject))
             try:
                 self._wake_one()
             except RuntimeError:

@@ -13,10 +13,12 @@ from typing import Any
 
 from celery.worker import state
 
+from bridge.broker.messages import RUBY_TASK
 from bridge.execution.task import SidekiqTask
 from bridge.fast_path import observers
 from bridge.fast_path.request import LazyRequest, request_class
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.payload.job import SidekiqJob
 
 STRATEGY = "celery.worker.strategy:default"
 
@@ -27,6 +29,7 @@ class Way:
 
     is_observed: Callable[[], bool]
     make: type[LazyRequest]
+    begin: Callable[[LazyRequest], None]
 
 
 class FastDispatch:
@@ -36,13 +39,12 @@ class FastDispatch:
         self._consumer = consumer
         self._runtime = consumer.app.bridge
         self._context = self._runtime.context
-        self._begin: Callable[[LazyRequest], None] = consumer.pool.begin
-        self._ways: dict[str, Way | None] = {}
+        self._ways: dict[str | None, Way | None] = {}
 
     def __call__(self, unit: UnitOfWork, channel: Any) -> bool:
         """Begin this job; False where it must go Celery's way."""
-        name = self._runtime.routing.task_of(unit.job)
-        way = self._ways[name] if name in self._ways else self._find(name)
+        # A native task has the name of its class: for one that was met before, the route is known.
+        way = self._ways.get(unit.job.native_class) or self._way_of(unit.job)
         if way is None or self._context.listeners or way.is_observed() or self._consumer.on_task_message:
             return False
         request = way.make(unit, channel)
@@ -51,11 +53,15 @@ class FastDispatch:
         # As Celery reserves it: a revoke must find it also while it waits for a thread.
         state.requests[request.id] = request
         try:
-            self._begin(request)
+            way.begin(request)
         except BaseException:
             request.forget()
             raise
         return True
+
+    def _way_of(self, job: SidekiqJob) -> Way | None:
+        name = self._runtime.routing.task_of(job)
+        return self._ways[name] if name in self._ways else self._find(name)
 
     def _find(self, name: str) -> Way | None:
         task = self._consumer.app.tasks[name]
@@ -65,11 +71,14 @@ class FastDispatch:
             and task.Strategy == STRATEGY
             and task.acks_late
         )
-        way = Way(observers.observation(task), request_class(self._consumer, task)) if is_ours else None
+        way = None
+        if is_ours:
+            begin = self._consumer.pool.runner(native=name != RUBY_TASK)
+            way = Way(observers.observation(task), request_class(self._consumer, task), begin)
         self._ways[name] = way
         return way
 
 
 def of(consumer: Any) -> FastDispatch | None:
     """The fast path for a consumer; none where another pool runs the jobs."""
-    return FastDispatch(consumer) if hasattr(consumer.pool, "begin") else None
+    return FastDispatch(consumer) if hasattr(consumer.pool, "runner") else None

@@ -15,7 +15,6 @@ from celery.app.task import Context
 
 from bridge.broker.messages import RAISED_HEADER
 from bridge.execution import async_exceptions
-from bridge.execution import task as retries
 from bridge.execution.call import apply
 from bridge.fast_path.request import LazyRequest
 
@@ -25,11 +24,9 @@ logger = logging.getLogger(__name__)
 def run(request: LazyRequest) -> None:
     """Run it to its end. Raises nothing."""
     try:
-        if not request.is_held:
-            request.forget()
-            return  # given back before a thread was free: it runs elsewhere
         began = time.monotonic()
-        request.begin()
+        if not request.begin():
+            return
         error = _error_of(request)
         if error is None:
             request.done(time.monotonic() - began)
@@ -44,13 +41,11 @@ def run(request: LazyRequest) -> None:
 def _error_of(request: LazyRequest) -> BaseException | None:
     """Call the task's code; returns what it raised."""
     task: Any = request.task
-    delivery = request.unit.delivery
     fields, args, kwargs = request.context()
     _task_stack.push(task)
     task.request_stack.push(Context(fields, args=args, kwargs=kwargs, called_directly=False))
     try:
-        retries.require_lease(task.app, delivery)
-        async_exceptions.call(task.code, delivery.token, args, kwargs)
+        async_exceptions.call(task.code, request.unit.delivery.token, args, kwargs)
     except BaseException as error:
         return error
     finally:

@@ -22,7 +22,7 @@ from bridge.broker.messages import RUBY_TASK
 from bridge.execution.call import Call
 from bridge.execution.request import SidekiqRequest
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
-from bridge.sidekiq.outcome.decision import Done
+from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack
 
 _DONE = Done()
 _filling = threading.RLock()
@@ -58,8 +58,17 @@ class LazyRequest(SidekiqRequest):
         """The delivery this request was made for."""
         return self.unit.delivery
 
-    def begin(self) -> None:
-        """A slot begins to run it: as ``on_accepted``, which would ask for more."""
+    def begin(self) -> bool:
+        """A slot begins to run it: as ``on_accepted``, which would ask for more.
+
+        False where the job runs elsewhere: it was given back before a slot was free, or another worker has
+        taken it over.
+        """
+        runtime, delivery = self._runtime, self.unit.delivery
+        in_flight = runtime.fetcher.in_flight
+        if delivery.token not in in_flight.held or not runtime.lease.holds(delivery.identity):
+            self._end(GiveBack())
+            return False
         now = time.time()
         self.worker_pid = os.getpid()
         self.time_start = now
@@ -68,30 +77,28 @@ class LazyRequest(SidekiqRequest):
         state.active_requests.add(self)
         state.total_count[self.name] += 1
         state.all_total_count[0] += 1
-        runtime = self._runtime
-        runtime.fetcher.in_flight.started(self.unit.delivery.token, now)
+        in_flight.started(delivery.token, now)
         runtime.cancellation.watch(self, self.unit, self._task)
         if runtime.context.listeners:
             self.send_event("task-started")
+        return True
 
     def done(self, seconds: float, run_ms: float | None = None) -> None:
         """It was run to its end, without an error, in so many seconds; ``run_ms``: as the sidecar says."""
-        self.forget()
-        if not self.acknowledged:
-            self.acknowledged = True
-            self._runtime.fetcher.settle(self.unit.delivery.token, _DONE, run_ms)
+        self._end(_DONE, run_ms)
         if self._runtime.context.listeners:
             self.send_event("task-succeeded", result="None", runtime=seconds)
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the job is still this worker's to run."""
-        return self.unit.delivery.token in self._runtime.fetcher.in_flight.held
 
     def forget(self) -> None:
         """Celery's control commands find it no more."""
         state.requests.pop(self.id, None)
         state.active_requests.discard(self)
+
+    def _end(self, decision: Decision, run_ms: float | None = None) -> None:
+        self.forget()
+        if not self.acknowledged:
+            self.acknowledged = True
+            self._runtime.fetcher.settle(self.unit.delivery.token, decision, run_ms)
 
     def context(self) -> tuple[dict[str, Any], list[Any], dict[str, Any]]:
         """What ``self.request`` of a native task shows, and its arguments."""

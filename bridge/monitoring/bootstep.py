@@ -43,7 +43,9 @@ class Monitoring(bootsteps.StartStopStep):
         """Watch the jobs and serve."""
         runtime: Runtime = parent.app.bridge
         tallies = JobTallies()
-        runtime.listeners += [tallies, JobLog(runtime.routing.is_native)]
+        job_log = JobLog(runtime.routing.is_native)
+        runtime.listeners.started.append(job_log.started)
+        runtime.listeners.settled += [tallies.settled, job_log.settled]
         start_line.say(runtime, parent)
         server = Server(_routes(runtime, tallies, parent))
         bind = runtime.settings.health_bind

@@ -6,7 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.sidecar.breaker import Breaker, State
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.outcome.decision import Decision, GiveBack
 from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store.settlement import Settled
+
+_LIMITS = {State.OPEN: 0, State.HALF_OPEN: 1, State.CLOSED: None}
 
 
 @dataclass
@@ -16,14 +21,20 @@ class SidecarGate:
     breaker: Breaker
     is_native: Callable[[SidekiqJob], bool]
 
-    def everything(self) -> bool:
-        """Whether any job may be taken."""
-        return not self.breaker.is_open
-
     def admits(self, job: SidekiqJob) -> bool:
         """Native jobs never wait for the sidecar."""
         return self.is_native(job)
 
     def limit(self) -> int | None:
-        """One job goes first to a sidecar that has just come back."""
-        return 1 if self.breaker.state is State.HALF_OPEN else None
+        """None leaves for a sidecar that does not answer; one goes first when it has just come back."""
+        return _LIMITS[self.breaker.state]
+
+    def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
+        """A Ruby job that has run closes the circuit."""
+        if (
+            self.breaker.state is State.HALF_OPEN
+            and unit.started_at is not None
+            and not isinstance(decision, GiveBack)
+            and not self.is_native(unit.job)
+        ):
+            self.breaker.passed()

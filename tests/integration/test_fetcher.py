@@ -308,7 +308,7 @@ def test_queues_that_were_empty_cost_one_command_together(native_only: Worker) -
     before = commands(native_only.client)
     fetched = native_only.fetcher.turn()
 
-    assert fetched == Fetched(drained=True)
+    assert fetched == Fetched(drained=True, claimed=True)
     assert commands(native_only.client) - before == 1
 
 
@@ -366,7 +366,7 @@ def test_a_ruby_job_that_waits_costs_one_more_command_and_its_queue_is_not_watch
     before = commands(native_only.client)
 
     fetched = native_only.fetcher.turn()
-    assert fetched == Fetched(drained=True, paused=frozenset({"queue5"}))
+    assert fetched == Fetched(drained=True, paused=frozenset({"queue5"}), claimed=True)
     assert commands(native_only.client) - before == 2
 
 
@@ -375,7 +375,7 @@ def test_a_paused_queue_with_native_jobs_is_not_watched_while_the_gate_is_shut(n
     push(native_only.client, "queue5", native())
     native_only.client.sadd("paused", "queue5")
 
-    assert native_only.fetcher.turn() == Fetched(drained=True, paused=frozenset({"queue5"}))
+    assert native_only.fetcher.turn() == Fetched(drained=True, paused=frozenset({"queue5"}), claimed=True)
     native_only.client.delete("paused")
     assert len(native_only.take()) == 1
 

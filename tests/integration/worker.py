@@ -13,6 +13,7 @@ import redis
 
 from bridge.redis.client import RedisAddress, connect
 from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.queues import QueueOrder
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.lease.lease import Lease
@@ -83,14 +84,11 @@ class OpenGate:
     open: bool = True
     most: int | None = None
 
-    def everything(self) -> bool:
-        return self.open
-
     def admits(self, job: SidekiqJob) -> bool:
         return str(job.job_class).startswith("Native")
 
     def limit(self) -> int | None:
-        return self.most
+        return self.most if self.open else 0
 
 
 class Worker:
@@ -115,7 +113,9 @@ class Worker:
         self.lease = Lease(self.store, lambda: next(self._names), lease_seconds, clock=lambda: self.now)
         self.gate = OpenGate()
         self.outcomes: list[tuple[str | None, Decision, Settled]] = []
-        self.fetcher = Fetcher(self.store, self.lease, self.gate, on_settled=self._settled, slots=slots)
+        listeners = JobListeners()
+        listeners.settled.append(self._settled)
+        self.fetcher = Fetcher(self.store, self.lease, self.gate, listeners=listeners, slots=slots)
         self.fetcher.attach(self)
         self.recovery = Reaper(self.store, self.lease, compare=self.fetcher.compare)
         for queue in queues:

@@ -49,7 +49,7 @@ class Worker:
         self.app: Bridge = make_app(load_settings({}))
         self.pool = HybridPool(2, app=self.app)
         self.begun: list[Any] = []
-        self.pool.begin = self.begun.append  # type: ignore[assignment]
+        self.pool.runner = lambda native: self.begun.append  # type: ignore[assignment]
         self.consumer = SimpleNamespace(
             app=self.app,
             pool=self.pool,

@@ -80,14 +80,11 @@ class Classes:
 
 
 class JobTallies:
-    """Counts what is settled. Written by one thread at a time (see ``JobListener``), read by any."""
+    """Counts what is settled. Written by one thread at a time (see ``JobListeners``), read by any."""
 
     def __init__(self) -> None:
         self.by_label: dict[Label, Tally] = {}
         self._classes = Classes()
-
-    def started(self, unit: UnitOfWork) -> None:
-        """Counted when it is settled."""
 
     def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
         """Count a settlement that took effect, as Sidekiq's own counters do."""

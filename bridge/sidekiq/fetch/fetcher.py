@@ -16,16 +16,16 @@ from bridge.sidekiq.fetch.batch_delay import BatchDelay
 from bridge.sidekiq.fetch.gate import Gate
 from bridge.sidekiq.fetch.in_flight import InFlight
 from bridge.sidekiq.fetch.journal import Journal, settlement
+from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.native_only import NativeOnlyClaim
 from bridge.sidekiq.fetch.queues import QueueOrder
 from bridge.sidekiq.fetch.reconcile import Reconciler
 from bridge.sidekiq.fetch.signal_safe_lock import SignalSafeLock
-from bridge.sidekiq.fetch.unit_of_work import Fetched, UnitOfWork
+from bridge.sidekiq.fetch.unit_of_work import Fetched
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.outcome.decision import Decision
 from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.store.claims import Claim, ClaimRequest, LeaseState
-from bridge.sidekiq.store.settlement import Settled
 from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 MOST_UNSETTLED = 1000
 #: More in one call, and Lua's stack would overflow between taking the jobs and noting them.
 LARGEST_CLAIM = 1000
+NOTHING_TO_DO = Fetched(drained=True)
 
 
 class Consumer(Protocol):
@@ -53,8 +54,7 @@ class Consumer(Protocol):
 class Fetcher:
     """Claims and settles for one worker process.
 
-    ``turn`` is called by the consumer's thread; ``settle`` by any thread. ``on_settled`` is told of each
-    settlement that took effect.
+    ``turn`` is called by the consumer's thread; ``settle`` by any thread.
     """
 
     def __init__(
@@ -63,8 +63,7 @@ class Fetcher:
         lease: Lease,
         gate: Gate,
         *,
-        on_started: Callable[[UnitOfWork], None] = lambda unit: None,
-        on_settled: Callable[[UnitOfWork, Decision, Settled], None] = lambda unit, decision, settled: None,
+        listeners: JobListeners | None = None,
         timestamps: Callable[[], Timestamps] = lambda: Timestamps.SECONDS,
         promoting: Callable[[], frozenset[int]] = frozenset,
         slots: int = 0,
@@ -73,8 +72,9 @@ class Fetcher:
         self.lease = lease
         self._gate = gate
         self.order = QueueOrder()
-        self.journal = Journal(on_settled)
-        self.in_flight = InFlight(store, self.journal, gate, on_started, timestamps, slots)
+        listeners = listeners or JobListeners()
+        self.journal = Journal(listeners)
+        self.in_flight = InFlight(store, self.journal, gate, listeners, timestamps, slots)
         self.reconciler = Reconciler(store, self.in_flight, self.journal, promoting)
         self._promoting = promoting
         self._native_only = NativeOnlyClaim(store, lease, gate, self.order, self.in_flight)
@@ -95,32 +95,47 @@ class Fetcher:
         if self._consumer is consumer:
             self._consumer = None
 
-    def turn(self, *, claim: bool = True, seen_tail: tuple[str, bytes] | None = None) -> Fetched:
+    def turn(
+        self, *, claim: bool = True, look: bool = True, seen_tail: tuple[str, bytes] | None = None
+    ) -> Fetched:
         """Settle what is decided and take jobs for the free slots, in one round trip.
 
-        ``seen_tail``: queue and job that the last watch told of.
+        ``claim``: it is time for one; without a free slot there is none. ``look``: it is time to compare what
+        Redis holds with what this worker knows, where that is due. ``seen_tail``: queue and job that the last
+        watch told of. A turn that has nothing to do asks Redis nothing.
 
         Raises:
             StoreUnavailable: Redis cannot answer now; nothing is forgotten, call again later.
         """
+        in_flight = self.in_flight
+        claim = claim and self.may_claim
+        is_look_due = in_flight.unanswered.due
+        if not (claim or len(self.journal) or (look and is_look_due)):
+            return NOTHING_TO_DO
         with self._exchange_lock as mine:
             if not mine:
                 return Fetched(drained=True)
             if claim:
                 self.lease.ensure()
-            in_flight = self.in_flight
-            if in_flight.unanswered.due:
-                return Fetched(self.reconciler.adopt_unknown(self.lease.identity), adopted=True)
-            if claim and in_flight.free_slots and not self._gate.everything():
+            if is_look_due:
+                units = self.reconciler.adopt_unknown(self.lease.identity)
+                return Fetched(units, claimed=claim, adopted=True)
+            limit = self._gate.limit() if claim else None
+            if limit == 0:
                 self._exchange(None)
-                return self._native_only.take(seen_tail)
+                return self._native_only.take(seen_tail)._replace(claimed=True)
             in_flight.forget_read()
-            request = self._request() if claim else None
+            request = self._request(limit) if claim else None
             answer = self._exchange(request)
             if request is None or answer is None:
                 # Nothing may be taken at present: not to be asked for again at once.
-                return Fetched(drained=True)
+                return Fetched(drained=True, claimed=claim)
             return self._taken(request, answer)
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether a slot is free, and there is a queue to take a job from."""
+        return bool(self.in_flight.free_slots and self.order.names)
 
     @property
     def needs_reconcile(self) -> bool:
@@ -131,7 +146,7 @@ class Fetcher:
     def slack_seconds(self) -> float:
         """How long this worker may look away: its slots are full, and their jobs wait behind each other."""
         in_flight = self.in_flight
-        if in_flight.is_quiet or len(in_flight.held) < in_flight.slots:
+        if in_flight.is_quiet or len(in_flight.held) < in_flight.slots or self.journal:
             return 0.0
         return self._batch_delay.seconds
 
@@ -262,14 +277,13 @@ class Fetcher:
             raise result.refusal
         return result.claim
 
-    def _request(self) -> ClaimRequest | None:
+    def _request(self, limit: int | None) -> ClaimRequest | None:
         in_flight, names = self.in_flight, self.order.names
         free = in_flight.free_slots
-        limit = self._gate.limit()
         want = min(LARGEST_CLAIM, free if limit is None else min(free, limit - len(in_flight.held)))
         if not names or want <= 0 or len(self.journal) > MOST_UNSETTLED:
             return None
-        orders = self.order.draw(want, self._rng)
+        orders = () if self.order.is_strict else self.order.draw(want, self._rng)
         return ClaimRequest(self.lease.identity, names, want, in_flight.next_token, orders)
 
     def _taken(self, request: ClaimRequest, answer: Claim) -> Fetched:
@@ -281,4 +295,4 @@ class Fetcher:
         if answer.recovering:
             in_flight.note_recoveries(units)
         drained = answer.lease is LeaseState.HELD and len(answer.jobs) < request.want
-        return Fetched(units, drained, answer.paused)
+        return Fetched(units, drained, answer.paused, claimed=True)

@@ -10,11 +10,8 @@ from bridge.sidekiq.payload.job import SidekiqJob
 class Gate(Protocol):
     """Says which jobs may leave their queues at the moment."""
 
-    def everything(self) -> bool:
-        """Whether any job may be taken."""
-
     def admits(self, job: SidekiqJob) -> bool:
         """Whether this job may be taken though not all may (a native one while the sidecar is away)."""
 
     def limit(self) -> int | None:
-        """At most so many jobs at once (a sidecar that has just come back), or None."""
+        """At most so many jobs at once; 0: only those it ``admits``; None: any number of any kind."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from bridge import errors
 from bridge.sidekiq.fetch.gate import Gate
 from bridge.sidekiq.fetch.journal import Journal
+from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.unanswered_claims import UnansweredClaims
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, Decision, GiveBack
@@ -23,8 +24,7 @@ logger = logging.getLogger(__name__)
 class InFlight:
     """Admits claimed jobs, and knows each of them until its settlement.
 
-    ``started``, ``decide`` and ``ran`` may be called by any thread. ``on_started`` is told of each run that
-    begins.
+    ``started``, ``decide`` and ``ran`` may be called by any thread.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class InFlight:
         store: RedisStore,
         journal: Journal,
         gate: Gate,
-        on_started: Callable[[UnitOfWork], None] = lambda unit: None,
+        listeners: JobListeners,
         timestamps: Callable[[], Timestamps] = lambda: Timestamps.SECONDS,
         slots: int = 0,
     ) -> None:
         self._store = store
         self._journal = journal
         self._gate = gate
-        self._on_started = on_started
+        self._listeners = listeners
         self._timestamps = timestamps
         self.held: dict[int, UnitOfWork] = {}
         """The unit behind each token; a unit leaves with the decision about it."""
@@ -136,7 +136,8 @@ class InFlight:
         unit = self.held.get(token)
         if unit is not None:
             unit.started_at, unit.began = now, time.monotonic()
-            self._on_started(unit)
+            for tell in self._listeners.started:
+                tell(unit)
 
     def decide(self, token: int, decision: Decision) -> None:
         """Record what shall become of a delivery; takes effect with ``Fetcher.settle``."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome import poison_pill
 from bridge.sidekiq.outcome.decision import Decision, GiveBack
@@ -21,8 +22,8 @@ Decided = tuple[UnitOfWork, Decision]
 class Journal:
     """Appended to by any thread; read by whoever talks to Redis, one at a time."""
 
-    def __init__(self, on_settled: Callable[[UnitOfWork, Decision, Settled], None]) -> None:
-        self._on_settled = on_settled
+    def __init__(self, listeners: JobListeners) -> None:
+        self._listeners = listeners
         self._waiting: deque[Decided] = deque()
         self._returning: deque[Decided] = deque()
         self._in_order = False
@@ -84,7 +85,8 @@ class Journal:
             if outcome is Settled.BURIED:
                 self.buried += 1
                 logger.error("buried jid=%s: its outcome was lost for the third time", unit.job.jid)
-            self._on_settled(unit, decision, outcome)
+            for tell in self._listeners.settled:
+                tell(unit, decision, outcome)
 
 
 def settlement(unit: UnitOfWork, decision: Decision) -> Settlement:

@@ -1,19 +1,24 @@
-"""Who wants to know what happens to the jobs of this process: metrics, logs."""
+"""Who is told what happens to the jobs of this process: logs, metrics, the breaker."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Decision
 from bridge.sidekiq.store.settlement import Settled
 
+OnStarted = Callable[[UnitOfWork], object]
+OnSettled = Callable[[UnitOfWork, Decision, Settled], object]
 
-class JobListener(Protocol):
-    """Told in the worker's parent, whatever the pool; on the hot path, so it must be quick and never wait."""
 
-    def started(self, unit: UnitOfWork) -> None:
-        """A pool slot has begun to run this job. Called by any thread."""
+class JobListeners:
+    """Told in the worker's parent, whatever the pool. Each call is on the hot path: quick, without a wait.
 
-    def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
-        """Redis has answered what became of it. Never called by two threads at once."""
+    ``started``: a pool slot has begun to run a job; called by any thread. ``settled``: Redis has answered
+    what became of it; never called by two threads at once.
+    """
+
+    def __init__(self) -> None:
+        self.started: list[OnStarted] = []
+        self.settled: list[OnSettled] = []

@@ -66,7 +66,7 @@ class QueueOrder:
         self._tickets = [
             index for index, weight in enumerate(self.queues.weights) for _ in range(max(weight, 1))
         ]
-        self._is_strict = self.queues.mode is QueueMode.STRICT
+        self.is_strict = self.queues.mode is QueueMode.STRICT
         self.names = self.queues.names
         """Names of the queues, in the order in which they were added. Read many times a turn."""
 
@@ -80,7 +80,7 @@ class QueueOrder:
 
     def draw(self, slots: int, rng: random.Random) -> tuple[tuple[int, ...], ...]:
         """One visiting order (indexes into ``names``) for each slot; none at all when the order is strict."""
-        if self._is_strict:
+        if self.is_strict:
             return ()
         return tuple(_shuffled(self._tickets, rng) for _ in range(slots))
 

@@ -68,5 +68,7 @@ class Fetched(NamedTuple):
     units: tuple[UnitOfWork, ...] = ()
     drained: bool = False
     paused: frozenset[str] = frozenset()
+    claimed: bool = False
+    """Whether a claim was made, or would have been had anything been allowed to leave its queue."""
     adopted: bool = False
     """Whether this turn looked for what was claimed before, and claimed nothing."""

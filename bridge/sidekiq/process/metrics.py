@@ -19,8 +19,11 @@ import redis
 from bridge.redis import scripts
 from bridge.redis.outages import is_outage, outages, raise_first_error
 from bridge.sidekiq import keys
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack, Interrupt
 from bridge.sidekiq.outcome.dialect import MetricsFamily
 from bridge.sidekiq.store import lua
+from bridge.sidekiq.store.settlement import Settled
 
 #: Upper limits (exclusive, ms) of the first 25 of 26 buckets; the last one is open.
 # fmt: off
@@ -58,6 +61,12 @@ class JobMetrics:
         self._flushes = 0
         self._unconfirmed: tuple[Command, ...] = ()
         """Commands of a flush that Redis may have carried out."""
+
+    def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
+        """Count a job that has run, once its settlement took effect."""
+        if unit.started_at is not None and outcome is Settled.OK and not isinstance(decision, GiveBack):
+            failed = not isinstance(decision, Done | Interrupt)
+            self.record(unit.job.native_class or "", unit.elapsed_ms, failed)
 
     def record(self, job_class: str, elapsed_ms: int, failed: bool) -> None:
         """Count one run of ``wrapped`` or else ``class``; a failure adds neither time nor histogram."""
