@@ -52,14 +52,14 @@ RSpec.describe "A sidecar process" do
     end
   end
 
-  it "closes connections beyond half of its files at once, and goes on with the others" do
+  it "closes the oldest of the connections that have asked for nothing, and goes on with the others" do
     SidecarProcess.run(app, env: env, files: 128) do |sidecar|
       flood = Array.new(100) { UNIXSocket.new(sidecar.path) }
-      wait_until { sidecar.log.include?("64 connections are open, and others are closed at once") }
-      turned_away = flood.last(30)
+      wait_until { sidecar.log.include?("32 clients that have signed nothing are connected") }
+      turned_away = flood.first(60)
       wait_until { turned_away.all? { |socket| socket.read_nonblock(1, exception: false).nil? } }
 
-      kept = flood.first
+      kept = flood.last
       kept.write("GET /health/live HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n")
       expect(kept.read).to start_with("HTTP/1.1 200")
       flood.each(&:close)

@@ -5,7 +5,7 @@ require "rack/lint"
 require "rack/mock"
 
 RSpec.describe "The requests of the protocol" do
-  let(:bind) { Struct.new(:bind).new("unix:///tmp/none.sock") }
+  let(:bind) { Struct.new(:bind).new(SidekiqBridge::Sidecar::Bind.parse("unix:///tmp/none.sock")) }
   let(:settings) { SidekiqBridge::Sidecar::Settings.new({app: SETTINGS.app, threads: 2, max_body: 2000, environment: "test"}) }
   let(:worker) { SidekiqBridge::Sidecar::JobServer.new(settings, listeners: [bind]).tap { |worker| worker.executor.start } }
   let(:server) { Rack::MockRequest.new(Rack::Lint.new(worker.app)) }

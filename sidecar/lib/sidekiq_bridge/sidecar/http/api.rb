@@ -6,6 +6,7 @@ require "sidekiq_bridge/sidecar/http/authenticator"
 require "sidekiq_bridge/sidecar/http/replies"
 require "sidekiq_bridge/sidecar/http/reply_signature"
 require "sidekiq_bridge/sidecar/http/request"
+require "sidekiq_bridge/sidecar/http/signature_gate"
 require "sidekiq_bridge/sidecar/sidekiq/promoter"
 require "sidekiq_bridge/sidecar/stream/seal"
 
@@ -101,6 +102,7 @@ module SidekiqBridge
       def accept(env)
         message = Request.new(env, max_body: @max_body)
         raise Refusals.version(message.protocol) unless message.protocol == PROTOCOL
+        raise env[SignatureGate::REFUSAL] if env.key?(SignatureGate::REFUSAL)
         @authenticator.check(message)
         message
       end

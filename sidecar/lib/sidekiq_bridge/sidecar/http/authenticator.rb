@@ -22,21 +22,22 @@ module SidekiqBridge
 
       def required? = @secrets.any?
 
-      # The headers, once, then the body.
+      # The headers, if that was not done before, then the body.
       def check(message)
         return message.body if @secrets.empty?
-        check_head(message)
-        raise Refusals.replay unless @nonces.remember(message.nonce, message.timestamp.to_i, @now.call)
+        check_head(message) unless message.head_checked?
         raise Refusals.signature unless message.body_digest == message.content_hash
       end
 
-      # Needs no body: the signature covers its hash, which is a header. So a server may ask before it reads one. The
-      # reply is signed from here on. It may be asked twice; the nonce is not used up.
+      # Needs no body: the signature covers its hash, which is a header. So the server asks before it reads one. Uses up
+      # the nonce: one recorded request must not have its body taken again and again. The reply is signed from here on.
       def check_head(message)
-        return if @secrets.empty? || message.signed_with
+        return if @secrets.empty?
         check_presence(message)
         message.signed_with = @secrets.find { |secret| matches?(message, secret) } || raise(Refusals.signature)
         raise Refusals.timestamp if (@now.call - message.timestamp.to_i).abs > WINDOW_SECONDS
+        raise Refusals.replay unless @nonces.remember(message.nonce, message.timestamp.to_i, @now.call)
+        message.head_checked
       end
 
       private

@@ -3,8 +3,9 @@
 require "puma"
 require "puma/server"
 require "sidekiq_bridge/sidecar/http/puma_body_limit"
-require "sidekiq_bridge/sidecar/http/puma_request_limit"
+require "sidekiq_bridge/sidecar/http/puma_client"
 require "sidekiq_bridge/sidecar/http/puma_log"
+require "sidekiq_bridge/sidecar/http/puma_request_limit"
 
 module SidekiqBridge
   module Sidecar
@@ -21,13 +22,14 @@ module SidekiqBridge
       PUMA_LIMIT_FACTOR = 2
       ERROR_BODY = '{"code":"internal","message":"the request could not be answered: see the sidecar\'s log"}'
 
-      # `limit` is the ConnectionLimit of these listeners.
-      def initialize(app, listeners:, slots:, max_body:, limit:)
+      # `budget` is the process's ClientBudget, `share` what the clients of these listeners may hold of it.
+      def initialize(app, listeners:, slots:, max_body:, budget:, share:)
+        PumaClient.install
         PumaBodyLimit.install(max_body * PUMA_LIMIT_FACTOR)
         PumaRequestLimit.install(REQUEST_SECONDS)
         @server = build(app, options(slots, max_body))
         listeners.each { |listener| listener.attach(@server, log) }
-        @server.binder.ios.each { |socket| limit.guard(socket) }
+        @server.binder.ios.each { |socket| budget.guard(socket, share) }
       end
 
       def start

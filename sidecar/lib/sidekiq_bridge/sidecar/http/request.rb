@@ -21,6 +21,8 @@ module SidekiqBridge
       # In Rack's environment: the secret that the request was signed with, once that is known.
       SIGNED_WITH = "bridge.signed_with"
       NONCE = "HTTP_X_BRIDGE_NONCE"
+      # Whether the signature of the headers was found good, before the body was read.
+      HEAD_CHECKED = "bridge.head_checked"
 
       def initialize(env, max_body:)
         @env = env
@@ -44,6 +46,12 @@ module SidekiqBridge
 
       def signed_with=(secret)
         @env[SIGNED_WITH] = secret
+      end
+
+      def head_checked? = @env.key?(HEAD_CHECKED)
+
+      def head_checked
+        @env[HEAD_CHECKED] = true
       end
 
       def timestamp = @env["HTTP_X_BRIDGE_TIMESTAMP"]

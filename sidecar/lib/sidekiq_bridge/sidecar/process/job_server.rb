@@ -3,11 +3,12 @@
 require "securerandom"
 require "sidekiq_bridge/sidecar/execution/dispatcher"
 require "sidekiq_bridge/sidecar/execution/executor"
-require "sidekiq_bridge/sidecar/http/connection_limit"
+require "sidekiq_bridge/sidecar/http/client_budget"
 require "sidekiq_bridge/sidecar/http/fast_routes"
 require "sidekiq_bridge/sidecar/http/probe_app"
 require "sidekiq_bridge/sidecar/http/puma_server"
 require "sidekiq_bridge/sidecar/http/routes"
+require "sidekiq_bridge/sidecar/http/signature_gate"
 require "sidekiq_bridge/sidecar/http/tunnels"
 require "sidekiq_bridge/sidecar/monitoring/counters"
 require "sidekiq_bridge/sidecar/monitoring/health"
@@ -48,7 +49,7 @@ module SidekiqBridge
         @family.fire(:startup)
         @cron.start(@index)
         @executor.start
-        @servers = [serve(@app, @listeners, @settings.threads), *(serve(ProbeApp.new(@app), [@probes], 0) if @probes)]
+        @servers = [serve(@app, @listeners, @settings.threads, @budget.main_share(@gate)), *serve_probes]
         @health.booted
       end
 
@@ -97,9 +98,12 @@ module SidekiqBridge
 
       private
 
-      def serve(app, listeners, slots)
-        limit = ConnectionLimit.of_this_process { @counters.refused("connections") }
-        PumaServer.new(app, listeners: listeners, slots: slots, max_body: @settings.max_body, limit: limit).tap(&:start)
+      def serve(app, listeners, slots, share)
+        PumaServer.new(app, listeners: listeners, slots: slots, max_body: @settings.max_body, budget: @budget, share: share).tap(&:start)
+      end
+
+      def serve_probes
+        [serve(ProbeApp.new(@app), [@probes], 0, @budget.metrics_share)] if @probes
       end
 
       # In this order, as the Launcher that sidekiq-cron extends.
@@ -126,8 +130,11 @@ module SidekiqBridge
       end
 
       def build_app(on_drain, state_files)
-        api = Api.new(executor: @executor, dispatcher: @dispatcher, streams: @streams,
-          authenticator: Authenticator.new(@settings.secrets), health: @health, boot: @boot, max_body: @settings.max_body, on_drain: on_drain)
+        authenticator = Authenticator.new(@settings.secrets)
+        @gate = SignatureGate.new(authenticator, max_body: @settings.max_body)
+        @budget = ClientBudget.of_this_process { @counters.refused("connections") }
+        api = Api.new(executor: @executor, dispatcher: @dispatcher, streams: @streams, authenticator: authenticator,
+          health: @health, boot: @boot, max_body: @settings.max_body, on_drain: on_drain)
         routes = FastRoutes.new(Routes.new(api, Metrics.new(@health)), api)
         @tunnels = Tunnels.new(routes, state_files) if private_socket
         @app = @tunnels || routes
