@@ -121,7 +121,14 @@ class SidekiqRequest(Request):
         context = self.app.bridge.context
         if "exception" in fields and context.listeners and not context.show_args:
             fields = {name: self._scrubbed(value) for name, value in fields.items()}
+        if type == "task-started" and context.listeners:
+            # Flower's page and columns of Celery's routing: which side runs the job, and its queue.
+            fields = {**fields, "exchange": self._side, "routing_key": self.delivery.queue}
         return super().send_event(type, **fields)
+
+    @property
+    def _side(self) -> str:
+        return "python" if self.native else "ruby"
 
     def info(self, safe: bool = False) -> Any:
         """What ``celery inspect active`` shows: the arguments as events show them, hidden or not."""

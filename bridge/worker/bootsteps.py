@@ -90,6 +90,7 @@ class Heartbeat(BridgeStep):
             runtime.metrics,
             lambda: runtime.dialect.metrics,
             self.lifecycle.on_signal,
+            is_native=runtime.routing.is_native,
         )
         self.lifecycle.attach(self.work, runtime.cancellation)
         thread = Periodic("heartbeat", lambda: self._round(c), pause_after_error_seconds=0.5)

@@ -123,6 +123,24 @@ def test_tasks_are_named_by_their_ruby_class_and_known_by_their_jid(stage: Stage
     census.assert_keys_clean(stage.redis)
 
 
+@pytest.mark.parametrize(("job_class", "side"), [("GateJob", "ruby"), ("NativeGateJob", "python")])
+def test_the_page_of_a_task_shows_where_it_runs_and_its_queue(
+    stage: Stage, flower: str, job_class: str, side: str
+) -> None:
+    # Nothing in Flower told a job in Python from one in Ruby: a misspelt native task ran in Ruby, unseen.
+    jid = stage.push_job({"class": job_class, "args": ["where"]}, "low")
+
+    wait_until_equal(lambda: state(flower, jid), "STARTED", "the state in Flower")
+
+    found = fetch_json(f"{flower}/api/task/info/{jid}")
+    assert (found["exchange"], found["routing_key"]) == (side, "low")
+    page = " ".join(fetch(f"{flower}/task/{jid}").decode().split())
+    assert f"<dt>Exchange</dt> <dd> {side} </dd>" in page
+    stage.ledger.open_gate("where")
+    wait_until_equal(lambda: state(flower, jid), "SUCCESS", "the state in Flower")
+    assert fetch_json(f"{flower}/api/task/info/{jid}")["exchange"] == side
+
+
 def test_the_broker_page_shows_the_depth_of_sidekiqs_queues(stage: Stage, flower: str) -> None:
     worker = stage.make_worker("-Q", "deep", concurrency=1, name="deep")
     try:

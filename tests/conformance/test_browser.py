@@ -159,14 +159,16 @@ def test_a_person_clicks_through_every_page_and_finds_nothing_odd(
         shop.ledger.wait_for("started", jid)
     worker = shop.worker
     assert worker is not None
-    beat = shop.redis.hget(worker.identity, "beat")
-    wait_for(lambda: shop.redis.hget(worker.identity, "beat") != beat, "the next beat")
+    wait_until_equal(lambda: shop.redis.hget(worker.identity, "busy"), b"2", "both jobs on the Busy page")
+    wait_until_equal(lambda: shop.redis.hlen(f"{worker.identity}:work"), 2, "the rows of both")
 
     text = person.visit("/", "dashboard")
     assert "130" in text
 
     text = person.visit("/busy", "busy")
     assert all(shown in text for shown in ("shop", "python", "critical", *running, "GateJob"))
+    in_ruby, in_python = (person.page.locator(f"tr:has-text('{jid}')").inner_text() for jid in running)
+    assert ("python" in in_python, "python" in in_ruby) == (True, False)
 
     assert "parked" in person.visit("/queues", "queues")
     assert "waits for nobody" in person.visit("/queues/parked", "queue")

@@ -235,6 +235,51 @@ def test_a_row_appears_after_half_a_second_and_goes_with_the_job(worker: Worker,
     assert worker.client.hlen(f"{worker.identity}:work") == 0
 
 
+def test_the_number_of_running_jobs_changes_with_their_rows(worker: Worker, beating: Any) -> None:
+    # It changed every 5 s only: the Busy page showed a job and "0 busy", or "1 busy" and no job.
+    def busy() -> bytes | None:
+        return worker.client.hget(worker.identity, "busy")
+
+    beating.round()
+    assert busy() == b"0"
+    push(worker.client, "default", job())
+    (unit,) = worker.take()
+    unit.began = time.monotonic() - 0.6
+    beating.round()
+    assert (busy(), worker.client.hlen(f"{worker.identity}:work")) == (b"1", 1)
+    worker.settle(unit)
+    beating.round()
+    assert (busy(), worker.client.hlen(f"{worker.identity}:work")) == (b"0", 0)
+    assert 0 < worker.client.ttl(worker.identity) <= 60
+
+
+def test_nothing_is_written_of_a_worker_that_is_not_registered(worker: Worker, beating: Any) -> None:
+    push(worker.client, "default", job())
+    (unit,) = worker.take()
+    unit.began = time.monotonic() - 0.6
+
+    beating._update_rows()
+
+    assert not worker.client.exists(worker.identity)
+
+
+def test_a_row_of_a_job_that_runs_in_python_says_so(worker: Worker, beating: Any) -> None:
+    beating.is_native = lambda job: job.native_class == "NativeJob"
+    native = b'{"class":"NativeJob","jid":"n","args":[1.0],"tags":["own"],"x":1e2}'
+    ruby = b'{"class":"EchoJob","jid":"r","args":[],"tags":["own"]}'
+    for payload in (native, ruby):
+        push(worker.client, "default", payload)
+    units = worker.take()
+    for unit in units:
+        unit.began = time.monotonic() - 0.6
+
+    beating.round()
+
+    rows = [json.loads(row)["payload"].encode() for row in worker.client.hvals(f"{worker.identity}:work")]
+    assert sorted(rows) == sorted([native.replace(b'["own"]', b'["own","python"]'), ruby])
+    assert {unit.delivery.payload for unit in units} == {native, ruby}
+
+
 def test_a_beat_registers_and_one_signal_is_obeyed_at_a_time(worker: Worker, beating: Any) -> None:
     worker.client.lpush(f"{worker.identity}-signals", "TSTP", "TERM")
     beating.round()

@@ -20,6 +20,7 @@ from bridge.sidekiq import keys
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.dialect import MetricsFamily
+from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.process import rows as process
 from bridge.sidekiq.process.metrics import JobMetrics
 from bridge.sidekiq.process.rows import ProcessInfo
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.5
 BEAT_SECONDS = 5.0
 TTL_SECONDS = 60
+#: The tag of a row whose job runs in Python. The job's own payload does not get it.
+PYTHON = "python"
 
 
 @dataclass
@@ -46,10 +49,15 @@ class Heartbeat:
     clock: Callable[[], float] = time.monotonic
     """What is done when: a wall clock that is set back would keep this process silent for as long."""
 
+    is_native: Callable[[SidekiqJob], bool] = lambda job: False
+    """Whether a job runs in Python: its row says so."""
+
     rows: set[int] = field(default_factory=set)
     beat_at: float = 0.0
     """Epoch seconds of the last beat that Redis took."""
     rtt_us: int = 0
+    _busy: int = -1
+    """What Redis has as the number of running jobs."""
     _identity: str = ""
     _due_at: float = 0.0
     _queues: tuple[str, ...] = ()
@@ -102,10 +110,10 @@ class Heartbeat:
 
     def _write_beat(self, info: ProcessInfo, now: float) -> str | None:
         identity = info.identity
-        running = self.fetcher.in_flight.running
+        busy = len(self.fetcher.in_flight.running)
         fields: dict[Any, Any] = {"info": info.info_json()}
         fields |= process.beat_fields(
-            busy=len(running),
+            busy=busy,
             quiet=self.fetcher.in_flight.is_quiet,
             rss_kb=process.rss_kb(),
             rtt_us=self.rtt_us,
@@ -126,26 +134,27 @@ class Heartbeat:
             signal, *_, shown = pipeline.execute()
         if self.rows and shown != len(self.rows):
             self._rows_are_sure = False
+        self._busy = busy
         self.rtt_us = int((time.perf_counter() - started) * 1_000_000)
         return signal.decode() if signal else None
 
     def _update_rows(self) -> None:
-        shown = {
-            unit.delivery.token: unit
-            for unit in self.fetcher.in_flight.running
-            if unit.seconds >= TICK_SECONDS
-        }
+        running = self.fetcher.in_flight.running
+        shown = {unit.delivery.token: unit for unit in running if unit.seconds >= TICK_SECONDS}
         if not self._rows_are_sure and (shown or self.rows):
-            self._write_rows(list(shown.values()), None)
-        elif shown.keys() != self.rows:
+            self._write_rows(list(shown.values()), None, len(running))
+        elif shown.keys() != self.rows or len(running) != self._busy:
             new = [shown[token] for token in shown.keys() - self.rows]
-            self._write_rows(new, self.rows - shown.keys())
+            self._write_rows(new, self.rows - shown.keys(), len(running))
         # Only now: a settlement between reading and writing leaves a stale row, which the next tick must
         # still see.
         self.rows = set(shown)
 
-    def _write_rows(self, new: list[UnitOfWork], stale: set[int] | None) -> None:
-        """Add rows and remove stale ones; None: all that is there, because it is not known."""
+    def _write_rows(self, new: list[UnitOfWork], stale: set[int] | None, busy: int) -> None:
+        """Add rows and remove stale ones; None: all that is there, because it is not known.
+
+        The number of running jobs goes with them: the Busy page shows both side by side.
+        """
         identity = self.fetcher.lease.identity
         self._rows_are_sure = False
         with outages():
@@ -156,10 +165,13 @@ class Heartbeat:
                 elif stale:
                     pipeline.hdel(key, *map(str, stale))
                 if new:
-                    pipeline.hset(key, mapping={str(unit.delivery.token): _row(unit) for unit in new})
+                    pipeline.hset(key, mapping={str(unit.delivery.token): self._row(unit) for unit in new})
                     pipeline.expire(key, TTL_SECONDS)
+            if identity == self._identity:  # registered, so that no key without a process is made
+                pipeline.hset(identity, "busy", busy)
+                pipeline.expire(identity, TTL_SECONDS)
             pipeline.execute()
-        self._rows_are_sure = True
+        self._rows_are_sure, self._busy = True, busy
 
     def _leave_old_identity(self, identity: str) -> None:
         if self._identity and self._identity != identity:
@@ -167,6 +179,7 @@ class Heartbeat:
             self._rows_are_sure = False
         self._identity = identity
 
-
-def _row(unit: UnitOfWork) -> str:
-    return process.work_row(unit.delivery.queue, unit.delivery.payload, unit.started_at or 0.0)
+    def _row(self, unit: UnitOfWork) -> str:
+        payload = unit.delivery.payload
+        shown = process.tagged(unit.job, PYTHON) if self.is_native(unit.job) else payload
+        return process.work_row(unit.delivery.queue, shown, unit.started_at or 0.0)

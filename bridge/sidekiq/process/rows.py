@@ -11,8 +11,10 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.errors import PayloadError
 from bridge.sidekiq.fetch.queues import QueueSet
 from bridge.sidekiq.payload import ruby_json
+from bridge.sidekiq.payload.job import SidekiqJob
 
 _DIGITS = string.digits + string.ascii_lowercase
 _STATUS = Path("/proc/self/status")
@@ -79,6 +81,17 @@ def beat_fields(
         "rss": rss_kb,
         "concurrency": concurrency,
     }
+
+
+def tagged(job: SidekiqJob, tag: str) -> bytes:
+    """A job's payload as its row shows it, with one more tag; as it is where that cannot be told."""
+    tags = job.fields.get("tags") or []
+    if not isinstance(tags, list) or tag in tags:
+        return job.raw
+    try:
+        return job.with_fields({"tags": [*tags, tag]})
+    except (PayloadError, ValueError):  # bytes that only Ruby can read
+        return job.raw
 
 
 def work_row(queue: str, payload: bytes, run_at: float) -> str:
