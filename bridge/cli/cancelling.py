@@ -6,7 +6,7 @@ import time
 
 import click
 
-from bridge.cli import output, spans
+from bridge.cli import completion, output, spans
 from bridge.cli.group import FAILED
 from bridge.cli.locate import find, held
 from bridge.cli.parts import Parts, pass_parts
@@ -16,7 +16,7 @@ LOOK_SECONDS = 0.2
 
 
 @click.command("cancel")
-@click.argument("jids", nargs=-1, required=True, metavar="JID...")
+@click.argument("jids", nargs=-1, required=True, metavar="JID...", shell_complete=completion.JIDS)
 @spans.seconds_option("--wait", "wait_seconds", 0, 10.0, "Seconds a running job may take to end.")
 @output.yes_option
 @pass_parts

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bridge.cli import cancelling, mass, naming, output, spans
+from bridge.cli import cancelling, completion, mass, naming, output, spans
 from bridge.cli.group import FAILED
 from bridge.cli.locate import Found, find
 from bridge.cli.parts import Parts, pass_parts
@@ -52,7 +52,7 @@ def list_(parts: Parts, /, place: Place, limit: int, as_json: bool, **said: Any)
 
 
 @jobs.command("show")
-@click.argument("jid")
+@click.argument("jid", shell_complete=completion.JIDS)
 @output.json_option
 @pass_parts
 @click.pass_context

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from bridge.cli import naming, output
+from bridge.cli import completion, naming, output
 from bridge.cli.group import FAILED
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.selecting import PLACE, filters, selection
@@ -73,7 +73,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         output.yes_option,
         click.option("--all", "everything", is_flag=True, help="All jobs of PLACE."),
         filters,
-        click.argument("jids", nargs=-1, metavar="[JID]..."),
+        click.argument("jids", nargs=-1, metavar="[JID]...", shell_complete=completion.JIDS),
         click.argument("place", type=PLACE),
     ):
         command = option(command)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from bridge import errors
-from bridge.cli import naming, output
+from bridge.cli import completion, naming, output
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.spans import SPAN
 from bridge.sidekiq.payload import new_job as pushing
@@ -60,9 +60,9 @@ class Moment(click.ParamType[float]):
 
 # A number below zero is an argument, not an option.
 @click.command("push", context_settings={"ignore_unknown_options": True})
-@click.argument("job_class", metavar="CLASS")
+@click.argument("job_class", metavar="CLASS", shell_complete=completion.CLASSES)
 @click.argument("args", nargs=-1, type=Json(), metavar="[ARG]...")
-@click.option("--queue", default="default", show_default=True)
+@click.option("--queue", default="default", show_default=True, shell_complete=completion.QUEUES)
 @click.option("--in", "after", type=SPAN, metavar="SPAN", help="Run it after this span: 90s, 2h.")
 @click.option(
     "--at", type=Moment(), metavar="TIME", help="Run it at this time (ISO 8601, UTC without a zone)."

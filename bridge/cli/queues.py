@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 from rich.console import RenderableType
 
-from bridge.cli import naming, output, spans
+from bridge.cli import completion, naming, output, spans
 from bridge.cli.parts import Parts, pass_parts
 from bridge.sidekiq.api.processes import ProcessRow, QueueRow
 
@@ -45,7 +45,7 @@ def _served(name: str, processes: Sequence[ProcessRow]) -> dict[str, int]:
 
 
 @click.command("pause")
-@click.argument("names", nargs=-1, required=True, metavar="QUEUE...")
+@click.argument("names", nargs=-1, required=True, metavar="QUEUE...", shell_complete=completion.QUEUES)
 @pass_parts
 def pause(parts: Parts, names: tuple[str, ...]) -> None:
     """Let nobody take jobs from QUEUE until `resume`.
@@ -62,7 +62,7 @@ def pause(parts: Parts, names: tuple[str, ...]) -> None:
 
 
 @click.command("resume")
-@click.argument("names", nargs=-1, required=True, metavar="QUEUE...")
+@click.argument("names", nargs=-1, required=True, metavar="QUEUE...", shell_complete=completion.QUEUES)
 @pass_parts
 def resume(parts: Parts, names: tuple[str, ...]) -> None:
     """Let workers take jobs from QUEUE again."""

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from bridge.cli import completion
 from bridge.cli.spans import SPAN
 from bridge.sidekiq.api.entries import Place
 from bridge.sidekiq.api.filters import Filters
@@ -18,6 +20,12 @@ class PlaceType(click.ParamType[Place]):
     """``retry``, ``schedule``, ``dead`` or ``queue:NAME``."""
 
     name = "place"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The three sets and every queue."""
+        return completion.PLACES(ctx, param, incomplete)
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Place:
         """The place. Fails with what to write."""
@@ -34,7 +42,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--older", type=SPAN, metavar="SPAN", help="Only jobs that are there for so long: 30m, 2d."),
     click.option("--error", "error_texts", multiple=True, metavar="TEXT",
                  help="Only jobs whose error's class or message contains this."),
-    click.option("--class", "classes", multiple=True, metavar="NAME",
+    click.option("--class", "classes", multiple=True, metavar="NAME", shell_complete=completion.CLASSES,
                  help="Only jobs of this class; * stands for anything."),
 )  # fmt: skip
 

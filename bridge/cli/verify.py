@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from bridge import errors
-from bridge.cli import naming, output, sidecars, spans
+from bridge.cli import completion, naming, output, sidecars, spans
 from bridge.cli.group import FAILED
 from bridge.cli.locate import held
 from bridge.cli.parts import Parts, pass_parts
@@ -31,7 +31,11 @@ LAST_SECONDS = 6.0
 
 @click.command("verify")
 @click.option("--only", type=click.Choice(list(KINDS)), help="Only Python's half, or only Ruby's.")
-@click.option("--queue", help="The queue to send them through; by default one that only the bridge reads.")
+@click.option(
+    "--queue",
+    shell_complete=completion.QUEUES,
+    help="The queue to send them through; by default one that only the bridge reads.",
+)
 @click.option("--no-failures", is_flag=True, help="Send no probe that fails: error trackers would report it.")
 @spans.seconds_option("--timeout", "seconds", 1, 60.0, "Seconds until a probe counts as lost.")
 @output.json_option

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
-from bridge.cli import output
+from bridge.cli import completion, output
 from bridge.cli.group import FAILED
 from bridge.cli.parts import Parts, pass_parts
 from bridge.sidekiq.api import commands
 from bridge.sidekiq.api.processes import ProcessRow
 
-_ARGUMENT = click.argument("identities", nargs=-1, metavar="[IDENTITY]...")
+_ARGUMENT = click.argument(
+    "identities", nargs=-1, metavar="[IDENTITY]...", shell_complete=completion.IDENTITIES
+)
 _ALL = click.option("--all", "everyone", is_flag=True, help="Every worker of the bridge.")
 _RUBY = click.option("--sidekiq", "ruby", is_flag=True, help="With --all: Sidekiq processes as well.")
 
