@@ -24,9 +24,9 @@ DOCUMENTS = [
 ]
 #: Names of others: Celery's application and its results, a field of the protocol.
 FOREIGN = frozenset(["app", "AsyncResult", "next", "ReportJob"])
-#: What the sidecar, the demo and the fault tests read.
+#: What the sidecar, the demo, the fault tests and click (for completion) read.
 OTHER_VARIABLES = re.compile(
-    r"BRIDGE_(SIDECAR_(BIND|METRICS_BIND|MAX_RSS_MB|WORKERS|THREADS)|DEMO_\w+|FAULTS_SEED)"
+    r"BRIDGE_(SIDECAR_(BIND|METRICS_BIND|MAX_RSS_MB|WORKERS|THREADS)|COMPLETE|DEMO_\w+|FAULTS_SEED)"
 )
 
 FILE = re.compile(r"[\w./-]+/[\w.-]+\.(py|lua|rb|md|svg|json|yml|txt|sh)|\w+\.(toml|md)|Makefile")
