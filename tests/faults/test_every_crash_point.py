@@ -22,13 +22,16 @@ from bridge.redis import scripts
 from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Done, GiveBack, Interrupt, Retry
 from bridge.sidekiq.outcome.poison_pill import RECOVERY_LIMIT
 from bridge.sidekiq.payload.timestamps import Timestamps
+from bridge.sidekiq.schedule.due_entry import NoMiddleware
 from bridge.sidekiq.schedule.scheduler import Scheduler
 from bridge.sidekiq.store.claims import Exchange
 from bridge.sidekiq.store.settlement import Settled, Settlement, SettlementBatch
-from tests.integration.test_life_of_a_job import Accepted, Life, Lossy
+from tests.integration.locking import Locking
+from tests.integration.test_life_of_a_job import LONG_AGO, Accepted, Life, Lossy
 from tests.integration.worker import ALWAYS, Worker, connect_to, job, push
 from tests.support import census
 from tests.support.redis_server import RedisServer
+from tests.support.wall_clock import WallClock
 
 REAL_RUN = scripts.run
 
@@ -142,7 +145,7 @@ class MortalLife(Life):
             case "reap":
                 self.reap(worker)
             case "promote":
-                Scheduler(worker.store, lambda: Timestamps.SECONDS).round()
+                self.promote(worker, which)
             case "lease":
                 worker.recovery.round()
 
@@ -163,8 +166,9 @@ class MortalLife(Life):
         last = self._worker()
         for _ in range(200):
             self.reap(last)
-            self.promote()
+            self.promote(last)
             for unit in last.take():
+                self.locking.run(str(unit.job.jid))
                 last.settle(unit, Done())
             if not self.client.exists("queue:default", "retry", "schedule") and not census.inflight(
                 self.client
@@ -178,7 +182,9 @@ class MortalLife(Life):
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
     with tempfile.TemporaryDirectory(prefix="sb-crash-") as directory:
-        server = RedisServer(Path(directory))
+        clock = WallClock(Path(directory))
+        server = RedisServer(Path(directory), wrapper=clock.wrapper)
+        server.clock = clock  # type: ignore[attr-defined]
         yield server
         server.stop()
 
@@ -197,7 +203,8 @@ def fuse(monkeypatch: pytest.MonkeyPatch) -> Fuse:
 def test_no_death_between_two_commands_loses_a_job(
     server: RedisServer, fuse: Fuse, examples: int, steps: int
 ) -> None:
-    machine = type("MortalLifeHere", (MortalLife,), {"server": server, "fuse": fuse})
+    parts = {"server": server, "fuse": fuse, "clock": server.clock}  # type: ignore[attr-defined]
+    machine = type("MortalLifeHere", (MortalLife,), parts)
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -212,7 +219,9 @@ def test_no_death_between_two_commands_loses_a_job(
 # -- every crash point of one life, one after the other
 
 
-def whole_life(worker: Worker, scheduler: Scheduler, reaper: Callable[[], None]) -> None:
+def whole_life(
+    worker: Worker, scheduler: Scheduler, reaper: Callable[[], None], run: Callable[[str], None]
+) -> None:
     """Lease, promotion, claims, each kind of settlement, the recovery of another's jobs, a clean end."""
     worker.lease.register()
     scheduler.round()
@@ -227,6 +236,7 @@ def whole_life(worker: Worker, scheduler: Scheduler, reaper: Callable[[], None])
     ]
     for decision in decisions:
         for unit in worker.take()[:1]:
+            run(str(unit.job.jid))
             given = (
                 Retry(1.0, unit.job.with_fields({"retry_count": 0}))
                 if isinstance(decision, Retry)
@@ -240,15 +250,18 @@ def whole_life(worker: Worker, scheduler: Scheduler, reaper: Callable[[], None])
 
 
 @pytest.mark.short
-def test_at_no_single_crash_point_of_a_life_a_job_is_lost(server: RedisServer, fuse: Fuse) -> None:
+@pytest.mark.parametrize("middleware", [False, True], ids=["", "with client middleware that locks"])
+def test_at_no_single_crash_point_of_a_life_a_job_is_lost(
+    server: RedisServer, fuse: Fuse, middleware: bool
+) -> None:
     points = 0
-    while live_once(server, fuse, points + 1):
+    while live_once(server, fuse, points + 1, middleware):
         points += 1
     # Fewer would mean that the sweep has not met the commands it is about.
     assert points >= 20
 
 
-def live_once(server: RedisServer, fuse: Fuse, commands: int) -> bool:
+def live_once(server: RedisServer, fuse: Fuse, commands: int, middleware: bool) -> bool:
     """Die after so many commands, let another finish, and check. False when it lived to its end."""
     client = connect_to(server.port)
     client.flushdb()
@@ -260,19 +273,21 @@ def live_once(server: RedisServer, fuse: Fuse, commands: int) -> bool:
     client.zadd("retry", {job(jid=jids[7], retry_count=0): 1.0})
     before.lease.register()
     before.take()
-    client.zadd("bridge:lease", {before.identity: 1})
+    client.zadd("bridge:lease", {before.identity: LONG_AGO})
+    locking = Locking(client) if middleware else None
+    run = locking.run if locking else lambda jid: None
     died = False
     try:
         fuse.left = commands
-        whole_life(worker, Scheduler(worker.store, lambda: Timestamps.SECONDS), lambda: reap(worker))
+        whole_life(worker, scheduler_of(worker, locking), lambda: reap(worker), run)
     except Died:
         died = True
     fuse.left = None
     census.assert_each_in_one_place(client)
-    client.zadd("bridge:lease", {worker.identity: 1}, xx=True)
+    client.zadd("bridge:lease", {worker.identity: LONG_AGO}, xx=True)
     client.zadd("retry", dict.fromkeys(client.zrange("retry", 0, -1), 1.0) or {b"{}": 1.0}, xx=True)
 
-    done = finish(last, client)
+    done = finish(last, locking)
 
     already = int(client.get("stat:processed") or 0) - int(client.get("stat:failed") or 0)
     assert not client.exists("queue:default", "retry", "schedule", "dead")
@@ -291,14 +306,21 @@ def reap(worker: Worker) -> None:
         worker.recovery.reap(identity)
 
 
-def finish(worker: Worker, client: redis.Redis) -> list[str]:
+def scheduler_of(worker: Worker, locking: Locking | None) -> Scheduler:
+    middleware = locking or NoMiddleware()
+    return Scheduler(worker.store, lambda: Timestamps.SECONDS, lease=worker.lease, middleware=middleware)
+
+
+def finish(worker: Worker, locking: Locking | None) -> list[str]:
     worker.lease.register()
     reap(worker)
-    scheduler = Scheduler(worker.store, lambda: Timestamps.SECONDS)
+    scheduler = scheduler_of(worker, locking)
     done: list[str] = []
     for _ in range(20):
         scheduler.round()
         for unit in worker.take():
             done.append(str(unit.job.jid))
+            if locking:
+                locking.run(str(unit.job.jid))
             worker.settle(unit, Done())
     return done

@@ -25,12 +25,18 @@ from bridge.sidekiq.fetch.unanswered_claims import UnansweredClaims
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Interrupt, Retry
 from bridge.sidekiq.payload.timestamps import Timestamps
+from bridge.sidekiq.schedule.due_entry import NoMiddleware
 from bridge.sidekiq.schedule.scheduler import Scheduler
 from bridge.sidekiq.store.claims import Exchange
 from bridge.sidekiq.store.settlement import Settled, Settlement
+from tests.integration.locking import Locking
 from tests.integration.worker import ALWAYS, Worker, connect_to, job, push
 from tests.support import census
 from tests.support.redis_server import RedisServer
+from tests.support.wall_clock import WallClock
+
+#: The end of a lease of 15 s that has run out.
+LONG_AGO = 1 + 15 / 1024
 
 #: (processed, failed) of each accepted decision.
 COUNTS = {Done: (1, 0), Retry: (1, 1), Bury: (1, 1), Discard: (1, 1), Interrupt: (1, 1), GiveBack: (0, 0)}
@@ -83,6 +89,8 @@ class Life(RuleBasedStateMachine):
     """
 
     server: RedisServer
+    clock: WallClock
+    """Of the machine that Redis runs on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +101,8 @@ class Life(RuleBasedStateMachine):
         self.made: list[Worker] = []
         self.running: list[tuple[Worker, UnitOfWork]] = []
         self.workers = [self._worker(), self._worker(), self._worker()]
-        self.scheduler = Scheduler(self._worker().store, lambda: Timestamps.SECONDS)
+        self.locking = Locking(self.client)
+        self.clock.set(0.0)
 
     def teardown(self) -> None:
         for worker in self.made:
@@ -124,6 +133,8 @@ class Life(RuleBasedStateMachine):
                 "promote",
                 "half_a_reap",
                 "forget_the_scripts",
+                "set_the_clock",
+                "look",
             ]
         ),
         who=st.integers(0, 2),
@@ -165,7 +176,11 @@ class Life(RuleBasedStateMachine):
             case "half_a_reap":
                 self.half_a_reap(reaper)
             case "promote":
-                self.promote()
+                self.promote(worker, which)
+            case "set_the_clock":
+                self.clock.set((-3600.0, -20.0, 0.0, 20.0, 3600.0)[which % 5])
+            case "look":
+                self.look()
             case "forget_the_scripts":
                 self.client.script_flush()
 
@@ -175,7 +190,10 @@ class Life(RuleBasedStateMachine):
         """Settle what waits and take what is free, or meet a cut connection."""
         self._store(worker).lose = cut
         try:
-            self.running += [(worker, unit) for unit in worker.take()]
+            units = worker.take()
+            for unit in units:
+                self.locking.run(str(unit.job.jid))
+            self.running += [(worker, unit) for unit in units]
         except errors.StoreUnavailable:
             worker.fetcher.reconnect()
         self._store(worker).lose = None
@@ -194,7 +212,13 @@ class Life(RuleBasedStateMachine):
 
     def expire(self, worker: Worker) -> None:
         """It stands still for longer than its lease."""
-        self.client.zadd("bridge:lease", {worker.identity: 1}, xx=True)
+        self.client.zadd("bridge:lease", {worker.identity: LONG_AGO}, xx=True)
+
+    def expire_and_reap(self, worker: Worker) -> None:
+        self.expire(worker)
+        for other in self.workers:
+            if other is not worker:
+                self.reap(other)
 
     def stop(self, worker: Worker) -> None:
         worker.fetcher.quiet()
@@ -212,10 +236,21 @@ class Life(RuleBasedStateMachine):
             for held in worker.store.inflight(identity)[:1]:
                 worker.recovery._recover(identity, held)
 
-    def promote(self) -> None:
+    def promote(self, worker: Worker, which: int = 0) -> None:
+        """With client middleware that halts what is locked, or without any; or by a worker that freezes."""
         for member in self.client.zrange("retry", 0, -1):
             self.client.zadd("retry", {member: 1.0}, xx=True)
-        self.scheduler.round()
+        self.locking.meanwhile = (lambda: self.expire_and_reap(worker)) if which == 9 else (lambda: None)
+        middleware = NoMiddleware() if which in (1, 2) else self.locking
+        Scheduler(worker.store, lambda: Timestamps.SECONDS, lease=worker.lease, middleware=middleware).round()
+        self.locking.meanwhile = lambda: None
+
+    def look(self) -> None:
+        """A while passes, and each worker renews and looks at the others as the clock of Redis goes."""
+        for _ in range(4):
+            for each in self.workers:
+                each.now += 1.6
+                each.recovery.round()
 
     # -- what always holds
 
@@ -265,14 +300,16 @@ class Life(RuleBasedStateMachine):
 @pytest.fixture
 def life_server() -> Iterator[RedisServer]:
     directory = tempfile.mkdtemp(prefix="sb-life-")
-    server = RedisServer(Path(directory))
+    clock = WallClock(Path(directory))
+    server = RedisServer(Path(directory), wrapper=clock.wrapper)
+    server.clock = clock  # type: ignore[attr-defined]
     yield server
     server.stop()
     shutil.rmtree(directory)
 
 
 def test_no_job_is_lost_or_in_two_places_whatever_happens(life_server: RedisServer) -> None:
-    machine = type("LifeHere", (Life,), {"server": life_server})
+    machine = type("LifeHere", (Life,), {"server": life_server, "clock": life_server.clock})  # type: ignore[attr-defined]
     run_state_machine_as_test(
         machine,
         settings=settings(

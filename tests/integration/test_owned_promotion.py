@@ -20,31 +20,11 @@ from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.schedule import owned_promotion
 from bridge.sidekiq.schedule.due_entry import UNCHANGED, Passed
 from bridge.sidekiq.schedule.scheduler import BATCH, RETRY_REFUSED_SECONDS, Scheduler
+from tests.integration.locking import Locking
 from tests.integration.worker import ALWAYS, Worker, job, next_first
 from tests.support import census
 
 Maker = Callable[..., Worker]
-
-
-class Locking:
-    """Takes a lock for each job and halts where it is there already, as a unique-jobs middleware does."""
-
-    active = True
-
-    def __init__(self, worker: Worker) -> None:
-        self._client = worker.client
-        self.meanwhile: Callable[[], object] = lambda: None
-        self.seen: list[str] = []
-
-    def __call__(self, members: Sequence[bytes]) -> list[Passed]:
-        found = [self._pass(json.loads(member)["jid"]) for member in members]
-        self.meanwhile()
-        return found
-
-    def _pass(self, jid: str) -> Passed:
-        self.seen.append(jid)
-        free = self._client.set(f"lock:{jid}", 1, nx=True)
-        return Passed({"locked": True}, ()) if free else Passed({}, (), halted=True)
 
 
 class Ignoring:
@@ -63,7 +43,7 @@ def scheduler(worker: Worker, middleware: Any = None, **options: Any) -> Schedul
         worker.store,
         lambda: Timestamps.SECONDS,
         lease=worker.lease,
-        middleware=middleware or Locking(worker),
+        middleware=middleware or Locking(worker.client),
         **options,
     )
 
@@ -112,11 +92,11 @@ def test_three_workers_lose_no_due_job_to_each_others_locks(make_worker: Maker) 
 def test_a_worker_killed_around_its_middleware_loses_none_of_fifty(make_worker: Maker, when: str) -> None:
     dead, living = make_worker(), make_worker()
     jids = schedule(dead, 50)
-    middleware = Locking(dead)
+    middleware = Locking(dead.client)
     if when == "after it ran":
         middleware.meanwhile = kill
     else:
-        middleware._pass = lambda jid: kill()  # type: ignore[method-assign, assignment, return-value]
+        middleware.pass_one = lambda jid: kill()  # type: ignore[method-assign, assignment, return-value]
     with pytest.raises(Killed):
         scheduler(dead, middleware).round()
     assert sum(map(len, census.inflight(dead.client).values())) == 50
@@ -157,7 +137,7 @@ def test_a_worker_frozen_before_its_middleware_runs_it_for_nothing_that_others_h
     """Its lock would stay for ever: the job has run and unlocked already."""
     frozen, other = make_worker(), make_worker()
     jids = schedule(frozen, 3)
-    middleware = Locking(frozen)
+    middleware = Locking(frozen.client)
     own = scheduler(frozen, middleware)
     take = own.owned._take  # type: ignore[union-attr]
 
@@ -179,7 +159,7 @@ def test_a_worker_frozen_before_its_middleware_runs_it_for_nothing_that_others_h
 def test_a_verdict_that_comes_after_the_worker_has_left_is_fenced(make_worker: Maker) -> None:
     worker = make_worker()
     jids = schedule(worker, 5)
-    middleware = Locking(worker)
+    middleware = Locking(worker.client)
     own = scheduler(worker, middleware)
     middleware.meanwhile = own.release
     own.round()
@@ -251,7 +231,7 @@ def test_the_scheduler_gets_past_entries_that_cannot_be_moved(worker: Worker, mi
     schedule(worker, 2 * BATCH + 50, queue="broken")
     later = [job(at=2) for _ in range(5)]
     worker.client.zadd("schedule", dict.fromkeys(later, 2.0))
-    own = scheduler(worker, Locking(worker)) if middleware else scheduler(worker, Ignoring())
+    own = scheduler(worker, Locking(worker.client)) if middleware else scheduler(worker, Ignoring())
     if not middleware:
         own.owned = None
     for _ in range(10):
