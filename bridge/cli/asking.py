@@ -14,7 +14,12 @@ REPLY_SECONDS = 1.0
 
 
 def tasks(settings: Settings) -> list[str] | None:
-    """Names of the tasks that users wrote and workers have; None where no worker answers."""
+    """Names of the tasks that users wrote and workers have; None where no worker answers.
+
+    Nothing is asked where remote control is off: the worker's Redis user may not publish then.
+    """
+    if not settings.remote_control:
+        return None
     from bridge.celery import make_app  # half a second of imports, which the usual case does not need
 
     try:
