@@ -41,6 +41,8 @@ RSpec.describe SidekiqBridge::Sidecar::Settings do
     expect(settings({"BRIDGE_SIDECAR_SECRET_FILE" => file}).secrets).to eq(%w[new old])
     expect(settings(secret_file: file).secrets).to eq(%w[new old])
     expect { settings(secret_file: "/no/file").check }.to start_error(78, ["--secret-file"])
+    File.write(file, "\n")
+    expect { settings(secret_file: file).check }.to start_error(78, [file, "holds no secret"])
   end
 
   it "calls wrong options by name" do
@@ -48,7 +50,7 @@ RSpec.describe SidekiqBridge::Sidecar::Settings do
     expect { settings(app: "/no/such").check }.to start_error(64, ["/no/such"])
     expect { settings(threads: 0).check }.to start_error(64, ["--threads"])
     expect { settings(bind: "http://x").check }.to start_error(64, ["--bind"])
-    expect { settings(bind: "unix://relative").check }.to start_error(64, ["unix:///path"])
+    expect { settings(bind: "unix://relative").check }.to start_error(64, ["unix://#{Dir.pwd}/relative"])
     expect { settings(bind: "tcp://nohost").check }.to start_error(64, ["port"])
   end
 

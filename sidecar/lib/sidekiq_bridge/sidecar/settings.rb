@@ -124,6 +124,7 @@ module SidekiqBridge
 
       def check_safety
         return if address.unix?
+        raise StartError, "#{secret_file} holds no secret: write one into it (openssl rand -hex 32)" if secret_file && secrets.empty?
         raise StartError, no_secret if secrets.empty?
         raise StartError, no_tls unless address.tls? || address.loopback?
       end

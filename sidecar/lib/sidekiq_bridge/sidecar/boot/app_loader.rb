@@ -48,7 +48,7 @@ module SidekiqBridge
 
       def load_rails
         environment_file = File.join(File.expand_path(@settings.app), "config", "environment.rb")
-        raise StartError, "#{@settings.app} is no Rails app: it has no config/environment.rb" unless File.exist?(environment_file)
+        raise StartError, "#{@settings.app} is not a Rails app: it has no config/environment.rb" unless File.exist?(environment_file)
         ENV["RACK_ENV"] = ENV["RAILS_ENV"] = @settings.environment
         require "rails"
         require "sidekiq/rails"

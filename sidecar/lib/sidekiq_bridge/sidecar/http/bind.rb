@@ -19,15 +19,15 @@ module SidekiqBridge
         case uri.scheme
         when "unix" then new("unix", path: unix_path(uri, text))
         when "tcp", "ssl" then new(uri.scheme, host: uri.hostname, port: uri.port, tls: tls(uri, cert, key, ca))
-        else raise UsageError, "#{text} is no address: --bind takes tcp://host:port, ssl://host:port or unix:///path"
+        else raise UsageError, "#{text} is not an address: --bind takes tcp://host:port, ssl://host:port or unix:///path"
         end
       rescue URI::Error
-        raise UsageError, "#{text} is no address: --bind takes tcp://host:port, ssl://host:port or unix:///path"
+        raise UsageError, "#{text} is not an address: --bind takes tcp://host:port, ssl://host:port or unix:///path"
       end
 
       def self.unix_path(uri, text)
         path = "#{uri.host}#{uri.path}"
-        raise UsageError, "#{text} has no absolute path: write unix:///path" unless path.start_with?("/")
+        raise UsageError, "#{text} has no absolute path: write unix://#{File.expand_path(path)}" unless path.start_with?("/")
         raise UsageError, "#{path} is longer than #{LONGEST_PATH} bytes: choose a shorter one" if path.bytesize > LONGEST_PATH
         path
       end
