@@ -75,4 +75,37 @@ RSpec.describe SidekiqBridge::Sidecar::FrameParser do
       expect { parse(line) }.to raise_error(described_class::Malformed), line
     end
   end
+
+  # Drawn with a fixed seed: bytes of every kind, and good frames with some bytes changed, left out or repeated.
+  it "makes frames or an end of any bytes, and keeps no more of them than a frame may have" do
+    random = Random.new(13)
+    good = Array.new(20) { |index| job("{}" * random.rand(40), id: index, queue: "q%20#{index}") + "P #{index} 0\n" }.join.b
+    1000.times do
+      bytes = random.rand(2).zero? ? random.bytes(random.rand(400)) : mutated(good, random)
+      pieces = bytes.scan(/.{1,#{1 + random.rand(120)}}/mn)
+      parser = described_class.new(max_body: 60)
+      socket = source.new(pieces.map(&:b))
+      frames = []
+      begin
+        loop { parser.read_from(socket) && parser.each_frame { |frame| frames << frame } }
+      rescue EOFError, described_class::Malformed
+        expect(parser.instance_variable_get(:@buffer).bytesize).to be <= described_class::LINE_BYTES + bytes.bytesize
+      end
+      expect(frames.reject(&:probe?).map { |frame| frame.too_large? ? 0 : frame.body.bytesize }).to all(be <= 60)
+      frames.each { |frame| expect([frame.queue.to_s, frame.trace.to_s].map(&:valid_encoding?)).to all(be(true)) unless frame.probe? }
+    end
+  end
+
+  def mutated(bytes, random)
+    copy = bytes.dup
+    random.rand(1..4).times do
+      at = random.rand(copy.bytesize)
+      case random.rand(3)
+      when 0 then copy.setbyte(at, random.rand(256))
+      when 1 then copy.slice!(at, random.rand(1..20))
+      else copy.insert(at, copy.byteslice(random.rand(copy.bytesize), random.rand(1..20)))
+      end
+    end
+    copy
+  end
 end

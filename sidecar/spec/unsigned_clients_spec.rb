@@ -127,6 +127,22 @@ RSpec.describe "Clients that have signed nothing" do
     expect(sidecar.log.gsub(/\e\[[\d;]*m/, "")).not_to match(/[\e\u2028]|\.rb:\d/) # Sidekiq 8 writes levels in colour
   end
 
+  # Drawn with a fixed seed: bytes of every kind, and a good request with some bytes changed.
+  it "get an answer or an end for any bytes, never an error of the sidecar's" do
+    random = Random.new(13)
+    good = request("POST", "/jobs/execute", Requests.headers(boot: "0" * 16, delivery: "h:1:a/1").merge("Connection" => "close"), "{}").b
+    300.times do
+      bytes = random.rand(2).zero? ? random.bytes(random.rand(300)) : good.dup.tap { |copy| 3.times { copy.setbyte(random.rand(copy.bytesize), random.rand(256)) } }
+      client = connect
+      client.write("#{bytes}\r\n\r\n")
+      client.close_write
+      expect(read_all(client)).not_to match(/\AHTTP\/1.1 5/), bytes.inspect
+      client.close
+    end
+    expect(sidecar.log).not_to include(" ERROR")
+    expect(execute).to match([200, include("status" => "done")])
+  end
+
   it "are answered in one request, however many they send at once" do
     client = connect
     client.write("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 500)

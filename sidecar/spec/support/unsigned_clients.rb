@@ -9,8 +9,8 @@ module UnsignedClients
 
   attr_reader :sidecar
 
-  def with_sidecar(*options, files: nil)
-    @sidecar = SidecarProcess.new(SETTINGS.app, *options, bind: "tcp://127.0.0.1:#{port}", files: files, env: {"BRIDGE_SIDECAR_SECRET" => SECRET, "RELEASE_FILE" => release_file})
+  def with_sidecar(*options, scheme: "tcp", files: nil)
+    @sidecar = SidecarProcess.new(SETTINGS.app, *options, bind: "#{scheme}://127.0.0.1:#{port}", files: files, env: {"BRIDGE_SIDECAR_SECRET" => SECRET, "RELEASE_FILE" => release_file})
     sidecar.start(ready: false)
     wait_until("the sidecar: #{sidecar.log}") { raise sidecar.log if sidecar.exited?; sidecar.log.include?("Sidecar ready") }
     yield
