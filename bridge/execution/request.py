@@ -51,7 +51,7 @@ class SidekiqRequest(Request):
         """A pool slot has begun to run the job."""
         self.runner = _runner()
         token = self.delivery.token
-        self.fetcher.in_flight.started(token, time.time())
+        self.fetcher.in_flight.started(token, time.time(), native=self.native)
         super().on_accepted(pid, time_accepted)  # type: ignore[arg-type]
         unit = self.fetcher.in_flight.held.get(token)
         if unit is not None:

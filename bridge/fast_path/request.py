@@ -77,7 +77,7 @@ class LazyRequest(SidekiqRequest):
         state.active_requests.add(self)
         state.total_count[self.name] += 1
         state.all_total_count[0] += 1
-        in_flight.started(delivery.token, now)
+        in_flight.started(delivery.token, now, native=self.native)
         runtime.cancellation.watch(self, self.unit, self._task)
         if runtime.context.listeners:
             self.send_event("task-started")

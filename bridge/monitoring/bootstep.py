@@ -43,7 +43,7 @@ class Monitoring(bootsteps.StartStopStep):
         """Watch the jobs and serve."""
         runtime: Runtime = parent.app.bridge
         tallies = JobTallies()
-        job_log = JobLog(runtime.routing.is_native)
+        job_log = JobLog()
         runtime.listeners.started.append(job_log.started)
         runtime.listeners.settled += [tallies.settled, job_log.settled]
         start_line.say(runtime, parent)

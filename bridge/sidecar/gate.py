@@ -35,6 +35,6 @@ class SidecarGate:
             self.breaker.state is State.HALF_OPEN
             and unit.started_at is not None
             and not isinstance(decision, GiveBack)
-            and not self.is_native(unit.job)
+            and not unit.native
         ):
             self.breaker.passed()

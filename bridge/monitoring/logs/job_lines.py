@@ -43,18 +43,13 @@ def attach_trace(trace_of: Callable[[SidekiqJob], str | None]) -> None:
 
 
 class JobLog:
-    """Writes the lines at INFO; below that level each call costs one look into a dictionary.
-
-    ``is_native`` says whether a job runs in Python.
-    """
-
-    def __init__(self, is_native: Callable[[SidekiqJob], bool] = lambda job: False) -> None:
-        self._is_native = is_native
+    """Writes the lines at INFO; below that level each call costs one look into a dictionary."""
 
     def started(self, unit: UnitOfWork) -> None:
         """``start``."""
         if logger.isEnabledFor(logging.INFO):
-            _log("start", _identity(unit))
+            unit.log_context = _identity(unit)
+            _log("start", unit.log_context)
 
     def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
         """``done``, ``retry``, ``fail``, ``interrupted`` or ``given back``, for a job that has run.
@@ -63,8 +58,13 @@ class JobLog:
         """
         if unit.started_at is None or outcome is not Settled.OK or not logger.isEnabledFor(logging.INFO):
             return
-        ran = "python" if self._is_native(unit.job) else "ruby"
-        context = {**_identity(unit), "ran": ran, "elapsed": round(unit.seconds, 3), **_error(decision)}
+        ran = "python" if unit.native else "ruby"
+        context = {
+            **(unit.log_context or _identity(unit)),
+            "ran": ran,
+            "elapsed": round(unit.seconds, 3),
+            **_error(decision),
+        }
         _log(_WORDS[type(decision)], context)
 
 

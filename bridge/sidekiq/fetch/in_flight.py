@@ -131,11 +131,11 @@ class InFlight:
         """Units that a pool slot has begun to run."""
         return [unit for unit in list(self.held.values()) if unit.started_at is not None]
 
-    def started(self, token: int, now: float) -> None:
-        """A pool slot has begun to run this delivery."""
+    def started(self, token: int, now: float, *, native: bool = False) -> None:
+        """A pool slot has begun to run this delivery; ``native``: in Python."""
         unit = self.held.get(token)
         if unit is not None:
-            unit.started_at, unit.began = now, time.monotonic()
+            unit.started_at, unit.began, unit.native = now, time.monotonic(), native
             for tell in self._listeners.started:
                 tell(unit)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bridge.sidekiq.outcome.decision import Decision
 from bridge.sidekiq.payload.job import SidekiqJob
@@ -41,6 +42,10 @@ class UnitOfWork:
     run_ms: float | None = None
     """What the sidecar says that the run took: without the network, or waiting for one of its slots."""
     decision: Decision | None = None
+    native: bool = False
+    """Whether it runs, or ran, in Python; known once it has started."""
+    log_context: Mapping[str, Any] | None = None
+    """How log lines name it; kept from the line at its start to the one at its end."""
 
     @property
     def id(self) -> str:
