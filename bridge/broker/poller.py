@@ -51,6 +51,8 @@ class Poller:
         self._seen_tail: tuple[str, bytes] | None = None
         self.ticks = 0
         """Turns of the loop: a sign that the consumer's thread moves."""
+        self.wait_seconds = 0.0
+        """How long to wait at most before the next turn."""
         self.wake = event_loop.wake
         self.interrupt = event_loop.interrupt
 
@@ -59,7 +61,16 @@ class Poller:
         self._fetcher.attach(self)
 
     def turn(self) -> int:
-        """Settle, claim and deliver once. Returns how many jobs were delivered."""
+        """Settle, claim and deliver once, then linger while every slot is busy.
+
+        Returns how many jobs were delivered; after none, ``wait_seconds`` says how long to wait.
+        """
+        delivered = self._turn()
+        if not delivered:
+            self.wait_seconds = self._before_wait()
+        return delivered
+
+    def _turn(self) -> int:
         self.ticks += 1
         claim = self._is_time_to_claim()
         look = not self._pause or time.monotonic() >= self._poll_at
@@ -85,14 +96,13 @@ class Poller:
             self._more_expected, self._poll_at = False, time.monotonic() + self._poll_seconds
         return len(fetched.units)
 
-    def before_wait(self) -> float:
-        """Linger while every slot is busy. Returns how long to wait at most before the next turn, in s."""
-        if seconds := self._fetcher.slack_seconds:
+    def _before_wait(self) -> float:
+        # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.
+        may_claim = self._fetcher.may_claim
+        if not may_claim and (seconds := self._fetcher.slack_seconds):
             # What ends in the next moments comes together.
             self._event_loop.linger(seconds)
         now = time.monotonic()
-        # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.
-        may_claim = self._fetcher.may_claim
         if self._pause and (may_claim or not self._claims_fail):
             return max(0.0, self._poll_at - now)
         if not may_claim:

@@ -139,6 +139,7 @@ class Transport(virtual.Transport):
             box.close()
         elif self._fanout is not None and self._fanout.carries(queue):
             self._fanout.unsubscribe(queue)
+            self._watch_fanout()
         elif self._poller is not None and self._fetcher is not None:
             self._fetcher.order.remove(queue)
             if not self._fetcher.order.names:
@@ -169,8 +170,9 @@ class Transport(virtual.Transport):
 
     def _wait(self, seconds: float) -> None:
         if self._poller is not None:
-            seconds = min(seconds, self._poller.before_wait())
-        self._watch_fanout()
+            seconds = min(seconds, self._poller.wait_seconds)
+        if self._watched is None and self._fanout is not None:
+            self._watch_fanout()
         self.event_loop.wait(seconds)
 
     def _deliver_inbox(self) -> bool:
@@ -199,7 +201,7 @@ class Transport(virtual.Transport):
         return deliver
 
     def _watch_fanout(self) -> None:
-        # The socket changes when the link was cut and mended.
+        # The socket changes where the link is cut, and where it is mended: until then each wait tries.
         sock = self._fanout.socket() if self._fanout is not None else None
         if sock is not self._watched:
             self._unwatch_fanout()
@@ -215,6 +217,7 @@ class Transport(virtual.Transport):
     def _collect_broadcasts(self) -> None:
         if self._fanout is not None:
             self._inbox += self._fanout.receive()
+            self._watch_fanout()
 
     def _collect_reply(self, box: ReplyBox) -> None:
         with outages():

@@ -15,7 +15,7 @@ def unit(waited_ms: float, run_ms: float | None = 5.0) -> UnitOfWork:
     raw = json.dumps({"class": "HardJob", "args": [], "jid": "a" * 24}).encode()
     seconds = (waited_ms + (run_ms or 0.0)) / 1000
     delivery = Delivery("h:1:a", 1, "default", raw, 0)
-    return UnitOfWork(delivery, SidekiqJob.parse(raw), 1000.0, 5.0, 5.0 + seconds, run_ms)
+    return UnitOfWork(delivery, SidekiqJob.parse(raw), 1000.0, 5.0, seconds, run_ms)
 
 
 def slack_after(*units: UnitOfWork) -> float:

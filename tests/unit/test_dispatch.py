@@ -108,7 +108,7 @@ class Worker:
     @property
     def decisions(self) -> list[object]:
         """What waits to be written."""
-        return [decision for _, decision in self.bridge.fetcher.journal.batch()]
+        return [decision for _, decision in self.bridge.fetcher.journal.batch().decided]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ FAILED = json.dumps({"args": [CANARY], "error_class": "KeyError", "error_message
 def unit(payload: dict[str, object] | None = None) -> UnitOfWork:
     fields = {"class": "HardJob", "jid": "b4a577", "args": [CANARY], **(payload or {})}
     raw = json.dumps(fields).encode()
-    return UnitOfWork(Delivery("h:1:a", 1, "default", raw, 0), SidekiqJob.parse(raw), 100.0, 5.0, 5.25)
+    return UnitOfWork(Delivery("h:1:a", 1, "default", raw, 0), SidekiqJob.parse(raw), 100.0, 5.0, 0.25)
 
 
 def record(message: str = "hello", *args: object, **extra: object) -> logging.LogRecord:

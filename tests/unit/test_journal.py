@@ -6,6 +6,7 @@ import sys
 import threading
 
 from bridge.sidekiq.fetch.journal import Journal
+from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import GiveBack
 from bridge.sidekiq.payload.job import SidekiqJob
@@ -19,7 +20,7 @@ def unit(token: int) -> UnitOfWork:
 
 def test_no_decision_falls_between_release_and_another_thread_that_adds() -> None:
     """``release`` put another list in the place of the one that a thread was just adding to."""
-    journal = Journal(lambda unit, decision, outcome: None)
+    journal = Journal(JobListeners())
     journal.keep_order()
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -30,8 +31,7 @@ def test_no_decision_falls_between_release_and_another_thread_that_adds() -> Non
         adding.start()
         found = 0
         while adding.is_alive() or len(journal):
-            journal.release()
-            found += len(journal.batch())
+            found += len(journal.batch().decided)
         adding.join()
     finally:
         sys.setswitchinterval(interval)
@@ -40,20 +40,20 @@ def test_no_decision_falls_between_release_and_another_thread_that_adds() -> Non
 
 def test_an_add_that_is_interrupted_within_its_append_is_not_lost() -> None:
     """The moment itself: the other thread holds the list and has not appended yet."""
-    journal = Journal(lambda unit, decision, outcome: None)
+    journal = Journal(JobListeners())
     journal.keep_order()
     journal.add(unit(1), GiveBack())
     append = journal._returning.append
-    journal.release()
+    journal._release()
     append((unit(2), GiveBack()))
-    journal.release()
-    assert [each.delivery.token for each, _ in journal.batch()] == [1, 2]
+    journal._release()
+    assert [each.delivery.token for each, _ in journal.batch().decided] == [1, 2]
 
 
 def test_what_is_given_back_goes_in_the_order_of_the_claims() -> None:
-    journal = Journal(lambda unit, decision, outcome: None)
+    journal = Journal(JobListeners())
     journal.keep_order()
     for token in (2, 3, 1):
         journal.add(unit(token), GiveBack())
-    journal.release()
-    assert [each.delivery.token for each, _ in journal.batch()] == [3, 2, 1]
+    journal._release()
+    assert [each.delivery.token for each, _ in journal.batch().decided] == [3, 2, 1]

@@ -62,7 +62,7 @@ class JobLog:
         context = {
             **(unit.log_context or _identity(unit)),
             "ran": ran,
-            "elapsed": round(unit.seconds, 3),
+            "elapsed": round(unit.run_seconds or 0.0, 3),
             **_error(decision),
         }
         _log(_WORDS[type(decision)], context)

@@ -115,7 +115,7 @@ class JobTallies:
 
 
 def _count_run(tally: Tally, unit: UnitOfWork, started_at: float) -> None:
-    tally.runtime.add(unit.seconds)
+    tally.runtime.add(unit.run_seconds or 0.0)
     waits_since = unit.job.enqueued_at or unit.job.created_at
     if waits_since is not None:
         tally.latency.add(max(0.0, started_at - waits_since))

@@ -27,10 +27,10 @@ class BatchDelay:
 
     def note(self, unit: UnitOfWork) -> None:
         """A slot let go of this job. One that did not wait, or cannot tell, ends the slack."""
-        if unit.run_ms is None or unit.ended is None:
+        if unit.run_ms is None or unit.run_seconds is None:
             self._waits.clear()
         else:
-            self._waits.append(unit.seconds - unit.run_ms / 1000)
+            self._waits.append(unit.run_seconds - unit.run_ms / 1000)
 
     @property
     def seconds(self) -> float:

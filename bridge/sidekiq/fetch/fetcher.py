@@ -15,7 +15,7 @@ from bridge import errors
 from bridge.sidekiq.fetch.batch_delay import BatchDelay
 from bridge.sidekiq.fetch.gate import Gate
 from bridge.sidekiq.fetch.in_flight import InFlight
-from bridge.sidekiq.fetch.journal import Journal, settlement
+from bridge.sidekiq.fetch.journal import Journal
 from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.native_only import NativeOnlyClaim
 from bridge.sidekiq.fetch.queues import QueueOrder
@@ -109,7 +109,8 @@ class Fetcher:
         """
         in_flight = self.in_flight
         claim = claim and self.may_claim
-        is_look_due = in_flight.unanswered.due
+        unanswered = in_flight.unanswered
+        is_look_due = bool(unanswered.tokens or unanswered.looks) and unanswered.due
         if not (claim or len(self.journal) or (look and is_look_due)):
             return NOTHING_TO_DO
         with self._exchange_lock as mine:
@@ -135,7 +136,8 @@ class Fetcher:
     @property
     def may_claim(self) -> bool:
         """Whether a slot is free, and there is a queue to take a job from."""
-        return bool(self.in_flight.free_slots and self.order.names)
+        in_flight = self.in_flight
+        return not in_flight.is_quiet and len(in_flight.held) < in_flight.slots and bool(self.order.names)
 
     @property
     def needs_reconcile(self) -> bool:
@@ -259,15 +261,13 @@ class Fetcher:
     # -- one round trip
 
     def _exchange(self, request: ClaimRequest | None) -> Claim | None:
-        if not self.in_flight.held:
-            self.journal.release()
-        batch = self.journal.batch()
+        batch = self.journal.batch(everything=not self.in_flight.held)
         if not batch and request is None:
             return None
         try:
             if request is not None:
                 self.in_flight.reserve(request.want)
-            result = self._store.exchange([settlement(*decided) for decided in batch], request)
+            result = self._store.exchange(batch.settlements, request)
         except BaseException:
             # Whatever it was: a decision that is not written must not be forgotten.
             self.journal.put_back(batch)

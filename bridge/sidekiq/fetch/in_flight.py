@@ -157,7 +157,7 @@ class InFlight:
         """Let go of a delivery, which frees its slot. None when it was let go before."""
         unit = self.held.pop(token, None)
         if unit is not None:
-            unit.ended = time.monotonic()
+            unit.run_seconds = 0.0 if unit.began is None else time.monotonic() - unit.began
             if run_ms is not None:
                 unit.run_ms = run_ms
         return unit

@@ -19,6 +19,20 @@ LARGEST_BATCH = 1000
 Decided = tuple[UnitOfWork, Decision]
 
 
+class Batch:
+    """Decisions that are being written, and how the store takes them. Empty is false."""
+
+    def __init__(self, decided: Sequence[Decided]) -> None:
+        self.decided = decided
+        self.settlements = [_settlement(unit, decision) for unit, decision in decided]
+
+    def __bool__(self) -> bool:
+        return bool(self.decided)
+
+
+_NOTHING = Batch(())
+
+
 class Journal:
     """Appended to by any thread; read by whoever talks to Redis, one at a time."""
 
@@ -51,10 +65,10 @@ class Journal:
             self._waiting.append((unit, decision))
 
     def keep_order(self) -> None:
-        """Keep what is given back until ``release``, to put it back in the order of the claims."""
+        """Keep what is given back until all has come in, to put it back in the order of the claims."""
         self._in_order = True
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """All that is given back has come in: the first claimed goes back last, and so runs first."""
         returning: list[Decided] = []
         while self._returning:
@@ -62,20 +76,24 @@ class Journal:
             returning.append(self._returning.popleft())
         self._waiting.extend(sorted(returning, key=lambda decided: decided[0].delivery.token, reverse=True))
 
-    def batch(self) -> list[Decided]:
-        """Take decisions out, to be written now."""
+    def batch(self, *, everything: bool = True) -> Batch:
+        """Take decisions out, to be written now; ``everything``: also what was kept for its order."""
+        if everything and self._returning:
+            self._release()
+        if not self._waiting:
+            return _NOTHING
         batch: list[Decided] = []
         while self._waiting and len(batch) < LARGEST_BATCH:
             batch.append(self._waiting.popleft())
-        return batch
+        return Batch(batch)
 
-    def put_back(self, batch: Sequence[Decided]) -> None:
+    def put_back(self, batch: Batch) -> None:
         """They could not be written."""
-        self._waiting.extendleft(reversed(batch))
+        self._waiting.extendleft(reversed(batch.decided))
 
-    def confirm(self, batch: Sequence[Decided], outcomes: Sequence[Settled]) -> None:
+    def confirm(self, batch: Batch, outcomes: Sequence[Settled]) -> None:
         """Redis has answered: what it refused for now is kept."""
-        for (unit, decision), outcome in zip(batch, outcomes, strict=True):
+        for (unit, decision), outcome in zip(batch.decided, outcomes, strict=True):
             if outcome is Settled.FAILED:
                 self._waiting.append((unit, decision))
                 continue
@@ -89,7 +107,7 @@ class Journal:
                 tell(unit, decision, outcome)
 
 
-def settlement(unit: UnitOfWork, decision: Decision) -> Settlement:
+def _settlement(unit: UnitOfWork, decision: Decision) -> Settlement:
     """A decision as the store takes it."""
     delivery = unit.delivery
     unknown = isinstance(decision, GiveBack) and decision.unknown_outcome

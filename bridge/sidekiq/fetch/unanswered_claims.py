@@ -18,38 +18,39 @@ class UnansweredClaims:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._tokens: set[int] = set()
+        self.tokens: set[int] = set()
         self._look_at = 0.0
-        self._looks = 0
+        self.looks = 0
+        """Looks that are still to come."""
 
     def sent(self, first: int, count: int) -> None:
         """A claim with these tokens is on its way."""
-        self._tokens.update(range(first, first + count))
+        self.tokens.update(range(first, first + count))
 
     def answered(self, first: int, count: int) -> None:
         """It is known what became of these tokens."""
-        self._tokens.difference_update(range(first, first + count))
+        self.tokens.difference_update(range(first, first + count))
 
     @property
     def due(self) -> bool:
         """Whether Redis should be asked what is in flight."""
-        return bool(self._tokens) or (self._looks > 0 and self._clock() >= self._look_at)
+        return bool(self.tokens) or (self.looks > 0 and self._clock() >= self._look_at)
 
     def look_now(self) -> None:
         """Ask at the next occasion, and once more a little later: only what is there twice is a stray."""
         self._look_at = 0.0
-        self._looks = 2
+        self.looks = 2
 
     def look_soon(self) -> None:
         """The same, unless two looks are ahead anyway."""
-        if not self._looks:
+        if not self.looks:
             self.look_now()
 
     def looked(self) -> None:
         """Redis was asked, and has fenced what it did not know then."""
-        self._tokens.clear()
+        self.tokens.clear()
         self._look_at = self._clock() + LOOK_AGAIN_SECONDS
-        self._looks = max(0, self._looks - 1)
+        self.looks = max(0, self.looks - 1)
 
     def __contains__(self, token: int) -> bool:
-        return token in self._tokens
+        return token in self.tokens

@@ -37,8 +37,8 @@ class UnitOfWork:
     """Epoch seconds, set when a pool slot has begun to run it."""
     began: float | None = None
     """The same moment on a clock that is never set: durations count from it."""
-    ended: float | None = None
-    """On that clock, when the slot let go of it; Redis may take the settlement much later."""
+    run_seconds: float | None = None
+    """How long its slot was busy with it, once that let go of it."""
     run_ms: float | None = None
     """What the sidecar says that the run took: without the network, or waiting for one of its slots."""
     decision: Decision | None = None
@@ -57,14 +57,12 @@ class UnitOfWork:
         """How long the run took, for the Metrics page; whole milliseconds as there."""
         if self.run_ms is not None:
             return int(self.run_ms)
-        return 0 if self.ended is None else int(self.seconds * 1000)
+        return 0 if self.run_seconds is None else int(self.run_seconds * 1000)
 
     @property
     def seconds(self) -> float:
-        """How long the run took, or takes until now; 0 before it."""
-        if self.began is None:
-            return 0.0
-        return (time.monotonic() if self.ended is None else self.ended) - self.began
+        """How long it has run until now; 0 before it."""
+        return 0.0 if self.began is None else time.monotonic() - self.began
 
 
 class Fetched(NamedTuple):

@@ -90,7 +90,7 @@ class SettlementBatch:
         return outcomes
 
     def _finish_call(self, identity: str, members: Sequence[int], day: str) -> scripts.Call:
-        tokens = (self._settlements[i].token for i in members)
+        tokens = [self._settlements[i].token for i in members]
         return scripts.Call(
             lua.load("settle_done"), _settling_keys(identity, day), (keys.STAT_TTL_SECONDS, *tokens)
         )

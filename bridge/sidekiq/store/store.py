@@ -72,22 +72,23 @@ class RedisStore:
 
         For one thread at a time.
         """
-        batch = SettlementBatch(settlements, self._dead_limits, self._ahead)
-        calls = batch.calls
+        batch = SettlementBatch(settlements, self._dead_limits, self._ahead) if settlements else None
+        calls = batch.calls if batch else []
         if claim is not None:
             calls = [*calls, _claim_call(claim)]
         if not calls:
             return Exchange()
         results = scripts.run(self.client, calls, self._line.send)
+        answer = None if claim is None else results.pop()
+        settled = batch.outcomes(results) if batch else ()
         if claim is None:
-            return Exchange(batch.outcomes(results))
-        answer = results.pop()
+            return Exchange(settled)
         if isinstance(answer, redis.RedisError):
-            return Exchange(batch.outcomes(results), refusal=translated(answer))
+            return Exchange(settled, refusal=translated(answer))
         taken = _claim_answer(claim, answer)
         if taken.lease is LeaseState.HELD:
             self._learn_time(taken.claimed_at_ms)
-        return Exchange(batch.outcomes(results), taken)
+        return Exchange(settled, taken)
 
     def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
         """Claim jobs from the end of one queue, as long as they still are these bytes.
@@ -322,7 +323,7 @@ def _keys_of_claim(identity: str, queues: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _claim_call(request: ClaimRequest) -> scripts.Call:
-    orders = (" ".join(str(i + 1) for i in order) for order in request.orders)
+    orders = [" ".join(str(i + 1) for i in order) for order in request.orders]
     return scripts.Call(
         lua.load("claim"),
         _keys_of_claim(request.identity, request.queues),
