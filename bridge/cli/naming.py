@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Collection, Iterable, Sequence
 
 import click
@@ -19,12 +20,28 @@ def check(names: Sequence[str]) -> Sequence[str]:
     return names
 
 
+def confirm_queues(parts: Parts, names: Collection[str], act: str, yes: bool) -> None:
+    """Ask before something is done with a queue that nobody has pushed to and no process serves.
+
+    ``act`` is the rest of the question: ``pause it``. Off a terminal nobody can answer. On a Redis without
+    any queue there is nothing to compare a name with.
+
+    Raises:
+        UsageError: the name is unknown, nobody can be asked, and ``--yes`` is not there.
+    """
+    known = set() if yes else _known(parts)
+    for name in sorted({*names} - known) if known else ():
+        said = f"no queue {name} is known{_suggestion(name, known, '.')}"
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{said} Add --yes to {act} all the same")
+        click.confirm(f"N{said[1:]} {act.capitalize()} all the same?", abort=True, err=True)
+
+
 def hint_at_queues(parts: Parts, names: Collection[str]) -> None:
     """Say on stderr which of these queues nobody has pushed to and nobody serves: it may be a slip."""
     if not names:
         return  # of sets, not of queues: nothing to ask Redis
-    known = {row.name for row in parts.cluster.queues()}
-    known |= {name for row in parts.cluster.processes() for name in row.queues}
+    known = _known(parts)
     for name in names:
         if name not in known:
             click.echo(f"no queue {name} is known{_suggestion(name, known)}", err=True)
@@ -35,6 +52,11 @@ def hint_when_unserved(parts: Parts, name: str) -> None:
     served = {queue for row in parts.cluster.processes() for queue in row.queues}
     if name not in served:
         click.echo(f"nobody serves queue {name} at present{_suggestion(name, served, '')}", err=True)
+
+
+def _known(parts: Parts) -> set[str]:
+    served = {name for row in parts.cluster.processes() for name in row.queues}
+    return served | {row.name for row in parts.cluster.queues()}
 
 
 def _suggestion(name: str, known: Iterable[str], otherwise: str = " yet") -> str:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from bridge import errors
 from bridge.cli import completion, naming, output
@@ -70,9 +71,12 @@ class Moment(click.ParamType[float]):
 @click.option(
     "--set", "options", multiple=True, metavar="NAME=JSON", help="A sidekiq_option: retry=5, tags='[\"x\"]'."
 )
+@output.yes_option
 @output.json_option
 @pass_parts
+@click.pass_context
 def push(
+    ctx: click.Context,
     parts: Parts,
     job_class: str,
     args: tuple[Any, ...],
@@ -80,6 +84,7 @@ def push(
     after: float | None,
     at: float | None,
     options: tuple[str, ...],
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Enqueue a job of CLASS with these arguments, each written as JSON. Prints its jid.
@@ -88,6 +93,8 @@ def push(
     Sidekiq's default.
     """
     _check(job_class, queue, after, at)
+    if ctx.get_parameter_source("queue") is ParameterSource.COMMANDLINE:
+        naming.confirm_queues(parts, [queue], "push to it", yes)
     now, jid = time.time(), new_jid(os.urandom(12))
     when = at if after is None else now + after
     when = when if when is not None and when > now else None

@@ -46,15 +46,16 @@ def _served(name: str, processes: Sequence[ProcessRow]) -> dict[str, int]:
 
 @click.command("pause")
 @click.argument("names", nargs=-1, required=True, metavar="QUEUE...", shell_complete=completion.QUEUES)
+@output.yes_option
 @pass_parts
-def pause(parts: Parts, names: tuple[str, ...]) -> None:
+def pause(parts: Parts, names: tuple[str, ...], yes: bool) -> None:
     """Let nobody take jobs from QUEUE until `resume`.
 
     Workers of the bridge and Sidekiq Pro heed it at once; open-source Sidekiq processes do not know of it.
     """
-    for name in naming.check(names):
+    naming.confirm_queues(parts, naming.check(names), "pause it", yes)
+    for name in names:
         click.echo(f"{name}: {'paused' if parts.remote.pause(name) else 'was paused already'}")
-    naming.hint_at_queues(parts, names)
     deaf = sum(not row.is_bridge and bool(set(names) & set(row.queues)) for row in parts.cluster.processes())
     if deaf:
         who = output.count(deaf, "Sidekiq process", "Sidekiq processes")
@@ -67,4 +68,7 @@ def pause(parts: Parts, names: tuple[str, ...]) -> None:
 def resume(parts: Parts, names: tuple[str, ...]) -> None:
     """Let workers take jobs from QUEUE again."""
     for name in names:
-        click.echo(f"{name}: {'resumed' if parts.remote.resume(name) else 'was not paused'}")
+        resumed = parts.remote.resume(name)
+        click.echo(f"{name}: {'resumed' if resumed else 'was not paused'}")
+        if not resumed:
+            naming.hint_at_queues(parts, [name])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import redis
 
 from tests.support.command import Bridge
-from tests.support.processes import clean_environment
+from tests.support.processes import ROOT, clean_environment
 from tests.support.redis_server import RedisServer
 from tests.support.worker_process import CELERY
 
@@ -69,8 +72,7 @@ def test_a_number_below_zero_is_an_argument(bridge: Bridge, empty_redis: redis.R
 def test_a_queue_that_nobody_knows_is_said_so(bridge: Bridge, empty_redis: redis.Redis) -> None:
     push(empty_redis, "reports")
 
-    assert "no queue reprots is known: did you mean reports?" in bridge("pause", "reprots").well().err
-    assert "did you mean reports?" in bridge("pause", "queue:reports").well().err
+    assert "did you mean reports?" in bridge("pause", "queue:reports").err
     assert "no queue nowhere is known yet" in bridge("jobs", "list", "queue:nowhere").well().err
     assert "nobody serves queue reports at present" in bridge("push", "EchoJob", "--queue", "reports").err
     assert bridge("jobs", "list", "queue:reports").well().err == ""
@@ -162,3 +164,48 @@ def test_a_rediss_url_is_not_said_to_be_unverified() -> None:
     )
 
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+# `bridge pause defalt` paused nothing that anybody serves, and said "paused".
+@pytest.mark.parametrize(
+    ("words", "act"),
+    [(("pause", "defalt"), "pause it"), (("push", "EchoJob", "--queue", "defalt"), "push to it")],
+)
+def test_off_a_terminal_an_unknown_queue_is_refused_unless_yes_is_said(
+    bridge: Bridge, empty_redis: redis.Redis, words: tuple[str, ...], act: str
+) -> None:
+    push(empty_redis, "default")
+
+    refused, done = bridge(*words), bridge(*words, "--yes")
+
+    assert refused.code == 2
+    assert f"no queue defalt is known: did you mean default? Add --yes to {act} all the same" in refused.err
+    assert (refused.out, done.code) == ("", 0)
+    assert empty_redis.smembers("paused") | empty_redis.smembers("queues") == {b"default", b"defalt"}
+
+
+@pytest.mark.parametrize(("typed", "code", "queued"), [("n", 1, 0), ("y", 0, 1)])
+def test_on_a_terminal_an_unknown_queue_is_asked_about(
+    bridge: Bridge, empty_redis: redis.Redis, typed: str, code: int, queued: int
+) -> None:
+    push(empty_redis, "default")
+    mine, theirs = pty.openpty()
+    words = [sys.executable, "-m", "bridge", "push", "EchoJob", "--queue", "defalt"]
+    env = {**clean_environment(), **bridge.settings}
+
+    process = subprocess.Popen(words, env=env, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.write(mine, f"{typed}\n".encode())
+
+    assert process.wait(60) == code
+    assert b"No queue defalt is known: did you mean default? Push to it all the same? [y/N]" in os.read(
+        mine, 9999
+    )
+    assert empty_redis.llen("queue:defalt") == queued
+
+
+def test_on_an_empty_redis_there_is_no_name_to_compare_with(bridge: Bridge, empty_redis: redis.Redis) -> None:
+    bridge("push", "EchoJob", "--queue", "first").well()
+
+    assert empty_redis.llen("queue:first") == 1
+    assert "was not paused" in bridge("resume", "frist").well().out
+    assert "did you mean first?" in bridge("resume", "frist").err
