@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from bridge import errors
-from bridge.cli import completion, naming, output
+from bridge.cli import active_jobs, completion, naming, output
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.spans import SPAN
 from bridge.sidekiq.payload import new_job as pushing
@@ -95,6 +95,8 @@ def push(
     _check(job_class, queue, after, at)
     if ctx.get_parameter_source("queue") is ParameterSource.COMMANDLINE:
         naming.confirm_queues(parts, [queue], "push to it", yes)
+    if not yes:
+        active_jobs.refuse(parts, job_class, args)
     now, jid = time.time(), new_jid(os.urandom(12))
     when = at if after is None else now + after
     when = when if when is not None and when > now else None

@@ -275,3 +275,22 @@ def test_a_watched_status_goes_on_until_it_is_interrupted(bridge: Bridge) -> Non
         watching.wait(10)
 
     assert lines[0]["at"] < lines[1]["at"] < lines[2]["at"] < time.time() + 1
+
+
+@pytest.mark.parametrize("known_by", ["a job that Rails enqueued", "the sidecar's refusal of a bare one"])
+def test_an_active_job_is_not_pushed_by_its_own_name(stage: Stage, bridge: Bridge, known_by: str) -> None:
+    # The push succeeded, and the job went to the dead set: "GreetJob is not a Sidekiq job class".
+    if known_by == "a job that Rails enqueued":
+        stage.ruby.call("active_job", job="GreetJob", args=[""])  # fails, and waits in retry
+        wait_for(lambda: stage.redis.zcard("retry") == 1, "the job in retry")
+    else:
+        bridge("push", "GreetJob", '"Ada"', "--yes").well()
+        refusal = stage.only("dead")["error_message"]
+        assert "GreetJob is an ActiveJob, which Sidekiq runs only as Rails enqueues it" in refusal
+
+    answer = bridge("push", "GreetJob", '"Ada"', "null")
+
+    assert (answer.code, answer.out) == (2, "")
+    assert "GreetJob is an ActiveJob" in answer.err
+    assert "bin/rails runner 'GreetJob.perform_later(\"Ada\", nil)'" in answer.err
+    assert bridge("push", "EchoJob", "1").well().out

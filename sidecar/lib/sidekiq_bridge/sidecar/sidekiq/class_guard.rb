@@ -49,7 +49,7 @@ module SidekiqBridge
         return unless name.is_a?(String) # Sidekiq's own lookup raises TypeError: a failure like any other
         raise NameError, "wrong constant name #{name}" unless Job::CONSTANT_PATH.match?(name) # stays away from const_get
         klass = yield name
-        return "#{name} is not a Sidekiq job class" unless sidekiq_job?(klass)
+        return not_a_job(name, klass) unless sidekiq_job?(klass)
         self.class.detour(name, klass) || (wrapped_refusal(job, &lookup) if wrapper?(klass))
       end
 
@@ -57,6 +57,12 @@ module SidekiqBridge
 
       def sidekiq_job?(klass)
         klass.is_a?(Class) && klass.include?(defined?(::Sidekiq::Job) ? ::Sidekiq::Job : ::Sidekiq::Worker)
+      end
+
+      def not_a_job(name, klass)
+        active = defined?(::ActiveJob::Base) && klass.is_a?(Class) && klass <= ::ActiveJob::Base
+        return "#{name} is not a Sidekiq job class" unless active
+        "#{name} is an ActiveJob, which Sidekiq runs only as Rails enqueues it: #{name}.perform_later"
       end
 
       # ActiveJob's wrappers, and what an app derives from them: their `perform` makes the class that a payload names.
