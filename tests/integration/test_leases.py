@@ -12,8 +12,14 @@ import pytest
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.lease.other_leases import MARGIN_SECONDS
+from bridge.sidekiq.outcome.decision import Bury, Retry
+from bridge.sidekiq.payload.timestamps import Timestamps
+from bridge.sidekiq.schedule import due_watch
+from bridge.sidekiq.schedule.due_watch import DueWatch
+from bridge.sidekiq.schedule.scheduler import Scheduler
 from tests.integration.worker import Worker, connect_to, job, next_first, push
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_for
 from tests.support.wall_clock import WallClock
 
 Maker = Callable[..., Worker]
@@ -128,6 +134,46 @@ def test_a_worker_behind_redis_clock_finds_the_dead_as_soon_as_one_before_it(
     dead.client.zadd("bridge:lease", {dead.identity: dead.client.time()[0] * 1000 - 1}, xx=True)
     fleet.pass_seconds(1.6, living=living[:1])
     assert len(next_first(dead.client)) == 1
+
+
+def test_an_entry_that_a_step_of_redis_clock_makes_due_is_promoted_soon(
+    fleet: Fleet, clock: WallClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler slept until the entry was due by its own clock: as much later as Redis' clock was set."""
+    monkeypatch.setattr(due_watch, "LOOK_SECONDS", 0.5)
+    worker = fleet.workers[0]
+    watch = DueWatch(worker.client)
+    scheduler = Scheduler(worker.store, lambda: Timestamps.SECONDS, watch=watch)
+    worker.client.zadd("schedule", {job(): worker.client.time()[0] + 3600})
+    scheduler.round()
+    clock.set(3601.0)
+    wait_for(lambda: scheduler.round() and worker.client.llen("queue:default"), "the entry in its queue", 5)
+
+
+@pytest.mark.parametrize("step", [7200.0, -7200.0])
+def test_a_retry_is_due_by_redis_clock_where_that_of_the_worker_is_wrong(
+    fleet: Fleet, clock: WallClock, step: float
+) -> None:
+    """A worker two hours behind wrote retries that were due at once, and spent all attempts."""
+    clock.set(step)  # Redis is right, and this process is wrong
+    fleet.pass_seconds(LENGTH)
+    worker = fleet.workers[0]
+    push(worker.client, "default", job())
+    (unit,) = worker.take()
+    worker.settle(unit, Retry(time.time() + 100, job()))
+    ((_, due),) = worker.client.zrange("retry", 0, -1, withscores=True)
+    assert abs(due - worker.client.time()[0] - 100) < 5
+
+
+def test_a_worker_whose_clock_is_a_year_ahead_empties_no_dead_set(fleet: Fleet, clock: WallClock) -> None:
+    clock.set(-366 * 86_400.0)
+    fleet.pass_seconds(LENGTH)
+    worker = fleet.workers[0]
+    worker.client.zadd("dead", {"old": worker.client.time()[0] - 60})
+    push(worker.client, "default", job())
+    (unit,) = worker.take()
+    worker.settle(unit, Bury(job(), ran=True))
+    assert worker.client.zcard("dead") == 2
 
 
 # -- identities

@@ -13,6 +13,8 @@ from bridge.sidekiq import keys
 logger = logging.getLogger(__name__)
 
 SETS = (keys.RETRY, keys.SCHEDULE)
+#: Entries are due by Redis' clock. It may be set, and this machine may sleep: so it is asked that often.
+LOOK_SECONDS = 10.0
 
 
 class DueWatch:
@@ -35,11 +37,12 @@ class DueWatch:
 
     def seen(self, next_in_seconds: float | None) -> None:
         """What the look found: the next entry is due in so many seconds."""
-        self._due_at = time.monotonic() + (float("inf") if next_in_seconds is None else next_in_seconds)
+        wait = LOOK_SECONDS if next_in_seconds is None else min(next_in_seconds, LOOK_SECONDS)
+        self._due_at = time.monotonic() + wait
 
     @property
     def due_in_seconds(self) -> float:
-        """Until the entry that is due next; infinite where there is none."""
+        """Until the next look that no change calls for."""
         return max(0.0, self._due_at - time.monotonic())
 
     def _news(self) -> bool:
