@@ -201,10 +201,10 @@ class SidecarClient(SignedRequests):
         raise errors.OutcomeUnknown(f"the reply of {member.worker.address} was lost: {cause!r}") from cause
 
     def noted(self, member: Member, result: JobResult) -> JobResult:
-        """A Puma worker that goes down gets no more jobs, from its first reply that says so."""
+        """A sidecar that goes down gets no more jobs, from its first reply that says so."""
         if result.status is not Status.SHUTDOWN or not result.asked:
             return result
-        self.fleet.forget(member)
+        self.fleet.forget_sidecar(member)
         return dataclasses.replace(result, was_last=not self.fleet.members)
 
     def refusal(self, member: Member, reply: Reply, *, started: bool) -> errors.SidecarError:

@@ -25,6 +25,8 @@ class Member:
     """One Puma worker with the idle connections to it. ``running`` counts the jobs this process has there."""
 
     worker: PumaWorker
+    sidecar: Address | None = None
+    """The configured address of the sidecar that it belongs to."""
     idle: list[HttpConnection] = field(default_factory=list)
     pid: int = field(default_factory=os.getpid)
     """Of the process whose connections these are."""
@@ -113,11 +115,17 @@ class Fleet:
             SidecarRejected: one refuses us.
         """
         began_at = time.monotonic()
-        healths, failures = self._ask_all()
+        answers, failures = self._ask_all()
+        healths = [health for _, health in answers]
         with self._lock:
-            self._replace([worker for health in healths if health.ready for worker in health.workers])
+            self._replace(
+                [(one, worker) for one, health in answers if health.ready for worker in health.workers]
+            )
             self._leaving = [
-                Member(worker) for health in healths if not health.ready for worker in health.workers
+                Member(worker, one)
+                for one, health in answers
+                if not health.ready
+                for worker in health.workers
             ]
             self._left = [member for member in self._left if self._may_run_jobs(member)]
             self._refresh_began_at = began_at
@@ -177,28 +185,35 @@ class Fleet:
             self._members.pop(member.worker.boot, None)
             self._leave(member)
 
+    def forget_sidecar(self, member: Member) -> None:
+        """The whole sidecar goes down: forget this Puma worker and those beside it."""
+        with self._lock:
+            beside = [other for other in self._members.values() if other.sidecar == member.sidecar]
+        for each in {member, *beside}:
+            self.forget(each)
+
     def close(self) -> None:
         """Close all idle connections."""
         for member in list(self._members.values()):
             member.close()
 
-    def _ask_all(self) -> tuple[list[Health], list[errors.SidecarUnavailable]]:
-        healths: list[Health] = []
+    def _ask_all(self) -> tuple[list[tuple[Address, Health]], list[errors.SidecarUnavailable]]:
+        answers: list[tuple[Address, Health]] = []
         failures: list[errors.SidecarUnavailable] = []
         for address in self._addresses:
             try:
-                healths.append(self._probe.ask(address))
+                answers.append((address, self._probe.ask(address)))
             except errors.SidecarUnavailable as error:
                 failures.append(error)
-        return healths, failures
+        return answers, failures
 
-    def _replace(self, workers: Sequence[PumaWorker]) -> None:
+    def _replace(self, workers: Sequence[tuple[Address, PumaWorker]]) -> None:
         found: dict[str, Member] = {}
-        for worker in workers:
+        for sidecar, worker in workers:
             known = self._members.get(worker.boot)
             if known is not None:
                 known.worker = worker
-            found[worker.boot] = known or Member(worker)
+            found[worker.boot] = known or Member(worker, sidecar)
         for boot, member in self._members.items():
             if boot not in found:
                 self._leave(member)

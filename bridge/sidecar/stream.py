@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -250,8 +250,7 @@ class Stream:
             raise ValueError(f"status {status} for all other frames")
         pending, self._pending = self._pending, {}
         self._cut("the sidecar goes down")
-        for on_reply in pending.values():
-            on_reply(status, body)
+        self._tell(pending.values(), status, body)
 
     def _cut(self, reason: str) -> None:
         if self.closed:
@@ -265,5 +264,12 @@ class Stream:
                 "the stream to the sidecar was cut with %d jobs under way: %s", len(pending), reason
             )
         self._on_cut()
-        for on_reply in pending.values():
-            on_reply(None, b"")
+        self._tell(pending.values(), None, b"")
+
+    def _tell(self, waiting: Iterable[OnReply], status: int | None, body: bytes) -> None:
+        for on_reply in waiting:
+            try:
+                on_reply(status, body)
+            except Exception:
+                # A fault in one job must not leave the others without a reply while the worker lives.
+                logger.exception("a job could not be told that its stream has ended")

@@ -97,9 +97,7 @@ class Rig(Stage):
         settings = {
             "BRIDGE_QUEUES": "high,default,low",
             "BRIDGE_LEASE_SECONDS": str(self.lease_seconds),
-            "BRIDGE_SIDECAR_URL": ",".join(
-                f"unix://{self._wired / sidecar.socket.name}" for sidecar in self.sidecars.values()
-            ),
+            "BRIDGE_SIDECAR_URL": ",".join(self.sidecar_url(sidecar) for sidecar in self.sidecars.values()),
             "TEST_LEDGER_HOST": str(self.ledger.path),
             **(env or {}),
         }
@@ -107,6 +105,10 @@ class Rig(Stage):
             self.directory, self.worker_redis_url, None, *flags,
             module=MODULE, concurrency=concurrency, env=settings, name=name, **options,
         )  # fmt: skip
+
+    def sidecar_url(self, sidecar: SidecarProcess) -> str:
+        """Where workers reach it: through a wire that a test can cut."""
+        return f"unix://{self._wired / sidecar.socket.name}"
 
     def stop(self) -> None:
         for part in (*self.workers.values(), *self.sidecars.values()):

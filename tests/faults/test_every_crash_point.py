@@ -161,6 +161,7 @@ class MortalLife(Life):
 
     def finish_everything(self) -> None:
         """Whatever happened: one worker that lives gets all of it done."""
+        self.heal()
         for worker in self.made:
             self.expire(worker)
         last = self._worker()

@@ -59,12 +59,16 @@ class Accepted:
 
 
 class Lossy:
-    """A store whose next answer is lost: before the request arrives, or after it was carried out."""
+    """A store whose next answer is lost: before the request arrives, or after it was carried out.
+
+    Or the request is "late": the network holds it, and delivers it when it heals.
+    """
 
     def __init__(self, store: Any, accepted: Accepted) -> None:
         self._store = store
         self._accepted = accepted
         self.lose: str | None = None
+        self.held_by_network: list[tuple[Sequence[Settlement], Any]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -73,12 +77,25 @@ class Lossy:
         lose, self.lose = self.lose, None
         if lose == "request":
             raise errors.StoreUnavailable("never arrived")
+        if lose == "late":
+            self.held_by_network.append((settlements, claim))
+            raise errors.StoreUnavailable("not arrived yet")
+        result = self._carry_out(settlements, claim)
+        if lose == "answer":
+            raise errors.StoreUnavailable("carried out, and nobody knows")
+        return result
+
+    def heal(self) -> None:
+        """What the network holds arrives, the last sent first."""
+        held, self.held_by_network = self.held_by_network, []
+        for settlements, claim in reversed(held):
+            self._carry_out(settlements, claim)
+
+    def _carry_out(self, settlements: Sequence[Settlement], claim: Any) -> Exchange:
         result: Exchange = self._store.exchange(settlements, claim)
         for settlement, outcome in zip(settlements, result.settled, strict=True):
             if outcome is Settled.OK:
                 self._accepted.note(settlement)
-        if lose == "answer":
-            raise errors.StoreUnavailable("carried out, and nobody knows")
         return result
 
 
@@ -135,12 +152,14 @@ class Life(RuleBasedStateMachine):
                 "forget_the_scripts",
                 "set_the_clock",
                 "look",
+                "heal",
+                "heal",
             ]
         ),
         who=st.integers(0, 2),
         other=st.integers(0, 2),
         which=st.integers(0, 9),
-        cut=st.sampled_from([None, None, None, "request", "answer"]),
+        cut=st.sampled_from([None, None, None, "request", "answer", "late"]),
         kind=st.sampled_from(list(COUNTS)),
     )
     def step(  # noqa: C901 - the list of all that can happen
@@ -181,6 +200,8 @@ class Life(RuleBasedStateMachine):
                 self.clock.set((-3600.0, -20.0, 0.0, 20.0, 3600.0)[which % 5])
             case "look":
                 self.look()
+            case "heal":
+                self.heal()
             case "forget_the_scripts":
                 self.client.script_flush()
 
@@ -209,6 +230,11 @@ class Life(RuleBasedStateMachine):
         self._store(worker).lose = cut
         worker.fetcher.flush()
         self._store(worker).lose = None
+
+    def heal(self) -> None:
+        """The network delivers all it holds, also what workers had sent that are gone by now."""
+        for worker in self.made:
+            self._store(worker).heal()
 
     def expire(self, worker: Worker) -> None:
         """It stands still for longer than its lease."""

@@ -18,20 +18,21 @@ from tests.support.stage import Stage
 
 
 class TlsSidecar:
-    """Two Puma workers on loopback; all files lie in ``directory``."""
+    """Two Puma workers on one address of this machine; all files lie in ``directory``."""
 
-    def __init__(self, stage: Stage, directory: Path) -> None:
+    def __init__(self, stage: Stage, directory: Path, host: str = "127.0.0.1", jobs: Path = JOBS) -> None:
         self.directory = directory
         self.authority = Authority(directory)
-        server, self.client = self.authority.issue("server"), self.authority.issue("worker")
+        server, self.client = self.authority.issue("server", host=host), self.authority.issue("worker")
         self.secrets = {side: directory / f"{side}.secret" for side in ("sidecar", "worker")}
         for path in self.secrets.values():
             path.write_text("old\n")
         self.port = consecutive_ports(4)
         # As behind a firewall: one port is open. The ports beside it belong to servers that never answer.
-        self.neighbours = [socket.create_server(("127.0.0.1", self.port + step)) for step in (1, 2, 3)]
-        command = ["ruby", ROOT / "sidecar/bin/sidecar", "--require", JOBS]
-        command += ["--bind", f"ssl://127.0.0.1:{self.port}", "--workers", "2", "--threads", "5"]
+        self.neighbours = [socket.create_server((host, self.port + step)) for step in (1, 2, 3)]
+        self.url = f"https://{host}:{self.port}"
+        command = ["ruby", ROOT / "sidecar/bin/sidecar", "--require", jobs]
+        command += ["--bind", f"ssl://{host}:{self.port}", "--workers", "2", "--threads", "5"]
         command += ["--tls-cert", server.cert, "--tls-key", server.key, "--tls-ca", self.authority.cert]
         command += ["--secret-file", self.secrets["sidecar"]]
         env = {"REDIS_URL": stage.redis_url, "TEST_LEDGER": str(stage.ledger.path)}
@@ -42,7 +43,7 @@ class TlsSidecar:
     def worker_env(self) -> dict[str, str]:
         """What a worker needs to speak to it."""
         return {
-            "BRIDGE_SIDECAR_URL": f"https://127.0.0.1:{self.port}",
+            "BRIDGE_SIDECAR_URL": self.url,
             "BRIDGE_SIDECAR_CA": str(self.authority.cert),
             "BRIDGE_SIDECAR_CLIENT_CERT": str(self.client.cert),
             "BRIDGE_SIDECAR_CLIENT_KEY": str(self.client.key),

@@ -58,7 +58,10 @@ module SidekiqBridge
       def options(slots, max_body)
         {
           min_threads: slots + EXTRA_THREADS, max_threads: (2 * slots) + EXTRA_THREADS, environment: "production",
-          persistent_timeout: IDLE_SECONDS, first_data_timeout: REQUEST_SECONDS, force_shutdown_after: STOP_SECONDS, http_content_length_limit: max_body * PUMA_LIMIT_FACTOR,
+          persistent_timeout: IDLE_SECONDS, first_data_timeout: REQUEST_SECONDS, force_shutdown_after: STOP_SECONDS,
+          # A job whose connection stands in the backlog is told that the sidecar drains. A worker that only sees the connection end
+          # must take it for one that may have run.
+          drain_on_shutdown: true, http_content_length_limit: max_body * PUMA_LIMIT_FACTOR,
           lowlevel_error_handler: ->(_error, _env, status = 500) { [status, {"content-type" => "application/json"}, [ERROR_BODY]] }
         }
       end
