@@ -89,7 +89,7 @@ RSpec.describe "A sidecar of several workers on one port" do
     @sidecar.signal("TERM")
     FileUtils.touch(env["RELEASE_FILE"])
     running.each { |stream, id| expect(stream.reply(id)).to match([200, include("status" => "done")]) }
-    expect(streams).to all(be_ended)
+    expect(streams).to all(be_ended_in_order)
     streams.each(&:close)
     expect(@sidecar.wait_for_exit).to eq(0)
   end

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bridge.sidecar.http import request_bytes
@@ -277,6 +278,24 @@ def test_a_text_that_is_no_class_name_is_never_looked_up(target: Target, name: s
         target.signed("POST", "/jobs/execute", target.job_headers(next(_tokens)), body)
     )
     assert status == 422 or json.loads(answer)["error"]["class"] == "NameError"
+
+
+def test_a_body_in_chunks_of_a_byte_costs_no_time(target: Target) -> None:
+    """30 MB of them cost 12 s of CPU, whatever was signed."""
+    body = payload()
+    lines = [("X-Bridge-Protocol", "2"), *target.job_headers(next(_tokens))]
+    signed = Signer(SECRET).sign("POST", "/jobs/execute", lines, body)
+    head = [f"{name}: {value}" for name, value in [*signed, ("Transfer-Encoding", "chunked"), ("Host", "x")]]
+    request = "\r\n".join(["POST /jobs/execute HTTP/1.1", *head, "", ""]).encode()
+    before = cpu_seconds(target)
+    status, _ = target.send(request + b"1\r\nx\r\n" * 1_000_000)
+    assert status in (0, 400, 413)
+    assert cpu_seconds(target) - before < 0.2
+
+
+def cpu_seconds(target: Target) -> float:
+    times = psutil.Process(target.process.pid).cpu_times()
+    return times.user + times.system
 
 
 def test_refused_requests_are_counted_for_an_alert(target: Target) -> None:

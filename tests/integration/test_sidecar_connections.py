@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -110,9 +112,14 @@ def reply_in_pieces(*pieces: bytes) -> http.Reply:
     connection = object.__new__(http.HttpConnection)
     connection._socket = ours
     with ours, theirs:
-        for piece in pieces:
-            theirs.sendall(piece)
+        threading.Thread(target=send_all, args=(theirs, pieces), daemon=True).start()
         return connection.exchange(b"GET / HTTP/1.1\r\n\r\n", 2.0)
+
+
+def send_all(sock: socket.socket, pieces: tuple[bytes, ...]) -> None:
+    with contextlib.suppress(OSError):  # the other side has seen enough
+        for piece in pieces:
+            sock.sendall(piece)
 
 
 @pytest.mark.parametrize("status", [100, 102, 103])
@@ -136,6 +143,19 @@ def test_a_reply_with_more_behind_it_is_no_reply(surplus: bytes) -> None:
     """Two of them were read as one: the status of the second, the body of both."""
     with pytest.raises(http.BadReply):
         reply_in_pieces(reply(200, DONE) + surplus)
+
+
+def test_a_reply_in_chunks_of_a_byte_is_no_reply() -> None:
+    """30 MB of them cost 12 s of CPU, as the parser calls back for each."""
+    body = json.dumps(DONE).encode()
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    small = chunked + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    assert reply_in_pieces(small).body == body
+
+    began = time.process_time()
+    with pytest.raises(http.BadReply, match="chunks of a few bytes"):
+        reply_in_pieces(chunked + b"1\r\nx\r\n" * 1_000_000)
+    assert time.process_time() - began < 0.5
 
 
 def test_the_outcome_of_another_delivery_is_an_unknown_one_and_its_connection_is_not_kept(

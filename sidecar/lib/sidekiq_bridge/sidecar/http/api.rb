@@ -3,6 +3,7 @@
 require "json"
 require "securerandom"
 require "sidekiq_bridge/sidecar/http/authenticator"
+require "sidekiq_bridge/sidecar/http/head"
 require "sidekiq_bridge/sidecar/http/replies"
 require "sidekiq_bridge/sidecar/http/reply_signature"
 require "sidekiq_bridge/sidecar/http/request"
@@ -133,7 +134,7 @@ module SidekiqBridge
           headers["x-bridge-nonce"] = nonce
           headers[ReplySignature::NAME] = ReplySignature.of(secret, message.nonce, 101, headers, "")
         end
-        ReplySignature.head("HTTP/1.1 101 Switching Protocols", {"connection" => "Upgrade", "upgrade" => UPGRADE, **headers})
+        Head.of("HTTP/1.1 101 Switching Protocols", {"connection" => "Upgrade", "upgrade" => UPGRADE, **headers})
       end
 
       # For what comes in and what goes out; none without a secret.

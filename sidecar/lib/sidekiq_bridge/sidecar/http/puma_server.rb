@@ -3,6 +3,7 @@
 require "puma"
 require "puma/server"
 require "sidekiq_bridge/sidecar/http/puma_body_limit"
+require "sidekiq_bridge/sidecar/http/puma_chunk_floor"
 require "sidekiq_bridge/sidecar/http/puma_client"
 require "sidekiq_bridge/sidecar/http/puma_log"
 require "sidekiq_bridge/sidecar/http/puma_request_limit"
@@ -26,6 +27,7 @@ module SidekiqBridge
       def initialize(app, listeners:, slots:, max_body:, budget:, share:)
         PumaClient.install
         PumaBodyLimit.install(max_body * PUMA_LIMIT_FACTOR)
+        PumaChunkFloor.install
         PumaRequestLimit.install(REQUEST_SECONDS)
         @server = build(app, options(slots, max_body))
         listeners.each { |listener| listener.attach(@server, log) }

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "socket"
+require "sidekiq_bridge/sidecar/http/head"
 require "sidekiq_bridge/sidecar/stream/socket"
 
 module SidekiqBridge
@@ -48,7 +49,7 @@ module SidekiqBridge
         @lock.synchronize { @open[tunnel] = true }
         tunnel.start
         TAKEN
-      rescue SystemCallError
+      rescue SystemCallError, ArgumentError
         nil
       end
     end
@@ -61,10 +62,10 @@ module SidekiqBridge
 
       # What the server has read already and the signature covers: method, target, headers and body. Returns the sibling.
       def self.begin(sibling, env)
-        headers = env.filter_map { |key, value| "#{key.delete_prefix("HTTP_").tr("_", "-")}: #{value}" if key.start_with?("HTTP_") && !OF_THE_SERVER.include?(key) }
+        headers = env.filter_map { |key, value| [key.delete_prefix("HTTP_").tr("_", "-"), value] if key.start_with?("HTTP_") && !OF_THE_SERVER.include?(key) }
         input = env["rack.input"]
-        headers << "Content-Length: #{input.size}" if input
-        sibling.write(["#{env["REQUEST_METHOD"]} #{env["REQUEST_URI"]} HTTP/1.1", *headers, "\r\n"].join("\r\n"))
+        headers << ["Content-Length", input.size] if input
+        sibling.write(Head.of("#{env["REQUEST_METHOD"]} #{env["REQUEST_URI"]} HTTP/1.1", headers))
         input&.rewind
         IO.copy_stream(input, sibling) if input
         sibling
