@@ -18,11 +18,12 @@ def of(fleet: Fleet, member: Member, reply: Reply, *, started: bool) -> errors.S
     match reply.status:
         case 503 if not started:
             return _overloaded(fleet, member, code, text)
-        case 401 | 403:
-            return errors.SidecarRejected(text)
+        case 403:
+            # Two clocks differ, or a relay had the job run and sent the request again a minute later.
+            return errors.OutcomeUnknown(text, rejected=True)
         case 400 if code == "malformed":
             return errors.JobRefused(message, malformed=True)
-        case 400 if code == "protocol":
+        case 400 | 401 if code in ("protocol", "signature", "unsigned"):
             return errors.SidecarRejected(text)
         case 413 | 422:
             return errors.JobRefused(message)

@@ -132,6 +132,31 @@ def test_the_reply_to_another_request_is_not_believed(between: Between) -> None:
         between.client.execute(done)
 
 
+def test_the_refusal_of_a_request_that_a_relay_sent_twice_says_nothing_of_the_job(between: Between) -> None:
+    """The first one had run. The signed 403 was taken for a job that had not begun."""
+    job = between.delivery()
+    refusals: list[bytes] = []
+
+    def twice(data: bytes) -> bytes:
+        if b"POST /jobs/execute" in data:
+            # Over a connection of the relay's own, so that the worker's sees the refusal only.
+            with socket.create_connection(("127.0.0.1", between.scene.port), 5) as first:
+                first.sendall(data)
+                assert b'"done"' in first.recv(65536)
+        return data
+
+    def note(data: bytes) -> bytes:
+        refusals.append(data)
+        return data
+
+    between.relay.up, between.relay.down = twice, note
+    with pytest.raises(errors.OutcomeUnknown):
+        between.client.execute(job)
+    assert any(b'"replay"' in data and b"x-bridge-signature" in data.lower() for data in refusals)
+    jid = json.loads(job.payload)["jid"]
+    assert between.ledger.events(jid).count("done") == 1
+
+
 @pytest.mark.parametrize("status", [400, 401])
 def test_an_unsigned_refusal_of_a_job_stops_the_worker_and_says_nothing_of_the_job(
     between: Between, status: int

@@ -84,7 +84,7 @@ def test_a_reply_that_never_comes_is_an_unknown_outcome_within_bounds(
     [
         (503, "draining", errors.SidecarUnavailable),
         (401, "signature", errors.SidecarRejected),
-        (403, "signature", errors.SidecarRejected),
+        (403, "timestamp", errors.OutcomeUnknown),
         (400, "protocol", errors.SidecarRejected),
         (400, "malformed", errors.JobRefused),
         (413, "too_large", errors.JobRefused),
