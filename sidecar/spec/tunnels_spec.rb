@@ -24,8 +24,9 @@ RSpec.describe "A sidecar of several workers on one port" do
     FileUtils.remove_entry(directory)
   end
 
+  # Below the ports that the system gives to clients.
   def three_ports
-    port = TCPServer.open("127.0.0.1", 0) { |server| server.addr[1] }
+    port = TCPServer.open("127.0.0.1", rand(20_000..31_000)) { |server| server.addr[1] }
     [port, TCPServer.new("127.0.0.1", port + 1), TCPServer.new("127.0.0.1", port + 2)]
   rescue Errno::EADDRINUSE
     retry
