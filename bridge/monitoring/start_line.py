@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bridge import errors
@@ -27,6 +28,8 @@ MOST_QUEUES = 50
 #: A Redis that is away must not delay the start: the consumer waits for it, and says so.
 REDIS_SECONDS = 0.5
 MOST_NAMES = 30
+#: Names of queues are short, and only those that never had a job are compared.
+SIMILAR_QUEUE = 0.8
 _POOLS = {"hybrid": "bridge", "thread": "threads"}
 
 
@@ -34,10 +37,12 @@ def say(runtime: Runtime, worker: Any) -> None:
     """Log the line, and a warning for each probable mistake."""
     app, settings = runtime.app, runtime.settings
     queues = served(runtime)
-    near = look(runtime, queues.names)
+    near, doubtful = look(runtime, queues.names)
     logger.info("%s", "; ".join(parts(runtime, worker, queues, near)))
     for complaint in settings.file.complaints:
         logger.warning("%s", complaint)
+    for name, known in doubtful:
+        logger.warning("queue %s has never had a job: did you mean %s?", name, known)
     for name in native_names.unreachable(app):
         logger.warning(
             "the task %s runs no job: give it the name of a Ruby class, @app.task(name=...) as in ReportJob",
@@ -69,31 +74,46 @@ def served(runtime: Runtime) -> QueueSet:
     return QueueSet.of((name, weights.get(name, 0)) for name in runtime.app.amqp.queues.consume_from)
 
 
-def look(runtime: Runtime, names: Sequence[str]) -> list[Near]:
-    """Classes of waiting jobs that a native task nearly has; none where Redis does not answer."""
-    app = runtime.app
-    tasks = [*native_names.native(app), *native_names.unreachable(app)]
-    if not tasks:
-        return []
+def look(runtime: Runtime, names: Sequence[str]) -> tuple[list[Near], list[tuple[str, str]]]:
+    """What Redis shows to be doubtful: classes of waiting jobs that a native task nearly has, and queues
+    whose name is nearly that of one with jobs. Nothing where Redis does not answer.
+    """
     quick = runtime.redis_address.but(connect_timeout_seconds=REDIS_SECONDS, timeout_seconds=REDIS_SECONDS)
     client = connect(quick, runtime.follower)
     try:
-        return native_names.near(_waiting(client, names), tasks)
+        classes, known = _waiting(client, names)
     except errors.StoreError as error:
-        logger.debug("the waiting jobs could not be compared with the native tasks: %s", error)
-        return []
+        logger.debug("the waiting jobs could not be compared with the settings: %s", error)
+        return [], []
     finally:
         client.close()
+    tasks = [*native_names.native(runtime.app), *native_names.unreachable(runtime.app)]
+    return native_names.near(classes, tasks), _doubtful(names, known)
 
 
-def _waiting(client: Any, names: Sequence[str]) -> set[str]:
+def _waiting(client: Any, names: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Classes of waiting jobs, and the names of all queues that have had one."""
     with outages():
         pipeline = client.pipeline(transaction=False)
+        pipeline.smembers(keys.QUEUES)
         for name in names[:MOST_QUEUES]:
             pipeline.lrange(keys.queue(name), -SAMPLE, -1)
-        found = pipeline.execute(raise_on_error=False)
+        known, *found = pipeline.execute(raise_on_error=False)
     payloads = (payload for tail in found if isinstance(tail, list) for payload in tail)
-    return {name for name in map(_class, payloads) if name is not None}
+    queues = {name.decode(errors="replace") for name in known} if isinstance(known, set) else set()
+    return {name for name in map(_class, payloads) if name is not None}, queues
+
+
+def _doubtful(names: Sequence[str], known: Collection[str]) -> list[tuple[str, str]]:
+    others = sorted({*known} - {*names})
+    close = ((name, _close(name, others)) for name in names if name not in known)
+    return [(name, other) for name, other in close if other is not None]
+
+
+def _close(name: str, others: Sequence[str]) -> str | None:
+    folded = {other.casefold(): other for other in others}
+    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=SIMILAR_QUEUE)
+    return folded[found[0]] if found else None
 
 
 def _class(payload: bytes) -> str | None:

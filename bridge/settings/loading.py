@@ -114,8 +114,19 @@ def _from_file(given: Found, environ: Mapping[str, str]) -> Found:
     if "config" not in given:
         return {}
     found = files.read(Path(given["config"][1]), Environment.of(environ).name)
+    _refuse_foreign_file(given["config"][1], found)
     _refuse_unknown(found)
     return {name: entry for name, entry in found.items() if entry[1] is not None}
+
+
+def _refuse_foreign_file(path: str, found: Found) -> None:
+    """A file about something else was named, such as ``config/database.yml``."""
+    known = [*Settings.model_fields]
+    if found and not any(name in known or difflib.get_close_matches(name, known, n=1) for name in found):
+        raise ConfigurationError(
+            f"BRIDGE_CONFIG={path} has no setting of the bridge ({', '.join(list(found)[:3])} are none): "
+            "name a config/sidekiq.yml, or a YAML file with the names of README.md"
+        )
 
 
 def _refuse_unknown(found: Found) -> None:

@@ -31,7 +31,7 @@ def queues(value: object) -> QueueSet:
     """``"critical,default"``, ``"critical:3,default:1"``, or YAML's lists and mappings of the same."""
     if isinstance(value, QueueSet):
         return value
-    entries = [_queue_entry(entry) for entry in _queue_entries(value)]
+    entries = [_named_entry(entry) for entry in _queue_entries(value)]
     if not entries:
         raise ValueError("at least one queue is needed")
     return QueueSet.of(entries)
@@ -45,6 +45,14 @@ def _queue_entries(value: object) -> Iterable[object]:
     if isinstance(value, list | tuple):
         return value
     raise ValueError(_QUEUE_SPELLING)
+
+
+def _named_entry(entry: object) -> tuple[str, int]:
+    try:
+        return _queue_entry(entry)
+    except ValueError as error:
+        shown = "an empty entry" if entry is None else repr(entry)
+        raise ValueError(f"{shown} is not a queue; {error}") from None
 
 
 def _queue_entry(entry: object) -> tuple[str, int]:

@@ -127,7 +127,10 @@ def _check_queues(names: Iterable[str]) -> None:
                 f"-Q {name}: -Q takes names in strict order; weights are written BRIDGE_QUEUES={name}"
             )
         if not values.QUEUE_NAME.fullmatch(name):
-            raise ConfigurationError(f"-Q {name}: the name of a queue has letters, digits and _ : . - only")
+            raise ConfigurationError(
+                f'-Q "{name}": the name of a queue has letters, digits and _ : . - only, '
+                "and commas without spaces stand between names: -Q critical,default"
+            )
 
 
 def _check_redis(runtime: Any) -> None:

@@ -115,7 +115,7 @@ WORKERS: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
     "a pool that is not there": ({"BRIDGE_POOL": "thread"}, (), "BRIDGE_POOL=thread: this is one of bridge,"),
     # -Q critical:5 once served a queue of the name critical:5.
     "a weight in -Q": ({}, ("-Q", "critical:5,default"), "weights are written BRIDGE_QUEUES=critical:5"),
-    "a name that is none in -Q": ({}, ("-Q", "a b"), "-Q a b: the name of a queue has letters"),
+    "a name that is none in -Q": ({}, ("-Q", "a, b"), '-Q " b": the name of a queue has letters'),
     "a database that Redis has not": ({"BRIDGE_REDIS_URL": "99"}, (), "write the number of a database"),
 }  # fmt: skip
 

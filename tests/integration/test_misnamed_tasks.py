@@ -42,6 +42,15 @@ def test_the_start_line_says_what_the_worker_will_do(misnamed: Stage) -> None:
         assert part in line
 
 
+def test_the_worker_warns_of_a_queue_that_is_nearly_another(bare_stage: Stage) -> None:
+    # A worker with -Q defualt started, and waited for jobs that never came.
+    bare_stage.push_job({"class": "EchoJob"}, "default")
+    worker = bare_stage.start_worker("-Q", "defualt,mailers")
+
+    assert "queue defualt has never had a job: did you mean default?" in worker.log
+    assert "queue mailers" not in worker.log
+
+
 def test_the_worker_warns_of_names_that_run_nothing(misnamed: Stage) -> None:
     assert misnamed.worker is not None
     log = misnamed.worker.log

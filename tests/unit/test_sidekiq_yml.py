@@ -103,3 +103,42 @@ def test_an_unsafe_sidecar_is_refused_by_the_name_of_its_place(tmp_path: Path) -
 
     with pytest.raises(ConfigurationError, match=r"bridge\.yml:1:sidecar_url=http://rails:9292 leaves"):
         load_settings({"BRIDGE_CONFIG": str(file)}).require_safe_sidecar()
+
+
+# -- other mistakes with the file
+
+
+def test_a_file_about_something_else_is_not_taken_apart_key_by_key(tmp_path: Path) -> None:
+    # "default is no setting: remove it" would have been bad advice for config/database.yml.
+    file = tmp_path / "database.yml"
+    file.write_text("default:\n  adapter: postgresql\nproduction:\n  adapter: postgresql\n")
+
+    with pytest.raises(
+        ConfigurationError, match=r"database\.yml has no setting of the bridge .*name a config"
+    ):
+        load_settings({"BRIDGE_CONFIG": str(file)})
+
+
+def test_a_mistyped_setting_of_our_own_is_still_named(tmp_path: Path) -> None:
+    file = tmp_path / "bridge.yml"
+    file.write_text("queus: a\n")
+
+    with pytest.raises(ConfigurationError, match=r"bridge\.yml:1:queus .*did you mean queues"):
+        load_settings({"BRIDGE_CONFIG": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[critical, 5]", "5 is not a queue"),
+        ("[~]", "an empty entry is not a queue"),
+        ("default low", "'default low'"),
+    ],
+)
+def test_the_entry_that_is_not_a_queue_is_named(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        load(tmp_path, f":queues: {text}\n")
+
+
+def test_a_symbol_is_a_name(tmp_path: Path) -> None:
+    assert load(tmp_path, ":queues:\n- :critical\n- low\n").queues.names == ("critical", "low")
