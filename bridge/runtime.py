@@ -174,6 +174,10 @@ class Runtime:
         if isinstance(client, SidecarClient):
             self.sidecar = StreamingSidecar(client, event_loop, limit)
 
+    def _probe_streams(self) -> None:
+        if isinstance(self.sidecar, StreamingSidecar):
+            self.sidecar.probe_streams()
+
     def _open_streams(self) -> None:
         if isinstance(self.sidecar, StreamingSidecar):
             self.sidecar.open_streams()
@@ -185,6 +189,7 @@ class Runtime:
             self.fleet,
             self._learn,
             on_change=lambda: self.fetcher.wake(),
+            before_probe=self._probe_streams,
             after_probe=self._open_streams,
             probe_soon=lambda: self._nudge("sidecar"),
         )

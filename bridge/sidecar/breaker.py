@@ -44,8 +44,9 @@ class Breaker:
     """Opens at the first outage; a good probe half-opens it, a job that got through closes it.
 
     ``round`` is called again and again by a thread and probes; the rest may be called by any thread.
-    ``on_health`` is told of each answer and ``after_probe`` is called after each good probe, both in the
-    probing thread; ``on_change`` when the state changes, ``probe_soon`` when an outage begins.
+    ``on_health`` is told of each answer, ``before_probe`` is called before each probe and ``after_probe``
+    after each good one, all in the probing thread; ``on_change`` when the state changes, ``probe_soon`` when
+    an outage begins.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Breaker:
         fleet: Fleet,
         on_health: Callable[[Health], None] = lambda health: None,
         on_change: Callable[[], None] = lambda: None,
+        before_probe: Callable[[], None] = lambda: None,
         after_probe: Callable[[], None] = lambda: None,
         probe_soon: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -69,6 +71,7 @@ class Breaker:
         """Why the sidecar refuses this worker, while it does: a wrong secret makes the worker unhealthy."""
         self.reason = UNASKED
         self.opened_at = self._clock()
+        self._before_probe = before_probe
         self._after_probe = after_probe
         self._probe_soon = probe_soon
 
@@ -79,6 +82,7 @@ class Breaker:
 
     def round(self) -> float:
         """Probe once. Returns seconds until the next probe."""
+        self._before_probe()
         try:
             healths = self._fleet.refresh()
         except errors.SidecarRejected as error:

@@ -137,6 +137,8 @@ class Stream:
 
     def probe(self) -> None:
         """Ask whether the peer is there; one that has not answered the last probe for long is cut off."""
+        if self.closed:
+            return
         if self._probed_at is not None:
             if time.monotonic() - self._probed_at > PROBE_TIMEOUT_SECONDS:
                 self._cut("it does not answer")

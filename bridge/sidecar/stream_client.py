@@ -89,14 +89,23 @@ class StreamingSidecar:
         """End this job for good."""
         self.client.cancel(delivery, reason, message)
 
+    def probe_streams(self) -> None:
+        """Probe each stream, also those that are to end and those of a sidecar that does not answer.
+
+        A stream over a connection that is dead though nobody said so ends by this alone.
+        """
+        self._event_loop.call_soon(self._probe_all)
+
+    def _probe_all(self) -> None:
+        for stream in list(self._streams):
+            stream.probe()
+
     def open_streams(self) -> None:
-        """Open what is missing and probe what is open. Blocks: for the probing thread."""
+        """Open what is missing and retire what is not used. Blocks: for the probing thread."""
         members = self.client.fleet.members
         for member in members:
             if member.stream is None:
                 self._open(member)
-            else:
-                self._event_loop.call_soon(member.stream.probe)
         self._event_loop.call_soon(lambda: self._retire_all_but([member.stream for member in members]))
 
     def renew(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from bridge import errors
 from bridge.event_loop import EventLoop
+from bridge.sidecar import stream
 from bridge.sidecar.address import Address
 from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Fleet
@@ -170,6 +171,30 @@ def test_a_stream_to_a_vanished_puma_worker_ends_when_its_jobs_have(bench: Bench
     bench.sidecar.open_streams()
     assert bench.end_of(delivery).status is Status.DONE
     bench.until(lambda: all(stream.closed for stream in streams), "the streams to end")
+
+
+def test_a_stream_that_is_to_end_is_probed_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network healed, new streams were opened, and jobs on the old ones waited while their worker lived."""
+    monkeypatch.setattr(stream, "PROBE_TIMEOUT_SECONDS", 0.3)
+    delivery = bench.run("SleepJob", 2)
+    bench.until(lambda: bench.ledger.events(jid(delivery)), "the job to start")
+    streams = [member.stream for member in bench.fleet.members]
+    pumas = psutil.Process(bench.process.process.pid).children()
+    for puma in pumas:
+        puma.suspend()
+    try:
+        bench.sidecar._retire_all_but([])
+
+        def all_are_cut() -> bool:
+            bench.sidecar.probe_streams()
+            return all(each.closed for each in streams)
+
+        bench.until(all_are_cut, "the streams to be cut")
+    finally:
+        for puma in pumas:
+            puma.resume()
+    assert bench.end_of(delivery).status is Status.DONE
+    assert bench.ledger.events(jid(delivery)).count("started") == 1
 
 
 def test_a_puma_worker_that_dies_leaves_an_unknown_outcome(bench: Bench) -> None:
