@@ -49,7 +49,7 @@ module SidekiqBridge
       def setup_body
         client = BudgetedClient.of(@io)
         bridge_check_target
-        return super if client.nil? || client.signed?(@env)
+        return super.tap { |finished| bridge_keep_in_memory if @tempfile && !finished } if client.nil? || client.signed?(@env)
         @to_io.setsockopt(Socket::SOL_SOCKET, Socket::SO_SNDBUF, SEND_BYTES)
         @env["HTTP_CONNECTION"] = "close"
         return bridge_answer_now unless bridge_discardable?
@@ -69,6 +69,16 @@ module SidekiqBridge
         raise ::Puma::HttpParserError, "a header's name has an underscore" if @env.any? { |name, _| name.include?(",") && COMMA_NAME.match?(name) }
       rescue URI::Error
         raise ::Puma::HttpParserError, "the target of the request is not a URI"
+      end
+
+      # The app reads the whole body into memory anyway. A container's /tmp is small, and a few signed bodies filled it.
+      def bridge_keep_in_memory
+        @body.rewind
+        start = @body.read
+        @body.close
+        @tempfile = nil
+        @body = StringIO.new(start.b)
+        @body.seek(0, IO::SEEK_END)
       end
 
       def bridge_discardable?

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "openssl"
+require "stringio"
 require "sidekiq_bridge/sidecar/errors"
 require "sidekiq_bridge/sidecar/http/percent"
 
@@ -124,7 +125,8 @@ module SidekiqBridge
       def read_body
         raise Refusals.too_large(@max_body) if @env["CONTENT_LENGTH"].to_i > @max_body
         input = @env["rack.input"]
-        input ? read_pieces(input) : +""
+        return +"" unless input
+        (input.is_a?(StringIO) && input.pos.zero? && input.size <= @max_body) ? input.string : read_pieces(input)
       end
 
       def read_pieces(input)
