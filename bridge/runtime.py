@@ -15,34 +15,31 @@ from bridge.errors import PushRefused
 from bridge.event_loop import EventLoop
 from bridge.execution.cancellation import Cancellation
 from bridge.execution.time_limits import TimeLimits
-from bridge.periodic import Periodic
 from bridge.redis.client import RedisAddress, connect, follower
 from bridge.redis.sentinel import MasterFollower
 from bridge.routing import Routing
 from bridge.settings import Settings
-from bridge.sidecar.address import Address
+from bridge.settings.overrides import overrides
+from bridge.sidecar import from_settings
 from bridge.sidecar.breaker import Breaker
 from bridge.sidecar.client import Sidecar, SidecarClient
-from bridge.sidecar.credentials import Credentials, Files
+from bridge.sidecar.credentials import Credentials
 from bridge.sidecar.cron_notice import CronNotice
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.gate import SidecarGate
-from bridge.sidecar.health import Health, HealthProbe
+from bridge.sidecar.health import Health
 from bridge.sidecar.promotion import Promotion
-from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.stream_client import StreamingSidecar
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.lease.identity import new_identity
 from bridge.sidekiq.lease.lease import Lease
-from bridge.sidekiq.lease.reaper import Reaper
 from bridge.sidekiq.outcome.decision import DeadLimits
-from bridge.sidekiq.outcome.dialect import Dialect, Overrides
+from bridge.sidekiq.outcome.dialect import Dialect
 from bridge.sidekiq.process import version_probe
-from bridge.sidekiq.process.heartbeat import Heartbeat
+from bridge.sidekiq.process.background import Background
 from bridge.sidekiq.process.metrics import JobMetrics
 from bridge.sidekiq.process.push_counts import Pushes
-from bridge.sidekiq.schedule.scheduler import Scheduler
 from bridge.sidekiq.store.store import RedisStore
 
 if TYPE_CHECKING:
@@ -68,15 +65,11 @@ class Runtime:
         self._began = time.monotonic()
         self.metrics = JobMetrics()
         self.pushes = Pushes()
-        self.dialect = Dialect(_overrides(settings))
+        self.dialect = Dialect(overrides(settings))
         self.cron_notice = CronNotice()
         self.listeners = JobListeners()
         self.listeners.settled.append(self.metrics.settled)
-        self.threads: dict[str, Periodic] = {}
-        self.heartbeat: Heartbeat | None = None
-        self.scheduler: Scheduler | None = None
-        self.reaper: Reaper | None = None
-        self._give_up: Callable[[str], None] = lambda reason: None
+        self.background = Background()
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
         self.routing = Routing(app)
@@ -86,32 +79,9 @@ class Runtime:
         """Since the start of this process, by a clock that is never set."""
         return time.monotonic() - self._began
 
-    # -- what the bootsteps have started
-
-    def attach(
-        self,
-        thread: Periodic,
-        *,
-        heartbeat: Heartbeat | None = None,
-        scheduler: Scheduler | None = None,
-        reaper: Reaper | None = None,
-        give_up: Callable[[str], None] | None = None,
-    ) -> None:
-        """A bootstep has made this thread and its work. ``give_up`` ends the worker, with a reason."""
-        self.threads[thread.name] = thread
-        self.heartbeat = heartbeat or self.heartbeat
-        self.scheduler = scheduler or self.scheduler
-        self.reaper = reaper or self.reaper
-        self._give_up = give_up or self._give_up
-
     def attach_pool(self, pool: Any) -> None:
-        """The pool that runs the jobs."""
+        """This pool runs the jobs."""
         self.pool_has_processes = pool.__module__.endswith(".prefork")
-
-    def _nudge(self, name: str) -> None:
-        thread = self.threads.get(name)
-        if thread is not None:
-            thread.nudge()
 
     # -- Redis
 
@@ -140,33 +110,17 @@ class Runtime:
     @cached_property
     def credentials(self) -> Credentials:
         """The shared secret, and certificates."""
-        said = self.settings
-        secret = said.sidecar_secret.get_secret_value() if said.sidecar_secret else None
-        files = Files(
-            said.sidecar_secret_file, said.sidecar_ca, said.sidecar_client_cert, said.sidecar_client_key
-        )
-        return Credentials(secret, files, tls=any(Address.parse(url).is_tls for url in said.sidecar_url))
+        return from_settings.credentials(self.settings)
 
     @cached_property
     def fleet(self) -> Fleet:
         """All Puma workers of all sidecars."""
-        said = self.settings
-        shown = self.credentials
-        probe = HealthProbe(
-            shown.signer,
-            said.sidecar_connect_timeout_seconds,
-            lambda: shown.tls,
-            said.source("sidecar_secret"),
-        )
-        return Fleet([Address.parse(url) for url in said.sidecar_url], probe)
+        return from_settings.fleet(self.settings, self.credentials)
 
     @cached_property
     def sidecar(self) -> Sidecar:
         """The client of the sidecars."""
-        said = self.settings
-        timeouts = Timeouts(said.sidecar_connect_timeout_seconds, said.sidecar_read_timeout_seconds)
-        shown = self.credentials
-        return SidecarClient(self.fleet, shown.signer, timeouts, lambda: shown.tls)
+        return from_settings.client(self.settings, self.fleet, self.credentials)
 
     def stream_from(self, event_loop: EventLoop, limit: int) -> None:
         """The pool parks Ruby tasks on this event loop's thread: give it streams."""
@@ -191,7 +145,7 @@ class Runtime:
             on_change=lambda: self.fetcher.wake(),
             before_probe=self._probe_streams,
             after_probe=self._open_streams,
-            probe_soon=lambda: self._nudge("sidecar"),
+            probe_soon=lambda: self.background.nudge("sidecar"),
         )
 
     def probe_sidecar(self) -> float:
@@ -249,7 +203,7 @@ class Runtime:
             gate,
             listeners=self.listeners,
             timestamps=lambda: self.dialect.timestamps,
-            promoting=lambda: self.scheduler.promoting if self.scheduler else frozenset(),
+            promoting=self.background.promoting,
         )
 
     @cached_property
@@ -259,8 +213,8 @@ class Runtime:
             self.fetcher,
             TimeLimits(self.settings.time_limits),
             lambda: self.sidecar,
-            give_up=lambda reason: self._give_up(reason),
-            hurry=lambda: self._nudge("time-limits"),
+            give_up=self.background.give_up,
+            hurry=lambda: self.background.nudge("time-limits"),
         )
 
     # -- the transport
@@ -284,13 +238,3 @@ class Runtime:
             refusal=self._refusal,
             version=__version__,
         )
-
-
-def _overrides(settings: Settings) -> Overrides:
-    return Overrides(
-        settings.sidekiq_version,
-        settings.max_retries,
-        settings.dead_max_jobs,
-        settings.dead_timeout_seconds,
-        settings.metrics_family,
-    )

@@ -131,7 +131,7 @@ class Poller:
 
     def _all_is_watched(self, now: float) -> bool:
         """Whether the first queues are watched and nothing else asks for a claim: no pause, no cut watch."""
-        if self._pause or now >= self._claim_at or self._fetcher.needs_reconcile:
+        if self._pause or now >= self._claim_at or self._fetcher.in_flight.unanswered.due:
             return False
         return self._watches.are_on(self._fetcher.order.names)
 
@@ -191,7 +191,7 @@ class Poller:
         self._poll_at = time.monotonic() + self._pause
         self._more_expected, self._claims_fail = True, claim
         self._watches.drop()
-        self._fetcher.reconnect()
+        self._fetcher.reconciler.reconnect()
 
     def _recovered(self, claim: bool) -> None:
         if self._claims_fail and not claim:

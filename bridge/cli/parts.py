@@ -11,11 +11,12 @@ from bridge import errors
 from bridge.redis.client import connect
 from bridge.settings import Settings, redis_mistakes
 from bridge.settings import load as load_settings
+from bridge.settings.overrides import overrides
 from bridge.sidekiq.api.actions import Actions
 from bridge.sidekiq.api.commands import Commands
 from bridge.sidekiq.api.entries import Entries
 from bridge.sidekiq.api.processes import Processes
-from bridge.sidekiq.outcome.dialect import Dialect, Overrides
+from bridge.sidekiq.outcome.dialect import Dialect
 from bridge.sidekiq.process import version_probe
 from bridge.sidekiq.store.store import RedisStore
 
@@ -70,15 +71,7 @@ class Parts:
     @cached_property
     def dialect(self) -> Dialect:
         """Which Sidekiq the timestamps are written for: the settings', else that of the processes."""
-        said = self.settings
-        overrides = Overrides(
-            said.sidekiq_version,
-            said.max_retries,
-            said.dead_max_jobs,
-            said.dead_timeout_seconds,
-            said.metrics_family,
-        )
-        dialect = Dialect(overrides)
+        dialect = Dialect(overrides(self.settings))
         if not dialect.version and (found := version_probe.version(self.client, "")):
             dialect.learn(found)
         return dialect

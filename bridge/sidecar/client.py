@@ -8,7 +8,7 @@ import time
 from typing import Protocol
 
 from bridge import errors
-from bridge.sidecar import refusals, stream
+from bridge.sidecar import refusals, stream_upgrade
 from bridge.sidecar.fleet import Member
 from bridge.sidecar.http import BadReply, HttpConnection, Reply
 from bridge.sidecar.protocol import WAIT_MS, execute_headers, path_of
@@ -211,11 +211,11 @@ class SidecarClient(SignedRequests):
         """What a reply that is not an outcome means; ``started``: it is known that a run began."""
         return refusals.of(self.fleet, member, reply, started=started)
 
-    def open_stream(self, member: Member) -> stream.OpenStream:
+    def open_stream(self, member: Member) -> stream_upgrade.OpenStream:
         """Open a stream to one Puma worker. Raises OSError or BadReply."""
         worker = member.worker
         connection = HttpConnection(worker.address, self._timeouts.connect, self._tls())
-        return stream.open_stream(
+        return stream_upgrade.open_stream(
             connection, worker.address.authority, worker.boot, self._signer, self._timeouts.connect
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlencode
 
-from bridge.sidecar import schema
+from bridge.sidecar import schema, schema_types
 from bridge.sidecar.http import Reply
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.payload import trace_context
@@ -73,5 +73,5 @@ def error_of(reply: Reply) -> tuple[str, str]:
     try:
         said = schema.read(schema.ERROR, reply.body)
     except ValueError:
-        return "unknown", schema.printable(reply.body[:200].decode("utf-8", "replace"))
-    return said.code, schema.printable(said.message, 2000)
+        return "unknown", schema_types.printable(reply.body[:200].decode("utf-8", "replace"))
+    return said.code, schema_types.printable(said.message, 2000)

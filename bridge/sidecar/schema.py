@@ -13,94 +13,36 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     TypeAdapter,
 )
 from pydantic import ValidationError as _Invalid
 
-#: Seconds: a hundred years. The sidecar cuts longer delays itself.
-LONGEST_DELAY_SECONDS = 3_155_760_000
-LONGEST_RUN_MS = 1e12
-#: Sidekiq's trim keeps one entry less than it says: smaller limits would empty the set.
-FEWEST_DEAD_JOBS = 2
-SHORTEST_DEAD_SECONDS = 60
-MOST = 10**12
-DEEPEST = 100
-LONGEST_MESSAGE = 20_000
-LONGEST_CLASS_NAME = 1000
-
-#: What a job is, and what a run of it may not change.
-NEVER_SET = frozenset({"class", "args", "jid", "wrapped"})
-
-
-def printable(text: str, longest: int = 200) -> str:
-    """A sidecar's text for a log line or a sentence: without control characters, and not too long."""
-    return "".join(char if char.isprintable() else "?" for char in text[:longest])
-
-
-def _text(longest: int) -> Any:
-    def clean(value: object) -> str:
-        if not isinstance(value, str):
-            raise ValueError("must be a text")
-        return value[:longest].encode("utf-8", "replace").decode()
-
-    return BeforeValidator(clean)
+from bridge.sidecar.schema_types import (
+    FEWEST_DEAD_JOBS,
+    LONGEST_CLASS_NAME,
+    LONGEST_DELAY_SECONDS,
+    LONGEST_MESSAGE,
+    LONGEST_RUN_MS,
+    MOST,
+    SHORTEST_DEAD_SECONDS,
+    Boot,
+    Count,
+    Fields,
+    Name,
+    PromotedFields,
+    Said,
+    Version,
+    Word,
+    Words,
+    printable,
+    removable,
+    text_of,
+)
 
 
-def _shallow(value: Any, left: int = DEEPEST) -> None:
-    if left == 0:
-        raise ValueError(f"is nested deeper than {DEEPEST} levels")
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list):
-        return
-    for inner in value:
-        _shallow(inner, left - 1)
-
-
-def _settable(fields: dict[str, Any]) -> dict[str, Any]:
-    if found := NEVER_SET & fields.keys():
-        raise ValueError(f"a run may not set {min(found)}")
-    _shallow(fields)
-    if "queue" in fields:
-        # Sidekiq stores a retry_queue as it is; the Retries page of 8.1 raises at a queue that is not a text.
-        fields = {**fields, "queue": str(fields["queue"])}
-    return fields
-
-
-def _promoted(fields: dict[str, Any]) -> dict[str, Any]:
-    """Client middleware may change arguments, as it may in Sidekiq. The job stays the same job."""
-    if "jid" in fields:
-        raise ValueError("middleware may not set jid")
-    _shallow(fields)
-    return fields
-
-
-def _removable(names: list[str]) -> list[str]:
-    if found := NEVER_SET & set(names):
-        raise ValueError(f"middleware may not remove {min(found)}")
-    return names
-
-
-Boot = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
-Word = Annotated[str, StringConstraints(max_length=300, pattern=r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$")]
-Words = Annotated[list[Word], Field(max_length=1000)]
-Version = Annotated[str, StringConstraints(max_length=50, pattern=r"^[0-9]{1,4}(\.[0-9A-Za-z]+)*$")]
-Count = Annotated[int, Field(ge=0, le=MOST)]
-Fields = Annotated[dict[str, Any], AfterValidator(_settable)]
-PromotedFields = Annotated[dict[str, Any], AfterValidator(_promoted)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
-
-
-class _Said(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class DeadSetLimits(_Said):
+class DeadSetLimits(Said):
     max_jobs: int = Field(ge=FEWEST_DEAD_JOBS, le=MOST)
     timeout_seconds: int = Field(ge=SHORTEST_DEAD_SECONDS, le=MOST)
 
@@ -108,32 +50,32 @@ class DeadSetLimits(_Said):
 # -- outcomes
 
 
-class JobError(_Said):
-    class_: Annotated[str, _text(LONGEST_CLASS_NAME)] = Field(alias="class")
-    message: Annotated[str, _text(LONGEST_MESSAGE)]
+class JobError(Said):
+    class_: Annotated[str, text_of(LONGEST_CLASS_NAME)] = Field(alias="class")
+    message: Annotated[str, text_of(LONGEST_MESSAGE)]
 
 
-class RetryNext(_Said):
+class RetryNext(Said):
     place: Literal["retry"]
     delay: float = Field(ge=0, le=LONGEST_DELAY_SECONDS)
     delay_source: Literal["default", "sidekiq_retry_in"]
     fields: Fields
 
 
-class DeadNext(_Said):
+class DeadNext(Said):
     place: Literal["dead"]
     fields: Fields
     dead_limits: DeadSetLimits
 
 
-class NoNext(_Said):
+class NoNext(Said):
     place: Literal["none"]
 
 
 Next = Annotated[RetryNext | DeadNext | NoNext, Field(discriminator="place")]
 
 
-class _Outcome(_Said):
+class _Outcome(Said):
     jid: Any
     delivery: Annotated[str, StringConstraints(max_length=300)]
     duration_ms: float = Field(ge=0, le=LONGEST_RUN_MS)
@@ -172,22 +114,22 @@ def _as_text(value: object) -> str:
 # -- the other replies
 
 
-class ErrorReply(_Said):
+class ErrorReply(Said):
     """Any reply of 400 and above."""
 
     code: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
-    message: Annotated[str, _text(2000)]
+    message: Annotated[str, text_of(2000)]
     boot: Boot | None = None
     protocol: int | None = Field(None, ge=1, le=1_000_000)
 
 
-class ProtocolOf(_Said):
+class ProtocolOf(Said):
     """The one field that every version of ``/health`` has."""
 
     protocol: int = Field(ge=1, le=1_000_000)
 
 
-class WorkerState(_Said):
+class WorkerState(Said):
     """One Puma worker, in ``/health``."""
 
     boot: Boot
@@ -197,7 +139,7 @@ class WorkerState(_Said):
     draining: bool = False
 
 
-class HealthReply(_Said):
+class HealthReply(Said):
     """200 to ``/health``, as far as the worker uses it."""
 
     protocol: int
@@ -206,9 +148,9 @@ class HealthReply(_Said):
     max_retries: Count
     dead: DeadSetLimits
     workers: list[WorkerState] = Field(min_length=1, max_length=1024)
-    client_middleware: Words = []
-    cron: Words = []
-    cron_unserved: Words = []
+    client_middleware: Words = Field(default_factory=list)
+    cron: Words = Field(default_factory=list)
+    cron_unserved: Words = Field(default_factory=list)
     version: Word = ""
     now: float | None = Field(None, ge=0, le=1e11)
     timeout_seconds: float | None = Field(None, ge=0, le=MOST)
@@ -216,20 +158,20 @@ class HealthReply(_Said):
     traces_on_streams: bool = False
 
 
-class Changed(_Said):
+class Changed(Said):
     fields: PromotedFields
-    removed: Annotated[list[Name], Field(max_length=10_000), AfterValidator(_removable)]
+    removed: Annotated[list[Name], Field(max_length=10_000), AfterValidator(removable)]
 
 
-class Halted(_Said):
+class Halted(Said):
     halted: Literal[True]
 
 
-class Failed(_Said):
-    error: Annotated[str, _text(LONGEST_MESSAGE)]
+class Failed(Said):
+    error: Annotated[str, text_of(LONGEST_MESSAGE)]
 
 
-class PromotedReply(_Said):
+class PromotedReply(Said):
     """200 to ``/jobs/promote``."""
 
     jobs: list[Changed | Halted | Failed]

@@ -9,23 +9,19 @@ import functools
 import itertools
 import logging
 import re
-import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 from urllib.parse import quote
 
 from bridge.event_loop import EventLoop
-from bridge.sidecar.http import LARGEST_REPLY, BadReply, HttpConnection, request_bytes
+from bridge.sidecar.http import LARGEST_REPLY
 from bridge.sidecar.protocol import trace_word
-from bridge.sidecar.seal import Seal, stream_key
-from bridge.sidecar.signature import NONCE, PROTOCOL, SignedRequest, Signer
+from bridge.sidecar.stream_upgrade import OpenStream
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 logger = logging.getLogger(__name__)
 
-PATH = "/jobs/stream"
 READ_SIZE = 65_536
 #: So many bytes go out at once: the sidecar begins while the rest is being made.
 EAGER_BYTES = 1024
@@ -41,45 +37,6 @@ OnReply = Callable[[int | None, bytes], None]
 ALL_OTHERS = 0
 LEAVES = 503
 _REPLY = re.compile(rb"(\d{1,19}) (\d{3}) \d{1,15}")
-
-
-class OpenStream(NamedTuple):
-    """A connection that carries frames. The seals are None where there is no secret."""
-
-    socket: socket.socket
-    sending: Seal | None = None
-    receiving: Seal | None = None
-
-
-def open_stream(
-    connection: HttpConnection, authority: str, boot: str, signer: Signer, timeout_seconds: float
-) -> OpenStream:
-    """Upgrade a connection to a stream.
-
-    Raises:
-        OSError: it broke.
-        BadReply: the sidecar does not offer streams, refuses us, or is not the one that was meant.
-    """
-    headers = [("X-Bridge-Protocol", str(PROTOCOL)), ("X-Bridge-Boot", boot)]
-    signed = signer.request("POST", PATH, headers, b"")
-    upgrade = [("Connection", "Upgrade"), ("Upgrade", "bridge-jobs")]
-    try:
-        request = request_bytes("POST", PATH, authority, upgrade + signed.headers, b"")
-        reply = signed.check(connection.upgrade(request, timeout_seconds))
-        return _sealed(connection.detach(), signed, reply.headers.get(b"x-bridge-nonce", b""), boot)
-    except BaseException:
-        connection.close()
-        raise
-
-
-def _sealed(sock: socket.socket, signed: SignedRequest, reply_nonce: bytes, boot: str) -> OpenStream:
-    if signed.secret is None:
-        return OpenStream(sock)
-    theirs = reply_nonce.decode("ascii", "replace")
-    if not NONCE.fullmatch(theirs):
-        raise BadReply("the sidecar opened a stream without a nonce")
-    key = stream_key(signed.secret, signed.nonce, theirs, boot)
-    return OpenStream(sock, Seal(key, "worker"), Seal(key, "sidecar"))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -19,7 +19,8 @@ from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Member
 from bridge.sidecar.http import BadReply, Reply
 from bridge.sidecar.result import JobResult, done_ms
-from bridge.sidecar.stream import OpenStream, Stream
+from bridge.sidecar.stream import Stream
+from bridge.sidecar.stream_upgrade import OpenStream
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,6 @@ from bridge.worker.shutdown import Lifecycle
 
 if TYPE_CHECKING:
     from bridge.runtime import Runtime
-    from bridge.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ class Heartbeat(BridgeStep):
             runtime.fetcher,
             runtime.settings.shutdown_timeout_seconds,
             _interrupter(runtime),
-            lambda: runtime.scheduler.release() if runtime.scheduler else None,
+            lambda: runtime.background.scheduler.release() if runtime.background.scheduler else None,
         )
         self.work = HeartbeatWork(
             runtime.redis_client(),
@@ -94,7 +93,7 @@ class Heartbeat(BridgeStep):
         )
         self.lifecycle.attach(self.work, runtime.cancellation)
         thread = Periodic("heartbeat", lambda: self._round(c), pause_after_error_seconds=0.5)
-        runtime.attach(thread, heartbeat=self.work, give_up=self.lifecycle.give_up)
+        runtime.background.attach(thread, heartbeat=self.work, give_up=self.lifecycle.give_up)
         return thread
 
     def _round(self, c: Any) -> float:
@@ -118,7 +117,7 @@ class Sidecar(BridgeStep):
         runtime.breaker.round()
         runtime.ask_neighbours()
         thread = Periodic("sidecar", runtime.probe_sidecar)
-        runtime.attach(thread)
+        runtime.background.attach(thread)
         return thread
 
 
@@ -134,7 +133,7 @@ class TimeLimits(BridgeStep):
         limits = Limits(c.controller.time_limit, c.controller.soft_time_limit)
         runtime.cancellation.limits.set_default(limits)
         thread = Periodic("time-limits", runtime.cancellation.round)
-        runtime.attach(thread)
+        runtime.background.attach(thread)
         return thread
 
 
@@ -156,7 +155,7 @@ class Scheduler(BridgeStep):
             watch=DueWatch(runtime.store.client),
         )
         thread = Periodic("scheduler", work.round)
-        runtime.attach(thread, scheduler=work)
+        runtime.background.attach(thread, scheduler=work)
         return thread
 
     def stop(self, c: Any) -> None:
@@ -179,10 +178,10 @@ class Reaper(BridgeStep):
             lambda: runtime.dialect.dead_limits,
             runtime.fetcher.loop_ticks,
             self.keeper.report,
-            runtime.fetcher.compare,
+            runtime.fetcher.reconciler.compare,
         )
         thread = Periodic("recovery", work.round)
-        runtime.attach(thread, reaper=work)
+        runtime.background.attach(thread, reaper=work)
         return thread
 
     def shutdown(self, c: Any) -> None:
@@ -204,7 +203,7 @@ class Sentinels(BridgeStep):
         follower = self.runtime(c).follower
         assert follower is not None
         thread = Periodic("sentinels", follower.round)
-        self.runtime(c).attach(thread)
+        self.runtime(c).background.attach(thread)
         return thread
 
 
@@ -220,20 +219,6 @@ def install(app: Any) -> None:
     signals.worker_process_init.connect(preflight.watch_parent, weak=False)
 
 
-def _install_tracing(settings: Settings) -> None:
-    style = settings.tracing
-    if style == "off":
-        return
-    try:
-        from bridge.monitoring.tracing import Tracing  # only who wants spans needs the library
-    except ImportError as error:
-        named = f"{settings.source('tracing')}={style}"
-        raise ConfigurationError(
-            f"{named} needs OpenTelemetry ({error}): pip install 'sidekiq-bridge[otel]'"
-        ) from None
-    Tracing(links=style == "link").install()
-
-
 def _check_worker(sender: Any, **_: Any) -> None:
     """Refuse a configuration that breaks a promise, before anything is taken from a queue."""
     app = sender.app
@@ -241,7 +226,7 @@ def _check_worker(sender: Any, **_: Any) -> None:
         return  # another Celery application in this process
     try:
         preflight.check(app, sender)
-        _install_tracing(app.bridge.settings)
+        preflight.install_tracing(app.bridge.settings)
     except ConfigurationError as error:
         preflight.refuse(error)
     preflight.prepare(app, sender)

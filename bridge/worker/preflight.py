@@ -17,7 +17,7 @@ from bridge.broker.transport import Transport
 from bridge.concurrency.prefork import PreforkPool
 from bridge.errors import EX_CONFIG, EX_NOPERM, ConfigurationError, RedisRefusal
 from bridge.redis import client as connection
-from bridge.settings import modules, redis_mistakes, values
+from bridge.settings import Settings, modules, redis_mistakes, values
 
 #: Celery settings that an invariant rests on, with what would break.
 REQUIRED: dict[str, tuple[Any, str]] = {
@@ -75,6 +75,21 @@ def check_imports(sender: Any, **_: Any) -> None:
                     "Python's path: correct the name, or start the worker where the module is"
                 )
             )
+
+
+def install_tracing(settings: Settings) -> None:
+    """Make spans of jobs, where the settings ask for them. Raises ConfigurationError without the extra."""
+    style = settings.tracing
+    if style == "off":
+        return
+    try:
+        from bridge.monitoring.tracing import Tracing  # only who wants spans needs the library
+    except ImportError as error:
+        named = f"{settings.source('tracing')}={style}"
+        raise ConfigurationError(
+            f"{named} needs OpenTelemetry ({error}): pip install 'sidekiq-bridge[otel]'"
+        ) from None
+    Tracing(links=style == "link").install()
 
 
 def refuse(error: ConfigurationError) -> NoReturn:

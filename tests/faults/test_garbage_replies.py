@@ -18,7 +18,8 @@ from bridge import errors
 from bridge.event_loop import EventLoop
 from bridge.sidecar.http import BadReply, HttpConnection, Reply
 from bridge.sidecar.result import JobResult, Status
-from bridge.sidecar.stream import OpenStream, Stream
+from bridge.sidecar.stream import Stream
+from bridge.sidecar.stream_upgrade import OpenStream
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.payload.job import SidekiqJob
 from tests.faults.account import Account

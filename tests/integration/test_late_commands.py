@@ -59,7 +59,7 @@ def deliver(proxy: Proxy, near: Worker) -> None:
 def turn_in_vain(worker: Worker, seen_tail: tuple[str, bytes] | None = None) -> None:
     with pytest.raises(errors.StoreUnavailable):
         worker.take(seen_tail)
-    worker.fetcher.reconnect()
+    worker.fetcher.reconciler.reconnect()
 
 
 @pytest.mark.parametrize("kind", ["claim", "exact"])
@@ -190,7 +190,7 @@ def test_a_renewal_that_finds_the_numbers_equal_asks_nothing_more(near: Worker) 
     near.take()
     near.now += near.lease.length_seconds / 2
     near.recovery.round()
-    assert not near.fetcher.needs_reconcile
+    assert not near.fetcher.in_flight.unanswered.due
 
 
 def test_jobs_in_hand_that_redis_does_not_hold_are_named_once(

@@ -216,7 +216,7 @@ class Life(RuleBasedStateMachine):
                 self.locking.run(str(unit.job.jid))
             self.running += [(worker, unit) for unit in units]
         except errors.StoreUnavailable:
-            worker.fetcher.reconnect()
+            worker.fetcher.reconciler.reconnect()
         self._store(worker).lose = None
 
     def end(self, which: int, kind: type[Any], cut: str | None, **options: Any) -> None:

@@ -43,7 +43,7 @@ def after_outage(worker: Worker) -> list[Any]:
         try:
             return worker.take()
         except errors.StoreUnavailable:
-            worker.fetcher.reconnect()
+            worker.fetcher.reconciler.reconnect()
             return []
 
     found: list[Any] = wait_for(turn, "jobs after the outage")
@@ -325,7 +325,7 @@ def test_jobs_that_an_older_redis_holds_for_a_living_worker_are_given_back(
     worker.gate.most = 0
 
     # Given that the connection was cut by it, the worker looks, and a little later once more
-    worker.fetcher.reconnect()
+    worker.fetcher.reconciler.reconnect()
     worker.fetcher.turn(claim=False)
     assert worker.client.hlen(worker.inflight_key) == 2
     worker.fetcher.in_flight.unanswered._look_at = 0.0

@@ -208,7 +208,7 @@ def test_entries_that_an_older_redis_holds_for_the_scheduler_are_pushed(worker: 
     worker.lease.ensure()
     payload = job()
     worker.client.hset(worker.inflight_key, "-7", b"1\ndefault\n" + payload)
-    worker.fetcher.reconnect()
+    worker.fetcher.reconciler.reconnect()
     worker.fetcher.turn()
     assert next_first(worker.client) == [payload]
     assert not worker.client.exists(worker.inflight_key)

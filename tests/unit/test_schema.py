@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from bridge import errors
-from bridge.sidecar import schema
+from bridge.sidecar import schema, schema_types
 from bridge.sidecar.address import Address
 from bridge.sidecar.health import Health, HealthProbe
 from bridge.sidecar.http import Reply
@@ -55,7 +55,7 @@ nexts = st.one_of(
     st.fixed_dictionaries(
         {
             "place": st.just("retry"),
-            "delay": st.floats(0, schema.LONGEST_DELAY_SECONDS) | st.integers(0, 10**6),
+            "delay": st.floats(0, schema_types.LONGEST_DELAY_SECONDS) | st.integers(0, 10**6),
             "delay_source": st.sampled_from(["default", "sidekiq_retry_in"]),
             "fields": fields,
         }
@@ -144,7 +144,7 @@ def body(value: Any) -> bytes:
 
 def assert_bounded(result: JobResult) -> None:
     """What the worker does next with the outcome raises nothing and changes nothing that a run may not."""
-    assert 0 <= result.duration_ms <= schema.LONGEST_RUN_MS
+    assert 0 <= result.duration_ms <= schema_types.LONGEST_RUN_MS
     assert math.isfinite(result.duration_ms)
     if result.status is Status.INTERRUPTED:
         again = SidekiqJob.parse(result.payload)
@@ -154,12 +154,12 @@ def assert_bounded(result: JobResult) -> None:
     assert result.next is not None
     match decision := result.next.decision(JOB, NOW):
         case Retry():
-            assert NOW <= decision.at <= NOW + schema.LONGEST_DELAY_SECONDS
+            assert NOW <= decision.at <= NOW + schema_types.LONGEST_DELAY_SECONDS
             assert_same_job(decision.payload)
         case Bury():
             assert decision.limits is not None
-            assert decision.limits.max_jobs >= schema.FEWEST_DEAD_JOBS
-            assert decision.limits.timeout_seconds >= schema.SHORTEST_DEAD_SECONDS
+            assert decision.limits.max_jobs >= schema_types.FEWEST_DEAD_JOBS
+            assert decision.limits.timeout_seconds >= schema_types.SHORTEST_DEAD_SECONDS
             assert_same_job(decision.payload)
         case _:
             assert decision == Discard()
@@ -316,7 +316,7 @@ def assert_health_bounded(health: Health) -> None:
         assert set(worker.boot) <= set("0123456789abcdef")
         assert worker.address.path.startswith("/run/")
         assert worker.slots >= 1
-    assert health.dead_max_jobs >= schema.FEWEST_DEAD_JOBS
+    assert health.dead_max_jobs >= schema_types.FEWEST_DEAD_JOBS
     texts = (health.status, health.sidekiq_version, health.version, *health.client_middleware, *health.cron)
     assert all(text.isprintable() for text in texts)
 
@@ -374,5 +374,5 @@ def test_a_promotion_with_anything_wrong_leaves_the_job_as_it_is(reply: Any) -> 
     promotion.chain = ("Own",)
     [passed] = promotion([JOB.raw])
     assert "jid" not in passed.fields
-    assert not schema.NEVER_SET & set(passed.removed)
+    assert not schema_types.NEVER_SET & set(passed.removed)
     JOB.with_fields(passed.fields)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.event_loop import EventLoop
-from bridge.sidecar.stream import OpenStream, Stream
+from bridge.sidecar.stream import Stream
+from bridge.sidecar.stream_upgrade import OpenStream
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 Ends = tuple[Stream, socket.socket, EventLoop]

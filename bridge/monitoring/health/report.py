@@ -68,7 +68,7 @@ class Report:
         }
 
     def _redis(self, vitals: Snapshot) -> dict[str, Any]:
-        heartbeat = self._runtime.heartbeat
+        heartbeat = self._runtime.background.heartbeat
         return {
             "answers": vitals.redis_answers,
             "silent_seconds": _rounded(vitals.redis_silent_seconds),
@@ -78,7 +78,7 @@ class Report:
 
     def _lease(self) -> dict[str, Any]:
         lease = self._runtime.lease
-        held = "recovery" in self._runtime.threads and lease.age_seconds < lease.length_seconds
+        held = "recovery" in self._runtime.background.threads and lease.age_seconds < lease.length_seconds
         return {
             "held": held,
             "age_seconds": _rounded(lease.age_seconds) if held else None,
@@ -86,7 +86,7 @@ class Report:
         }
 
     def _heartbeat_age(self) -> float | None:
-        heartbeat = self._runtime.heartbeat
+        heartbeat = self._runtime.background.heartbeat
         return _rounded(heartbeat.age_seconds) if heartbeat and heartbeat.beat_at else None
 
     def _slots(self) -> dict[str, int]:

@@ -57,14 +57,14 @@ class Examiner:
     def examine(self) -> Snapshot:
         """Look once. Reads memory only, so that no probe ever waits for what it reports on."""
         fetcher, breaker = self._runtime.fetcher, self._runtime.breaker
-        reaper = self._runtime.threads.get("recovery")
+        reaper = self._runtime.background.threads.get("recovery")
         now = self._clock()
         succeeded_at = reaper.succeeded_at if reaper else None
         steady_since = reaper.steady_since if reaper else None
         return Snapshot(
             redis_silent_seconds=None if succeeded_at is None else now - succeeded_at,
             redis_steady_seconds=0.0 if steady_since is None else max(0.001, now - steady_since),
-            turns=fetcher.ticks,
+            turns=fetcher.ticks or 0,
             loop_may_rest=fetcher.leaving or (self._solo and bool(fetcher.in_flight.running)),
             has_consumer=fetcher.has_consumer,
             queues=fetcher.order.names,

@@ -86,7 +86,7 @@ class WorkerSeries(Collector):
         )
 
     def _redis(self) -> Iterator[Metric]:
-        vitals, heartbeat = self._examiner.examine(), self._runtime.heartbeat
+        vitals, heartbeat = self._examiner.examine(), self._runtime.background.heartbeat
         yield GaugeMetricFamily(
             "bridge_redis_up", "Whether Redis answers.", value=float(vitals.redis_answers)
         )
@@ -107,7 +107,7 @@ class WorkerSeries(Collector):
         )
 
     def _recovery(self) -> Iterator[Metric]:
-        reaper, scheduler = self._runtime.reaper, self._runtime.scheduler
+        reaper, scheduler = self._runtime.background.reaper, self._runtime.background.scheduler
         if reaper is not None:
             yield CounterMetricFamily(
                 "bridge_jobs_recovered", "Jobs taken from dead workers.", value=reaper.recovered

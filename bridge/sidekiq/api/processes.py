@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from bridge import errors
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
+from bridge.sidekiq.api.values import float_of, int_of, list_of, object_of
 from bridge.sidekiq.payload import timestamps
 from bridge.sidekiq.payload.job import SidekiqJob
 
@@ -127,7 +127,7 @@ class Processes:
                 pipeline.hvals(keys.workers(name))
             found = pipeline.execute(raise_on_error=False)
         # A worker of the bridge writes both keys, a Sidekiq process one of them.
-        rows = {_running(names[i // 2], row) for i, values in enumerate(found) for row in _list(values)}
+        rows = {_running(names[i // 2], row) for i, values in enumerate(found) for row in list_of(values)}
         return sorted(rows, key=lambda row: (row.run_at, row.jid))
 
     def queues(self) -> list[QueueRow]:
@@ -181,23 +181,23 @@ class Processes:
 
 
 def _process(identity: bytes, row: Mapping[bytes, bytes], lease: float | None) -> ProcessRow:
-    info = _object(row.get(b"info"))
+    info = object_of(row.get(b"info"))
     queues, labels, capsules = info.get("queues"), info.get("labels"), info.get("capsules")
     concurrency = row.get(b"concurrency") or str(info.get("concurrency") or 0).encode()
     return ProcessRow(
         identity=identity.decode(errors="replace"),
         hostname=str(info.get("hostname", "")),
-        pid=_int(info.get("pid")),
+        pid=int_of(info.get("pid")),
         tag=str(info.get("tag") or ""),
         labels=tuple(map(str, labels)) if isinstance(labels, list) else (),
         queues=tuple(map(str, queues)) if isinstance(queues, list) else _capsule_queues(capsules),
-        concurrency=_int(concurrency),
-        busy=_int(row.get(b"busy")),
+        concurrency=int_of(concurrency),
+        busy=int_of(row.get(b"busy")),
         quiet=row.get(b"quiet") == b"true",
-        beat_at=_float(row.get(b"beat")),
-        started_at=_float(info.get("started_at")),
-        rss_bytes=_int(row.get(b"rss")) * 1024,
-        rtt_us=_int(row.get(b"rtt_us")),
+        beat_at=float_of(row.get(b"beat")),
+        started_at=float_of(info.get("started_at")),
+        rss_bytes=int_of(row.get(b"rss")) * 1024,
+        rtt_us=int_of(row.get(b"rtt_us")),
         version=str(info.get("version") or ""),
         capsules=len(capsules) if isinstance(capsules, dict) else 1,
         is_bridge=lease is not None,
@@ -214,40 +214,16 @@ def _capsule_queues(capsules: object) -> tuple[str, ...]:
 
 
 def _running(identity: str, row: bytes) -> RunningRow:
-    work = _object(row)
+    work = object_of(row)
     try:
         job = SidekiqJob.parse(str(work.get("payload", "")).encode())
     except errors.PayloadError:
         job = SidekiqJob.unreadable(b"")
     name = job.shown_class
-    return RunningRow(identity, job.jid or "", name, str(work.get("queue", "")), _int(work.get("run_at")))
+    return RunningRow(identity, job.jid or "", name, str(work.get("queue", "")), int_of(work.get("run_at")))
 
 
 def _latency(tail: object, now: float) -> float:
-    job = _object(tail)
+    job = object_of(tail)
     since = timestamps.seconds(job.get("enqueued_at")) or timestamps.seconds(job.get("created_at"))
     return max(0.0, now - since) if since else 0.0
-
-
-def _object(text: object) -> dict[str, Any]:
-    """A JSON object, or nothing where it is none: anybody can write into these keys."""
-    try:
-        value = json.loads(text) if isinstance(text, bytes | str) else text
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> Sequence[bytes]:
-    return value if isinstance(value, list) else []
-
-
-def _int(value: object) -> int:
-    return int(_float(value))
-
-
-def _float(value: object) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]  # whatever it is not, it raises
-    except (TypeError, ValueError):
-        return 0.0

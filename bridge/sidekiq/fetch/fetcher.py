@@ -1,7 +1,4 @@
-"""The fetcher: claims jobs for free slots, and settles what is decided.
-
-It lives as long as the process: connections, channels and consumers of Celery come and go above it.
-"""
+"""The fetcher claims and settles for one process. Celery's connections and consumers come and go above it."""
 
 from __future__ import annotations
 
@@ -9,10 +6,10 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from bridge import errors
 from bridge.sidekiq.fetch.batch_delay import BatchDelay
+from bridge.sidekiq.fetch.consumer import Consumer
 from bridge.sidekiq.fetch.gate import Gate
 from bridge.sidekiq.fetch.in_flight import InFlight
 from bridge.sidekiq.fetch.journal import Journal
@@ -35,20 +32,6 @@ MOST_UNSETTLED = 1000
 #: More in one call, and Lua's stack would overflow between taking the jobs and noting them.
 LARGEST_CLAIM = 1000
 NOTHING_TO_DO = Fetched(drained=True)
-
-
-class Consumer(Protocol):
-    """The consumer that the fetcher works for: its thread calls ``turn`` again and again."""
-
-    @property
-    def ticks(self) -> int:
-        """Grows with each turn of its loop."""
-
-    def wake(self) -> None:
-        """End its wait. Called by any thread."""
-
-    def interrupt(self) -> None:
-        """As ``wake``, but also from within a signal handler of the consumer's own thread."""
 
 
 class Fetcher:
@@ -75,7 +58,7 @@ class Fetcher:
         listeners = listeners or JobListeners()
         self.journal = Journal(listeners)
         self.in_flight = InFlight(store, self.journal, gate, listeners, timestamps, slots)
-        self.reconciler = Reconciler(store, self.in_flight, self.journal, promoting)
+        self.reconciler = Reconciler(store, lease, self.in_flight, self.journal, self.wake, promoting)
         self._promoting = promoting
         self._native_only = NativeOnlyClaim(store, lease, gate, self.order, self.in_flight)
         self._consumer: Consumer | None = None
@@ -84,7 +67,10 @@ class Fetcher:
         self._batch_delay = BatchDelay()
         self._rng = random.Random()  # nosec B311
 
-    # -- the consumer's side
+    @property
+    def has_consumer(self) -> bool:
+        """Whether a consumer calls ``turn`` again and again."""
+        return self._consumer is not None
 
     def attach(self, consumer: Consumer) -> None:
         """Work for this consumer from now on: its thread writes what ends."""
@@ -119,7 +105,7 @@ class Fetcher:
             if claim:
                 self.lease.ensure()
             if is_look_due:
-                units = self.reconciler.adopt_unknown(self.lease.identity)
+                units = self.reconciler.adopt_unknown()
                 return Fetched(units, claimed=claim, adopted=True)
             limit = self._gate.limit() if claim else None
             if limit == 0:
@@ -140,11 +126,6 @@ class Fetcher:
         return not in_flight.is_quiet and len(in_flight.held) < in_flight.slots and bool(self.order.names)
 
     @property
-    def needs_reconcile(self) -> bool:
-        """Whether the next turn asks what Redis holds for this worker: there may be jobs it does not know."""
-        return self.in_flight.unanswered.due
-
-    @property
     def slack_seconds(self) -> float:
         """How long this worker may look away: its slots are full, and their jobs wait behind each other."""
         in_flight = self.in_flight
@@ -153,10 +134,9 @@ class Fetcher:
         return self._batch_delay.seconds
 
     @property
-    def ticks(self) -> int:
-        """Turns of the consumer's loop; 0 without a consumer."""
-        consumer = self._consumer
-        return consumer.ticks if consumer is not None else 0
+    def ticks(self) -> int | None:
+        """Turns of the consumer's loop; None without a consumer."""
+        return consumer.ticks if (consumer := self._consumer) is not None else None
 
     def loop_ticks(self) -> int:
         """A number that changes while the consumer's thread does what it should.
@@ -164,19 +144,13 @@ class Fetcher:
         Nothing turns while the worker drains, or while the solo pool runs a job on that very thread: then
         time itself counts.
         """
-        consumer, in_flight = self._consumer, self.in_flight
+        ticks, in_flight = self.ticks, self.in_flight
         inline = in_flight.slot_limit == 1 and bool(in_flight.held)
-        return int(time.monotonic()) if inline or consumer is None else consumer.ticks
-
-    @property
-    def has_consumer(self) -> bool:
-        """Whether a consumer calls ``turn`` again and again."""
-        return self._consumer is not None
+        return int(time.monotonic()) if inline or ticks is None else ticks
 
     def wake(self) -> None:
         """There is something to do for the consumer's thread. Called by any thread."""
-        consumer = self._consumer
-        if consumer is not None:
+        if (consumer := self._consumer) is not None:
             consumer.wake()
 
     @property
@@ -194,8 +168,6 @@ class Fetcher:
         """Whether nothing is held, nothing waits to be settled, and no claim or settlement is under way."""
         return not self.in_flight.held and not self.journal and not self._exchange_lock.busy
 
-    # -- settling
-
     def settle(self, token: int, otherwise: Decision, run_ms: float | None = None) -> None:
         """Let go of a delivery: by its recorded decision, or else ``otherwise``. Frees its slot.
 
@@ -206,8 +178,7 @@ class Fetcher:
             return
         self._batch_delay.note(unit)
         self.journal.add(unit, unit.decision or otherwise)
-        consumer = self._consumer
-        if consumer is not None:
+        if (consumer := self._consumer) is not None:
             consumer.wake()
         else:
             self.flush()
@@ -220,7 +191,7 @@ class Fetcher:
                 if not mine:
                     return False  # a signal handler within an exchange of this thread: what follows it writes
                 if in_flight.is_quiet and in_flight.unanswered.due:
-                    self.reconciler.adopt_unknown(self.lease.identity)
+                    self.reconciler.adopt_unknown()
                 self._exchange(None)
         except errors.StoreError as error:
             # An outage, or a fault that a person must put right: kept and repeated in both cases.
@@ -236,29 +207,8 @@ class Fetcher:
     def quiet(self) -> None:
         """Quiet: take no more jobs. Safe in a signal handler."""
         self.in_flight.quiet()
-        consumer = self._consumer
-        if consumer is not None:
+        if (consumer := self._consumer) is not None:
             consumer.interrupt()
-
-    # -- what Redis holds
-
-    def reconnect(self) -> None:
-        """The connection was cut: what Redis holds for this worker is compared with what it remembers."""
-        self.in_flight.unanswered.look_now()
-
-    def compare(self, identity: str, in_flight: int) -> None:
-        """Have a close look where Redis holds another number of jobs than this worker knows.
-
-        Called by another thread at each renewal of the lease. A job on its way makes the numbers differ for a
-        moment; the close look tells.
-        """
-        if identity == self.lease.identity and in_flight != self.in_flight.known(identity) + len(
-            self._promoting()
-        ):
-            self.in_flight.unanswered.look_soon()
-            self.wake()
-
-    # -- one round trip
 
     def _exchange(self, request: ClaimRequest | None) -> Claim | None:
         batch = self.journal.batch(everything=not self.in_flight.held)

@@ -9,6 +9,7 @@ from bridge import errors
 from bridge.sidekiq.fetch.in_flight import InFlight
 from bridge.sidekiq.fetch.journal import Journal
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.outcome.decision import GiveBack
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.store.store import RedisStore
@@ -36,30 +37,48 @@ class Reconciler:
     """Adopts jobs of unanswered claims, and gives back jobs that this worker does not know.
 
     ``promoting`` gives the tokens of due entries that the scheduler has taken out of their sets; they are
-    negative. For one thread at a time.
+    negative. ``compare`` and ``reconnect`` may be called by any thread, ``adopt_unknown`` by one at a time.
     """
 
     def __init__(
         self,
         store: RedisStore,
+        lease: Lease,
         in_flight: InFlight,
         journal: Journal,
+        wake: Callable[[], None],
         promoting: Callable[[], frozenset[int]] = frozenset,
     ) -> None:
         self._store = store
+        self._lease = lease
+        self._wake = wake
         self._in_flight = in_flight
         self._journal = journal
         self._promoting = promoting
         self._rolled_back = RolledBackJobs()
         self._missing: set[int] = set()
 
-    def adopt_unknown(self, identity: str) -> tuple[UnitOfWork, ...]:
+    def reconnect(self) -> None:
+        """The connection was cut: have what Redis holds for this worker compared with what it remembers."""
+        self._in_flight.unanswered.look_now()
+
+    def compare(self, identity: str, in_flight: int) -> None:
+        """Have a close look where Redis holds another number of jobs than this worker knows.
+
+        Called by another thread at each renewal of the lease. A job on its way makes the numbers differ for a
+        moment; the close look tells.
+        """
+        if identity == self._lease.identity and in_flight != self._in_flight.known(identity):
+            self._in_flight.unanswered.look_soon()
+            self._wake()
+
+    def adopt_unknown(self) -> tuple[UnitOfWork, ...]:
         """Take over what was claimed for us in an answer that never came.
 
         Only by the tokens of such claims: a job that is being settled at this moment stands in Redis a little
         longer than here, and must not run again. A claim that Redis has not carried out yet is fenced.
         """
-        in_flight = self._in_flight
+        in_flight, identity = self._in_flight, self._lease.identity
         now_ms, tokens_there = self._store.fence_claims(identity, in_flight.next_token)
         self._push_forgotten(identity, tokens_there)
         tokens = {token for token in tokens_there if token > 0}

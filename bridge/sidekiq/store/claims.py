@@ -1,13 +1,17 @@
-"""What is asked of the job store and what it answers, and the store's own interface."""
+"""What is asked of the job store and what it answers."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bridge.errors import StoreError
+from bridge.redis import scripts
+from bridge.sidekiq import keys
+from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.settlement import Settled
 
 #: Format version of an in-flight entry: ``<version>\n<queue>\n<payload>``.
@@ -98,3 +102,39 @@ def entry(token: int, value: bytes) -> Claimed:
             f"{ENTRY_VERSION.decode()!r}. Run the newer release until it has settled its jobs."
         )
     return Claimed(queue.decode(errors="surrogateescape"), payload, token)
+
+
+def claim_keys(identity: str) -> tuple[str, ...]:
+    """The first KEYS of both scripts that claim."""
+    return keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.RECOVERING, keys.fence(identity)
+
+
+@functools.lru_cache(maxsize=4)
+def _keys_of_claim(identity: str, queues: tuple[str, ...]) -> tuple[str, ...]:
+    return *claim_keys(identity), *(keys.queue(name) for name in queues)
+
+
+def claim_call(request: ClaimRequest) -> scripts.Call:
+    """The call of claim.lua."""
+    orders = [" ".join(str(i + 1) for i in order) for order in request.orders]
+    return scripts.Call(
+        lua.load("claim"),
+        _keys_of_claim(request.identity, request.queues),
+        (request.identity, request.want, request.first_token, ENTRY_VERSION + b"\n", *orders),
+    )
+
+
+def claim_answer(request: ClaimRequest, result: Any) -> Claim:
+    """What claim.lua answered."""
+    if result[0] != b"OK":
+        return Claim(LeaseState(result[0].decode()))
+    queues = request.queues
+    pairs = zip(result[4::2], result[5::2], strict=True)
+    jobs = tuple(
+        [
+            Claimed(queues[number - 1], payload, token)
+            for token, (number, payload) in enumerate(pairs, request.first_token)
+        ]
+    )
+    paused = frozenset([queues[int(number) - 1] for number in result[2].split()])
+    return Claim(LeaseState.HELD, jobs, result[1], paused, bool(result[3]))

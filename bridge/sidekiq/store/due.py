@@ -1,8 +1,22 @@
-"""A due entry as the store moves it."""
+"""The store's side of schedule and retry: what is due, and its move to a queue."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import redis
+
+from bridge.redis import scripts
+from bridge.redis.outages import is_outage, outages, raise_first_error
+from bridge.sidekiq import keys
+from bridge.sidekiq.outcome.decision import DeadLimits
+from bridge.sidekiq.store import lua
+from bridge.sidekiq.store.claims import Due, Promoted
+from bridge.sidekiq.store.script_calls import ScriptCalls
+
+logger = logging.getLogger(__name__)
 
 
 class DueEntry(NamedTuple):
@@ -11,3 +25,54 @@ class DueEntry(NamedTuple):
     member: bytes
     queue: str
     payload: bytes
+
+
+class DueEntries(ScriptCalls):
+    """Reads and moves entries of ``schedule`` and ``retry``."""
+
+    def due(self, limit: int, skip_retry: int = 0, skip_schedule: int = 0) -> Due:
+        """What is due in ``retry`` and ``schedule`` by Redis' clock, at most ``limit`` entries of each.
+
+        The first ``skip_retry`` and ``skip_schedule`` due entries are passed over.
+        """
+        args = (limit, skip_retry, skip_schedule)
+        now, later, retry, schedule = self._one(
+            scripts.Call(lua.load("schedule_due"), (keys.RETRY, keys.SCHEDULE), args)
+        )
+        wait = max(0.0, float(later) - float(now)) if later else None
+        return Due(float(now), tuple(retry), tuple(schedule), wait)
+
+    def promote(self, source: str, entries: Sequence[DueEntry]) -> Promoted:
+        """Move entries from a sorted set to their queues."""
+        script = lua.load("schedule_promote")
+        calls = [
+            scripts.Call(script, (source, keys.queue(queue), keys.QUEUES), (member, payload))
+            for member, queue, payload in entries
+        ]
+        results = scripts.run(self.client, calls)
+        refused = [error for error in results if isinstance(error, redis.RedisError)]
+        if any(is_outage(error) for error in refused):
+            raise_first_error(sorted(refused, key=is_outage, reverse=True))
+        if refused:
+            # One queue of a wrong type must not keep the jobs of all others from running.
+            logger.error("%d due jobs stay in %s, the first for: %s", len(refused), source, refused[0])
+        return Promoted(sum(result for result in results if isinstance(result, int)), len(refused))
+
+    def push_promoted(self, identity: str, token: int, queue: str, payload: bytes) -> bool:
+        """Push an entry that a worker took out of its set and did not settle. False when it was settled."""
+        names = (keys.inflight(identity), keys.queue(queue), keys.QUEUES)
+        return bool(self._one(scripts.Call(lua.load("settle_promoted"), names, (token, payload))))
+
+    def has_old_workers(self) -> bool:
+        """Whether a worker has a lease whose release runs client middleware before it owns an entry.
+
+        Such a lease ends at a whole millisecond, see ``lease_renew.lua``.
+        """
+        with outages():
+            found: Any = self.client.zrangebyscore(keys.LEASE, "(0", "+inf", withscores=True)
+        return any(score == int(score) for _, score in found)
+
+    def bury_entry(self, source: str, member: bytes, payload: bytes, limits: DeadLimits, now: float) -> bool:
+        """Move an entry that is no job from a sorted set to ``dead``. False when somebody else took it."""
+        args = (member, payload, now, now - limits.timeout_seconds, -limits.max_jobs)
+        return bool(self._one(scripts.Call(lua.load("move_to_dead"), (source, keys.DEAD), args)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ import redis
 
 from bridge.redis import scripts
 from bridge.redis.encoding import Words
-from bridge.redis.outages import is_outage, outages, raise_first_error, translated
+from bridge.redis.outages import outages, raise_first_error, translated
 from bridge.redis.pipeline import KeptConnection, KeptConnections
 from bridge.sidekiq import keys
 from bridge.sidekiq.outcome.decision import DeadLimits
@@ -22,14 +21,16 @@ from bridge.sidekiq.store.claims import (
     Claim,
     Claimed,
     ClaimRequest,
-    Due,
     Exchange,
     LeaseState,
-    Promoted,
     Standing,
+    claim_answer,
+    claim_call,
+    claim_keys,
     entry,
 )
-from bridge.sidekiq.store.due import DueEntry
+from bridge.sidekiq.store.due import DueEntries
+from bridge.sidekiq.store.lease_calls import LeaseCalls
 from bridge.sidekiq.store.settlement import Settlement, SettlementBatch, recover_call
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 WRONG_SECONDS = 1.0
 
 
-class RedisStore:
+class RedisStore(LeaseCalls, DueEntries):
     """The store on a Redis (or Valkey) server of at least 6.2."""
 
     def __init__(
@@ -47,7 +48,7 @@ class RedisStore:
         dead_limits: Callable[[], DeadLimits] = lambda: DeadLimits(),
         before_push: Callable[[], object] = lambda: None,
     ) -> None:
-        self.client = client
+        super().__init__(client)
         self._before_push = before_push
         self._dead_limits = dead_limits
         self._ahead = 0.0
@@ -75,7 +76,7 @@ class RedisStore:
         batch = SettlementBatch(settlements, self._dead_limits, self._ahead) if settlements else None
         calls = batch.calls if batch else []
         if claim is not None:
-            calls = [*calls, _claim_call(claim)]
+            calls = [*calls, claim_call(claim)]
         if not calls:
             return Exchange()
         results = scripts.run(self.client, calls, self._line.send)
@@ -85,7 +86,7 @@ class RedisStore:
             return Exchange(settled)
         if isinstance(answer, redis.RedisError):
             return Exchange(settled, refusal=translated(answer))
-        taken = _claim_answer(claim, answer)
+        taken = claim_answer(claim, answer)
         if taken.lease is LeaseState.HELD:
             self._learn_time(taken.claimed_at_ms)
         return Exchange(settled, taken)
@@ -97,7 +98,7 @@ class RedisStore:
         """
         call = scripts.Call(
             lua.load("claim_exact"),
-            (*_claim_keys(identity), keys.queue(queue)),
+            (*claim_keys(identity), keys.queue(queue)),
             (identity, first_token, ENTRY_VERSION + b"\n", *payloads),
         )
         results = scripts.run(self.client, [call], self._line.send)
@@ -188,89 +189,9 @@ class RedisStore:
         raise_first_error([found, marked])
         return [max(int(count or 0), mark) for count, mark in zip(found, marked, strict=True)]
 
-    def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
-        """Take (``register``) or renew a lease of ``length_ms``."""
-        args = (identity, length_ms, "register" if register else "renew")
-        names = (keys.LEASE, keys.inflight(identity))
-        till = self._one(scripts.Call(lua.load("lease_renew"), names, args))
-        return LeaseState.HELD if till else LeaseState.FENCED
-
-    def expired_leases(
-        self,
-        identity: str,
-        *,
-        window: tuple[float, float] | None = None,
-        unchanged: Sequence[tuple[str, float]] = (),
-    ) -> list[str]:
-        """Identities of workers whose lease is over; from now on they can claim and renew nothing.
-
-        Leases are judged by Redis TIME within ``window`` (first and last TIME in ms); without one, only those
-        that were ended are named. ``unchanged`` are further leases that are over if they still end then.
-        """
-        args = (identity, *(window or (1, 0)), *(word for lease in unchanged for word in lease))
-        found = self._one(scripts.Call(lua.load("lease_expired"), (keys.LEASE,), args))
-        return [name.decode() for name in found]
-
     def recover(self, settlement: Settlement, limits: DeadLimits, now: float) -> int:
         """Take one job out of a dead worker's hands. Returns 0 (gone), 1 (given back) or 2 (buried)."""
         return int(self._one(recover_call(settlement, limits, now)))
-
-    def leave(self, identity: str, *, reaped: bool = False) -> int:
-        """End a lease. Returns how many jobs its holder still had; those are for a reaper.
-
-        A holder that was ``reaped`` may not renew it, though jobs are left that Redis refuses to move.
-        """
-        args = (identity, -1 if reaped else 0)
-        touched = (keys.LEASE, keys.inflight(identity), keys.fence(identity))
-        call = scripts.Call(lua.load("lease_end"), touched, args)
-        return int(self._one(call))
-
-    def due(self, limit: int, skip_retry: int = 0, skip_schedule: int = 0) -> Due:
-        """What is due in ``retry`` and ``schedule`` by Redis' clock, at most ``limit`` entries of each.
-
-        The first ``skip_retry`` and ``skip_schedule`` due entries are passed over.
-        """
-        args = (limit, skip_retry, skip_schedule)
-        now, later, retry, schedule = self._one(
-            scripts.Call(lua.load("schedule_due"), (keys.RETRY, keys.SCHEDULE), args)
-        )
-        wait = max(0.0, float(later) - float(now)) if later else None
-        return Due(float(now), tuple(retry), tuple(schedule), wait)
-
-    def promote(self, source: str, entries: Sequence[DueEntry]) -> Promoted:
-        """Move entries from a sorted set to their queues."""
-        script = lua.load("schedule_promote")
-        calls = [
-            scripts.Call(script, (source, keys.queue(queue), keys.QUEUES), (member, payload))
-            for member, queue, payload in entries
-        ]
-        results = scripts.run(self.client, calls)
-        refused = [error for error in results if isinstance(error, redis.RedisError)]
-        if any(is_outage(error) for error in refused):
-            raise_first_error(sorted(refused, key=is_outage, reverse=True))
-        if refused:
-            # One queue of a wrong type must not keep the jobs of all others from running.
-            logger.error("%d due jobs stay in %s, the first for: %s", len(refused), source, refused[0])
-        return Promoted(sum(result for result in results if isinstance(result, int)), len(refused))
-
-    def push_promoted(self, identity: str, token: int, queue: str, payload: bytes) -> bool:
-        """Push an entry that a worker took out of its set and did not settle. False when it was settled."""
-        names = (keys.inflight(identity), keys.queue(queue), keys.QUEUES)
-        return bool(self._one(scripts.Call(lua.load("settle_promoted"), names, (token, payload))))
-
-    def has_old_workers(self) -> bool:
-        """Whether a worker has a lease whose release runs client middleware before it owns an entry.
-
-        Such a lease ends at a whole millisecond, see ``lease_renew.lua``.
-        """
-        with outages():
-            found: Any = self.client.zrangebyscore(keys.LEASE, "(0", "+inf", withscores=True)
-        return any(score == int(score) for _, score in found)
-
-    def bury_entry(self, source: str, member: bytes, payload: bytes, limits: DeadLimits, now: float) -> bool:
-        """Move an entry that is no job from a sorted set to ``dead``. False when somebody else took it."""
-        args = (member, payload, now, now - limits.timeout_seconds, -limits.max_jobs)
-        return bool(self._one(scripts.Call(lua.load("move_to_dead"), (source, keys.DEAD), args)))
 
     def push(self, queue: str, payload: bytes) -> None:
         """Push a job as Sidekiq's client does: SADD ``queues``, LPUSH."""
@@ -306,41 +227,3 @@ class RedisStore:
         """Number of waiting jobs."""
         with outages():
             return int(self.client.llen(keys.queue(queue)))
-
-    def _one(self, call: scripts.Call) -> Any:
-        results = scripts.run(self.client, [call])
-        raise_first_error(results)
-        return results[0]
-
-
-def _claim_keys(identity: str) -> tuple[str, ...]:
-    return keys.LEASE, keys.inflight(identity), keys.PAUSED, keys.RECOVERING, keys.fence(identity)
-
-
-@functools.lru_cache(maxsize=4)
-def _keys_of_claim(identity: str, queues: tuple[str, ...]) -> tuple[str, ...]:
-    return *_claim_keys(identity), *(keys.queue(name) for name in queues)
-
-
-def _claim_call(request: ClaimRequest) -> scripts.Call:
-    orders = [" ".join(str(i + 1) for i in order) for order in request.orders]
-    return scripts.Call(
-        lua.load("claim"),
-        _keys_of_claim(request.identity, request.queues),
-        (request.identity, request.want, request.first_token, ENTRY_VERSION + b"\n", *orders),
-    )
-
-
-def _claim_answer(request: ClaimRequest, result: Any) -> Claim:
-    if result[0] != b"OK":
-        return Claim(LeaseState(result[0].decode()))
-    queues = request.queues
-    pairs = zip(result[4::2], result[5::2], strict=True)
-    jobs = tuple(
-        [
-            Claimed(queues[number - 1], payload, token)
-            for token, (number, payload) in enumerate(pairs, request.first_token)
-        ]
-    )
-    paused = frozenset([queues[int(number) - 1] for number in result[2].split()])
-    return Claim(LeaseState.HELD, jobs, result[1], paused, bool(result[3]))

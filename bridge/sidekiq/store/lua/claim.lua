@@ -5,35 +5,8 @@
 --       ("2 1 3", weighted queues), or none (strict: as in KEYS)
 -- Result {'OK', now in ms, paused queue numbers "1 3", 1 if recovered jobs wait in queues, queue number, payload, queue number, ...},
 --        {'FENCED'} when the lease is gone, {'EXPIRED'} when it has run out but nobody took it.
-local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if not lease or tonumber(lease) < 0 then return {'FENCED'} end
-if tonumber(lease) < now then return {'EXPIRED'} end
-
-local want, token, queues = tonumber(ARGV[2]), tonumber(ARGV[3]), #KEYS - 5
-local tokens = {}
-for i = 1, want do tokens[i] = token + i - 1 end
-for _, used in ipairs(redis.call('HMGET', KEYS[2], unpack(tokens))) do
-  if used then return redis.error_reply('TOKEN used twice') end
-end
--- Both keys are missing in nearly all claims: one command asks for both.
-local marks = redis.call('EXISTS', KEYS[4], KEYS[5])
-if marks > 0 then
-  local fence = tonumber(redis.call('GET', KEYS[5]))
-  if fence and token < fence then return redis.error_reply('LATE claim: its worker has given it up') end
-  if fence then marks = marks - 1 end
-end
-local closed, paused, reply, refused = {}, {}, {'OK', now, '', marks}, nil
-for i = 1, redis.call('EXISTS', KEYS[3]) * queues do
-  if redis.pcall('SISMEMBER', KEYS[3], string.sub(KEYS[5 + i], 7)) == 1 then
-    closed[i] = true; paused[#paused + 1] = i
-  end
-end
-reply[3] = table.concat(paused, ' ')
--- Many queues that are all empty: one is asked to give a job all the same, for a replica says then that it cannot.
-local hungry = queues > 4 and redis.call('EXISTS', unpack(KEYS, 6)) == 0
-for i = 2, hungry and queues or 0 do closed[i] = true end
+--@include claim_check
+--@include claim_queues
 
 local function take(i, most)
   if closed[i] then return false end

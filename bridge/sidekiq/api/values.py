@@ -1,0 +1,31 @@
+"""Values as other processes write them into Redis: whatever they are, they become what is expected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+
+def object_of(text: object) -> dict[str, Any]:
+    """A JSON object, or nothing where it is none: anybody can write into these keys."""
+    try:
+        value = json.loads(text) if isinstance(text, bytes | str) else text
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def list_of(value: object) -> Sequence[bytes]:
+    return value if isinstance(value, list) else []
+
+
+def int_of(value: object) -> int:
+    return int(float_of(value))
+
+
+def float_of(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]  # whatever it is not, it raises
+    except (TypeError, ValueError):
+        return 0.0
