@@ -16,31 +16,41 @@ SHORTEST = 4
 MOST_VALUES = 500
 HIDDEN = "***"
 
-#: A word ends where its letters and digits end. An underscore ends it too: ``user_4711`` names user 4711.
-_BEFORE = (
-    r"(?:(?<![^\W_])"
-    # The n of an escaped line break is not a letter of the word that follows it.
-    r"|(?<=\\[nrtbfv])|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4})|(?<=\\U[0-9a-f]{8}))"
-)
-_AFTER = r"(?![^\W_])"
+#: The n of an escaped line break is not a letter of the word that follows it.
+_ESCAPE = re.compile(r"\\(?:[nrtbfv]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})$")
+_LONGEST_ESCAPE = 10
 
 
 def scrub(text: str, args: Any) -> str:
     """The text with every argument out of sight, longer ones first."""
     found = {form for value in _values(args) for form in _forms(value) if len(form) >= SHORTEST}
-    present = sorted((form for form in found if form in text), key=len, reverse=True)
-    return _words(present).sub(HIDDEN, text) if present else text
+    for form in sorted((form for form in found if form in text), key=len, reverse=True):
+        text = _without(text, form)
+    return text
 
 
-def _words(forms: list[str]) -> re.Pattern[str]:
-    return re.compile("|".join(_word(form) for form in forms))
+def _without(text: str, form: str) -> str:
+    """By hand: a pattern would have to be compiled for the arguments of each job."""
+    pieces, done = [], 0
+    place = text.find(form)
+    while place >= 0:
+        end = place + len(form)
+        if _begins_word(text, place) and _ends_word(text, end):
+            pieces += [text[done:place], HIDDEN]
+            done = end
+        place = text.find(form, max(done, place + 1))
+    return "".join([*pieces, text[done:]])
 
 
-def _word(form: str) -> str:
-    before, after = (
-        rule if _needs_edge(char) else "" for rule, char in ((_BEFORE, form[0]), (_AFTER, form[-1]))
-    )
-    return f"{before}{re.escape(form)}{after}"
+def _begins_word(text: str, place: int) -> bool:
+    """An underscore is no part of a word: ``user_4711`` names user 4711."""
+    if place == 0 or not text[place - 1].isalnum() or not _needs_edge(text[place]):
+        return True
+    return _ESCAPE.search(text, max(0, place - _LONGEST_ESCAPE), place) is not None
+
+
+def _ends_word(text: str, end: int) -> bool:
+    return end == len(text) or not text[end].isalnum() or not _needs_edge(text[end - 1])
 
 
 def _needs_edge(char: str) -> bool:
