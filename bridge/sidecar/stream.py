@@ -36,7 +36,7 @@ OnReply = Callable[[int | None, bytes], None]
 #: The number of a reply to all frames that have none, and its status.
 ALL_OTHERS = 0
 LEAVES = 503
-_REPLY = re.compile(rb"(\d{1,19}) (\d{3}) \d{1,15}")
+_REPLY = re.compile(rb"([0-9a-f]{32} )?(\d{1,19}) (\d{3}) (\d{1,15})")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -176,12 +176,19 @@ class Stream:
         try:
             while (end := buffer.find(b"\n", start)) >= 0:
                 line = bytes(buffer[start:end])
-                body_end = end + 1 + _checked(int(line[line.rindex(b" ") :]))
+                found = _REPLY.fullmatch(line)
+                if found is None:
+                    raise ValueError("a line that is not a reply's")
+                body_end = end + 1 + _checked(int(found[4]))
                 if len(buffer) < body_end:
                     break
                 body = bytes(buffer[end + 1 : body_end])
                 start = body_end
-                self._deliver(line, body)
+                if self._receiving is not None:
+                    self._receiving.opened(line, body)
+                elif found[1] is not None:
+                    raise ValueError("a code, and no secret")
+                self._deliver(int(found[2]), int(found[3]), body)
         except ValueError as error:
             self._cut(f"it sent what is no frame ({error})")
             return
@@ -189,11 +196,7 @@ class Stream:
         if len(buffer) > LONGEST_LINE and b"\n" not in buffer[:LONGEST_LINE]:
             self._cut("it sent a line without end")
 
-    def _deliver(self, line: bytes, body: bytes) -> None:
-        found = _REPLY.fullmatch(line if self._receiving is None else self._receiving.opened(line, body))
-        if found is None:
-            raise ValueError("a line that is not a reply's")
-        number, status = int(found[1]), int(found[2])
+    def _deliver(self, number: int, status: int, body: bytes) -> None:
         if number == ALL_OTHERS:
             self._take_leave(status, body)
             return

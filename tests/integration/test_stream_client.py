@@ -164,6 +164,23 @@ def test_without_a_stream_jobs_go_by_single_requests(bench: Bench) -> None:
     assert bench.end_of(bench.run("EchoJob", 1)).status is Status.DONE
 
 
+def test_after_the_secret_was_replaced_new_jobs_go_over_new_streams(bench: Bench) -> None:
+    """A stream that was opened with a secret or a CA which is no longer valid went on without end."""
+    old = [member.stream for member in bench.fleet.members]
+    running = bench.run("SleepJob", 1.0)
+    bench.until(lambda: bench.ledger.events(jid(running)), "the job to start")
+
+    bench.sidecar.renew()
+    bench.until(lambda: not any(member.stream for member in bench.fleet.members), "the streams to be left")
+    bench.sidecar.open_streams()
+    bench.until(lambda: all(member.stream for member in bench.fleet.members), "new streams")
+
+    assert bench.end_of(bench.run("EchoJob", 1)).status is Status.DONE
+    assert bench.end_of(running).status is Status.DONE, "over its old stream"
+    bench.until(lambda: all(stream.closed for stream in old), "the old streams to end")
+    assert all(member.stream and not member.stream.closed for member in bench.fleet.members)
+
+
 def test_a_stream_to_a_vanished_puma_worker_ends_when_its_jobs_have(bench: Bench) -> None:
     delivery = bench.run("SleepJob", 0.5)
     streams = [member.stream for member in bench.fleet.members]
