@@ -65,7 +65,7 @@ module SidekiqBridge
       # What Puma would only find out when it is too late for a 400, and what it would turn into a signed header.
       def bridge_check_target
         target = @env["REQUEST_URI"].to_s
-        URI.parse(target) unless target.start_with?("/")
+        raise ::Puma::HttpParserError, "the target of the request has no path" unless target.start_with?("/") || URI.parse(target).path
         raise ::Puma::HttpParserError, "a header's name has an underscore" if @env.any? { |name, _| name.include?(",") && COMMA_NAME.match?(name) }
       rescue URI::Error
         raise ::Puma::HttpParserError, "the target of the request is not a URI"

@@ -21,6 +21,7 @@ module SidekiqBridge
       IDLE_SECONDS = 15
       # Puma cuts off at a multiple of the limit: what is only a little too large gets a proper 413.
       PUMA_LIMIT_FACTOR = 2
+      MALFORMED_BODY = '{"code":"protocol","message":"the request cannot be read: see docs/protocol.md"}'
       ERROR_BODY = '{"code":"internal","message":"the request could not be answered: see the sidecar\'s log"}'
 
       # `budget` is the process's ClientBudget, `share` what the clients of these listeners may hold of it.
@@ -64,7 +65,7 @@ module SidekiqBridge
           # A job whose connection stands in the backlog is told that the sidecar drains. A worker that only sees the connection end
           # must take it for one that may have run.
           drain_on_shutdown: true, http_content_length_limit: max_body * PUMA_LIMIT_FACTOR,
-          lowlevel_error_handler: ->(_error, _env, status = 500) { [status, {"content-type" => "application/json"}, [ERROR_BODY]] }
+          lowlevel_error_handler: ->(_error, _env, status = 500) { [status, {"content-type" => "application/json"}, [(status < 500 || status == 501) ? MALFORMED_BODY : ERROR_BODY]] }
         }
       end
     end
