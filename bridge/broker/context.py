@@ -1,4 +1,4 @@
-"""What the transport is given by the application, instead of settings and globals."""
+"""The collaborators that the application gives to the transport, instead of settings and globals."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BrokerContext:
     """Whether this queue was asked to be emptied, by its name."""
     pushes: Pushes = field(default_factory=Pushes)
     refusal: type[Exception] = errors.PushRefused
-    """What a refused purge raises: under a command line, what that prints as one sentence."""
+    """The error of a refused purge; a command line prints it as one sentence."""
     version: str = "N/A"
     """Release of the bridge, as ``celery report`` shows it."""
 
@@ -62,7 +62,7 @@ class BrokerContext:
         self.fast_dispatch = fast_dispatch
 
     def heard(self, receivers: int) -> None:
-        """So many received the event that was just broadcast."""
+        """Note how many clients received the event that was just broadcast."""
         self.listeners = receivers
 
     def push(self, push: Push, job_class: str) -> None:

@@ -13,7 +13,7 @@ class BroadcastExchange(virtual.FanoutExchange):
     channel: Any
 
     def deliver(self, message: dict[str, Any], exchange: str, routing_key: str, **kwargs: Any) -> None:
-        """Publish to whoever listens at this moment."""
+        """Publish to the clients that listen at this moment."""
         self.channel._put_fanout(exchange, message, routing_key, **kwargs)
 
 

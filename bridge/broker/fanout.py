@@ -58,7 +58,7 @@ class Fanout:
                 self._pubsub.punsubscribe(name)
 
     def receive(self) -> list[tuple[str, dict[str, Any]]]:
-        """What has arrived: (queue, message) pairs. A cut link is mended at the cost of what was sent."""
+        """The (queue, message) pairs that have arrived. A cut link loses what was sent meanwhile."""
         received: list[tuple[str, dict[str, Any]]] = []
         try:
             while self._queues and (found := self._pubsub.get_message(timeout=0)) is not None:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 POLLS_WITHOUT_CLAIM = 15
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 1.0
-#: So many wake-ups within this time that found nothing: somebody else is quicker, so back off.
+#: Wake-ups within this time that found no job, until the poller backs off: another process is quicker.
 VAIN_WAKES = 3
 VAIN_SECONDS = 0.1
 
@@ -100,7 +100,7 @@ class Poller:
         # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.
         may_claim = self._fetcher.may_claim
         if not may_claim and (seconds := self._fetcher.slack_seconds):
-            # What ends in the next moments comes together.
+            # Jobs that end in the next moments are settled together.
             self._event_loop.linger(seconds)
         now = time.monotonic()
         if self._pause and (may_claim or not self._claims_fail):
@@ -110,7 +110,7 @@ class Poller:
         return 0.0 if self._more_expected else max(0.0, self._poll_at - now)
 
     def detach(self) -> None:
-        """Stop waiting for work. What is still held settles itself from now on."""
+        """Stop waiting for work. Jobs that are still held settle themselves from now on."""
         self._fetcher.detach(self)
         self._watches.drop()
         self._fetcher.flush()

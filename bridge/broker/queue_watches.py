@@ -23,7 +23,7 @@ class Watches:
 
     ``on_job`` is called when a peek has found a job, with its queue and its bytes; ``on_change`` when
     something else asks for a look: a change in a tracked queue, or a watch that was cut; ``on_timeout`` when
-    a peek has found nothing for so long that it gave up.
+    a peek has found nothing and has timed out.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Watches:
         if not beyond or (tracked and not self._left_over):
             return False
         try:
-            # What was there may have been left there (few jobs at once, after an outage): asked again.
+            # A claim may have left jobs there (few at once, after an outage): the next look asks again.
             self._left_over = self._track(beyond)
             return self._left_over
         except (redis.RedisError, OSError) as error:

@@ -12,7 +12,7 @@ from bridge.sidekiq import keys
 
 #: kombu's name for the exchange that carries replies.
 EXCHANGE = "reply.celery.pidbox"
-#: A reply nobody collects goes away by itself.
+#: A reply that no client collects expires.
 TTL_SECONDS = 60
 
 
@@ -22,7 +22,7 @@ def queue_name(routing_key: str) -> str:
 
 
 def is_reply_queue(queue: str) -> bool:
-    """Whether a queue carries replies (and so is no job queue)."""
+    """Whether a queue carries replies, and not jobs."""
     return queue.endswith("." + EXCHANGE)
 
 

@@ -143,7 +143,7 @@ class Transport(virtual.Transport):
         elif self._poller is not None and self._fetcher is not None:
             self._fetcher.order.remove(queue)
             if not self._fetcher.order.names:
-                # Nobody may call drain_events from now on: what ends settles itself.
+                # Celery may not call drain_events from now on: jobs that end settle themselves.
                 self._poller.detach()
 
     # -- the loop
@@ -186,8 +186,8 @@ class Transport(virtual.Transport):
         try:
             self._deliver(message, queue)
         except (KeyError, TypeError, ValueError, AttributeError):
-            # Whoever can publish on this Redis could end the worker with a JSON value that is no message.
-            logger.exception("ignored what is no message, for %s", queue)
+            # Any client of this Redis could end the worker with a JSON value that is not a message.
+            logger.exception("ignored a broadcast that is not a message, for %s", queue)
 
     def _delivery_to(
         self, channel: JobChannel, callback: Callable[[Any], None]

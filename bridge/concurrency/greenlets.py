@@ -35,7 +35,7 @@ class RubyRuns:
         Parkable(self._run, self._loop).switch(call)
 
     def begin(self, request: LazyRequest) -> None:
-        """Begin a run that nobody watches. Raises nothing."""
+        """Begin an unobserved run. Raises nothing."""
         self.running += 1
         try:
             self._begin(request)

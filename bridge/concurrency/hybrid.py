@@ -24,7 +24,7 @@ LOOK_SECONDS = 0.1
 
 
 def _nobody(*_: Any) -> None:
-    """Told of a result that nobody asked for."""
+    """Ignore a result: the caller gave no callback."""
 
 
 class HybridPool(BasePool):
@@ -57,7 +57,7 @@ class HybridPool(BasePool):
             self._native.submit(apply, call)
 
     def runner(self, *, native: bool) -> Callable[[LazyRequest], None]:
-        """What begins an unobserved job of one kind."""
+        """Return the function that begins an unobserved job of one kind."""
         return functools.partial(self._native.submit, run_native) if native else self._ruby.begin
 
     def on_stop(self) -> None:

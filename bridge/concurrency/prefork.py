@@ -1,8 +1,8 @@
-"""The prefork pool, with queues that a killed process cannot lock for ever.
+"""The prefork pool, with queues that a killed process cannot lock permanently.
 
 billiard's queues are pipes behind semaphores, and an idle pool process holds that of the way in while it
-waits for work. A process that is killed never lets go: all the others wait for ever, and what was handed to
-the pool stays in flight. A file lock is taken off a dead process by the kernel.
+waits for work. A process that is killed never lets go: all the others wait without end, and the jobs of
+the pool stay in flight. A file lock is taken off a dead process by the kernel.
 """
 
 from __future__ import annotations
@@ -48,6 +48,6 @@ class MortalPool(Pool):  # type: ignore[misc]
 
 
 class PreforkPool(prefork.TaskPool):
-    """Celery's prefork pool on it. ``BlockingPool`` is what it uses where there is no event loop."""
+    """Celery's prefork pool on it. It uses ``BlockingPool`` without an event loop."""
 
     BlockingPool: Any = MortalPool

@@ -1,7 +1,7 @@
 """The threads that run native tasks, and the runs that wait for one.
 
-Waking a thread costs more than a small job. So a run that comes in wakes one thread only, and whoever takes a
-run wakes the next one only while there is more to take and nobody is on the way already. A task that waits
+Waking a thread costs more than a small job. So a run that comes in wakes one thread only. A thread that
+takes a run wakes the next one only while there is more to take and no thread is on its way already. A task that waits
 for something lets the woken thread go on, which wakes another: soon all slots are in use. A task that does
 not wait is followed by the next on the same thread, since Python runs one of them at a time.
 """
@@ -30,7 +30,7 @@ class NativeThreads:
         self._lock = threading.Lock()
         self._runs: deque[Run] = deque()
         self._idle: list[threading.Lock] = []
-        """What each idle thread waits for; the last to fall asleep at the end, its caches are warm."""
+        """The lock that each idle thread waits for; the last to fall asleep is last, its caches are warm."""
         self._on_its_way = False
         self._stopping = False
         self.count = 0
@@ -47,7 +47,7 @@ class NativeThreads:
             try:
                 self._wake_one()
             except RuntimeError:
-                # Nobody will ever run it: whoever brought it must know what to do instead.
+                # No thread will ever run it: the caller must do something else with it.
                 self._runs.pop()
                 self.busy -= 1
                 raise

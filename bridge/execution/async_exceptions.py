@@ -23,7 +23,7 @@ _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
 class Cancelled(BaseException):
-    """What a task sees of an error that its own ``except Exception`` would swallow."""
+    """Replaces an error that the task's own ``except Exception`` would swallow."""
 
 
 def raise_in(runner: Any, token: int, error: BaseException, *, hidden: bool = False) -> bool:
@@ -65,7 +65,7 @@ def call(code: Callable[..., Any], token: int, args: Sequence[Any], kwargs: Mapp
         _open_for(thread, token)
         return code(*args, **kwargs)
     except Cancelled:
-        raise _sent.get(thread) or RuntimeError("cancelled by nobody") from None
+        raise _sent.get(thread) or RuntimeError("cancelled without an error") from None
     except BaseException as error:
         # Only its class can be raised from outside: what it has to say is put in here.
         if (meant := _sent.get(thread)) is not None and type(error) is type(meant) and not error.args:

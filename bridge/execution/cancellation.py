@@ -40,7 +40,7 @@ REVOKED = "cancelled by revoke"
 
 
 class Run(Protocol):
-    """What is known of a run by whoever made it (:class:`bridge.execution.request.SidekiqRequest`)."""
+    """A run as its request knows it (:class:`bridge.execution.request.SidekiqRequest`)."""
 
     delivery: Delivery
 
@@ -56,7 +56,7 @@ class Run(Protocol):
         """Raise in the native task's thread or greenlet."""
 
     def decision_after(self, error: BaseException) -> Decision:
-        """What becomes of the job when it is ended by this."""
+        """The decision about the job when this error ends it."""
 
 
 class _Step(Enum):
@@ -67,7 +67,7 @@ class _Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """Why a run must end. ``error`` is what its job is told, and what stands in the retry or dead set."""
+    """Why a run must end. The job sees ``error``, and the retry or dead set shows it."""
 
     run: Run
     reason: str
@@ -203,7 +203,7 @@ class Cancellation:
             del self._ending[token]
 
     def _forget_ended(self) -> None:
-        """Most jobs end long before their time: what stands here for them is dropped now and then."""
+        """Drop the entries of jobs that have ended: most end long before their time."""
         held = self.fetcher.in_flight.held
         self._agenda = [entry for entry in self._agenda if entry[3].run.delivery.token in held]
         heapq.heapify(self._agenda)

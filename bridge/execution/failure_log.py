@@ -1,4 +1,4 @@
-"""What a failing job leaves in the log: class, message and traceback of each attempt, as in Sidekiq.
+"""The log lines of a failing job: class, message and traceback of each attempt, as in Sidekiq.
 
 The lines go to Celery's own logger for failures: error trackers know that name, and report no job twice.
 """

@@ -1,4 +1,4 @@
-"""What the worker's parent records about a run, before Celery acknowledges it and the ack settles it."""
+"""The worker's parent records a decision about a run; then Celery acknowledges, and the ack settles."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ class SidekiqRequest(Request):
         return async_exceptions.raise_in(self.runner, self.delivery.token, error, hidden=hidden)
 
     def lose(self) -> None:
-        """Nobody will ever tell how far it got: let go of it, so that it is found out."""
+        """Let go of a run whose outcome is unknown, so that the settlement finds it out."""
         state.task_ready(self)
         if not self.acknowledged:
             self.acknowledged = True
             self.fetcher.settle(self.delivery.token, UNKNOWN)
 
     def decision_after(self, error: BaseException) -> Decision:
-        """What becomes of the job when this ends it."""
+        """The decision about the job when this error ends it."""
         carried = outcomes.decision_of(error)
         return self._native_decision(error) if carried is None else carried
 
@@ -158,7 +158,7 @@ class SidekiqRequest(Request):
         if carried is not None:
             return carried
         if isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt)):
-            # The pool process died under the job: nobody knows how far it got.
+            # The pool process died under the job: how far the job got is unknown.
             return UNKNOWN
         if isinstance(error, (Reject, Ignore, Terminated, Retry)):
             return None

@@ -122,7 +122,7 @@ class SidekiqTask(Task[Any, Any]):
         """End this run as a failure; whether and when it runs again is the job's own policy.
 
         ``countdown`` (seconds) or ``eta`` replace the delay. ``args``, ``kwargs`` and ``max_retries`` are
-        ignored: a retry is the same job, and its limit stands in its payload.
+        ignored: a retry is the same job, and its payload holds its limit.
         """
         delivery = self.delivery
         if delivery is None or self.request.called_directly or self.request.is_eager:
@@ -162,7 +162,7 @@ def decide_native(
     failure: retry.Failure,
     delay: float | None = None,
 ) -> Decision:
-    """What becomes of a native job that failed, by Sidekiq's rules. ``delay`` (s) replaces the curve."""
+    """Decide about a native job that failed, by Sidekiq's rules. ``delay`` (s) replaces the curve."""
     class_retry = task.push_options().get("retry", True) if isinstance(task, SidekiqTask) else True
     return retry.decide(
         job,
@@ -193,7 +193,7 @@ def _raise_final(exc: BaseException | None, decision: Decision, name: str) -> No
 
 
 def _portable(exc: BaseException | None) -> BaseException | None:
-    """What may stand inside a Retry: Celery pickles it, and takes a SystemExit for the process's end."""
+    """An error that a Retry may carry: Celery pickles it, and takes a SystemExit for the end."""
     return (
         exc
         if exc is None or (isinstance(exc, Exception) and not isinstance(exc, MemoryError))

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 #: are Celery's: Sidekiq has none of its own.
 HARD = "time_limit"
 SOFT = "soft_time_limit"
-#: Ten years. More is no limit, and may be more than a float holds or a thread can wait for.
+#: Ten years. A larger number may be more than a float holds or a thread can wait for.
 LONGEST_SECONDS = 315_360_000
 #: In ``BRIDGE_TIME_LIMITS``: every class that is not named.
 ANY_CLASS = "*"
@@ -70,7 +70,7 @@ class TimeLimits:
         """Once for each class: who pushes such a job pushes many."""
         if name not in self._complained:
             self._complained.add(name)
-            logger.warning("%s: %s %.100r is no number of seconds up to ten years; ignored", name, key, value)
+            logger.warning("%s: %s %.100r is ignored: write seconds, up to ten years", name, key, value)
 
 
 def _has_none(task: Any) -> bool:

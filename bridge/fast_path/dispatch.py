@@ -1,8 +1,8 @@
-"""The short way of a job from its claim to the pool, where nobody could notice the difference.
+"""The fast path of an unobserved job, from its claim to the pool.
 
 Celery makes a message of it, a request of that, sends signals and events, and wraps the run in its tracer:
-more than half the cost of a small job, all of it for others to see. Where nobody looks, the own pool begins
-the job at once, with a request that is filled in on demand. Whether somebody looks is asked for each job.
+more than half the cost of a small job, all of it for observers. The own pool begins an unobserved job at
+once, with a request that is filled in on demand. The dispatcher looks for observers at each job.
 """
 
 from __future__ import annotations

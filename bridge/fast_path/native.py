@@ -1,7 +1,7 @@
-"""Runs a native task that nobody watches: its code, and what Celery promises to code that runs as a task.
+"""Runs an unobserved native task: its code, and the context that Celery promises to a running task.
 
-That is ``self.request`` and the current task. What ends in an exception is traced by Celery after all: it
-carries out retries, and tells whoever wants to know.
+That is ``self.request`` and the current task. Celery traces a run that ends in an exception: it carries out
+retries, and tells the observers.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ LOADER_HOOKS = ("on_task_init", "on_process_cleanup")
 
 
 def observation(task: Any) -> Callable[[], bool]:
-    """Says, whenever it is asked, whether somebody would miss what Celery tells of a run that succeeds.
+    """Return a function that says whether an observer would miss Celery's signals about a run that succeeds.
 
-    Somebody is: a receiver of the task's signals, a method of the task class or of the application's loader,
+    Observers are: a receiver of the task's signals, a method of the task class or of the loader,
     a log at INFO, a rate limit, or a library that has replaced the tracer (Sentry, New Relic).
     """
     if is_replaced(trace.build_tracer) or _has_hooks(task):
@@ -57,7 +57,7 @@ def _has_hooks(task: Any) -> bool:
 
 
 def hears_of_retries(task: Any) -> bool:
-    """Whether somebody is told, with an ``einfo``, that a run of this task is to be retried."""
+    """Whether an observer is told, with an ``einfo``, that a run of this task is to be retried."""
     return bool(signals.task_retry.receivers) or _overrides(task, "on_retry")
 
 

@@ -1,4 +1,4 @@
-"""The short way of a push: to Redis at once, where nobody could notice the difference.
+"""The fast path of an unobserved push: to Redis at once.
 
 Celery makes a message of it, and kombu a declaration, an encoded body and a delivery, which the channel takes
 apart again to write the job. That takes several times as long as the push itself.
@@ -63,7 +63,7 @@ def result(app: Celery, jid: str, options: Mapping[str, Any]) -> Any:
 
 
 def _options_of_the_task(app: Celery, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a task says of itself, which Celery heeds where the task is named and not called."""
+    """The options of a task's own, which Celery heeds for a task that is named and not called."""
     task: Any = app.tasks.get(name) if options.get("task_type") is None else None
     found = {} if task is None else task._get_exec_options()
     return {option: value for option, value in found.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The request of a job that nobody watches: filled in when somebody asks.
+"""The request of an unobserved job: filled in on demand.
 
 Celery's own takes as long to make as a small job to run, for what only events, signals and control commands
 read. This one begins with the little that a run needs. Whatever else is asked of it (``inspect active``, a
@@ -84,7 +84,7 @@ class LazyRequest(SidekiqRequest):
         return True
 
     def done(self, seconds: float, run_ms: float | None = None) -> None:
-        """It was run to its end, without an error, in so many seconds; ``run_ms``: as the sidecar says."""
+        """Settle a run that ended without an error after ``seconds``; ``run_ms``: as the sidecar says."""
         self._end(_DONE, run_ms)
         if self._runtime.context.listeners:
             self.send_event("task-succeeded", result="None", runtime=seconds)
@@ -127,7 +127,7 @@ class LazyRequest(SidekiqRequest):
 
 
 def request_class(consumer: Any, task: Any) -> type[LazyRequest]:
-    """The class for the requests of one task, made once: what is the same for all of them stands in it."""
+    """Make the class for the requests of one task; it holds the values that all of them share."""
     app = consumer.app
     runtime = app.bridge
     celerys: type = create_request_cls(

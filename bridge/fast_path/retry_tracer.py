@@ -2,8 +2,8 @@
 
 Celery copies every frame of the traceback with the tables of its code, and writes the traceback out, before
 anybody has asked for either. That costs several times what Sidekiq needs for a whole failing job. Here the
-places are noted, and written out for whoever reads them. Where somebody is told of retries (a receiver of
-``task_retry``, an ``on_retry`` of the task), Celery's own way is taken.
+places are noted, and written out for their reader. Observed retries (a receiver of ``task_retry``, an
+``on_retry`` of the task) take Celery's own way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from celery.app import trace
 from bridge.fast_path import observers
 
 Place = tuple[CodeType, int, int]
-"""Where a frame stood: its code, the index of the instruction, the line."""
+"""A frame's place: its code, the index of the instruction, the line."""
 
 
 class RetryInfo:
@@ -56,7 +56,7 @@ class RetryInfo:
 
 
 class RunInfo(trace.TraceInfo):
-    """Celery's, but for retries that nobody is told of."""
+    """Celery's trace info, but for unobserved retries."""
 
     def handle_retry(self, task: Any, req: Any, store_errors: bool = True, **kwargs: Any) -> Any:
         """Returns what the pool's callback gets as ``exc_info``."""

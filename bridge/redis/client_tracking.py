@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import redis
 
-#: After so long the link is tried again: a dead one says nothing.
+#: Seconds after which the link is tried again: a dead one says nothing.
 TRUST_SECONDS = 20.0
 
 
@@ -22,7 +22,7 @@ class ClientTracking:
 
     def __init__(self, client: redis.Redis) -> None:
         self._connection = cast(Any, client.connection_pool.make_connection())
-        # Messages that nobody asked for exist in RESP3 only.
+        # Push messages exist in RESP3 only.
         self._connection.protocol = 3
         self._keys: tuple[str, ...] = ()
         self._armed_at: float | None = None

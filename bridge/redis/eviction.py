@@ -1,4 +1,4 @@
-"""A Redis that may drop keys to make room drops jobs: nobody can keep the promise there, so it is said."""
+"""Warns of a Redis that may evict keys: it drops jobs, and no worker can keep its promise there."""
 
 from __future__ import annotations
 

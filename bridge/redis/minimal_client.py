@@ -2,7 +2,7 @@
 
 redis-py takes 15 to 20 MB, asyncio and its own telemetry among them. Here is what the keeper of the lease
 needs of it, with the same outcome: TLS, users, a database, Sentinel, time limits, and a connection that is
-made anew.
+made again.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class MinimalRedis:
         return self.call("EVALSHA", *words)
 
     def close(self) -> None:
-        """Hang up; the next command connects anew."""
+        """Hang up; the next command connects again."""
         link, self._link = self._link, None
         if link is not None:
             link.close()
@@ -160,7 +160,7 @@ class _Link:
 
     @property
     def stale(self) -> bool:
-        """Whether something came that nobody asked for: the end of the connection, most likely."""
+        """Whether bytes came without a command: most likely the end of the connection."""
         return bool(select.select([self._socket], [], [], 0)[0])
 
     def ask(self, *words: Word) -> Any:

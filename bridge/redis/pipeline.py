@@ -12,7 +12,7 @@ import redis
 
 from bridge.redis.encoding import Words, all_packed
 
-#: After so long without a call it is looked at first: a server or a firewall may have closed it.
+#: Seconds without a call after which the connection is checked first: a firewall may have closed it.
 IDLE_SECONDS = 5.0
 
 #: More than that goes out command by command: each may take as long as the connection's timeout says.
@@ -41,13 +41,13 @@ class KeptConnection:
             self._hang_up(connection)
             raise
         if any(_is_demotion(answer) for answer in answers if isinstance(answer, redis.ResponseError)):
-            # A failover by name: the name may lead to another server by now, for whoever connects anew.
+            # A failover by name: the name may lead to another server by now, for a new connection.
             self._hang_up(connection)
             self._client.connection_pool.disconnect(inuse_connections=False)
         return answers
 
     def renew_if_closed(self) -> None:
-        """For whoever must not fail because the server was restarted since the last call."""
+        """Hang up where the server was restarted since the last call, which would fail the next one."""
         if (connection := self._connection) is None:
             return
         try:
@@ -69,7 +69,7 @@ class KeptConnection:
             if idle is not None:
                 # Forgotten first: once given back it is another thread's, also where no new one is to be had.
                 self._client.connection_pool.release(idle)
-            # The pool looks whether it is alive, and finds the master anew behind Sentinels.
+            # The pool looks whether it is alive, and asks the Sentinels for the master again.
             self._connection = self._client.connection_pool.get_connection()
         self._used_at = now
         return self._connection

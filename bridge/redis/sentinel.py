@@ -34,11 +34,11 @@ class FollowingConnection(SentinelManagedConnection):
     def leads_elsewhere(self, address: tuple[str, int]) -> bool:
         """Whether it is open, and not to this address."""
         sock: Any = self._sock
-        # One that was cut, and that nobody has used since, still looks open.
+        # A connection that was cut and not used since still looks open.
         return sock not in (None, self._ended) and (self.host, self.port) != address
 
     def cut(self) -> None:
-        """End it from another thread: whoever uses it finds it closed by the server."""
+        """End it from another thread: its user finds it closed by the server."""
         sock: Any = self._sock
         self._ended = sock
         # Not closed: another thread may be reading, and its number must not be another socket's meanwhile.
@@ -50,12 +50,12 @@ class FollowingConnection(SentinelManagedConnection):
 class MasterFollower:
     """Knows all connections of this process to one master, and cuts those that lead to another server.
 
-    A cut one is an outage of a moment to whoever uses it, and whoever connects anew asks the sentinels.
+    The user of a cut connection sees an outage of a moment; a new connection asks the sentinels.
     """
 
     def __init__(self, sentinels: Sequence[tuple[str, int]], master: str, timeout_seconds: float) -> None:
         self._master = master
-        # The same sentinels for connecting and for looking: two of different opinion would cut for ever.
+        # The same sentinels connect and look: two of different opinion would cut again and again.
         self._sentinel = Sentinel(list(sentinels), socket_timeout=timeout_seconds)
         self._connections: weakref.WeakSet[FollowingConnection] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -74,7 +74,7 @@ class MasterFollower:
         return made
 
     def look_if_due(self) -> None:
-        """Look, if nobody did within a second: before a push, in a process without a thread that looks."""
+        """Look before a push, at most once a second, in a process without a thread that looks."""
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self.round()
 

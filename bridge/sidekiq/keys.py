@@ -21,8 +21,7 @@ PROCESSED = "stat:processed"
 FAILED = "stat:failed"
 
 LEASE = "bridge:lease"
-#: There while a sidecar may remember a job that was taken out of dead hands: then claims look at the
-#: counters.
+#: Exists while a sidecar may remember an orphaned job: then claims look at the counters.
 RECOVERING = "bridge:recovering"
 
 QUEUE_PREFIX = "queue:"

@@ -144,7 +144,7 @@ def test_what_is_no_job_is_named_in_the_log(stage: Stage) -> None:
     stage.wait_done()
 
     assert stage.worker is not None
-    assert "buried what is no job, from queue default" in stage.worker.log
+    assert "buried a payload that is not a job, from queue default" in stage.worker.log
 
 
 def test_a_queue_of_the_wrong_type_stops_no_other_queue(stage: Stage) -> None:

@@ -1,1 +1,1 @@
-"""What the Web UI and Sidekiq's API do: processes, entries, actions, commands."""
+"""The verbs of the Web UI and of Sidekiq's API: processes, entries, actions, commands."""

@@ -1,4 +1,4 @@
-"""What Sidekiq's Web UI does to waiting jobs: retry now, kill, delete. Whoever removes an entry has it.
+"""The Web UI's actions on waiting jobs: retry now, kill, delete. The client that removes an entry owns it.
 
 Follows ``api.rb`` (SortedEntry, JobRecord) of 6.4 to 8.1, with one difference: an entry leaves its place in
 the same step in which it enters the next. Death handlers are Ruby's and do not run.

@@ -28,7 +28,7 @@ class Commands:
             pipeline.execute()
 
     def pause(self, queue: str) -> bool:
-        """Let nobody take from a queue (Sidekiq Pro's ``paused``). False when it was paused already."""
+        """Pause a queue for all processes (Sidekiq Pro's ``paused``). False when it was paused already."""
         with outages():
             return bool(self.client.sadd(keys.PAUSED, queue))
 

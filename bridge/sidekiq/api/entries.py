@@ -25,7 +25,7 @@ _OTHER_NAMES = {"retries": keys.RETRY, "scheduled": keys.SCHEDULE, "morgue": key
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where jobs wait: a queue, or one of Sidekiq's three sets."""
+    """A place of waiting jobs: a queue, or one of Sidekiq's three sets."""
 
     key: str
 
@@ -37,7 +37,7 @@ class Place:
             return cls(key)
         close = difflib.get_close_matches(text, SETS, n=1) or [f"{keys.QUEUE_PREFIX}{text or 'default'}"]
         raise ValueError(
-            f"{text} is no place: write retry, schedule, dead or queue:NAME; did you mean {close[0]}?"
+            f"{text} is not a place: write retry, schedule, dead or queue:NAME; did you mean {close[0]}?"
         )
 
     @property
@@ -51,12 +51,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One waiting job. ``member`` is exactly what stands in Redis."""
+    """One waiting job. ``member`` is exactly its bytes in Redis."""
 
     place: Place
     member: bytes = field(repr=False)
     job: SidekiqJob
-    """Without fields where the bytes are no job."""
+    """The job; without fields where the bytes are not a job."""
     score: float | None = None
     """Epoch seconds: when it is due, or when it died; None in a queue."""
 

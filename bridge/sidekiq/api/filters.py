@@ -10,12 +10,12 @@ from bridge.sidekiq.api.entries import Entry
 
 
 def _is_plain(text: str) -> bool:
-    """Whether it stands in JSON as it is; others may stand there with escapes."""
+    """Whether JSON writes it as it is; JSON may write others with escapes."""
     return re.fullmatch(r"[A-Za-z0-9_:]+", text) is not None
 
 
 def _longest_piece(pattern: str) -> str:
-    """What every name that fits holds. Empty where that cannot be said: mailers are shown as Class#method."""
+    """A text that every matching name holds. Empty where there is none: mailers are shown as Class#method."""
     return "" if set("[?#") & set(pattern) else max(pattern.split("*"), key=len)
 
 
@@ -38,7 +38,7 @@ class Filters:
 
     @property
     def needles(self) -> tuple[bytes, ...]:
-        """What the bytes of every job that is meant contain one of; none where that cannot be said."""
+        """Texts of which the bytes of every matching job hold one; empty where no text is certain."""
         texts = tuple(self.jids) or tuple(map(_longest_piece, self.classes))
         return tuple(text.encode() for text in texts) if all(map(_is_plain, texts)) else ()
 

@@ -1,4 +1,4 @@
-"""What all processes on this Redis say of themselves: the rows of the Busy page, leases, queues, counters."""
+"""All processes on this Redis: the rows of the Busy page, leases, queues, counters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCAN_COUNT = 1000
 
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
-    """One process of the Busy page. Sidekiq writes what stands here; nothing about its types is certain."""
+    """One process of the Busy page. Sidekiq writes the row; nothing about its types is certain."""
 
     identity: str
     hostname: str
@@ -66,7 +66,7 @@ class QueueRow:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRow:
-    """What one worker of the bridge holds."""
+    """The jobs that one worker of the bridge holds."""
 
     identity: str
     till_ms: int | None
@@ -148,7 +148,7 @@ class Processes:
         ]
 
     def paused(self) -> frozenset[str]:
-        """Names of the queues that nobody takes from."""
+        """Names of the paused queues."""
         with outages():
             return frozenset(name.decode(errors="replace") for name in self.client.smembers(keys.PAUSED))
 

@@ -6,7 +6,7 @@ from collections import deque
 
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 
-#: So many jobs must have told of their wait, lately and without exception.
+#: Samples needed before the batch delay applies.
 LOOKED_AT = 16
 #: A free slot is filled after less than half of what its next job would wait there anyway.
 SHARE = 0.4
@@ -15,7 +15,7 @@ LONGEST_SECONDS = 0.02
 
 
 class BatchDelay:
-    """What the last jobs waited for one of the sidecar's threads. Noted by any thread.
+    """Notes how long the last jobs waited for a thread of the sidecar. Called by any thread.
 
     Where Ruby computes, ten jobs share one processor, and a new one waits until nine others are done. To
     settle and to claim for each that ends would wake three cold processes each time, on the same processors:

@@ -27,7 +27,7 @@ from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)
 
-#: With so many decisions that Redis refuses to write, no more jobs are taken: they would pile up in memory.
+#: Decisions that Redis has not taken, at which the worker claims no more jobs: they would fill its memory.
 MOST_UNSETTLED = 1000
 #: More in one call, and Lua's stack would overflow between taking the jobs and noting them.
 LARGEST_CLAIM = 1000

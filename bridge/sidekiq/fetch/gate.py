@@ -14,4 +14,4 @@ class Gate(Protocol):
         """Whether this job may be taken though not all may (a native one while the sidecar is away)."""
 
     def limit(self) -> int | None:
-        """At most so many jobs at once; 0: only those it ``admits``; None: any number of any kind."""
+        """How many jobs may be held at once. 0: only jobs it ``admits``; None: any number of any kind."""

@@ -45,7 +45,7 @@ class InFlight:
         """The unit behind each token; a unit leaves with the decision about it."""
         self.slots = slots
         self.slot_limit: int | None = None
-        """What the pool can run at once, where that is less than Celery's prefetch count (solo)."""
+        """How many jobs the pool runs at once, if fewer than Celery's prefetch count (solo)."""
         self.is_quiet = False
         self.next_token = 1
         self.unanswered = UnansweredClaims()
@@ -117,7 +117,7 @@ class InFlight:
                 unit.delivery = unit.delivery._replace(recovered=count)
 
     def _bury_unreadable(self, delivery: Delivery, error: errors.PayloadError) -> None:
-        logger.error("buried what is no job, from queue %s: %s", delivery.queue, error)
+        logger.error("buried a payload that is not a job, from queue %s: %s", delivery.queue, error)
         payload = delivery.payload
         if isinstance(error, errors.InvalidPayload):
             payload = invalid_entry(payload, delivery.queue, str(error), time.time(), self._timestamps())

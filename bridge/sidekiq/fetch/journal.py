@@ -34,7 +34,7 @@ _NOTHING = Batch(())
 
 
 class Journal:
-    """Appended to by any thread; read by whoever talks to Redis, one at a time."""
+    """Any thread appends to it; the thread of the exchange reads it, one at a time."""
 
     def __init__(self, listeners: JobListeners) -> None:
         self._listeners = listeners
@@ -58,7 +58,7 @@ class Journal:
         return {unit.delivery.token for unit in self.units}
 
     def add(self, unit: UnitOfWork, decision: Decision) -> None:
-        """What shall become of a job is decided."""
+        """Note the decision about a job."""
         if self._in_order and isinstance(decision, GiveBack) and not decision.unknown_outcome:
             self._returning.append((unit, decision))
         else:

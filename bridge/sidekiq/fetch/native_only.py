@@ -48,7 +48,7 @@ class NativeOnlyClaim:
         except errors.StoreError:
             if not units:
                 raise
-            # What has been taken must be handed over; the next turn meets the same error.
+            # The jobs that were claimed must be handed over; the next turn meets the same error.
             return Fetched(tuple(units))
         self.kept_back = frozenset(kept_back)
         # A paused queue, or one with a job that must wait, is not to be watched: its watch would answer at
@@ -56,7 +56,7 @@ class NativeOnlyClaim:
         return Fetched(tuple(units), drained=not units, paused=self.kept_back | blocked)
 
     def _take_seen(self, seen_tail: tuple[str, bytes] | None) -> list[UnitOfWork]:
-        """What woke this worker, without another look; of an only queue, or others might come first."""
+        """Claim the job that woke this worker. Only of an only queue: others might come first."""
         if seen_tail is None:
             return []
         queue, payload = seen_tail

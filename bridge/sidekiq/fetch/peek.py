@@ -26,7 +26,7 @@ class Peek:
         self._command = self._connection.pack_command("BLMOVE", name, name, "RIGHT", "RIGHT", timeout_seconds)
         self._armed_at: float | None = None
         self.socket: Any = None
-        """The socket to wait on. Kept when the link is cut: whoever waits on it must be able to name it."""
+        """The socket to wait on. Kept when the link is cut: the event loop must be able to name it."""
 
     @property
     def armed(self) -> bool:
@@ -35,7 +35,7 @@ class Peek:
 
     @property
     def overdue(self) -> bool:
-        """Whether the answer should have come long ago: the link is dead though nobody said so."""
+        """Whether the answer is late: the link is dead, and no error has told so."""
         return self._armed_at is not None and time.monotonic() - self._armed_at > self._timeout + 3
 
     def arm(self) -> None:
@@ -46,7 +46,7 @@ class Peek:
         self.socket = self._connection._sock
 
     def answered(self) -> bytes | None:
-        """Read the answer: the job that runs next, as it stands in its queue; None after the timeout."""
+        """Read the answer: the exact bytes of the job that runs next; None after the timeout."""
         self._armed_at = None
         found: bytes | None = self._connection.read_response()
         return found

@@ -1,4 +1,4 @@
-"""What runs next in each of a worker's queues, asked with few commands however many queues there are."""
+"""The jobs that run next in each queue of a worker, read with few commands for any number of queues."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bridge.sidekiq.store.store import RedisStore
 
-#: So many queues are read at first, where it is not known which have jobs; then more and more of them.
+#: Queues read at first, while it is not known which have jobs; then more and more of them.
 FIRST_LOOK = 4
 
 
@@ -39,7 +39,7 @@ class QueueTails:
             names, most = names[len(portion) :], 4 * most
 
     def expect(self, name: str) -> None:
-        """Somebody has seen a job there: read it at the next look."""
+        """A watch has seen a job there: read it at the next look."""
         self._had.pop(name, None)
 
     def _portion(self, names: Sequence[str], most: int, enough: int) -> Sequence[str]:

@@ -75,7 +75,7 @@ class Reconciler:
     def adopt_unknown(self) -> tuple[UnitOfWork, ...]:
         """Take over what was claimed for us in an answer that never came.
 
-        Only by the tokens of such claims: a job that is being settled at this moment stands in Redis a little
+        Only by the tokens of such claims: a job that is being settled at this moment stays in Redis a little
         longer than here, and must not run again. A claim that Redis has not carried out yet is fenced.
         """
         in_flight, identity = self._in_flight, self._lease.identity

@@ -19,7 +19,7 @@ class SignalSafeLock:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody has it."""
+        """Whether a thread holds it."""
         return self._depth > 0
 
     def __enter__(self) -> bool:

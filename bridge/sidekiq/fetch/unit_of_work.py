@@ -40,7 +40,7 @@ class UnitOfWork:
     run_seconds: float | None = None
     """How long its slot was busy with it, once that let go of it."""
     run_ms: float | None = None
-    """What the sidecar says that the run took: without the network, or waiting for one of its slots."""
+    """The sidecar's own figure for the run: without the network and without the wait for a slot."""
     decision: Decision | None = None
     native: bool = False
     """Whether it runs, or ran, in Python; known once it has started."""

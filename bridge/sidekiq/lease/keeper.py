@@ -20,8 +20,8 @@ STOP_SECONDS = 5
 #: Not by ``-m``: what Python loads for that is a tenth of the process.
 CODE = "from bridge.sidekiq.lease.keeper_main import main; main()"
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
-#: Room for the first line (some 1.5 kB) or for a hundred of the others: a keeper that reads none of them for
-#: so long hangs, and is replaced.
+#: Room for the first line (some 1.5 kB) or for a hundred of the others: a keeper that reads none of them in
+#: that time hangs, and is replaced.
 PIPE_BYTES = 4096
 
 

@@ -5,8 +5,8 @@ killed must lose it now and not after its term. The worker writes a line every 0
 it has come. The end of the pipe is the end of the worker.
 
 Started by :mod:`bridge.sidekiq.lease.keeper`. The first line on its standard input is JSON:
-``{"address": {...}, "length_ms": N, "scripts": {"renew": [sha, text], "end": [sha, text]}}``. What is
-imported here stays in memory beside each worker: 7 to 8 MB, where redis-py and dataclasses made 26.
+``{"address": {...}, "length_ms": N, "scripts": {"renew": [sha, text], "end": [sha, text]}}``. Each
+import stays in memory beside each worker: 7 to 8 MB, where redis-py and dataclasses made 26.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class Watch:
     ) -> bool:
         """The worker is gone: what it still held is free for others from now on.
 
-        An outage of Redis is waited for, so long. A lease that its own keeper ended is taken over at once;
-        one that merely ran out waits until a reaper has settled in again. Returns whether it was ended.
+        The keeper waits that long for Redis to come back. A lease that its own keeper ended is taken over at
+        once; one that merely ran out waits until a reaper has settled in again. Returns whether it was ended.
         """
         deadline = clock() + seconds
         while self.identity:

@@ -27,7 +27,7 @@ HARMLESS_JUMP = 0.1
 class Lease:
     """A lease on ``identity``.
 
-    A worker that is declared dead loses its identity for ever: it goes on under a new one, and what it still
+    A worker that is declared dead never gets its identity back: it goes on under a new one, and what it still
     runs under the old one is fenced.
     """
 

@@ -108,7 +108,7 @@ class Reaper:
         self.recovered += outcome > 0
         if outcome == 2:
             self.poisoned += 1
-            logger.error("buried jid=%s: found in dead hands for the third time", settlement.jid)
+            logger.error("buried jid=%s: its worker died for the third time (poison pill)", settlement.jid)
         return outcome > 0
 
     def _push_promoted(self, identity: str, claimed: Claimed) -> bool:

@@ -23,7 +23,7 @@ class RedisClock:
         self._tolerance = tolerance_ms
         self._clock = clock
         self._ahead: tuple[float, float] | None = None
-        """Redis' TIME less our clock: at least, at most. The answer took so long to come."""
+        """Redis' TIME less our clock: at least, at most. They differ by the time the answer took."""
 
     def begin(self) -> float:
         """To be asked before Redis is."""

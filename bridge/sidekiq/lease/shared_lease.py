@@ -1,4 +1,4 @@
-"""What a pool process can see of its parent's lease: under which identity it is held, and until when."""
+"""The parent's lease as its pool processes see it: the identity that holds it, and until when."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What becomes of a job after its run: done, retry, dead."""
+"""The outcome of a run: done, retry, dead."""

@@ -1,4 +1,4 @@
-"""What becomes of a job after a run: the words between the pool side, which decides, and the store."""
+"""The decisions about a job after its run: the pool side decides, the store carries them out."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class MetricsFamily(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What the settings say, which beats what is detected. None: not said."""
+    """The values of the settings, which beat the detected ones. None: not set."""
 
     version: str | None = None
     max_retries: int | None = None

@@ -9,7 +9,7 @@ from bridge.sidekiq.payload.job import SidekiqJob
 ERROR_CLASS = "Bridge::PoisonPill"
 
 
-#: A job that is found in dead hands this often within 72 h is buried (poison pill).
+#: A job whose worker died this often within 72 h is buried (poison pill).
 RECOVERY_LIMIT = 3
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a native (Python) job that failed, by the rules of Sidekiq's ``job_retry.rb``, 6.4 to 8.1.
+"""Decides about a native (Python) job that failed, by the rules of Sidekiq's ``job_retry.rb``, 6.4 to 8.1.
 
 Ruby jobs are decided in Ruby, by the sidecar; both must come to the same end, because a job may fail in turn
 in either.
@@ -44,7 +44,7 @@ class Family(enum.Enum):
 
     @classmethod
     def of(cls, version: str) -> Family:
-        """The family of a version such as ``7.3.2``; the newest for what is no version."""
+        """The family of a version such as ``7.3.2``; the newest for a text that is not a version."""
         numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
         if not numbers or numbers >= (8, 1):
             return cls.EIGHT_1
@@ -55,7 +55,7 @@ class Family(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RetryRules:
-    """What holds for every job of this cluster."""
+    """The rules for every job of this cluster."""
 
     family: Family = Family.SEVEN
     timestamps: Timestamps = Timestamps.SECONDS
@@ -96,7 +96,7 @@ def decide(
 ) -> Retry | Bury | Discard:
     """The next place of a failed job, with the payload to store there.
 
-    ``queue`` is the one it was taken from, ``now`` epoch seconds. ``class_retry`` stands in for an absent
+    ``queue`` is the one it was taken from, ``now`` epoch seconds. ``class_retry`` replaces an absent
     ``retry``. ``delay`` gives seconds for the failure count (0 at first) and replaces the curve, as
     ``sidekiq_retry_in`` does: None, 0 and less mean the curve, and jitter is added; ``delay_is_final`` takes
     it as it is (Celery's own jitter is in it).
@@ -237,7 +237,7 @@ def class_name(error: BaseException) -> str:
 
 
 def message(error: BaseException) -> str:
-    """What an exception says, also where its ``__str__`` is broken."""
+    """The message of an exception, even of one whose ``__str__`` is broken."""
     try:
         return str(error)
     except Exception:  # a broken __str__ must not cost the job its retry

@@ -27,7 +27,7 @@ def arguments(serialized: object) -> tuple[list[Any], dict[str, Any]]:
     """Positional and keyword arguments as Python values.
 
     Symbols become strings, times ``datetime``, dates ``date``, durations ``timedelta``, models their GlobalID
-    URI. What no serializer here can read stays the dict it is. Only a last argument that Ruby marked as
+    URI. A dict that no serializer here can read stays as it is. Only a last argument that Ruby marked as
     keywords becomes keywords.
     """
     if not isinstance(serialized, list):

@@ -1,4 +1,4 @@
-"""A Sidekiq job as it stands in Redis: its exact bytes, and what they say.
+"""A Sidekiq job as Redis stores it: its exact bytes, and the fields in them.
 
 Nothing about a payload is certain but that it is a JSON object: any client can push anything. So no property
 raises, and each says what it makes of a value of the wrong type.
@@ -35,7 +35,7 @@ class SidekiqJob:
         # Read a dozen times in the life of a job, so found out once.
         jid = fields.get("jid")
         self.jid = str(jid) if type(jid) is int else _text(jid)
-        """Sidekiq hands on whatever stands there; here a number is its digits, anything else is None."""
+        """Sidekiq hands on any value; here a number is its digits, and any other type is None."""
         self.job_class = _text(fields.get("class"))
         """``class``: for an ActiveJob the wrapper."""
         self.wrapped = _text(fields.get("wrapped"))
@@ -107,7 +107,7 @@ class SidekiqJob:
 
     @property
     def retry(self) -> Json:
-        """As it stands: true, false, a number, or None when absent."""
+        """The unchanged value: true, false, a number, or None when absent."""
         return self.fields.get("retry")
 
     @property
@@ -160,7 +160,7 @@ def new_jid(random_bytes: bytes) -> str:
 def invalid_entry(
     raw: bytes, queue: str, reason: str, now: float, timestamps: Timestamps = Timestamps.SECONDS
 ) -> bytes:
-    """What is buried in place of JSON that is not an object: a job that Sidekiq's pages can show.
+    """Make the dead entry for JSON that is not an object: a job that Sidekiq's pages can show.
 
     The original is kept whole in ``args``. The jid is made of the bytes and the time, so that the entry can
     be opened.

@@ -1,6 +1,6 @@
 """Takes a job's arguments out of texts about it: messages of exceptions like to quote them.
 
-A value is found as a whole word, as it stands and as Python's ``repr`` or JSON would write it: ``fail`` is
+A value is found as a whole word, unchanged and as Python's ``repr`` or JSON would write it: ``fail`` is
 hidden in "cannot fail" and stays in "failed". Values shorter than four characters stay: they say nothing
 alone, and their letters are in every text.
 """

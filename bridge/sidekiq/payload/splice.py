@@ -99,7 +99,7 @@ def _scan(raw: bytes, position: int) -> Iterator[_Member]:
 
 
 def _behind_comma(raw: bytes, position: int) -> tuple[int, bool]:
-    """Where the next member begins, and whether there may be one."""
+    """The index at which the next member begins, and whether there may be one."""
     position = _skip_blank(raw, position)
     if raw[position : position + 1] != b",":
         return position, False

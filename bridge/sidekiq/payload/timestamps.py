@@ -28,7 +28,7 @@ class Timestamps(enum.Enum):
 
 
 def seconds(value: object) -> float | None:
-    """Epoch seconds of a timestamp that any Sidekiq version wrote; None for what is no timestamp."""
+    """Epoch seconds of a timestamp that any Sidekiq version wrote; None for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, float):
@@ -39,5 +39,5 @@ def seconds(value: object) -> float | None:
 def _integer_seconds(value: int) -> float | None:
     try:
         return value / 1000 if value > _MILLISECONDS_ABOVE else float(value)
-    except OverflowError:  # an integer beyond the range of floats is no time
+    except OverflowError:  # an integer beyond the range of floats is not a time
         return None

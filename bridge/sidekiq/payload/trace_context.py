@@ -1,6 +1,6 @@
-"""What ties the lines and spans of one job together, in the worker, the sidecar and Rails.
+"""The ids that tie the lines and spans of one job together, in the worker, the sidecar and Rails.
 
-Trace context stands in payloads as OpenTelemetry's Ruby instrumentation puts it there: W3C's headers as
+Payloads hold the trace context as OpenTelemetry's Ruby instrumentation puts it there: W3C's headers as
 top-level fields. The correlation id is the request that pushed the job, where Rails says so.
 """
 
@@ -15,7 +15,7 @@ LONGEST_ID = 200
 LONGEST_HEADER = 8192
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-#: What may stand in a header and on a line of a log without being mistaken for more than it is.
+#: Characters that are safe in a header and on a line of a log.
 _HEADER = re.compile(r"[\x20-\x7e]+")
 
 

@@ -47,7 +47,7 @@ class Heartbeat:
     now: Callable[[], float] = time.time
     """The wall clock, for what people read."""
     clock: Callable[[], float] = time.monotonic
-    """What is done when: a wall clock that is set back would keep this process silent for as long."""
+    """When each duty is due, by a steady clock: a wall clock set back would silence this process."""
 
     is_native: Callable[[SidekiqJob], bool] = lambda job: False
     """Whether a job runs in Python: its row says so."""

@@ -42,7 +42,7 @@ Command = tuple[str | int, ...]
 
 @dataclass(slots=True)
 class _Tally:
-    """What happened to one class since the last flush."""
+    """Counts of one class since the last flush."""
 
     processed: int = 0
     failed: int = 0

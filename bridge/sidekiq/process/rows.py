@@ -1,4 +1,4 @@
-"""What a worker tells Sidekiq's Busy page about itself: the registration, the beat, the running jobs.
+"""A worker's rows of Sidekiq's Busy page: the registration, the beat, the running jobs.
 
 Follows ``launcher.rb``: a superset of what 6.4 to 8.1 write, because 7.2 to 8.1.1 raise on a process without
 ``concurrency`` in its info, 8.0.9 and 8.1.1 on one without ``capsules``, and 8.1.2 reads ``concurrency`` from

@@ -13,7 +13,7 @@ from bridge.sidekiq.store.due import DueEntry
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What client middleware did to a due job: top-level fields it set and removed, or that it halted."""
+    """The effect of client middleware on a due job: fields it set and removed, or that it halted."""
 
     fields: Mapping[str, Any]
     removed: tuple[str, ...]

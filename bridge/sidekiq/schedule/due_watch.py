@@ -26,7 +26,7 @@ class DueWatch:
         self._due_at = 0.0
 
     def worth_a_look(self) -> bool:
-        """Never raises: whoever looks meets the same outage, and knows what to do about it."""
+        """Never raises: the scheduler's next look meets the same outage and deals with it."""
         if time.monotonic() >= self._due_at:
             self._arm()
         elif not self._news():
@@ -36,7 +36,7 @@ class DueWatch:
         return True
 
     def seen(self, next_in_seconds: float | None) -> None:
-        """What the look found: the next entry is due in so many seconds."""
+        """Note the look's result: seconds until the next entry is due."""
         wait = LOOK_SECONDS if next_in_seconds is None else min(next_in_seconds, LOOK_SECONDS)
         self._due_at = time.monotonic() + wait
 

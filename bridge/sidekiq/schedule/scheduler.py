@@ -34,7 +34,7 @@ RETRY_REFUSED_SECONDS = 10.0
 
 @dataclass
 class _Page:
-    """Where the next look at one set begins: behind the entries that Redis refused to move."""
+    """The offset of the next look at one set: behind the entries that Redis refused to move."""
 
     skip: int = 0
     refused: int = 0

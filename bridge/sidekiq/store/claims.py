@@ -1,4 +1,4 @@
-"""What is asked of the job store and what it answers."""
+"""The questions to the job store, and its answers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Claim(NamedTuple):
     claimed_at_ms: int = 0
     paused: frozenset[str] = frozenset()
     recovering: bool = False
-    """Whether jobs were taken out of dead hands lately: some of these may be among them."""
+    """Whether orphaned jobs were given back lately: some of these may be among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Exchange(NamedTuple):
     settled: Sequence[Settled] = ()
     claim: Claim | None = None
     refusal: StoreError | None = None
-    """Why Redis did not carry out the claim, where it did not; the settlements stand."""
+    """The reason why Redis did not carry out the claim; the settlements are in force."""
 
 
 def entry(token: int, value: bytes) -> Claimed:
@@ -125,7 +125,7 @@ def claim_call(request: ClaimRequest) -> scripts.Call:
 
 
 def claim_answer(request: ClaimRequest, result: Any) -> Claim:
-    """What claim.lua answered."""
+    """Read the answer of claim.lua."""
     if result[0] != b"OK":
         return Claim(LeaseState(result[0].decode()))
     queues = request.queues

@@ -31,7 +31,7 @@ class DueEntries(ScriptCalls):
     """Reads and moves entries of ``schedule`` and ``retry``."""
 
     def due(self, limit: int, skip_retry: int = 0, skip_schedule: int = 0) -> Due:
-        """What is due in ``retry`` and ``schedule`` by Redis' clock, at most ``limit`` entries of each.
+        """Read the due entries of ``retry`` and ``schedule`` by Redis' clock, at most ``limit`` of each.
 
         The first ``skip_retry`` and ``skip_schedule`` due entries are passed over.
         """
@@ -73,6 +73,6 @@ class DueEntries(ScriptCalls):
         return any(score == int(score) for _, score in found)
 
     def bury_entry(self, source: str, member: bytes, payload: bytes, limits: DeadLimits, now: float) -> bool:
-        """Move an entry that is no job from a sorted set to ``dead``. False when somebody else took it."""
+        """Move an entry that is not a job to ``dead``. False when another client took it."""
         args = (member, payload, now, now - limits.timeout_seconds, -limits.max_jobs)
         return bool(self._one(scripts.Call(lua.load("move_to_dead"), (source, keys.DEAD), args)))

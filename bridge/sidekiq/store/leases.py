@@ -1,4 +1,4 @@
-"""What a reaper reads of ``bridge:lease`` and of the in-flight hashes. All methods raise StoreUnavailable."""
+"""A reaper's view of ``bridge:lease`` and the in-flight hashes. All methods raise StoreUnavailable."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ RECOVER_BURIED = 2
 
 
 class Settlement(NamedTuple):
-    """What shall become of one delivery; ``payload`` is the job's exact bytes, ``jid`` names its counter."""
+    """The decision about one delivery; ``payload`` is the job's exact bytes, ``jid`` names its counter."""
 
     identity: str
     token: int

@@ -174,7 +174,7 @@ class RedisStore(LeaseCalls, DueEntries):
         return Standing(float(till or 0), int(held), now_ms)
 
     def recoveries(self, jids: Sequence[str]) -> list[int]:
-        """How often each job was found in dead hands within 72 hours; at least 1 where a run may go on.
+        """How often each job was orphaned within 72 hours; at least 1 where a run may go on.
 
         They wait in a queue no more.
         """

@@ -4,7 +4,7 @@
 -- ARGV  1 identity  2 want  3 first token  4 entry prefix (format version)  5.. one visiting order per slot
 --       ("2 1 3", weighted queues), or none (strict: as in KEYS)
 -- Result {'OK', now in ms, paused queue numbers "1 3", 1 if recovered jobs wait in queues, queue number, payload, queue number, ...},
---        {'FENCED'} when the lease is gone, {'EXPIRED'} when it has run out but nobody took it.
+--        {'FENCED'} when the lease is gone, {'EXPIRED'} when it has run out and no reaper took it.
 --@include claim_check
 --@include claim_queues
 
@@ -30,6 +30,6 @@ if #ARGV > 4 then
 else
   for i = 1, queues do if want > 0 then take(i, want) end end
 end
--- A replica refuses to pop: that is no empty queue.
+-- A replica refuses to pop: its queue is not empty.
 if refused and token == tonumber(ARGV[3]) then return refused end
 return reply

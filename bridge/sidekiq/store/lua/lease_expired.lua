@@ -1,4 +1,4 @@
--- Marks leases that are over (negative score: nobody may renew them or claim under them) and names them.
+-- Marks leases that are over (negative score: no worker may renew them or claim under them) and names them.
 -- KEYS  1 bridge:lease
 -- ARGV  1 the caller's identity (never returned)
 --       2, 3 first and last Redis TIME in ms at which this may judge by TIME; outside, Redis' clock has jumped or the

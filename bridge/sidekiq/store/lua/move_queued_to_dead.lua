@@ -1,7 +1,7 @@
 -- Moves one waiting job from its queue to the dead set, only if it is still there.
 -- KEYS  1 queue:<name>  2 dead
--- ARGV  1 payload as it stands in the queue  2 payload to bury  3 now in s  4 remove scores up to  5 remove ranks up to
--- Result 1, or 0 when somebody else took it
+-- ARGV  1 payload as the queue holds it  2 payload to bury  3 now in s  4 remove scores up to  5 remove ranks up to
+-- Result 1, or 0 when another client took it
 local found = redis.call('TYPE', KEYS[2]).ok
 if found ~= 'zset' and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is no sorted set') end
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end

@@ -1,7 +1,7 @@
--- Moves an entry that is no job from retry or schedule to the dead set, where it can be seen.
+-- Moves an entry that is not a job from retry or schedule to the dead set, where it can be seen.
 -- KEYS  1 retry or schedule  2 dead
 -- ARGV  1 member  2 payload to bury  3 now in s  4 remove scores up to  5 remove ranks up to
--- Result 1, or 0 when somebody else took it
+-- Result 1, or 0 when another client took it
 local found = redis.call('TYPE', KEYS[2]).ok
 if found ~= 'zset' and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is no sorted set') end
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end

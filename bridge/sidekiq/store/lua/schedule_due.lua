@@ -1,6 +1,6 @@
 -- Names the due entries of two sorted sets, earliest first, without removing them.
 -- KEYS  1 retry  2 schedule
--- ARGV  1 at most so many of each  2 so many of retry are passed over  3 so many of schedule
+-- ARGV  1 most entries of each  2 entries of retry to pass over  3 entries of schedule to pass over
 -- Result {now in s, score of the earliest entry that is not due or "", {retry members}, {schedule members}}
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])

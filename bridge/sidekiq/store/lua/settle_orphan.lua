@@ -1,9 +1,9 @@
--- Moves one job out of a dead (or fenced) worker's hands, or one whose outcome nobody knows: back to the end of its queue that
+-- Moves one job out of a dead (or fenced) worker's hands, or one of unknown outcome: back to the end of its queue that
 -- runs next, or to the dead set when it was found so for the `limit`-th time (poison pill).
 -- KEYS  1 bridge:inflight:<identity>  2 queue:<name>  3 bridge:recovered:<jid>  4 dead  5 queues  6 bridge:recovering
 -- ARGV  1 token  2 payload  3 TTL of the counter in s  4 limit  5 buried payload ("" = never bury)  6 now in s
 --       7 dead: remove scores up to  8 dead: remove ranks up to
---       9 jid ("" = none): while it waits in its queue it stands in bridge:recovering
+--       9 jid ("" = none): while it waits in its queue bridge:recovering holds it
 -- Result: 0 not there any more, 1 given back, 2 buried
 --@include counters
 local wrong = check(KEYS[2], 'list') or check(KEYS[4], 'zset')

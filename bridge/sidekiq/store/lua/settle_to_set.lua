@@ -6,7 +6,7 @@
 --@include counters
 local wrong = check(KEYS[8], 'zset')
 if wrong then return wrong end
--- ZADD refuses a score that is no number, and by then the job would be out of the hash: Lua does not roll back.
+-- ZADD refuses a score that is not a number, and by then the job would be out of the hash: Lua does not roll back.
 local score = tonumber(ARGV[5])
 if ARGV[5] ~= '' and (not score or score ~= score) then return redis.error_reply('ERR score is no number') end
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
