@@ -14,7 +14,7 @@ demo:  ## Redis, Rails with Sidekiq's Web UI, sidecar, worker, Flower and a mix 
 
 test:  ## all tests: Python, sidecar, Rails app
 	@scripts/setup test
-	@scripts/test
+	@scripts/test $(ARGS)
 
 check: setup  ## format, lint, types, import directions, Ruby syntax
 	@scripts/check

@@ -31,9 +31,9 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.cert = directory / f"{name}.pem"
-        made = self._builder(self._name, self._key, 0).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), True
-        )
+        made = self._builder(self._name, self._key, 0)
+        made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        made = made.add_extension(_usage(signs_certificates=True), True)
         self.cert.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str, *, host: str = "127.0.0.1", expired: bool = False) -> Pair:
@@ -43,6 +43,7 @@ class Authority:
         alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))])
         made = self._builder(subject, key, 2 if expired else 0).add_extension(alternative, False)
         made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
+        made = made.add_extension(_usage(signs_certificates=False), True)
         pair = Pair(self._directory / f"{name}.pem", self._directory / f"{name}.key")
         _replace(pair.cert, made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         _replace(pair.key, _key_bytes(key))
@@ -60,7 +61,24 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - DAY)
             .not_valid_after(now + DAY)
+            # Python 3.13 verifies strictly: without key identifiers and key usage it believes no certificate.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False)
         )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
