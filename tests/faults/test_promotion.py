@@ -24,7 +24,7 @@ JOBS = RUBY / "locking_jobs.rb"
 
 @pytest.fixture(params=[0.0], ids=["at once"])
 def locking(ruby_root: RubyRoot, request: pytest.FixtureRequest) -> Iterator[Rig]:
-    """One sidecar whose app locks, which takes so many seconds for each job; no worker yet."""
+    """One sidecar whose app locks; the parameter is how many seconds a lock takes. No worker yet."""
     with tempfile.TemporaryDirectory(prefix="sb-lock-") as directory:
         server = RedisServer(Path(directory), *SAFE)
         rig = Rig(server, ruby_root)

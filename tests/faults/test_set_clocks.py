@@ -79,7 +79,7 @@ def clocks(ruby_root: RubyRoot) -> Iterator[Clocks]:
 def test_a_clock_that_is_set_runs_nothing_twice(
     clocks: Clocks, report: Report, which: str, step: float
 ) -> None:
-    """15 of 15 running jobs ran twice after a step of 20 s, and nobody had died."""
+    """15 of 15 running jobs ran twice after a step of 20 s, and no process had died."""
     holds_for(lambda: clocks.redis.ping(), LEASE_SECONDS, "the workers settle in")
     clocks.start_long_jobs(SETTLED_SECONDS)
     clocks.set(which, step)

@@ -134,7 +134,7 @@ def test_beside_a_worker_of_an_older_release_a_halted_job_is_pushed(make_worker:
 def test_a_worker_frozen_before_its_middleware_runs_it_for_nothing_that_others_have_taken(
     make_worker: Maker,
 ) -> None:
-    """Its lock would stay for ever: the job has run and unlocked already."""
+    """Its lock would stay: the job has run and unlocked already."""
     frozen, other = make_worker(), make_worker()
     jids = schedule(frozen, 3)
     middleware = Locking(frozen.client)

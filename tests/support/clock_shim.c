@@ -1,5 +1,5 @@
 /* The wall clock, off by as many seconds as the file named by CLOCK_SHIM says (a double, read at each call).
- * Loaded with LD_PRELOAD. Monotonic clocks stay as they are: nobody sets them on a real machine either. */
+ * Loaded with LD_PRELOAD. Monotonic clocks stay as they are: no administrator and no NTP sets them. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

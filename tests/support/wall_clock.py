@@ -35,6 +35,6 @@ class WallClock:
         return ("env", *(f"{name}={value}" for name, value in self.env.items()))
 
     def set(self, seconds: float) -> None:
-        """Be off by so many seconds from now on."""
+        """Be off by this from now on."""
         with self._file.open("r+b" if self._file.exists() else "wb") as file:
             file.write(struct.pack("=d", seconds))

@@ -5,7 +5,7 @@
 --       5 last moment in ms of Redis TIME: a command that a cut connection delivers later does nothing
 -- Result 1, 0 when another process took it, -1 when this worker may hold nothing now
 local found = redis.call('TYPE', KEYS[4]).ok
-if found ~= 'list' and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[4] .. ' is no list') end
+if found ~= 'list' and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[4] .. ' is not a list') end
 local lease, time = redis.call('ZSCORE', KEYS[1], ARGV[1]), redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if not lease or tonumber(lease) < now or now > tonumber(ARGV[5]) then return -1 end
