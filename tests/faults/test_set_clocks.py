@@ -16,7 +16,7 @@ from tests.faults.rig import LEASE_SECONDS, Rig, seconds_until
 from tests.faults.settle import settle, settle_once
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot
-from tests.support.waiting import holds_for, wait_until_equal
+from tests.support.waiting import holds_for, wait_for, wait_until_equal
 from tests.support.wall_clock import WallClock
 
 LONG_JOBS = 12
@@ -41,6 +41,10 @@ class Clocks(Rig):
             self.redis_clock.set(seconds)
         for clock in {"redis": [], "worker": self.clocks[:1], "all": self.clocks}[which]:
             clock.set(seconds)
+
+    def wait_reaped(self, identity: str) -> None:
+        key = f"bridge:inflight:{identity}"
+        wait_until_equal(lambda: self.redis.exists(key), 0, "its jobs to be given back", 60)
 
     def start_long_jobs(self, seconds: float) -> None:
         """All slots of all workers run one."""
@@ -117,14 +121,14 @@ def test_a_frozen_container_begins_nothing_that_others_have_run(
     worker = clocks.workers[name]
     pids = [worker.pid, clocks.keeper(name), *(clocks.pool_children(name) if name == "own2" else [])]
     for _ in range(3):
-        with clocks.feeding([("NativeSleepJob", [0.05])], rate=60), contextlib.ExitStack() as still:
-            clocks.wait_for_jobs_in_hand(name)
+        with clocks.feeding([("NativeSleepJob", [0.5])], rate=20), contextlib.ExitStack() as still:
+            # Its name may be another than before the last freeze, once it has said so.
+            wait_for(lambda: clocks.redis.exists(f"bridge:inflight:{worker.identity}"), "jobs in hand", 30)
+            identity = worker.identity
             for pid in pids:
                 still.enter_context(clocks.frozen(pid))
             clocks.wait_more_done(30)
-            wait_until_equal(
-                lambda: clocks.redis.exists(f"bridge:inflight:{worker.identity}"), 0, "reaped", 60
-            )
+            clocks.wait_reaped(identity)
             clocks.wait_more_done(30)
             thawed_at = time.time()
             done = {line["jid"] for line in clocks.ledger.lines if line["event"] == "done"}
