@@ -1,7 +1,8 @@
 """The threads that run native tasks, and the runs that wait for one.
 
 Waking a thread costs more than a small job. So a run that comes in wakes one thread only. A thread that
-takes a run wakes the next one only while there is more to take and no thread is on its way already. A task that waits
+takes a run wakes the next one only while there is more to take and no thread is on its way already. A task
+that waits
 for something lets the woken thread go on, which wakes another: soon all slots are in use. A task that does
 not wait is followed by the next on the same thread, since Python runs one of them at a time.
 """
