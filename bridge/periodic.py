@@ -40,7 +40,7 @@ class Periodic:
             self._thread.start()
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
-        """Ask the thread to end and wait for it, but not for ever: what it does may hang on a dead server."""
+        """Ask the thread to end, and wait for it a bounded time: its work may hang on a dead server."""
         self._stopping = True
         self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -61,7 +61,7 @@ class Periodic:
         except errors.StoreUnavailable as error:
             return self._note_outage(error)
         except Exception:
-            # A fault in one round (a payload nobody foresaw) must not end the heartbeat or the scheduler for
+            # A fault in one round (an unforeseen payload) must not end the heartbeat or the scheduler for
             # good.
             logger.exception("%s: this round failed, the next one comes in %.1f s", self.name, self._pause)
             return self._pause

@@ -221,7 +221,7 @@ class Runtime:
 
     @cached_property
     def context(self) -> BrokerContext:
-        """What the transport is given."""
+        """The collaborators of the transport."""
         return BrokerContext(
             name=self.app.main or "bridge",
             database=self.redis_address.database,

@@ -48,14 +48,14 @@ def perform(self: SidekiqTask) -> None:
 def hand_over(delivery: Delivery) -> JobResult:
     """Ask the sidecar, and say in a decision what an outage means for the job: nothing but a delay."""
     if not app.bridge.sidecar.has_sent(delivery):
-        # The lease says whether a run may begin. What Ruby has reported stands, also in an outage of Redis.
+        # The lease says whether a run may begin. Ruby's report counts, also in an outage of Redis.
         task.require_lease(app, delivery)
     try:
         return app.bridge.sidecar.execute(delivery)
     except errors.SidecarRejected as error:
         raise Settle(GiveBack(), outage=str(error), rejected=True) from error
     except errors.SidecarUnavailable as error:
-        # A sidecar that is merely full is no outage: the other slots go on.
+        # A full sidecar does not open the breaker: the other slots go on.
         outage = None if error.retry_after_seconds else str(error)
         raise Settle(GiveBack(may_run=error.may_run), outage=outage) from error
     except errors.OutcomeUnknown as error:
@@ -80,7 +80,7 @@ def conclude(result: JobResult) -> None:
     if result.status is Status.INTERRUPTED:
         raise Settle(Interrupt(result.payload))
     if result.status is Status.SHUTDOWN:
-        # One that stops by itself each time would run for ever: it is counted, and buried the third time.
+        # A job that stops by itself each time would run without end: the third time it is buried.
         # No Ruby job is claimed until a probe finds a sidecar: it would be sent into closing streams.
         outage = "the sidecar goes down" if result.was_last else None
         raise Settle(GiveBack(unknown_outcome=not result.asked), outage=outage)

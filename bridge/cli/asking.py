@@ -1,4 +1,4 @@
-"""What the workers answer to Celery's remote control."""
+"""The workers' answers to Celery's remote control."""
 
 from __future__ import annotations
 

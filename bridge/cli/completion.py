@@ -1,4 +1,4 @@
-"""What the shell offers for an argument: names, classes and jids from Redis.
+"""The shell's suggestions for an argument: names, classes and jids from Redis.
 
 A person has pressed a key and waits. So a look takes a second at most, reads only the front of each place,
 and offers nothing if Redis does not answer or a setting is wrong: the command itself then says why.
@@ -25,7 +25,7 @@ SECONDS = 1.0
 FRONT = 200
 
 Offers = Iterable[tuple[str, str]]
-"""What can be typed, and a word about it for the shells that show one (zsh, fish)."""
+"""A suggestion, and a word about it for the shells that show one (zsh, fish)."""
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 

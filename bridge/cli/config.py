@@ -14,7 +14,7 @@ def config() -> None:
 
 
 @config.command("show")
-@click.option("--changed", is_flag=True, help="Only what somebody has set.")
+@click.option("--changed", is_flag=True, help="Only the settings that differ from their defaults.")
 @output.json_option
 def show(changed: bool, as_json: bool) -> None:
     """Print every setting in force and where its value comes from. Secrets are masked."""

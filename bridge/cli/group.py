@@ -37,7 +37,7 @@ class BridgeGroup(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import the command. None when there is no such name."""
+        """Import the command. None for an unknown name."""
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name].partition(":")
@@ -50,7 +50,7 @@ class BridgeGroup(click.Group):
         """Click's own, which would suggest only commands that were imported already."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            ctx.fail(f"{args[0]} is no command{f': did you mean {close[0]}?' if close else ''}")
+            ctx.fail(f"{args[0]} is not a command{f': did you mean {close[0]}?' if close else ''}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -32,7 +32,7 @@ def jobs() -> None:
 @click.argument("place", type=PLACE)
 @filters
 @click.option(
-    "--limit", type=click.IntRange(0), default=50, show_default=True, help="At most so many; 0 for all."
+    "--limit", type=click.IntRange(0), default=50, show_default=True, help="Most jobs to list; 0 for all."
 )
 @output.json_option
 @pass_parts

@@ -34,7 +34,7 @@ def find(parts: Parts, jid: str) -> list[Found]:
 
 
 def held(parts: Parts, jid: str) -> list[Found]:
-    """Where it is in the hands of a worker of the bridge."""
+    """The worker of the bridge that holds the job."""
     found: list[Found] = []
     for lease in parts.cluster.leases():
         try:

@@ -1,4 +1,4 @@
-"""Names of queues that somebody typed."""
+"""Names of queues as a person typed them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def check(names: Sequence[str]) -> Sequence[str]:
     """The same names. Raises UsageError for one that Sidekiq's pages could not show."""
     for name in names:
         if not QUEUE_NAME.fullmatch(name):
-            raise click.UsageError(f"{name} is no name for a queue: letters, digits and _ : . - only")
+            raise click.UsageError(f"{name} cannot be the name of a queue: letters, digits and _ : . - only")
     return names
 
 
 def confirm_queues(parts: Parts, names: Collection[str], act: str, yes: bool) -> None:
-    """Ask before something is done with a queue that nobody has pushed to and no process serves.
+    """Ask before an act on a queue without jobs that no process serves.
 
-    ``act`` is the rest of the question: ``pause it``. Off a terminal nobody can answer. On a Redis without
+    ``act`` is the rest of the question: ``pause it``. Off a terminal no person can answer. On a Redis without
     any queue there is nothing to compare a name with.
 
     Raises:
-        UsageError: the name is unknown, nobody can be asked, and ``--yes`` is not there.
+        UsageError: the name is unknown, no person can be asked, and ``--yes`` is not there.
     """
     known = set() if yes else _known(parts)
     for name in sorted({*names} - known) if known else ():
@@ -38,7 +38,7 @@ def confirm_queues(parts: Parts, names: Collection[str], act: str, yes: bool) ->
 
 
 def hint_at_queues(parts: Parts, names: Collection[str]) -> None:
-    """Say on stderr which of these queues nobody has pushed to and nobody serves: it may be a slip."""
+    """Say on stderr which of these queues have no jobs and no process: the name may be a slip."""
     if not names:
         return  # of sets, not of queues: nothing to ask Redis
     known = _known(parts)
@@ -51,7 +51,7 @@ def hint_when_unserved(parts: Parts, name: str) -> None:
     """Say on stderr that no process takes from this queue at present."""
     served = {queue for row in parts.cluster.processes() for queue in row.queues}
     if name not in served:
-        click.echo(f"nobody serves queue {name} at present{_suggestion(name, served, '')}", err=True)
+        click.echo(f"no process serves queue {name} at present{_suggestion(name, served, '')}", err=True)
 
 
 def _known(parts: Parts) -> set[str]:

@@ -36,7 +36,7 @@ def yes_option(command: Decorated) -> Decorated:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Made anew for each use: a test may have replaced the streams."""
+    """Made for each use: a test may have replaced the streams."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else PIPE_COLUMNS, highlight=False)
 

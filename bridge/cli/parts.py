@@ -1,4 +1,4 @@
-"""What the commands work with, made from the settings when it is first asked for."""
+"""The parts that the commands work with, made from the settings at first use."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Parts:
 
     @cached_property
     def cluster(self) -> Processes:
-        """What all processes say of themselves."""
+        """All processes on this Redis."""
         return Processes(self.client)
 
     @cached_property

@@ -14,13 +14,13 @@ from bridge.sidekiq import keys
 from bridge.sidekiq.api.entries import SETS, Entry, Place
 from bridge.sidekiq.api.filters import Filters
 
-#: Long enough to be seen on the Busy page, where a job stands from half a second on.
+#: Long enough to be seen on the Busy page, which shows a job from half a second on.
 BUSY_SECONDS = 2.0
 SCHEDULE_SECONDS = 2.0
 
 
 class Expectation(enum.Enum):
-    """What shall become of a probe."""
+    """The outcome that a probe must have."""
 
     DONE = "done"
     RETRIED = "retried"
@@ -173,7 +173,7 @@ def _error(entry: Entry) -> str:
 
 
 def _blemish(entry: Entry) -> str:
-    """What the pages of the Web UI would miss."""
+    """Faults that the pages of the Web UI would show."""
     if not str(entry.job.fields.get("error_class")).endswith("ProbeFailed"):
         return f"it failed otherwise than on purpose: {_error(entry)}"
     missing = [name for name in ("queue", "jid", "failed_at", "retry_count") if name not in entry.job.fields]

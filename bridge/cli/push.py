@@ -21,7 +21,7 @@ from bridge.sidekiq.payload import new_job as pushing
 from bridge.sidekiq.payload.job import new_jid
 
 _CONSTANT_PATH = re.compile(r"(?:::)?[A-Z]\w*(?:::[A-Z]\w*)*", re.ASCII)
-#: What the client itself writes.
+#: Fields that the client itself writes.
 _OWN = frozenset(["class", "args", "jid", "queue", "created_at", "enqueued_at", "at"])
 
 
@@ -55,7 +55,7 @@ class Moment(click.ParamType[float]):
         try:
             when = datetime.fromisoformat(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no time: write 2027-01-31T08:00:00+01:00", param, ctx)
+            self.fail(f"{value!r} is not a time: write 2027-01-31T08:00:00+01:00", param, ctx)
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
@@ -89,7 +89,7 @@ def push(
 ) -> None:
     """Enqueue a job of CLASS with these arguments, each written as JSON. Prints its jid.
 
-    The class's own sidekiq_options stand in Ruby and are not known here: without --set its retries are
+    The class's own sidekiq_options are in Ruby and are not known here: without --set its retries are
     Sidekiq's default.
     """
     _check(job_class, queue, after, at)
@@ -116,7 +116,7 @@ def push(
 
 def _check(job_class: str, queue: str, after: float | None, at: float | None) -> None:
     if not _CONSTANT_PATH.fullmatch(job_class):
-        raise click.UsageError(f"{job_class} is no class: write it as in Ruby, HardJob or Module::HardJob")
+        raise click.UsageError(f"{job_class} is not a class: write it as in Ruby, HardJob or Module::HardJob")
     naming.check([queue])
     if after is not None and at is not None:
         raise click.UsageError("--in and --at are both given: write one of them")

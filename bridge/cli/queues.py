@@ -33,7 +33,7 @@ def table(rows: Sequence[QueueRow], processes: Sequence[ProcessRow]) -> Renderab
 
 
 def _row(row: QueueRow, served: dict[str, int]) -> tuple[object, ...]:
-    note = "paused" if row.paused else "nobody serves it" if not any(served.values()) else ""
+    note = "paused" if row.paused else "no process serves it" if not any(served.values()) else ""
     latency = spans.readable(row.latency_seconds) if row.size else ""
     return (row.name, f"{row.size:,}", latency, served["bridge_workers"], served["sidekiq_processes"], note)
 
@@ -49,7 +49,7 @@ def _served(name: str, processes: Sequence[ProcessRow]) -> dict[str, int]:
 @output.yes_option
 @pass_parts
 def pause(parts: Parts, names: tuple[str, ...], yes: bool) -> None:
-    """Let nobody take jobs from QUEUE until `resume`.
+    """Keep all processes from taking jobs from QUEUE until `resume`.
 
     Workers of the bridge and Sidekiq Pro heed it at once; open-source Sidekiq processes do not know of it.
     """

@@ -38,8 +38,8 @@ class PlaceType(click.ParamType[Place]):
 PLACE = PlaceType()
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option("--newer", type=SPAN, metavar="SPAN", help="Only jobs that are there for at most so long."),
-    click.option("--older", type=SPAN, metavar="SPAN", help="Only jobs that are there for so long: 30m, 2d."),
+    click.option("--newer", type=SPAN, metavar="SPAN", help="Only jobs that have waited at most that long."),
+    click.option("--older", type=SPAN, metavar="SPAN", help="Only jobs that have waited that long: 30m, 2d."),
     click.option("--error", "error_texts", multiple=True, metavar="TEXT",
                  help="Only jobs whose error's class or message contains this."),
     click.option("--class", "classes", multiple=True, metavar="NAME", shell_complete=completion.CLASSES,
@@ -61,5 +61,5 @@ def selection(
     older: float | None,
     newer: float | None,
 ) -> Filters:
-    """What the options say together."""
+    """The options, taken together."""
     return Filters(frozenset(jids), classes, error_texts, older, newer)

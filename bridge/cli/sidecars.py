@@ -1,4 +1,4 @@
-"""What the sidecars of the settings say of themselves."""
+"""The state of the sidecars that the settings name."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Span(click.ParamType[float]):
         if re.fullmatch(r"\d+(\.\d+)?", text):
             return float(text)
         if not text or _PARTS.sub("", text).strip():
-            self.fail(f"{value!r} is no span of time: write 90s, 15m, 2h, 3d or 1w", param, ctx)
+            self.fail(f"{value!r} is not a span of time: write 90s, 15m, 2h, 3d or 1w", param, ctx)
         return sum(float(number) * _SECONDS[unit] for number, unit in _PARTS.findall(text))
 
 
@@ -41,7 +41,7 @@ class Seconds(click.FloatRange):
         """The number. Fails with the bounds."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
-            self.fail(f"{value} is no number of seconds", param, ctx)
+            self.fail(f"{value} is not a number of seconds", param, ctx)
         return number
 
 
@@ -66,7 +66,7 @@ def readable(seconds: float | None) -> str:
 
 
 def moment(epoch_seconds: float | None) -> str:
-    """A time in UTC, as Sidekiq's pages show it; empty for None or what is no time."""
+    """A time in UTC, as Sidekiq's pages show it; empty for None or another value."""
     if epoch_seconds is None:
         return ""
     try:

@@ -20,7 +20,7 @@ from bridge.sidekiq.api.processes import LeaseRow, ProcessRow, QueueRow, Totals
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is true at one moment."""
+    """The state at one moment."""
 
     at: float
     redis: str

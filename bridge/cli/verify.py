@@ -123,7 +123,7 @@ def _clean_up(parts: Parts, probes: Sequence[Probe]) -> None:
 
 @contextlib.contextmanager
 def _queue(parts: Parts, asked_for: str | None) -> Iterator[str]:
-    """The queue to use; one made for the occasion is given back to nobody."""
+    """The queue to use; a queue that was made for the probe disappears with its last job."""
     rows = [row for row in parts.cluster.processes() if not row.quiet]
     workers = [row for row in rows if row.is_bridge]
     if not workers:

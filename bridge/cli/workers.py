@@ -63,7 +63,7 @@ def _meant(parts: Parts, identities: tuple[str, ...], everyone: bool, ruby: bool
 def _named(rows: list[ProcessRow], identity: str) -> ProcessRow:
     found = [row for row in rows if row.identity.startswith(identity)]
     if len(found) != 1:
-        how = "is no worker" if not found else f"is the beginning of {len(found)} workers"
+        how = "is not a worker" if not found else f"is the beginning of {len(found)} workers"
         raise click.UsageError(f"{identity} {how}: `bridge status` lists them")
     return found[0]
 

@@ -2,9 +2,8 @@
 
 Waking a thread costs more than a small job. So a run that comes in wakes one thread only. A thread that
 takes a run wakes the next one only while there is more to take and no thread is on its way already. A task
-that waits
-for something lets the woken thread go on, which wakes another: soon all slots are in use. A task that does
-not wait is followed by the next on the same thread, since Python runs one of them at a time.
+that waits for something lets the woken thread go on, which wakes another: soon all slots are in use. A task
+that does not wait is followed by the next on the same thread, since Python runs one of them at a time.
 """
 
 from __future__ import annotations

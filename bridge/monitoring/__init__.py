@@ -1,1 +1,1 @@
-"""What a worker tells about itself: metrics, probes and log lines."""
+"""A worker's reports about itself: metrics, probes and log lines."""

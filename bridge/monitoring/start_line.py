@@ -1,4 +1,4 @@
-"""What a worker says when it starts: what it is about to do, and which settings look like mistakes."""
+"""The log lines at a worker's start: its queues, slots and tasks, and settings that look like mistakes."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def _own_trace_id(job: SidekiqJob) -> int:
 
 
 def _provider() -> trace.TracerProvider:
-    """The process's own, where somebody (opentelemetry-instrument, the user's module) has set one."""
+    """The process's own provider, if opentelemetry-instrument or the user's module has set one."""
     present = trace.get_tracer_provider()
     if not isinstance(present, trace.ProxyTracerProvider):
         return present

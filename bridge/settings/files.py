@@ -88,7 +88,7 @@ def _document(path: Path, text: str) -> dict[Any, Any]:
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is not YAML: {_where(error)}") from None
     if document is not None and not isinstance(document, dict):
-        raise ConfigurationError(f"{path} is no list of settings: write one name: value on each line")
+        raise ConfigurationError(f"{path} must be a list of settings: write one name: value on each line")
     return document or {}
 
 
@@ -103,7 +103,7 @@ def _text(path: Path) -> str:
 
 
 class Places:
-    """Where each key stands: ``config/sidekiq.yml:12:production.concurrency``."""
+    """The place of each key: ``config/sidekiq.yml:12:production.concurrency``."""
 
     def __init__(self, path: Path, lines: Mapping[str, int]) -> None:
         self._path, self._lines = path, lines
@@ -165,7 +165,7 @@ def _with_capsules(place: str, found: Found, capsules: object) -> Found:
         return found
     if not isinstance(capsules, dict):
         example = "name: {concurrency: 1, queues: [a]}"
-        raise ConfigurationError(f"{place} is no list of capsules: write for example {example}")
+        raise ConfigurationError(f"{place} must be a list of capsules: write for example {example}")
     settings = {
         f"{place}.{_plain(name)}": _plain_keys(capsule)
         for name, capsule in capsules.items()
@@ -203,4 +203,4 @@ def _as_list(value: object) -> Collection[object]:
 def _slots(place: str, value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise ConfigurationError(f"{place}={value}: this is no whole number; write for example 5")
+    raise ConfigurationError(f"{place}={value}: must be a whole number; write for example 5")

@@ -31,11 +31,11 @@ _OTHER_PREFIXES = ("BRIDGE_DEMO_", "BRIDGE_TEST_", "BRIDGE_BENCH_", "BRIDGE_MATR
 
 #: By pydantic's name for the mistake; in braces what it says with it.
 _PROBLEMS = {
-    "int_parsing": "this is no whole number",
-    "int_type": "this is no whole number",
-    "int_from_float": "this is no whole number",
-    "float_parsing": "this is no number",
-    "float_type": "this is no number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
     "bool_parsing": "this is true or false",
     "bool_type": "this is true or false",
     "greater_than": "it must be more than {gt}",
@@ -63,7 +63,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def gather(environ: Mapping[str, str]) -> Found:
-    """What is said, with the place where. Raises ConfigurationError for what cannot be read or is unknown."""
+    """Each setting, with its source. Raises ConfigurationError for an unreadable file or an unknown name."""
     given = _from_environment(environ)
     found = {**_from_fallbacks(environ), **_from_file(given, environ), **given}
     _refuse_unknown(found)
@@ -133,7 +133,7 @@ def _refuse_unknown(found: Found) -> None:
     known = list(Settings.model_fields)
     for name, (place, _) in found.items():
         if name not in known:
-            raise ConfigurationError(f"{place} is no setting{_suggestion(name, place, known)}")
+            raise ConfigurationError(f"{place} is not a setting{_suggestion(name, place, known)}")
 
 
 def _suggestion(name: str, place: str, known: list[str]) -> str:
@@ -148,7 +148,7 @@ def _with_content_of_file(found: Found, name: str) -> Found:
         return found
     place, path = found[f"{name}_file"]
     given = found.get(name)
-    # REDIS_URL is a fallback of Sidekiq's, which stands in many an environment.
+    # REDIS_URL is a fallback of Sidekiq's, which many environments hold.
     if given is not None and given[0] not in ("REDIS_URL",):
         raise ConfigurationError(f"{given[0]} and {place} are both set: set one of them")
     return {**found, name: (place, _content_of(place, Path(str(path))))}
@@ -176,7 +176,7 @@ def _sentence(detail: ErrorDetails, found: Found) -> str:
 
 
 def _problem(detail: ErrorDetails) -> str:
-    """What is wrong, in the words of the other sentences where the library's are a programmer's."""
+    """The mistake in a user's words, in place of the library's."""
     context = {name: _number(value) for name, value in detail.get("ctx", {}).items()}
     words = _PROBLEMS.get(detail["type"], "")
     return words.format(**context) if words else detail["msg"].removeprefix("Value error, ").rstrip(".")

@@ -138,7 +138,7 @@ class Settings(Watching):
         15.0,
         ge=3,
         le=600,
-        description="After so long without a sign of life a worker's jobs are given back.",
+        description="Seconds after which a silent worker's jobs are given back.",
         examples=["15"],
     )
     poll_interval_seconds: float = Field(
@@ -200,7 +200,7 @@ class Settings(Watching):
     @classmethod
     def _is_there(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_file():
-            raise ValueError("there is no such file")
+            raise ValueError("the file does not exist")
         return path
 
     @classmethod

@@ -19,7 +19,7 @@ def find(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError as error:
-        # Of a package above it. What is missing inside of one is told by the import itself.
+        # Of a package above it. The import itself tells of a module that is missing inside of one.
         return not f"{name}.".startswith(f"{error.name}.")
     except ValueError:
         return False

@@ -1,4 +1,4 @@
-"""What the settings say of the Sidekiq that this worker works beside."""
+"""The settings about the Sidekiq that this worker works beside."""
 
 from __future__ import annotations
 

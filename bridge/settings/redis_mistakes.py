@@ -1,4 +1,4 @@
-"""What an error of Redis says about the settings: what was seen, and which variable or key to correct."""
+"""Translates an error of Redis into a mistake of the settings: the variable or key to correct."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class RedisUrl:
         return self.scheme == "sentinel"
 
     def address(self, ca: Path | None, cert: Path | None, key: Path | None) -> RedisAddress:
-        """What a client is made with; the files are for TLS."""
+        """The arguments of a client; the files are for TLS."""
         first = self.addresses[0]
         sentinels = [(address.host, address.port) for address in self.addresses] if self.is_sentinel else []
         return RedisAddress(
@@ -87,7 +87,7 @@ class RedisUrl:
 
 
 def _split(text: str) -> SplitResult:
-    """Not by urlsplit: releases of Python differ over brackets in a host that stands among others."""
+    """Not by urlsplit: releases of Python differ over brackets in one of several hosts."""
     match = _URL.fullmatch(text.strip())
     if match is None:
         raise ValueError("the URL starts with redis://, rediss:// (TLS) or sentinel://")

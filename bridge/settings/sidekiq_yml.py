@@ -1,4 +1,4 @@
-"""What a ``config/sidekiq.yml`` says in vain: mistyped keys, an environment without a section.
+"""Finds mistakes of a ``config/sidekiq.yml``: mistyped keys, an environment without a section.
 
 Sidekiq ignores such keys without a word. The worker ignores them too, and names them in its log and in
 ``bridge doctor``.
@@ -27,7 +27,7 @@ _RUBYS = frozenset(
     profile_store_url profile_view_url scheduled_enq scheduler schedule dynamic dynamic_every enabled
     listened_queues_only rufus_scheduler_options cron cron_poll_interval cron_schedule_file limits
     process_limits blocking failures_max_count failures_default_mode
-    """.split()  # noqa: SIM905 - a list of so many short names is read as a text
+    """.split()  # noqa: SIM905 - a long list of short names reads better as a text
 )
 """Options of Sidekiq 6.4 to 8.1 and of well-known gems: sidekiq-scheduler, -cron, -limit_fetch, -failures."""
 _KNOWN = USED | _RUBYS

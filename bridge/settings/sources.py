@@ -22,11 +22,11 @@ class Origin:
     """One setting in force."""
 
     name: str
-    """As it stands in a YAML file; the variable is ``BRIDGE_`` and this in capitals."""
+    """The name in a YAML file; the variable is ``BRIDGE_`` and this in capitals."""
     value: str
     """Readable, with every secret masked; empty where nothing is set."""
     source: str
-    """The variable, or file, line and key; ``default`` where nobody said anything."""
+    """The variable, or file, line and key; ``default`` for a setting without a value."""
 
     @property
     def variable(self) -> str:

@@ -1,4 +1,4 @@
-"""What a service manager (systemd) left in the environment for the process that it started."""
+"""The variables that a service manager (systemd) sets for the process that it starts."""
 
 from __future__ import annotations
 

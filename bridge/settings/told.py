@@ -1,4 +1,4 @@
-"""Where each setting was said: for the sentences that name one."""
+"""The source of each setting, for the sentences that name one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Told(BaseSettings):
         return name in self.model_fields_set
 
     def source(self, name: str) -> str:
-        """Where this setting was said, as a person would look for it; its variable where nothing was said.
+        """The source of this setting, as a person would look for it; its variable for an unset one.
 
         ``REDIS_URL``, ``BRIDGE_REDIS_URL_FILE``, or ``config/sidekiq.yml:12:production.concurrency``.
         """

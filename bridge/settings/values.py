@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from bridge.settings.redis_url import Address
 from bridge.sidekiq.fetch.queues import QueueSet
 
-#: What the Web UI accepts in the address of a queue's page.
+#: Names that the Web UI accepts in the address of a queue's page.
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_:.\-]+")
 #: Celery's own beside ours; gevent is checked where the worker starts.
 POOLS = ("bridge", "threads", "prefork", "solo", "gevent", "processes")

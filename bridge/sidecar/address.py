@@ -1,4 +1,4 @@
-"""Where a sidecar listens, and how a socket to it is opened."""
+"""The address of a sidecar, and the way to open a socket to it."""
 
 from __future__ import annotations
 

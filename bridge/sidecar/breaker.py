@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 PROBE_SECONDS = 5.0
 FIRST_PROBE_SECONDS = 0.1
 LONGEST_PROBE_SECONDS = 1.0
-#: For so long after an outage began, a start among them, somebody may be waiting for the first job.
+#: Seconds after the begin of an outage or a start, in which a user may be waiting for the first job.
 EAGER_SECONDS = 30.0
 EAGER_PROBE_SECONDS = 0.2
 #: A sidecar whose probe is well and which fails the job that goes first gets the next one after a pause.

@@ -84,7 +84,7 @@ class SidecarClient(SignedRequests):
             raise errors.SidecarUnavailable("no sidecar is ready")
         member = members[0]
         try:
-            # There is no second attempt: not over a connection that may be closed at this moment.
+            # The request has one attempt: not over a connection that may be closed at this moment.
             reply = self._send(self._fresh(member), member, "POST", path, [], body)
         except (OSError, BadReply) as error:
             raise errors.SidecarUnavailable(f"{member.worker.address} does not answer: {error!r}") from error
@@ -133,7 +133,7 @@ class SidecarClient(SignedRequests):
         raise self.refusal(member, reply, started=started)
 
     def _joined(self, delivery: Delivery) -> JobResult | None:
-        """The outcome of a job out of dead hands that runs somewhere still, or has ended there."""
+        """The outcome of an orphaned job that a Puma worker still runs, or has ended."""
         self._look_for_everyone()
         for member in self.fleet.everyone:
             reply = self._ask_whether_known(member, delivery)
@@ -208,7 +208,7 @@ class SidecarClient(SignedRequests):
         return dataclasses.replace(result, was_last=not self.fleet.members)
 
     def refusal(self, member: Member, reply: Reply, *, started: bool) -> errors.SidecarError:
-        """What a reply that is not an outcome means; ``started``: it is known that a run began."""
+        """The error for a reply that is not an outcome; ``started``: it is known that a run began."""
         return refusals.of(self.fleet, member, reply, started=started)
 
     def open_stream(self, member: Member) -> stream_upgrade.OpenStream:

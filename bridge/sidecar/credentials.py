@@ -1,4 +1,4 @@
-"""What this worker shows to the sidecars and believes of them. Files that change are read anew.
+"""The secret and certificates between this worker and the sidecars. Changed files are read again.
 
 So a secret and certificates can be replaced while jobs run: nothing has to be restarted on this side.
 """
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where they are, as far as they are files."""
+    """The paths of those that are files."""
 
     secret: Path | None = None
     ca: Path | None = None
@@ -32,11 +32,11 @@ class Credentials:
         self._files = files
         self.signer = Signer.of(secret)
         self.tls = self._context() if tls else None
-        """What the next connection is to use. Replaced as a whole: ask for it each time."""
+        """The credentials for the next connection. Replaced as a whole: ask for them each time."""
         self._seen = self._changed_at()
 
     def refresh(self) -> bool:
-        """Look whether a file has changed; True where it had, and was read. What cannot be read stays out."""
+        """Look whether a file has changed; True if one has, and was read. An unreadable file stays out."""
         now = self._changed_at()
         if now == self._seen:
             return False
@@ -49,7 +49,7 @@ class Credentials:
             logger.warning("the sidecar's secret or certificates changed and cannot be read yet: %s", error)
             return False
         self._seen = now
-        logger.info("the sidecar's secret and certificates were read anew")
+        logger.info("the sidecar's secret and certificates were read again")
         return True
 
     def _read(self) -> None:

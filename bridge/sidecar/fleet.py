@@ -15,8 +15,8 @@ from bridge.sidecar.address import Address
 from bridge.sidecar.health import Health, HealthProbe, PumaWorker
 from bridge.sidecar.http import HttpConnection
 
-#: So long a Puma worker that is not listed any more is still asked for jobs that it may run: its sidecar may
-#: merely have been too slow to answer. As long as a lease: after the death of a whole machine nothing waits.
+#: Seconds for which an unlisted Puma worker is still asked for jobs that it may run: its sidecar may have
+#: been too slow to answer. As long as a lease: after the death of a whole machine nothing waits.
 SILENT_SECONDS = 15.0
 
 
@@ -43,7 +43,7 @@ class Member:
         self.stream = stream
 
     def pass_over(self, seconds: float) -> None:
-        """It has no free slot: send it no job for so many seconds."""
+        """It has no free slot: send it no job for some seconds."""
         self.full_until = time.monotonic() + seconds
 
     @property
@@ -52,7 +52,7 @@ class Member:
         return self.running < self.worker.slots and not self.worker.draining
 
     def kept(self) -> HttpConnection | None:
-        """A connection that is still open, for whoever calls; None where there is none."""
+        """Take a connection that is still open. None without one."""
         idle = self._own()
         while idle:
             with contextlib.suppress(IndexError):  # another thread was quicker
@@ -66,7 +66,7 @@ class Member:
         """Nothing is under way on this connection: it may serve another request."""
         idle = self._own()
         with contextlib.suppress(IndexError):  # another thread was quicker
-            # The last one in is the first one out, so that those at the bottom rest for ever.
+            # The last one in is the first one out: those at the bottom are not used any more.
             while idle and idle[0].rested:
                 idle.pop(0).close()
         if len(idle) < self.worker.slots:
@@ -108,7 +108,7 @@ class Fleet:
         return sum(member.worker.slots for member in list(self._members.values()))
 
     def refresh(self) -> list[Health]:
-        """Ask all sidecars anew. Returns what those said that answered.
+        """Ask all sidecars again. Returns the answers.
 
         Raises:
             SidecarUnavailable: none answered.

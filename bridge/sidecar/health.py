@@ -1,4 +1,4 @@
-"""What a sidecar says of itself: ``GET /health``."""
+"""A sidecar's state: ``GET /health``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Health:
     now: float | None = None
     """Its clock, in epoch seconds."""
     timeout_seconds: float | None = None
-    """What running jobs get after its TERM."""
+    """Seconds that running jobs get after its TERM."""
     cron_unserved: tuple[str, ...] = ()
     """Gems for periodic jobs that need a Ruby Sidekiq process."""
     database_pool: float | None = None

@@ -28,7 +28,7 @@ SMALLEST_MEAN_CHUNK = 64
 FREE_CHUNKS = 1024
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
-#: After so long without a request another one is made: a firewall may have forgotten it without a word.
+#: Seconds without a request after which a connection is replaced: a firewall may have dropped it silently.
 REST_SECONDS = 10.0
 
 
@@ -72,7 +72,7 @@ class _Collector:
     def on_headers_complete(self) -> None:
         self.reply.status = self.parser.get_status_code()
         if self.reply.status == 101:
-            raise BadReply("the protocol was changed, and nobody asked for that")
+            raise BadReply("the protocol was changed without a request for that")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.reply.headers[name.lower()] = value
@@ -107,7 +107,7 @@ class HttpConnection:
 
         Raises:
             OSError: the connection broke, or nothing came within ``timeout_seconds`` (TimeoutError).
-            BadReply: what came is no reply.
+            BadReply: the bytes are not a reply.
         """
         deadline = time.monotonic() + timeout_seconds
         self._socket.settimeout(timeout_seconds)
@@ -147,7 +147,7 @@ class HttpConnection:
 
     @property
     def rested(self) -> bool:
-        """Whether it has rested for so long that it will not be used again."""
+        """Whether it has rested too long to be used again."""
         return time.monotonic() - self._used_at > REST_SECONDS
 
     @property
@@ -177,7 +177,7 @@ class HttpConnection:
     def _receive(self, deadline: float, size: int = READ_SIZE) -> bytes:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            # A peer that sends a byte a second must not hold a slot for ever.
+            # A peer that sends a byte a second must not hold a slot without end.
             raise TimeoutError("the reply took too long")
         self._socket.settimeout(remaining)
         return self._socket.recv(size)
@@ -198,7 +198,7 @@ def request_bytes(method: str, path: str, host: str, headers: list[tuple[str, st
     The one place where request lines and headers are written.
 
     Raises:
-        SidecarUnavailable: a part holds what is no printable ASCII. A line break would begin a header, or a
+        SidecarUnavailable: a part holds more than printable ASCII. A line break would begin a header, or a
             request, of another's choice.
     """
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}"]

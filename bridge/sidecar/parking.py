@@ -1,4 +1,4 @@
-"""Parks a task: its greenlet steps aside, the thread goes on, and whoever has the answer resumes it.
+"""Parks a task: its greenlet steps aside, the thread goes on, and the answer's reader resumes it.
 
 Greenlets without a scheduler: each runs until it parks or ends, on the one thread that made it.
 """

@@ -12,7 +12,7 @@ from bridge.sidekiq.schedule.due_entry import UNCHANGED, Passed
 logger = logging.getLogger(__name__)
 
 PATH = "/jobs/promote"
-#: So many bytes of payloads in one request, well below what a sidecar takes.
+#: Bytes of payloads in one request, well below a sidecar's limit.
 LARGEST_BODY = 4 * 1024 * 1024
 
 
@@ -34,7 +34,7 @@ class Promotion:
         return bool(self._chain)
 
     def __call__(self, members: Sequence[bytes]) -> Sequence[Passed]:
-        """What became of each. Where no sidecar answers they pass unchanged: to be late is worse.
+        """The effect on each. Without an answer of a sidecar they pass unchanged: to be late is worse.
 
         A batch is sent once: middleware may have run for one without an answer, and would meet its own lock.
         """

@@ -1,4 +1,4 @@
-"""What a reply means that is not an outcome: whether the job began, and where the next jobs go."""
+"""Reads replies that are not outcomes: whether the job began, and where the next jobs go."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ def _overloaded(fleet: Fleet, member: Member, code: str, text: str) -> errors.Si
         member.pass_over(0.1)
         return errors.SidecarUnavailable(text, retry_after_seconds=0.1)
     fleet.forget(member)
-    # Where only this Puma worker goes (it is being replaced) another one takes the job.
+    # Another Puma worker takes the job if only this one goes (it is being replaced).
     return errors.SidecarUnavailable(text, retry_after_seconds=0.05 if fleet.members else None)

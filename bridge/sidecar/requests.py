@@ -69,7 +69,7 @@ class SignedRequests:
             reply = signed.check(connection.exchange(request, timeout_seconds or self._timeouts.read))
         except BaseException:
             # Also when a time limit or a shutdown ends this job's thread: a half-read connection serves
-            # nobody else.
+            # no other job.
             connection.close()
             raise
         if reply.keep_alive and reply.authentic:
@@ -82,7 +82,7 @@ class SignedRequests:
         """A command, to those as well that take no more jobs."""
         for member in self.fleet.everyone:
             try:
-                # A kept connection may have been closed by the other side, and there is no second attempt.
+                # The other side may have closed a kept connection, and the request has one attempt.
                 connection = self._fresh(member)
                 self._send(connection, member, "POST", path, [], body, self._timeouts.command)
             except (OSError, BadReply, errors.SidecarUnavailable):

@@ -24,7 +24,7 @@ class Status(Enum):
     SHUTDOWN = "shutdown"
 
 
-#: What the sidecar raises inside a job that was revoked.
+#: The exception that the sidecar raises inside a job that was revoked.
 CANCELLED = "Bridge::Cancelled"
 #: A reply that says nothing but that the job was performed, as the sidecar writes it: nearly all are this.
 _DONE = re.compile(
@@ -79,7 +79,7 @@ class JobResult:
     next: Next | None = None
     payload: bytes = b""
     asked: bool = True
-    """False for a shutdown that nobody wanted: the job raised Sidekiq::Shutdown by itself."""
+    """False for an unasked shutdown: the job raised Sidekiq::Shutdown by itself."""
     was_last: bool = False
     """Whether it comes from a Puma worker that goes down, and no other one is known."""
 
@@ -129,7 +129,7 @@ def _same_job(said: schema.OutcomeReply, delivery: Delivery) -> SidekiqJob:
 
 
 def _payload(text: str, job: SidekiqJob) -> bytes:
-    """What an interrupted job goes on with, if it is that job."""
+    """The payload with which an interrupted job goes on, if it is of that job."""
     payload = text.encode("utf-8", "surrogatepass")
     found = SidekiqJob.parse(payload)
     if (found.jid, found.job_class, found.wrapped) != (job.jid, job.job_class, job.wrapped):

@@ -1,4 +1,4 @@
-"""Everything a sidecar may say, field by field. What is not written here is not believed.
+"""Everything a sidecar may say, field by field. The worker believes nothing else.
 
 Each number is finite and has bounds, each text has a length. A reply that breaks a rule is an outage or an
 unknown outcome: it is never a crash, a lost job or a spent attempt. ``docs/protocol.schema.json`` has the

@@ -24,7 +24,7 @@ DEEPEST = 100
 LONGEST_MESSAGE = 20_000
 LONGEST_CLASS_NAME = 1000
 
-#: What a job is, and what a run of it may not change.
+#: Fields that identify a job; a run may not change them.
 NEVER_SET = frozenset({"class", "args", "jid", "wrapped"})
 
 

@@ -106,7 +106,7 @@ def _first_answer(reply: Reply) -> Reply:
 
 
 def signed_text(method: str, path: str, headers: Iterable[tuple[str, str]]) -> str:
-    """The text under a request's signature, line by line. The body stands in it by its hash, a header."""
+    """The text under a request's signature, line by line. A header holds the hash of the body."""
     lines = [f"{name}:{value}" for name, value in sorted((name.lower(), value) for name, value in headers)]
     return "\n".join(["bridge-v2", method, path, *lines])
 

@@ -23,10 +23,10 @@ from bridge.sidekiq.fetch.unit_of_work import Delivery
 logger = logging.getLogger(__name__)
 
 READ_SIZE = 65_536
-#: So many bytes go out at once: the sidecar begins while the rest is being made.
+#: Bytes that go out at once: the sidecar begins while the rest is being made.
 EAGER_BYTES = 1024
 LONGEST_LINE = 4096
-#: A probe that is not answered within this ends the stream: the peer is gone though nobody said so.
+#: A probe that is not answered within this ends the stream: the peer is gone without a word.
 PROBE_TIMEOUT_SECONDS = 15.0
 
 #: Called with status and body of the reply, or with None when the stream was cut.
@@ -190,7 +190,7 @@ class Stream:
                     raise ValueError("a code, and no secret")
                 self._deliver(int(found[2]), int(found[3]), body)
         except ValueError as error:
-            self._cut(f"it sent what is no frame ({error})")
+            self._cut(f"it sent bytes that are not a frame ({error})")
             return
         del buffer[:start]
         if len(buffer) > LONGEST_LINE and b"\n" not in buffer[:LONGEST_LINE]:

@@ -60,7 +60,7 @@ class StreamingSidecar:
                 self._early[delivery.token] = (member, status, body)
                 on_other()
                 if self._early.pop(delivery.token, None) is not None:
-                    # Nobody asked for it: the lease is gone. The slot behind the stream is free all the same.
+                    # No task asked for it: the lease is gone. The slot behind the stream is free.
                     self.client.fleet.release(member)
 
         member.stream.send(delivery, on_reply)
@@ -93,7 +93,7 @@ class StreamingSidecar:
     def probe_streams(self) -> None:
         """Probe each stream, also those that are to end and those of a sidecar that does not answer.
 
-        A stream over a connection that is dead though nobody said so ends by this alone.
+        Only this ends a stream over a connection that died without a word.
         """
         self._event_loop.call_soon(self._probe_all)
 

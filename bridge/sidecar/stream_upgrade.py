@@ -13,7 +13,7 @@ PATH = "/jobs/stream"
 
 
 class OpenStream(NamedTuple):
-    """A connection that carries frames. The seals are None where there is no secret."""
+    """A connection that carries frames. The seals are None without a secret."""
 
     socket: socket.socket
     sending: Seal | None = None

@@ -50,7 +50,7 @@ class BridgeStep(bootsteps.StartStopStep):
         return runtime
 
     def start(self, c: Any) -> None:
-        """Begin, once: the consumer starts anew after each lost connection."""
+        """Begin, once: the consumer starts again after each lost connection."""
         if self.thread is None:
             self.thread = self.make(c)
             self.thread.start()

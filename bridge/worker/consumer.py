@@ -28,7 +28,7 @@ class JobConsumer(Consumer):
     hostname: str
 
     def on_ready(self) -> None:
-        """Begin. What was loaded until now stays: the garbage collector need not look at it again."""
+        """Begin. The garbage collector need not look again at the objects that were loaded until now."""
         super().on_ready()
         if (short := dispatch.of(self)) is not None:
             self.app.bridge.context.attach(short)
@@ -42,7 +42,7 @@ class JobConsumer(Consumer):
         retry_tracer.install(self.app, self.hostname)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
-        """What is called with each message."""
+        """The function that is called with each message."""
         celerys: Callable[[Any], Any] = super().create_task_handler(*args, **kwargs)
         strategies, callbacks = self.strategies, self.on_task_message
 

@@ -1,9 +1,8 @@
 """The control command ``revoke`` (and Flower's Revoke and Terminate), for jobs in Sidekiq's Redis.
 
-Celery's own remembers the id in each worker and drops the task when it comes: here that would give the job
-back for ever, and
-would silently eat a later attempt of the same jid. Ours removes a job that waits and ends one that runs, at
-once; nothing stays.
+Celery's own remembers the id in each worker and drops the task when it comes. Here that would give the job
+back again and again, and would silently eat a later attempt of the same jid. Ours removes a job that waits
+and ends one that runs, at once; nothing stays behind.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Celery's task events: sent in batches, and only while somebody listens.
+"""Celery's task events: sent in batches, and only while a client listens.
 
 Three PUBLISHes for each job would cost more than the job. Celery's receivers (Flower, exporters, ``celery
 events``) understand
@@ -24,7 +24,7 @@ class BatchingDispatcher(EventDispatcher):
         super().__init__(*args, **kwargs)
 
     def send(self, type: str, *args: Any, **fields: Any) -> Any:
-        """Send an event; not of a task while nobody listens, and none where remote control is off."""
+        """Send an event; not of a task without a listener, and none with remote control off."""
         bridge = cast(Any, self.app).bridge
         if type.startswith("task-") and not bridge.context.listeners:
             return None

@@ -1,4 +1,4 @@
-"""What a worker refuses to start with, and how it looks after its processes."""
+"""Refuses to start with settings that lose jobs, and looks after the pool's processes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from bridge.settings import Settings, modules, redis_mistakes, values
 REQUIRED: dict[str, tuple[Any, str]] = {
     "task_acks_late": (True, "a job would be settled before it has run, and lost in a crash"),
     "task_acks_on_failure": (True, "a failed job would be rejected instead of retried"),
-    "task_acks_on_timeout": (True, "a job that ran into its time limit would be given back for ever"),
-    "task_reject_on_worker_lost": (False, "a job that kills its process would run for ever"),
+    "task_acks_on_timeout": (True, "a job that ran into its time limit would be given back again and again"),
+    "task_reject_on_worker_lost": (False, "a job that kills its process would run again and again"),
     "worker_prefetch_multiplier": (1, "jobs would leave their queue before a slot is free"),
     "task_serializer": ("sidekiq", "Ruby could not read what Python pushes"),
 }
@@ -46,7 +46,7 @@ def check(app: Any, worker: Any) -> None:
             )
     if {"pickle", "application/x-python-serialize", "yaml"} & set(app.conf.accept_content):
         raise ConfigurationError(
-            "accept_content names pickle or yaml: whoever writes to Redis could run code. Remove it."
+            "accept_content names pickle or yaml: any client of Redis could run code. Remove it."
         )
     transport = app.connection_for_read().transport
     if not isinstance(transport, Transport):
@@ -144,7 +144,7 @@ def _check_queues(names: Iterable[str]) -> None:
         if not values.QUEUE_NAME.fullmatch(name):
             raise ConfigurationError(
                 f'-Q "{name}": the name of a queue has letters, digits and _ : . - only, '
-                "and commas without spaces stand between names: -Q critical,default"
+                "and commas without spaces separate names: -Q critical,default"
             )
 
 

@@ -1,4 +1,4 @@
-"""What the Busy page shows of this worker."""
+"""This worker's row of the Busy page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def process_info(runtime: Runtime) -> ProcessInfo:
-    """What the Busy page shows of this worker."""
+    """This worker's row of the Busy page."""
     hostname, _, nonce = runtime.lease.identity.rsplit(":", 2)
     return ProcessInfo(
         hostname=hostname,

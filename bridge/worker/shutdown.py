@@ -1,4 +1,4 @@
-"""How a worker ends: quiet, wait, interrupt, give back, go. Celery alone waits for its threads for ever."""
+"""How a worker ends: quiet, wait, interrupt, give back, go. Celery alone waits without end."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Lifecycle:
 
     def _interrupt_running(self) -> None:
         # In a thread of its own: a sidecar that accepts and does not answer must not keep the jobs from being
-        # given back before somebody loses patience and kills this process.
+        # given back before its supervisor loses patience and kills this process.
         asking = threading.Thread(target=self._try_interrupt, name="bridge-interrupt", daemon=True)
         asking.start()
         asking.join(GRACE_SECONDS)

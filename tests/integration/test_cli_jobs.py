@@ -335,7 +335,7 @@ def test_a_job_for_later_stands_in_the_schedule(bridge: Bridge, ruby: RubyHelper
         (("EchoJob", "NaN"), "is not JSON: write"),
         (("echo job",), "is no class"),
         (("EchoJob", "--queue", "a b"), "no name for a queue"),
-        (("EchoJob", "--in", "soon"), "is no span of time"),
+        (("EchoJob", "--in", "soon"), "is not a span of time"),
         (("EchoJob", "--at", "tomorrow"), "is no time"),
         (("EchoJob", "--in", "1h", "--at", "2100-01-01"), "write one of them"),
         (("EchoJob", "--set", "jid=1"), "write NAME=JSON"),

@@ -74,7 +74,7 @@ def test_a_queue_that_nobody_knows_is_said_so(bridge: Bridge, empty_redis: redis
 
     assert "did you mean reports?" in bridge("pause", "queue:reports").err
     assert "no queue nowhere is known yet" in bridge("jobs", "list", "queue:nowhere").well().err
-    assert "nobody serves queue reports at present" in bridge("push", "EchoJob", "--queue", "reports").err
+    assert "no process serves queue reports at present" in bridge("push", "EchoJob", "--queue", "reports").err
     assert bridge("jobs", "list", "queue:reports").well().err == ""
 
 

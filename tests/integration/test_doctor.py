@@ -172,7 +172,7 @@ def test_a_user_who_may_do_everything_has_no_finding(bridge: Bridge, empty_redis
 Plant = Callable[[redis.Redis], Any]
 PLANTED: dict[str, tuple[Plant, str, str]] = {
     "no-worker": (lambda r: None, "no worker of the bridge", "start `celery -A bridge worker`"),
-    "unserved-queue": (lambda r: push(r, "nobody"), "nobody serves it", "BRIDGE_QUEUES"),
+    "unserved-queue": (lambda r: push(r, "nobody"), "no process serves it", "BRIDGE_QUEUES"),
     "paused-queue": (lambda r: (push(r, "q"), r.sadd("paused", "q")), "queue q is paused", "bridge resume q"),
     "late-heartbeat": (lambda r: process(r, beat=time.time() - 50), "said nothing for", "bridge recover"),
     "quiet-worker": (lambda r: process(r, lease=True, quiet="true"), "is quiet", "restart it"),

@@ -114,7 +114,7 @@ def test_secret_and_certificates_are_rotated_under_load_without_a_failed_job(
     # The worker signs with the new one and shows a new certificate of its own; nothing is restarted.
     sidecar.authority.issue("worker")
     sidecar.secrets["worker"].write_text("new\n")
-    jids += load(stage, lambda: "were read anew" in worker.log, "the worker to read its files", 30)
+    jids += load(stage, lambda: "were read again" in worker.log, "the worker to read its files", 30)
     # The old one is taken away.
     sidecar.secrets["sidecar"].write_text("new\n")
     sidecar.replace_puma_workers()

@@ -131,7 +131,7 @@ def test_a_wrong_setting_ends_a_command_with_one_sentence_and_code_2() -> None:
     answer = Bridge({"BRIDGE_QUEUS": "a"})("status")
 
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err == "bridge: BRIDGE_QUEUS is no setting: did you mean BRIDGE_QUEUES?\n"
+    assert answer.err == "bridge: BRIDGE_QUEUS is not a setting: did you mean BRIDGE_QUEUES?\n"
 
 
 def test_a_redis_that_does_not_answer_ends_a_command_with_code_3() -> None:

@@ -165,11 +165,11 @@ def test_a_queue_that_the_web_ui_could_not_open_is_refused(text: str) -> None:
     ],
 )
 def test_an_unknown_variable_is_answered_with_the_one_meant(name: str, meant: str) -> None:
-    assert mistake({name: "x"}) == f"{name} is no setting: did you mean {meant}?"
+    assert mistake({name: "x"}) == f"{name} is not a setting: did you mean {meant}?"
 
 
 def test_an_unknown_variable_like_no_other_is_named() -> None:
-    assert "BRIDGE_XYZZY is no setting" in mistake({"BRIDGE_XYZZY": "x"})
+    assert "BRIDGE_XYZZY is not a setting" in mistake({"BRIDGE_XYZZY": "x"})
 
 
 @pytest.mark.parametrize("name", ["BRIDGE_SIDECAR_BIND", "BRIDGE_DEMO_DB", "BRIDGE_TEST_REDIS_URL"])
@@ -294,7 +294,7 @@ def test_a_mistake_in_the_file_names_file_and_key(tmp_path: Path) -> None:
 
 
 def test_an_unknown_key_is_answered_with_the_one_meant(tmp_path: Path) -> None:
-    assert mistake(config(tmp_path, "queue: a\n")).endswith(":queue is no setting: did you mean queues?")
+    assert mistake(config(tmp_path, "queue: a\n")).endswith(":queue is not a setting: did you mean queues?")
 
 
 def test_a_file_that_does_not_exist_is_a_mistake() -> None:
@@ -387,7 +387,7 @@ def test_weighted_queues_are_read_in_every_spelling(tmp_path: Path, queues: str)
     [
         ("capsules:\n  one:\n    concurrency: many\n    queues: [a]\n", ":1:capsules.one.concurrency=many: "),
         ("concurrency: 1.5\ncapsules: {one: {concurrency: 2}}\n", ":1:concurrency=1.5: "),
-        ("capsules: [one]\n", ":1:capsules is no list of capsules"),
+        ("capsules: [one]\n", ":1:capsules must be a list of capsules"),
         ("a: 1\n:concurrency: lots\n", ":2:concurrency=lots: "),
         (":queues:\n  - [a, b, c]\n", ":1:queues="),
     ],

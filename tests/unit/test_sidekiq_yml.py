@@ -109,7 +109,7 @@ def test_an_unsafe_sidecar_is_refused_by_the_name_of_its_place(tmp_path: Path) -
 
 
 def test_a_file_about_something_else_is_not_taken_apart_key_by_key(tmp_path: Path) -> None:
-    # "default is no setting: remove it" would have been bad advice for config/database.yml.
+    # "default is not a setting: remove it" would have been bad advice for config/database.yml.
     file = tmp_path / "database.yml"
     file.write_text("default:\n  adapter: postgresql\nproduction:\n  adapter: postgresql\n")
 

@@ -18,7 +18,7 @@ _NAME = "bridge-doctor"
 _IDENTITY = "bridge-doctor:1:000000000000"
 _QUEUE, _INFLIGHT = keys.queue(_NAME), keys.inflight(_NAME)
 
-#: What a worker and these commands send, each on a key of each kind that it is sent for.
+#: The commands that a worker and this program send, each on a key of each kind that it is sent for.
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("EVALSHA", "0" * 40, "1", keys.LEASE),
     ("SCRIPT", "LOAD", "return 1"),

@@ -86,7 +86,7 @@ def _redis(site: Site) -> Iterator[Finding]:
         try:
             yield from check(site)
         except errors.StoreError as refusal:
-            cure = "put right what stands above, then look again"
+            cure = "correct the findings above, then look again"
             yield error(
                 "redis-refuses", f"could not look ({check.__name__.replace('_', ' ')}): {refusal}", cure
             )

@@ -1,4 +1,4 @@
-"""What a check reports."""
+"""The report of a check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Severity(enum.Enum):
     ERROR = "error"
     """Jobs do not run, are lost, or run where they should not."""
     WARNING = "warning"
-    """It will go wrong one day, or something does not work as somebody may think."""
+    """A fault to come, or a part that does not work as its user may think."""
     HINT = "hint"
     """Worth knowing."""
 

@@ -42,7 +42,7 @@ def probes(site: Site) -> Iterator[Finding]:
             f"give {site.said('health_bind')} a free port, so that probes and scrapes find it",
         )
     elif here:
-        seen = f"{here[0].identity} is on this machine, and nobody answers on {sight.where}"
+        seen = f"{here[0].identity} is on this machine, and no worker answers on {sight.where}"
         yield warning(
             "worker-unreachable",
             seen,
@@ -134,7 +134,7 @@ def modules_there(site: Site) -> Iterator[Finding]:
 
 
 def _systemd_seconds() -> float | None:
-    """TimeoutStopSec of the worker's unit; None where there is no systemd or no such unit."""
+    """TimeoutStopSec of the worker's unit; None without systemd, or without such a unit."""
     systemctl = shutil.which("systemctl")
     if systemctl is None:
         return None

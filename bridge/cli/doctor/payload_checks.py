@@ -1,4 +1,4 @@
-"""What the waiting jobs say: features that live outside of server middleware, and jobs that were refused."""
+"""Looks at waiting jobs: features that live outside of server middleware, and jobs that were refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FEATURES = {
 _REFUSALS = {
     "Bridge::JobRefused": (
         "refused-classes",
-        "they are no job classes, not in --allow, or too large: the entry's message says which",
+        "they are not job classes, not in --allow, or too large: the entry's message says which",
     ),
     "Bridge::PoisonPill": (
         "poison-pills",
@@ -37,7 +37,7 @@ _REFUSALS = {
     ),
     "Bridge::InvalidPayload": (
         "invalid-payloads",
-        "somebody pushes JSON that is no job; the original is in its arguments",
+        "a client pushes JSON that is not a job; the original is in its arguments",
     ),
 }
 

@@ -15,7 +15,7 @@ from bridge.sidekiq.store.claims import ENTRY_VERSION
 LATE_SECONDS = 30.0
 LONG_WAIT_SECONDS = 300.0
 SUPPORTED = ((6, 4), (9, 0))
-#: So many keys are looked at for those of a namespace.
+#: Keys that are looked at for those of a namespace.
 SCANNED = 20_000
 
 
@@ -53,7 +53,7 @@ def queues(site: Site) -> Iterator[Finding]:
             cure = f"name it with -Q or in {where}; or bridge jobs delete queue:{row.name} --all"
             yield error(
                 "unserved-queue",
-                f"{output.count(row.size, 'job')} in queue {row.name}, and nobody serves it",
+                f"{output.count(row.size, 'job')} in queue {row.name}, and no process serves it",
                 cure,
             )
         elif row.latency_seconds > LONG_WAIT_SECONDS and row.size:
@@ -132,7 +132,7 @@ def namespace(site: Site) -> Iterator[Finding]:
                 break
             found.add(key.decode(errors="replace").removesuffix(":queues"))
     for name in sorted(found)[:3]:
-        seen = f"Sidekiq's keys stand behind {name}: (redis-namespace); the bridge looks for them without"
+        seen = f"Sidekiq's keys begin with {name}: (redis-namespace); the bridge looks for them without"
         yield error(
             "namespace", seen, "give Sidekiq a database or Redis of its own and take redis-namespace away"
         )

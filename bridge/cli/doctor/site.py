@@ -24,7 +24,7 @@ from bridge.sidecar.health import Health, HealthProbe
 from bridge.sidekiq.api.entries import Entry, Place
 from bridge.sidekiq.api.processes import LeaseRow, ProcessRow, QueueRow
 
-#: So many jobs of each place are read for what their payloads say.
+#: Jobs of each place that are read for their payloads.
 SAMPLE = 200
 PROBE_SECONDS = 2.0
 
@@ -44,11 +44,11 @@ class SidecarSight:
 
 @dataclass(frozen=True, slots=True)
 class ProbeSight:
-    """What answers where a worker on this machine should serve its probes."""
+    """The answer at the address where a worker on this machine should serve its probes."""
 
     where: str
     health: dict[str, Any] | None
-    """A worker's own words; None when it is no worker that answers."""
+    """A worker's own words; None when another program answers."""
     answers: bool = True
 
 
@@ -63,7 +63,7 @@ class Site:
         return self.parts.settings
 
     def said(self, name: str) -> str:
-        """Where a setting was said, for the sentences that name it."""
+        """The source of a setting, for the sentences that name it."""
         return self.settings.source(name)
 
     @property
@@ -178,7 +178,7 @@ def _sidecar(asking: HealthProbe, url: str) -> SidecarSight:
 
 
 def _from_here(host: str) -> str:
-    """Where one that listens on all addresses is reached."""
+    """The address at which a server on all addresses is reached."""
     with contextlib.suppress(ValueError):  # a name
         if (address := ipaddress.ip_address(host)).is_unspecified:
             return "127.0.0.1" if address.version == 4 else "::1"

@@ -1,4 +1,4 @@
-"""Where jobs run, in Python or in Ruby: names of native tasks, and Ruby jobs that no sidecar runs."""
+"""Checks whether jobs run in Python or in Ruby: names of native tasks, and Ruby jobs without a sidecar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ceiling of the worker's own memory: above it the worker ends, and its supervisor starts it anew."""
+"""The ceiling of the worker's own memory: above it the worker ends, and its supervisor starts another."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ class MemoryCeiling:
         """Look once. Returns seconds to the next look."""
         if not self._over and self._is_over():
             self._over = True
-            logger.warning("the worker has grown above %d MB: it ends, to be started anew", self._megabytes)
+            logger.warning(
+                "the worker has grown above %d MB: it ends, for its supervisor to start another",
+                self._megabytes,
+            )
             self._end()
         return LOOK_SECONDS
 

@@ -18,7 +18,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-#: So many ports after the wished one are tried: as many workers as anybody runs on one machine.
+#: Ports that are tried after the wished one: as many workers as a team runs on one machine.
 PORTS_TRIED = 100
 #: A client has this long to send its whole request, however it sends it, and then to take the answer.
 REQUEST_SECONDS = 2.0
@@ -61,7 +61,7 @@ class Server:
 
     @property
     def port(self) -> int | None:
-        """Where it listens, once it does."""
+        """The address, once it listens."""
         return self._http.server_port if self._http else None
 
     def start(self, host: str, port: int) -> None:
@@ -152,7 +152,7 @@ class _HttpServer(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is no fault of the worker's."""
+        """Ignore a client that hung up: the worker is not at fault."""
         logger.debug("a request from %s was cut", client_address, exc_info=True)
 
 

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 #: Between two looks; a quicker watchdog shortens it.
 ROUND_SECONDS = 1.0
-#: A worker that waits for Redis is no failed start: while it lives it asks for so much more time.
+#: A worker that waits for Redis has not failed to start: it asks systemd for this much more time.
 START_EXTENSION_SECONDS = 30
 
 
@@ -85,7 +85,7 @@ class Notifying(bootsteps.StartStopStep):
     requires = ("celery.worker.components:Pool",)
 
     def include_if(self, parent: Any) -> bool:
-        """Whether somebody listens."""
+        """Whether systemd listens."""
         self._manager = ServiceManager.take(os.environ, os.getpid())
         return self._manager is not None
 
@@ -112,10 +112,10 @@ class Notifying(bootsteps.StartStopStep):
 
 
 def send(address: str, lines: str) -> None:
-    """One datagram. A manager that does not listen any more is no reason to end."""
+    """One datagram. The worker goes on where the manager does not listen any more."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
-            # Never wait: the queue of a socket that nobody reads fills up.
+            # Never wait: the queue of an unread socket fills up.
             connection.setblocking(False)
             connection.sendto(lines.encode(), address)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the vitals mean: is the worker alive, does it take jobs, and if not, why."""
+"""Judges a snapshot: is the worker alive, does it take jobs, and if not, why."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LoopWatch:
 
 
 def not_live_reasons(vitals: Snapshot, still_seconds: float) -> list[str]:
-    """Why the worker should be killed and started anew. An outage of others is no such reason."""
+    """Reasons to kill the worker and start another. An outage of Redis or a sidecar is not one."""
     if still_seconds < STALL_SECONDS:
         return []
     return [f"the fetch loop has not turned for {still_seconds:.0f} s"]
@@ -53,7 +53,7 @@ def not_ready_reasons(vitals: Snapshot, still_seconds: float) -> list[str]:
 
 
 def shortfalls(vitals: Snapshot) -> list[str]:
-    """What a worker that takes jobs leaves undone: it is ready, and a person has to look."""
+    """Faults of a worker that takes jobs: it is ready, and a person has to look."""
     if not vitals.kept_back or vitals.stopping:
         return []
     queues = "queue" if len(vitals.kept_back) == 1 else "queues"

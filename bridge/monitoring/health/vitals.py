@@ -1,4 +1,4 @@
-"""What the probes ask about a worker, read from its parts at the moment of asking."""
+"""Takes a snapshot of a worker for the probes, read from its parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.sidecar.breaker import State
 if TYPE_CHECKING:
     from bridge.runtime import Runtime
 
-#: The reaper asks Redis every second; after so long without an answer Redis counts as away.
+#: The reaper asks Redis every second; seconds without an answer after which Redis counts as away.
 REDIS_SILENT_SECONDS = 5.0
 
 

@@ -1,4 +1,4 @@
-"""Where log lines go: stdout, or a file that the worker or somebody else rotates."""
+"""The target of log lines: stdout, or a file that the worker or logrotate rotates."""
 
 from __future__ import annotations
 

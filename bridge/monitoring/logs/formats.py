@@ -22,10 +22,10 @@ from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.redact import scrub
 from bridge.sidekiq.process import rows
 
-#: Where tracing keeps the ids of a running job, on its request.
+#: The attribute of a request in which tracing keeps the ids of a running job.
 TRACKS_ATTRIBUTE = "bridge_tracks"
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
-#: What may stand in a text line without quotes.
+#: Characters that need no quotes in a text line.
 _PLAIN = re.compile(r"[\w.:+-]+")
 #: Up to the last @ of the word: a password may hold any of the others.
 _CREDENTIALS = re.compile(r"://\S*@")
@@ -84,7 +84,7 @@ def _json(value: object) -> str:
         return repr(value)
     try:
         return json.dumps(value, default=str, allow_nan=False)
-    except (TypeError, ValueError):  # not finite, or with keys that are no text
+    except (TypeError, ValueError):  # not finite, or with keys that are not text
         return _quoted(redact(str(value)))
 
 
@@ -145,7 +145,7 @@ _short = functools.lru_cache(maxsize=256)(rows.tid)
 
 
 def _context(record: logging.LogRecord) -> Mapping[str, Any]:
-    """What the record brings, else the job in whose run it was written."""
+    """The context that the record brings, else the job in whose run it was written."""
     context = getattr(record, "ctx", None)
     if isinstance(context, Mapping):
         return context

@@ -16,7 +16,7 @@ from bridge.sidekiq.store.settlement import Settled
 
 logger = logging.getLogger("bridge.job")
 
-#: What comes from payloads (names, messages of errors) is cut to this, so that a line stays a line.
+#: Texts from payloads (names, messages of errors) are cut to this, so that a line stays a line.
 LONGEST_VALUE = 200
 
 _WORDS: dict[type[Decision], str] = {

@@ -38,7 +38,7 @@ def configure(settings: Settings, level: int, logfile: Any = None) -> None:
     root.handlers = [handler]
     root.setLevel(level)
     for name, least in REPLACED.items():
-        if logging.getLogger(name).level == logging.NOTSET:  # else somebody has asked for these lines
+        if logging.getLogger(name).level == logging.NOTSET:  # else the user has asked for these lines
             logging.getLogger(name).setLevel(max(least, level))
 
 

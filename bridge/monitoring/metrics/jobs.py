@@ -1,4 +1,4 @@
-"""What a scrape shows of the jobs: the series of yabeda-sidekiq, and what only the bridge knows."""
+"""The series about jobs: those of yabeda-sidekiq, and the bridge's own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _HISTOGRAMS: dict[str, tuple[str, Callable[[Tally], Histogram]]] = {
 
 
 class JobSeries(Collector):
-    """Turns the tallies into series when somebody scrapes."""
+    """Turns the tallies into series at each scrape."""
 
     def __init__(self, tallies: JobTallies, running: Callable[[], Iterable[UnitOfWork]]) -> None:
         self._tallies = tallies

@@ -1,4 +1,4 @@
-"""What a scrape shows of the jobs that this process has pushed."""
+"""The series about the jobs that this process has pushed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a scrape shows of Redis: this worker's queues, the sets and the fleet.
+"""The series about Redis: this worker's queues, the sets and the fleet.
 
 Under names of our own, and under those of yabeda-sidekiq's cluster metrics, which its dashboards read.
 """
@@ -42,7 +42,7 @@ class _Seen:
 class QueueSeries(Collector):
     """Two pipelines for each scrape, on a client with a short timeout.
 
-    While Redis is away there are no samples: none is true, and an old one would look like a queue at rest.
+    An outage of Redis leaves no samples: an old one would look like a queue at rest.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Counts of jobs by queue and class, on the hot path: a dictionary, some additions and no lock.
 
 A Counter and two Histograms of prometheus_client take four times as long for each job; the numbers are
-handed to it when somebody scrapes.
+handed to it at each scrape.
 """
 
 from __future__ import annotations

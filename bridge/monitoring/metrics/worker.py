@@ -1,4 +1,4 @@
-"""What a scrape shows of the worker itself: slots, breaker, lease, heartbeat, recovery, build."""
+"""The series about the worker itself: slots, breaker, lease, heartbeat, recovery, build."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class WorkerSeries(Collector):
-    """Read from the worker's parts when somebody scrapes."""
+    """Reads the worker's parts at each scrape."""
 
     def __init__(
         self, runtime: Runtime, examiner: Examiner, pool_pids: Callable[[], Iterable[int]] = tuple

@@ -43,7 +43,7 @@ def _without(text: str, form: str) -> str:
 
 
 def _begins_word(text: str, place: int) -> bool:
-    """An underscore is no part of a word: ``user_4711`` names user 4711."""
+    """An underscore separates words: ``user_4711`` names user 4711."""
     if place == 0 or not text[place - 1].isalnum() or not _needs_edge(text[place]):
         return True
     return _ESCAPE.search(text, max(0, place - _LONGEST_ESCAPE), place) is not None
