@@ -216,6 +216,13 @@ def cancel_both(stock: Stage, bridge: Stage) -> None:
         stage.ledger.wait_for("cancelled", "cancelled", seconds=25)
 
 
+def waiting_in_brpop(stage: Stage) -> list[str]:
+    """Connections of this database that wait for a job as Sidekiq's threads do."""
+    clients = stage.redis.client_list()
+    here = [client for client in clients if client["db"] == str(stage.database)]
+    return [client["addr"] for client in here if client["cmd"] == "brpop" and "b" in client["flags"]]
+
+
 def interrupt_both(stock: Stage, process: StockSidekiq, bridge: Stage, sidekiq: Version) -> None:
     """TERM while one plain and, where there are such, one iterable job run."""
     for stage in (stock, bridge):
@@ -228,12 +235,20 @@ def interrupt_both(stock: Stage, process: StockSidekiq, bridge: Stage, sidekiq: 
         stage.ledger.wait_for("started", "plain")
         if sidekiq >= (7, 3):
             stage.ledger.wait_for("step", "steps")
+    # Sidekiq pushes the job back while idle threads of its own wait in BRPOP: one took it, and it was lost.
+    process.process.signal(signal.SIGTSTP)
+    wait_for(lambda: not waiting_in_brpop(stock), "Sidekiq's idle threads to be quiet")
     process.process.signal(signal.SIGTERM)
     assert bridge.worker is not None
     bridge.worker.process.signal(signal.SIGTERM)
     for ended in (process.process, bridge.worker.process):
         ended.wait(30)
-    wait_for(lambda: stock.queued and bridge.queued, "what was interrupted to be back")
+    wait_for(
+        lambda: stock.queued, f"what Sidekiq was interrupted in to be back\n{process.process.log[-3000:]}"
+    )
+    wait_for(
+        lambda: bridge.queued, f"what the bridge was interrupted in to be back\n{bridge.worker.log[-3000:]}"
+    )
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
