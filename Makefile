@@ -31,7 +31,7 @@ conformance faults bench compose-test: setup
 docs: setup  ## the site of the documents, in build/docs
 	@scripts/docs
 
-lock: setup  ## write requirements/*.txt anew from pyproject.toml
+lock: setup  ## write requirements/*.txt from pyproject.toml
 	@scripts/lock $(ARGS)
 
 clean:  ## remove what builds, tests and demos left; .venv stays

@@ -8,6 +8,6 @@ port, path = sys.argv[1:]
 connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=4)
 connection.request("GET", path)
 reply = connection.getresponse()
-# What docker shows as the check's output.
+# Docker shows this line as the output of the check.
 print(reply.status, reply.read(500).decode(errors="replace").strip())
 sys.exit(0 if reply.status == 200 else 1)

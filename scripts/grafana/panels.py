@@ -196,7 +196,7 @@ SIDECARS = Row(
                     f"sum by (code) (rate(bridge_sidecar_requests_refused_total[{RATE}])) > 0",
                     "refused: {{code}}",
                 ),
-                (f"sum(rate(bridge_sidecar_worker_restarts_total[{RATE}]))", "started anew"),
+                (f"sum(rate(bridge_sidecar_worker_restarts_total[{RATE}]))", "restarted"),
             ),
             "ops",
         ),
