@@ -196,7 +196,8 @@ def test_a_body_beyond_the_limit_is_not_taken(target: Target) -> None:
     request = target.signed("POST", "/jobs/execute", target.job_headers(next(_tokens)), large)
     assert code_of(target.send(request)) == (413, "too_large")
     announced = request.replace(f"Content-Length: {len(large)}".encode(), b"Content-Length: 9999999999")
-    assert target.send(announced)[0] in (0, 400, 413)
+    # Debian 13's Puma asks for the signature before it looks at the length.
+    assert target.send(announced)[0] in (0, 400, 403, 413)
 
 
 def test_a_body_without_end_is_cut_off(target: Target) -> None:
