@@ -40,18 +40,17 @@ class TimeLimits:
 
     def __init__(self, by_class: Mapping[str, float], default: Limits = NONE) -> None:
         self._by_class = by_class
-        self.default = default or NONE
+        self.set_default(default)
         self._complained: set[str] = set()
 
     def set_default(self, limits: Limits) -> None:
         """Celery's own limits (``--time-limit``): they hold where nothing nearer to the job says more."""
-        self.default = limits
+        self.default = limits or NONE
+        self.hold_for_all = bool(self._by_class) or self.default is not NONE
+        """Whether a job may have a limit that neither it nor its task names."""
 
     def of(self, job: SidekiqJob, task: Any = None) -> Limits:
         """The limits of a run, ``NONE`` itself where there are none. A native job has a ``task``."""
-        fields = job.fields
-        if not self._by_class and HARD not in fields and SOFT not in fields and _has_none(task):
-            return self.default
         hard = self._number(job, HARD) or self._by_class.get(job.native_class or "")
         hard = hard or getattr(task, HARD, None) or self._by_class.get(ANY_CLASS) or self.default.hard
         soft = self._number(job, SOFT) or getattr(task, SOFT, None) or self.default.soft
@@ -71,7 +70,3 @@ class TimeLimits:
         if name not in self._complained:
             self._complained.add(name)
             logger.warning("%s: %s %.100r is ignored: write seconds, up to ten years", name, key, value)
-
-
-def _has_none(task: Any) -> bool:
-    return task is None or (task.time_limit is None and task.soft_time_limit is None)

@@ -21,6 +21,7 @@ from bridge.broker import messages
 from bridge.broker.messages import RUBY_TASK
 from bridge.execution.call import Call
 from bridge.execution.request import SidekiqRequest
+from bridge.execution.time_limits import HARD, SOFT, TimeLimits
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack
 
@@ -78,10 +79,21 @@ class LazyRequest(SidekiqRequest):
         state.total_count[self.name] += 1
         state.all_total_count[0] += 1
         in_flight.started(delivery.token, now, native=self.native)
-        runtime.cancellation.watch(self, self.unit, self._task)
+        if self._may_have_limits(runtime.cancellation.limits):
+            runtime.cancellation.watch(self, self.unit, self._task)
         if runtime.context.listeners:
             self.send_event("task-started")
         return True
+
+    def _may_have_limits(self, limits: TimeLimits) -> bool:
+        """Whether to ask for the limits of this run. Asked for each job, so without a call."""
+        fields, task = self.unit.job.fields, self._task
+        return (
+            limits.hold_for_all
+            or HARD in fields
+            or SOFT in fields
+            or (self.native and (task.time_limit is not None or task.soft_time_limit is not None))
+        )
 
     def done(self, seconds: float, run_ms: float | None = None) -> None:
         """Settle a run that ended without an error after ``seconds``; ``run_ms``: as the sidecar says."""

@@ -53,13 +53,6 @@ class UnitOfWork:
         return self.job.jid or self.delivery.name
 
     @property
-    def elapsed_ms(self) -> int:
-        """How long the run took, for the Metrics page; whole milliseconds as there."""
-        if self.run_ms is not None:
-            return int(self.run_ms)
-        return 0 if self.run_seconds is None else int(self.run_seconds * 1000)
-
-    @property
     def seconds(self) -> float:
         """How long it has run until now; 0 before it."""
         return 0.0 if self.began is None else time.monotonic() - self.began
