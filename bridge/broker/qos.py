@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from kombu.transport import virtual
@@ -27,7 +28,7 @@ class QoS(virtual.QoS):
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
 
-    @property
+    @cached_property
     def fetcher(self) -> Fetcher:
         """The holder of this process's jobs."""
         fetcher: Fetcher = self.channel.context.fetcher()
