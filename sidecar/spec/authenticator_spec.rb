@@ -86,7 +86,7 @@ RSpec.describe SidekiqBridge::Sidecar::Authenticator do
   end
 
   it "forgets nonces that could not be replayed any more, and only those" do
-    nonces = SidekiqBridge::Sidecar::Nonces.new
+    nonces = SidekiqBridge::Sidecar::Nonces.new(60)
     nonce = "0" * 32
     expect(nonces.remember(nonce, 600, 600)).to be(true)
     expect(nonces.remember("1" * 32, 660, 660)).to be(true)

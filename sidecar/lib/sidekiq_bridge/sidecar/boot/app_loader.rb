@@ -1,10 +1,10 @@
 # frozen_string_literal: true
 
-require "sidekiq_bridge/sidecar/sidekiq/argument_guard"
 require "sidekiq_bridge/sidecar/boot/database_pool"
 require "sidekiq_bridge/sidecar/boot/sidekiq_yaml"
 require "sidekiq_bridge/sidecar/errors"
-require "sidekiq_bridge/sidecar/monitoring/log_text"
+require "sidekiq_bridge/sidecar/logs/log_text"
+require "sidekiq_bridge/sidecar/sidekiq/argument_guard"
 
 module SidekiqBridge
   module Sidecar

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/execution/delivery"
-require "sidekiq_bridge/sidecar/http/replies"
+require "sidekiq_bridge/sidecar/execution/replies"
 require "sidekiq_bridge/sidecar/sidekiq/job"
 
 module SidekiqBridge

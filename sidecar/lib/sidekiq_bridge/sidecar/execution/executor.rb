@@ -2,9 +2,9 @@
 
 require "sidekiq_bridge/sidecar/execution/delivery"
 require "sidekiq_bridge/sidecar/execution/delivery_records"
-require "sidekiq_bridge/sidecar/execution/outcome"
 require "sidekiq_bridge/sidecar/execution/run"
 require "sidekiq_bridge/sidecar/execution/slots"
+require "sidekiq_bridge/sidecar/sidekiq/outcome"
 
 module SidekiqBridge
   module Sidecar

@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/execution/ended_run"
-require "sidekiq_bridge/sidecar/execution/outcome"
-require "sidekiq_bridge/sidecar/execution/thread_interrupts"
+require "sidekiq_bridge/sidecar/sidekiq/outcome"
+require "sidekiq_bridge/sidecar/sidekiq/thread_interrupts"
 
 module SidekiqBridge
   module Sidecar

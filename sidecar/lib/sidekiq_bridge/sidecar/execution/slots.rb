@@ -1,8 +1,9 @@
 # frozen_string_literal: true
 
-require "sidekiq_bridge/sidecar/execution/outcome"
 require "sidekiq_bridge/sidecar/execution/run_queue"
-require "sidekiq_bridge/sidecar/execution/thread_interrupts"
+require "sidekiq_bridge/sidecar/sidekiq/outcome"
+require "sidekiq_bridge/sidecar/sidekiq/thread_interrupts"
+require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
 
 module SidekiqBridge
   module Sidecar
@@ -58,7 +59,7 @@ module SidekiqBridge
       # A run that has killed two threads (the second in its own retry hooks) gets no third.
       def replace(index, current, orphan)
         return spawn(index, current) unless current && current.equal?(orphan)
-        @on_finish.call(current, Outcome.killed)
+        @on_finish.call(current, Outcome.killed(VersionAdapter.current.dead_limits))
         spawn(index)
       rescue ThreadError
         nil # no threads any more: the process is ending

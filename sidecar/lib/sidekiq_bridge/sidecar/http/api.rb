@@ -2,9 +2,9 @@
 
 require "json"
 require "securerandom"
+require "sidekiq_bridge/sidecar/execution/replies"
 require "sidekiq_bridge/sidecar/http/authenticator"
 require "sidekiq_bridge/sidecar/http/head"
-require "sidekiq_bridge/sidecar/http/replies"
 require "sidekiq_bridge/sidecar/http/reply_signature"
 require "sidekiq_bridge/sidecar/http/request"
 require "sidekiq_bridge/sidecar/http/signature_gate"

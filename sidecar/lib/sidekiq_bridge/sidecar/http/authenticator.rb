@@ -17,7 +17,7 @@ module SidekiqBridge
       def initialize(secrets, now: -> { Process.clock_gettime(Process::CLOCK_REALTIME, :second) })
         @secrets = secrets
         @now = now
-        @nonces = Nonces.new
+        @nonces = Nonces.new(WINDOW_SECONDS)
       end
 
       def required? = @secrets.any?

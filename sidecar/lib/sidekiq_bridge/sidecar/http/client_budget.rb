@@ -2,7 +2,7 @@
 
 require "sidekiq"
 require "sidekiq_bridge/sidecar/http/budgeted_client"
-require "sidekiq_bridge/sidecar/monitoring/log_quota"
+require "sidekiq_bridge/sidecar/logs/log_quota"
 
 module SidekiqBridge
   module Sidecar

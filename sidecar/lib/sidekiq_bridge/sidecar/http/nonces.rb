@@ -5,7 +5,9 @@ module SidekiqBridge
     # The nonces of the last minutes. Kept by the minute of their timestamp, so that old ones go all at once; as
     # integers of 60 bits, because at thousands of requests a second a text each would cost a hundred megabytes.
     class Nonces
-      def initialize
+      # `window` is how many seconds a timestamp is accepted for.
+      def initialize(window)
+        @window = window
         @lock = Mutex.new
         @minutes = {}
       end
@@ -15,7 +17,7 @@ module SidekiqBridge
         minute = timestamp / 60
         number = nonce[0, 15].to_i(16)
         @lock.synchronize do
-          forget_before((now - Authenticator::WINDOW_SECONDS) / 60) unless @minutes.key?(minute)
+          forget_before((now - @window) / 60) unless @minutes.key?(minute)
           seen = (@minutes[minute] ||= {})
           !seen.key?(number) && (seen[number] = true)
         end

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
-require "sidekiq_bridge/sidecar/monitoring/log_quota"
-require "sidekiq_bridge/sidecar/monitoring/log_text"
+require "sidekiq_bridge/sidecar/logs/log_quota"
+require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar

@@ -3,13 +3,14 @@
 require "openssl"
 require "stringio"
 require "sidekiq_bridge/sidecar/errors"
-require "sidekiq_bridge/sidecar/http/percent"
+require "sidekiq_bridge/sidecar/percent"
+require "sidekiq_bridge/sidecar/sidekiq/trace_context"
 
 module SidekiqBridge
   module Sidecar
     # One HTTP request in the words of the protocol.
     class Request
-      TRACE_HEADERS = {"traceparent" => "HTTP_TRACEPARENT", "tracestate" => "HTTP_TRACESTATE", "baggage" => "HTTP_BAGGAGE"}.freeze
+      TRACE_HEADERS = TraceContext::HEADERS.to_h { |name| [name, "HTTP_#{name.upcase}"] }.freeze
       SIGNED_PREFIX = "HTTP_X_BRIDGE_"
       # Where the query stands that Sinatra does not see.
       QUERY = "bridge.query"

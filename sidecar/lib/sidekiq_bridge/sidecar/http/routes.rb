@@ -4,7 +4,6 @@ require "sinatra/base"
 require "sidekiq_bridge/sidecar/http/api"
 require "sidekiq_bridge/sidecar/http/fast_routes"
 require "sidekiq_bridge/sidecar/http/request"
-require "sidekiq_bridge/sidecar/monitoring/metrics"
 
 module SidekiqBridge
   module Sidecar

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-require "sidekiq_bridge/sidecar/monitoring/log_text"
+require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar

@@ -1,9 +1,10 @@
 # frozen_string_literal: true
 
 require "sidekiq/processor"
-require "sidekiq_bridge/sidecar/execution/outcome"
+require "sidekiq_bridge/sidecar/sidekiq/outcome"
 require "sidekiq_bridge/sidecar/sidekiq/parsed_once"
-require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
+require "sidekiq_bridge/sidecar/sidekiq/thread_interrupts"
+require "sidekiq_bridge/sidecar/sidekiq/trace_context"
 
 module SidekiqBridge
   module Sidecar
@@ -42,11 +43,12 @@ module SidekiqBridge
         end
       end
 
-      def equip(retrier:, guard:, lookup:)
+      # `adapter` is the VersionAdapter in use.
+      def equip(adapter:, retrier:, guard:)
+        @adapter = adapter
         @retrier = retrier
         @guard = guard
-        @lookup = lookup
-        @reloader = VersionAdapter.current.no_reloader?(@reloader) ? NoReloader.new(self) : GuardedReloader.new(@reloader, self)
+        @reloader = adapter.no_reloader?(@reloader) ? NoReloader.new(self) : GuardedReloader.new(@reloader, self)
         self
       end
 
@@ -85,7 +87,7 @@ module SidekiqBridge
       end
 
       def check_class
-        @refusal = @guard.refusal(@run.job) { |name| @lookup.call(self, name) }
+        @refusal = @guard.refusal(@run.job) { |name| @adapter.lookup(self, name) }
         throw @run if @refusal
       end
 

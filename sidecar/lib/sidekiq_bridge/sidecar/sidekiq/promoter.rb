@@ -3,7 +3,7 @@
 require "sidekiq"
 require "sidekiq/client"
 require "sidekiq_bridge/sidecar/errors"
-require "sidekiq_bridge/sidecar/monitoring/log_text"
+require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar

@@ -2,12 +2,12 @@
 
 require "sidekiq/job_retry"
 require "sidekiq_bridge/sidecar/errors"
-require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
+require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar
     # Sidekiq's retry rules, told instead of written: its own JobRetry decides, and is left at the very point where it
-    # would write to Redis. What differs between the versions is in family/.
+    # would write to Redis. What differs between the versions is in version_adapter/.
     class Retrier < ::Sidekiq::JobRetry
       NONE = {"place" => "none"}.freeze
       # Always named in the answer, even where the value was there before.
@@ -16,6 +16,12 @@ module SidekiqBridge
       # What a job is: the worker takes no change of it from a run.
       NEVER_SET = %w[class args jid wrapped].freeze
       SET_BY_SIDEKIQ = %w[queue error_message error_class retry_count].freeze
+
+      # `adapter` is the VersionAdapter in use.
+      def equip(adapter:)
+        @adapter = adapter
+        self
+      end
 
       def prepare(run)
         @run = run
@@ -80,7 +86,7 @@ module SidekiqBridge
       end
 
       def dead(message)
-        {"place" => "dead", "fields" => fields(message), "dead_limits" => VersionAdapter.current.dead_limits}
+        {"place" => "dead", "fields" => fields(message), "dead_limits" => @adapter.dead_limits}
       end
 
       # What the retry code (or a hook it called) set, in its order.

@@ -1,12 +1,14 @@
 # frozen_string_literal: true
 
-require "sidekiq_bridge/sidecar/monitoring/log_text"
+require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar
     # What ties the lines and spans of one job together in worker, sidecar and Rails: the same rules as the worker's
     # bridge/sidekiq/payload/trace_context.py.
     module TraceContext
+      # W3C's names.
+      HEADERS = %w[traceparent tracestate baggage].freeze
       TRACEPARENT = /\A\h{2}-(\h{32})-\h{16}-\h{2}\z/
       LONGEST_ID = 200
 

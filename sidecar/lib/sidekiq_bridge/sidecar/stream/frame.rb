@@ -2,8 +2,8 @@
 
 require "uri"
 require "sidekiq_bridge/sidecar/errors"
-require "sidekiq_bridge/sidecar/http/percent"
-require "sidekiq_bridge/sidecar/http/request"
+require "sidekiq_bridge/sidecar/percent"
+require "sidekiq_bridge/sidecar/sidekiq/trace_context"
 
 module SidekiqBridge
   module Sidecar
@@ -42,7 +42,7 @@ module SidekiqBridge
       # W3C's headers, as the form of a Web page would send them.
       def trace
         return unless @trace
-        found = URI.decode_www_form(@trace).to_h.slice(*Request::TRACE_HEADERS.keys)
+        found = URI.decode_www_form(@trace).to_h.slice(*TraceContext::HEADERS)
         found.transform_values(&:scrub) unless found.empty?
       rescue ArgumentError
         nil # no such form: the job runs without

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-require "sidekiq_bridge/sidecar/http/replies"
+require "sidekiq_bridge/sidecar/execution/replies"
 require "sidekiq_bridge/sidecar/stream/frame_parser"
 require "sidekiq_bridge/sidecar/stream/writer"
 

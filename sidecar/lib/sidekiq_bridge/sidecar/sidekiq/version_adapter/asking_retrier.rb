@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/sidekiq/retrier"
+require "sidekiq_bridge/sidecar/sidekiq/version_adapter/base"
 
 module SidekiqBridge
   module Sidecar

@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/sidekiq/processor"
-require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
 require "sidekiq_bridge/sidecar/sidekiq/version_adapter/asking_retrier"
+require "sidekiq_bridge/sidecar/sidekiq/version_adapter/base"
 
 module SidekiqBridge
   module Sidecar

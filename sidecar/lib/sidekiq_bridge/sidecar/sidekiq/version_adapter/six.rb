@@ -2,7 +2,7 @@
 
 require "sidekiq_bridge/sidecar/sidekiq/processor"
 require "sidekiq_bridge/sidecar/sidekiq/retrier"
-require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
+require "sidekiq_bridge/sidecar/sidekiq/version_adapter/base"
 
 module SidekiqBridge
   module Sidecar

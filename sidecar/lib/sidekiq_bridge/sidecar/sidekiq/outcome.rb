@@ -2,7 +2,6 @@
 
 require "json"
 require "sidekiq_bridge/sidecar/errors"
-require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
 
 module SidekiqBridge
   module Sidecar
@@ -23,11 +22,11 @@ module SidekiqBridge
       # For a delivery that a newer one has replaced.
       def self.superseded = new("superseded")
 
-      # When even the retry rules could not be asked.
-      def self.killed
+      # When even the retry rules could not be asked. `dead_limits` are those of the app.
+      def self.killed(dead_limits)
         message = "the job ended its own thread, twice"
         fields = {"error_message" => message, "error_class" => ThreadKilled.name}
-        failed(ThreadKilled.name, message, {"place" => "dead", "fields" => fields, "dead_limits" => VersionAdapter.current.dead_limits})
+        failed(ThreadKilled.name, message, {"place" => "dead", "fields" => fields, "dead_limits" => dead_limits})
       end
 
       def self.interrupted(payload) = new("interrupted", "payload" => payload)

@@ -2,7 +2,7 @@
 
 require "json"
 require "sidekiq_bridge/sidecar/errors"
-require "sidekiq_bridge/sidecar/monitoring/log_text"
+require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar
