@@ -70,10 +70,12 @@ class SidecarError(BridgeError):
 class SidecarUnavailable(SidecarError):
     """The sidecar could not take the job: the job was not started and no attempt is spent."""
 
-    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, retry_after_seconds: float | None = None, *, may_run: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
-        self.may_run = False
+        self.may_run = may_run
         """Whether a request that was sent before may still reach the sidecar and begin the job."""
 
 

@@ -32,7 +32,7 @@ class EventLoop:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._woken = False
-        self.interrupted = False
+        self._interrupted = False
         self._soon: deque[Callback] = deque()
         self._selector.register(self._reader, selectors.EVENT_READ, (self._drain, None))
         self._writing: set[Any] = set()
@@ -62,9 +62,14 @@ class EventLoop:
         self._write()
 
     def interrupt(self) -> None:
-        """End the wait and set ``interrupted``; also from the owner, whose signal handlers run inside it."""
-        self.interrupted = True
+        """End the wait and note an interrupt; also from the owner, whose signal handlers run inside it."""
+        self._interrupted = True
         self._write()
+
+    def take_interrupt(self) -> bool:
+        """Whether ``interrupt`` was called since the last look."""
+        interrupted, self._interrupted = self._interrupted, False
+        return interrupted
 
     def _write(self) -> None:
         self._woken = True

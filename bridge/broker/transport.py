@@ -162,8 +162,7 @@ class Transport(virtual.Transport):
         if self._fetcher is not None and self._fetcher.leaving:
             # For good: at a shutdown Celery's loop goes round once more before it heeds the signal.
             return True
-        interrupted, self.event_loop.interrupted = self.event_loop.interrupted, False
-        return interrupted
+        return self.event_loop.take_interrupt()
 
     def _turn(self) -> bool:
         return self._poller is not None and self._poller.turn() > 0

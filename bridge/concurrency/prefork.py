@@ -8,13 +8,19 @@ the pool stay in flight. A file lock is taken off a dead process by the kernel.
 from __future__ import annotations
 
 import fcntl
+import os
+import signal
 import tempfile
+import threading
 from typing import Any
 
 import billiard.pool
 from celery.concurrency import prefork
 
 Pool: Any = billiard.pool.Pool
+
+_parent_pipe: tuple[int, int] | None = None
+_parent_pid = 0
 
 
 class FileLock:
@@ -51,3 +57,34 @@ class PreforkPool(prefork.TaskPool):
     """Celery's prefork pool on it. It uses ``BlockingPool`` without an event loop."""
 
     BlockingPool: Any = MortalPool
+
+
+def prepare(app: Any, worker: Any) -> None:
+    """Set up what must exist before the pool's processes do."""
+    global _parent_pipe, _parent_pid
+    _parent_pid = os.getpid()
+    _parent_pipe = os.pipe()
+    _ = app.bridge.lease  # pool processes look at what their parent knows of it
+    if worker.pool_cls is prefork.TaskPool:
+        worker.pool_cls = PreforkPool
+    if worker.pool_cls.__module__.endswith(".solo"):
+        # The prefetch count follows -c, but this pool runs one job at a time.
+        app.bridge.fetcher.in_flight.limit_slots(1)
+
+
+def watch_parent(**_: Any) -> None:
+    """In a pool process: die with the parent, whose jobs another worker takes over.
+
+    Not PR_SET_PDEATHSIG: that fires when the *thread* that forked ends, in the middle of a warm shutdown.
+    """
+    if _parent_pipe is None or os.getpid() == _parent_pid:
+        return  # the solo pool sends this signal too, from the parent itself
+    reader, writer = _parent_pipe
+    os.close(writer)
+    threading.Thread(target=_die_at_eof, args=(reader,), name="bridge-parent", daemon=True).start()
+
+
+def _die_at_eof(reader: int) -> None:
+    while os.read(reader, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -45,7 +45,7 @@ class Monitoring(bootsteps.StartStopStep):
         tallies = JobTallies()
         job_log = JobLog()
         runtime.listeners.started.append(job_log.started)
-        runtime.listeners.settled += [tallies.settled, job_log.settled]
+        runtime.listeners.settled.extend((tallies.settled, job_log.settled))
         start_line.say(runtime, parent)
         server = Server(_routes(runtime, tallies, parent))
         bind = runtime.settings.health_bind

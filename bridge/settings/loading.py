@@ -56,10 +56,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         ConfigurationError: it names the variable or the file's key, its value, and what to write instead.
     """
     given = os.environ if environ is None else environ
-    made = make(gather(given))
-    if made.config is not None:
-        made._file = files.describe(made.config, Environment.of(given))
-    return made
+    return make(gather(given), Environment.of(given))
 
 
 def gather(environ: Mapping[str, str]) -> Found:
@@ -72,13 +69,14 @@ def gather(environ: Mapping[str, str]) -> Found:
     return found
 
 
-def make(found: Found) -> Settings:
+def make(found: Found, environment: Environment) -> Settings:
     """The settings of what was gathered. Raises ConfigurationError with a sentence for each mistake."""
     try:
         made = Settings(**{name: value for name, (_, value) in found.items()})
     except ValidationError as error:
         raise ConfigurationError("; ".join(_sentence(detail, found) for detail in error.errors())) from None
-    made._sources = {name: place for name, (place, _) in found.items()}
+    file = files.Described() if made.config is None else files.describe(made.config, environment)
+    made.told_by({name: place for name, (place, _) in found.items()}, file)
     return made
 
 

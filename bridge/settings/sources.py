@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from bridge.settings import loading
 from bridge.settings.model import Settings
 from bridge.settings.redis_url import mask
+from bridge.settings.sidekiq_yml import Environment
 from bridge.sidekiq.fetch.queues import QueueSet
 
 DEFAULT = "default"
@@ -38,8 +39,9 @@ def origins(environ: Mapping[str, str] | None = None) -> tuple[Origin, ...]:
 
     Raises ConfigurationError, as loading does.
     """
-    found = loading.gather(os.environ if environ is None else environ)
-    settings = loading.make(found)
+    given = os.environ if environ is None else environ
+    found = loading.gather(given)
+    settings = loading.make(found, Environment.of(given))
     return tuple(
         Origin(name, text(getattr(settings, name)), found[name][0] if name in found else DEFAULT)
         for name in Settings.model_fields

@@ -16,6 +16,10 @@ class Told(BaseSettings):
     _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _file: Described = PrivateAttr(default_factory=Described)
 
+    def told_by(self, sources: Mapping[str, str], file: Described) -> None:
+        """``sources`` names the place of each given setting; ``file`` describes BRIDGE_CONFIG."""
+        self._sources, self._file = sources, file
+
     def says(self, name: str) -> bool:
         """Whether the environment or the file gives this setting."""
         return name in self.model_fields_set

@@ -46,11 +46,10 @@ def not_begun(fleet: Fleet, member: Member, reply: Reply) -> errors.SidecarUnava
         SidecarUnavailable: it goes down, and will not begin the job.
     """
     code, message = error_of(reply)
-    refusal = _overloaded(fleet, member, code, f"{member.worker.address} answered {code}: {message}")
+    text = f"{member.worker.address} answered {code}: {message}"
     if code == "draining":
-        raise refusal
-    refusal.may_run = True
-    return refusal
+        raise _overloaded(fleet, member, code, text)
+    return _overloaded(fleet, member, code, text, may_run=True)
 
 
 def unproven(member: Member, reply: Reply) -> str:
@@ -59,10 +58,13 @@ def unproven(member: Member, reply: Reply) -> str:
     return f"{member.worker.address} refuses this worker, unsigned: {reply.status} {code}: {message}"
 
 
-def _overloaded(fleet: Fleet, member: Member, code: str, text: str) -> errors.SidecarUnavailable:
+def _overloaded(
+    fleet: Fleet, member: Member, code: str, text: str, *, may_run: bool = False
+) -> errors.SidecarUnavailable:
     if code == "no_slot":
         member.pass_over(0.1)
-        return errors.SidecarUnavailable(text, retry_after_seconds=0.1)
+        return errors.SidecarUnavailable(text, retry_after_seconds=0.1, may_run=may_run)
     fleet.forget(member)
     # Another Puma worker takes the job if only this one goes (it is being replaced).
-    return errors.SidecarUnavailable(text, retry_after_seconds=0.05 if fleet.members else None)
+    soon = 0.05 if fleet.members else None
+    return errors.SidecarUnavailable(text, retry_after_seconds=soon, may_run=may_run)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
 
+from bridge.concurrency import prefork
 from bridge.errors import ConfigurationError
 from bridge.execution.time_limits import Limits
 from bridge.monitoring.logs import setup
@@ -20,7 +21,7 @@ from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler as SchedulerWork
 from bridge.worker import control, preflight
 from bridge.worker.process_info import process_info
-from bridge.worker.shutdown import Lifecycle
+from bridge.worker.shutdown import Lifecycle, dump_threads
 
 if TYPE_CHECKING:
     from bridge.runtime import Runtime
@@ -216,7 +217,7 @@ def install(app: Any) -> None:
     )
     setup.install()
     signals.worker_init.connect(_check_worker, weak=False)
-    signals.worker_process_init.connect(preflight.watch_parent, weak=False)
+    signals.worker_process_init.connect(prefork.watch_parent, weak=False)
 
 
 def _check_worker(sender: Any, **_: Any) -> None:
@@ -229,10 +230,10 @@ def _check_worker(sender: Any, **_: Any) -> None:
         preflight.install_tracing(app.bridge.settings)
     except ConfigurationError as error:
         preflight.refuse(error)
-    preflight.prepare(app, sender)
+    prefork.prepare(app, sender)
     control.install()
     signal.signal(signal.SIGTSTP, lambda *_: app.bridge.fetcher.quiet())
-    signal.signal(signal.SIGTTIN, lambda *_: preflight.dump_threads())
+    signal.signal(signal.SIGTTIN, lambda *_: dump_threads())
 
 
 def _interrupter(runtime: Runtime) -> Any:

@@ -1,20 +1,15 @@
-"""Refuses to start with settings that lose jobs, and looks after the pool's processes."""
+"""Refuses to start with settings that lose jobs."""
 
 from __future__ import annotations
 
-import faulthandler
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import redis
-from celery.concurrency import prefork
 
 from bridge.broker.transport import Transport
-from bridge.concurrency.prefork import PreforkPool
 from bridge.errors import EX_CONFIG, EX_NOPERM, ConfigurationError, RedisRefusal
 from bridge.redis import client as connection
 from bridge.settings import Settings, modules, redis_mistakes, values
@@ -28,9 +23,6 @@ REQUIRED: dict[str, tuple[Any, str]] = {
     "worker_prefetch_multiplier": (1, "jobs would leave their queue before a slot is free"),
     "task_serializer": ("sidekiq", "Ruby could not read what Python pushes"),
 }
-
-_parent_pipe: tuple[int, int] | None = None
-_parent_pid = 0
 
 
 def check(app: Any, worker: Any) -> None:
@@ -96,42 +88,6 @@ def refuse(error: ConfigurationError) -> NoReturn:
     """End this process over its configuration: one sentence for a person, a status for a supervisor."""
     print(f"bridge: {error}", file=sys.stderr)
     sys.exit(EX_NOPERM if isinstance(error, RedisRefusal) else EX_CONFIG)
-
-
-def prepare(app: Any, worker: Any) -> None:
-    """Set up what must exist before the pool's processes do."""
-    global _parent_pipe, _parent_pid
-    _parent_pid = os.getpid()
-    _parent_pipe = os.pipe()
-    _ = app.bridge.lease  # pool processes look at what their parent knows of it
-    if worker.pool_cls is prefork.TaskPool:
-        worker.pool_cls = PreforkPool
-    if worker.pool_cls.__module__.endswith(".solo"):
-        # The prefetch count follows -c, but this pool runs one job at a time.
-        app.bridge.fetcher.in_flight.limit_slots(1)
-
-
-def watch_parent(**_: Any) -> None:
-    """In a pool process: die with the parent, whose jobs another worker takes over.
-
-    Not PR_SET_PDEATHSIG: that fires when the *thread* that forked ends, in the middle of a warm shutdown.
-    """
-    if _parent_pipe is None or os.getpid() == _parent_pid:
-        return  # the solo pool sends this signal too, from the parent itself
-    reader, writer = _parent_pipe
-    os.close(writer)
-    threading.Thread(target=_die_at_eof, args=(reader,), name="bridge-parent", daemon=True).start()
-
-
-def dump_threads() -> None:
-    """Write every thread's stack to stderr, as Sidekiq does for TTIN."""
-    faulthandler.dump_traceback(sys.stderr, all_threads=True)
-
-
-def _die_at_eof(reader: int) -> None:
-    while os.read(reader, 1):
-        pass
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _check_queues(names: Iterable[str]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import _thread
+import faulthandler
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +20,6 @@ from bridge.errors import EX_SOFTWARE, StoreError
 from bridge.execution.cancellation import Cancellation
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.process.heartbeat import Heartbeat
-from bridge.worker import preflight
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Lifecycle:
         elif name == "TERM":
             os.kill(os.getpid(), signal.SIGTERM)
         elif name == "TTIN":
-            preflight.dump_threads()
+            dump_threads()
 
     def quiet(self) -> None:
         """Take no more jobs; running ones go on."""
@@ -166,3 +167,8 @@ class Lifecycle:
             self._fetcher.lease.leave()
         except StoreError as error:
             logger.warning("could not sign off: %s; what this worker holds is given back by others", error)
+
+
+def dump_threads() -> None:
+    """Write every thread's stack to stderr, as Sidekiq does for TTIN."""
+    faulthandler.dump_traceback(sys.stderr, all_threads=True)

@@ -48,8 +48,9 @@ class JobLog:
     def started(self, unit: UnitOfWork) -> None:
         """``start``."""
         if logger.isEnabledFor(logging.INFO):
-            unit.log_context = _identity(unit)
-            _log("start", unit.log_context)
+            context = _identity(unit)
+            unit.name_in_logs(context)
+            _log("start", context)
 
     def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
         """``done``, ``retry``, ``fail``, ``interrupted`` or ``given back``, for a job that has run.

@@ -52,6 +52,10 @@ class UnitOfWork:
         """The jid; for a job without one, the name of its delivery."""
         return self.job.jid or self.delivery.name
 
+    def name_in_logs(self, context: Mapping[str, Any]) -> None:
+        """Log lines name the job so from now on."""
+        self.log_context = context
+
     @property
     def seconds(self) -> float:
         """How long it has run until now; 0 before it."""
