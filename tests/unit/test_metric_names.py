@@ -38,7 +38,7 @@ def test_the_page_and_the_code_name_the_same_series() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", re.findall(r"(?:bridge|sidekiq)_[a-z_]+", PAGE.split("## What to alert on")[1])
+    "name", re.findall(r"(?:bridge|sidekiq)_[a-z_]+", PAGE.split("## Alerts")[1])
 )
 def test_an_alert_asks_for_a_series_that_there_is(name: str) -> None:
     assert name in named_on_the_page()
