@@ -6,12 +6,12 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-#: What one measurement found; None where it failed.
+#: The figures of one measurement, by name.
 Sample = Mapping[str, float]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least so many percent of the values do not exceed (nearest rank)."""
+    """The smallest value that at least ``percent`` of the values do not exceed (nearest rank)."""
     if not values:
         raise ValueError("no values")
     rank = max(1, math.ceil(len(values) * percent / 100))

@@ -1,4 +1,4 @@
-"""What the bridge wants to reach, as ratios of the same round."""
+"""The goals of the bridge, as ratios of the same round."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.results import Found, Results
 BASE = ""
 ONE_NATIVE, ONE_SIDECAR = f"{NATIVE} -c 20", f"{SIDECAR} -c 20"
 CELERY = "Celery, threads -c 20"
-#: Machines differ from second to second: "the same" is within so much.
+#: The largest ratio that counts as "the same": machines differ from second to second.
 SAME = 1.1
 
 
@@ -40,7 +40,7 @@ class Verdict:
         """None where it was not measured."""
         if self.value is None:
             return None
-        # What is printed is what counts: two digits.
+        # The verdict uses the printed value, with two digits.
         value = round(self.value, 2)
         return value >= self.goal.limit if self.goal.at_least else value <= self.goal.limit
 

@@ -1,4 +1,4 @@
-"""What is to be done: so many jobs of one kind, and how they stand in Redis."""
+"""The work of a measurement: a number of jobs of one kind, and their form in Redis."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ RUBY = {
 
 @dataclass(frozen=True)
 class Load:
-    """Jobs of one kind. ``milliseconds`` is what a job waits or computes.
+    """Jobs of one kind. ``milliseconds`` is the time that a job waits or computes.
 
-    ``batches`` lets the jobs come in so many parts, each when the one before is done; ``backlog`` is how many
-    wait in the queue at the beginning, of which only the first ``jobs`` are measured.
+    ``batches`` is the number of parts: each part follows when the one before is done. ``backlog`` is the
+    number of jobs in the queue at the beginning, of which the run measures only the first ``jobs``.
     """
 
     kind: str

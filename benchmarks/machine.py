@@ -1,4 +1,4 @@
-"""What the figures were found on: machine, versions, date."""
+"""The conditions of the figures: machine, versions, date."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ Ctrl-C ends it, leaves no process, and reports what was found so far.
 
 @dataclass(frozen=True)
 class Options:
-    """What is to be run; empty means all."""
+    """The scenarios and peers to run; empty means all."""
 
     only: tuple[str, ...]
     peers: tuple[str, ...]
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seed", type=int, help="of the order; printed, so that it can be had again")
     add("--json", type=Path, default=RESULTS, metavar="FILE", help="where to write (benchmarks/results.json)")
-    add("--merge", action="store_true", help="keep the other scenarios that stand in the file")
+    add("--merge", action="store_true", help="keep the other scenarios of the file")
     add(
         "--report",
         type=Path,
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rounds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rounds: write 1 or more")
     return int(text)
 
 

@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None)
 
-#: What would reach the settings of one of the peers from outside.
+#: Prefixes of variables that would change the settings of a peer from outside.
 FOREIGN = ("BRIDGE_", "REDIS_", "CELERY", "RAILS_", "RACK_", "APP_ENV", "SIDEKIQ", "RUBY", "BUNDLE", "DYNO")
 
 

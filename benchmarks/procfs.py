@@ -1,4 +1,4 @@
-"""What the kernel knows of processes: CPU time and memory, their children's included."""
+"""CPU time and memory of processes and their children, as the kernel counts them."""
 
 from __future__ import annotations
 

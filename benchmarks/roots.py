@@ -1,4 +1,4 @@
-"""Where a Ruby lives: this system, or a Debian change-root with another Sidekiq."""
+"""The place of a Ruby: this system, or a Debian change-root with another Sidekiq."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RubyRoot:
 
 
 def matrix_folder() -> Path:
-    """Where the change-roots are kept: the same place and variable as ``scripts/conformance``."""
+    """The folder of the change-roots: the same place and variable as ``scripts/conformance``."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(os.environ.get(MATRIX) or Path(cache) / "sidekiq-bridge/matrix")
 

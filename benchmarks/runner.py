@@ -1,4 +1,4 @@
-"""Runs the scenarios: several rounds, in each of them every peer in turn, in an order drawn anew."""
+"""Runs the scenarios: several rounds, each with every peer in turn, in a new random order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Runner:
     _known: dict[object, Sample | None] = field(default_factory=dict)
 
     def run(self, scenarios: Sequence[Scenario], rounds: int, chance: random.Random) -> None:
-        """All rounds; what was found so far stands in ``results`` at any moment."""
+        """Run all rounds; ``results`` holds the figures so far at any moment."""
         for scenario in scenarios:
             self._prepare(scenario)
         families = list(dict.fromkeys(scenario.family for scenario in scenarios))

@@ -58,7 +58,7 @@ class Scale:
     backlog: int = 1_000_000
 
     def times(self, factor: float) -> Scale:
-        """Everything so much longer or shorter, but for the backlog."""
+        """Return a scale with everything ``factor`` times as long, except the backlog."""
         return replace(
             self,
             throughput=self.throughput * factor,
@@ -77,7 +77,7 @@ CPU_MS = (1.0, 5.0, 20.0)
 WAIT_MS = (10.0, 100.0)
 QUEUES = (1, 10, 100)
 CONCURRENCIES = (1, 20, 100)
-#: Half of 20 slots are busy when so many jobs of 10 ms come in a second.
+#: Jobs of 10 ms a second that keep half of 20 slots busy.
 HALF_LOAD = 1000.0
 
 

@@ -17,7 +17,7 @@ from benchmarks.processes import free_port, running, wait_until
 
 @dataclass(frozen=True)
 class Site:
-    """``folder`` has a short name (Unix sockets stand in it), the same for every Ruby."""
+    """``folder`` has a short name (it holds Unix sockets), the same for every Ruby."""
 
     server: Any
     url: str
@@ -26,7 +26,7 @@ class Site:
 
     @property
     def probe_file(self) -> Path:
-        """Where probe jobs write how long they took to start: one line of nanoseconds each."""
+        """The file to which probe jobs write their time to start: one line of nanoseconds each."""
         return self.folder / "probes"
 
     def probes(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: makes one site of the documents, wherever in the repository they stand.
+"""Hooks of MkDocs: makes one site of the repository's documents.
 
 The documents link to each other and to the code as a reader of the repository needs it. Here those outside of
 docs/ become pages, and every file that is linked to comes along as a plain text.
@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Documents that stand elsewhere, and their names in the site.
+#: Documents outside docs/, and their names in the site.
 ELSEWHERE = {
     "README.md": "index.md",
     "sidecar/README.md": "sidecar.md",
@@ -71,7 +71,7 @@ def _is_source(path: str) -> bool:
 
 
 def _uri(path: str) -> str:
-    """Where a file of the repository is in the site. As text: a browser shows it instead of saving it."""
+    """Return a file's address in the site. It ends in .txt, so that a browser shows the file."""
     if path in PRESENT:
         return PRESENT[path]
     return path.removeprefix("docs/") if path.startswith("docs/") else f"source/{path}.txt"

@@ -1,1 +1,1 @@
-"""What the peers run."""
+"""The programs and jobs of the peers."""

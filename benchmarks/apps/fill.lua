@@ -1,6 +1,6 @@
 -- Pushes many jobs that differ in their id only.
 -- KEYS[1]  list
--- ARGV[1]  the job, with @ID@ where its id stands
+-- ARGV[1]  the job, with @ID@ in place of its id
 -- ARGV[2]  number of the first, ARGV[3] number of the last
 -- Result: length of the list
 local text, first, last = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# in_root.sh ROOT CHECKOUT FOLDER COMMAND...: runs the command in a change-root where the checkout (read-only) and a
-# folder of the run stand under their own names. The mounts belong to this process alone and end with it.
+# in_root.sh ROOT CHECKOUT FOLDER COMMAND...: runs the command in a change-root. The script mounts the checkout
+# (read-only) and a folder of the run under their own names. The mounts belong to this process alone and end with it.
 set -eu
 root=$1 checkout=$2 folder=$3
 shift 3

@@ -25,7 +25,7 @@ def wait(milliseconds: float) -> None:
 
 @app.task(name="fail", bind=True)
 def fail(self: Any, *args: object) -> None:
-    """Fail, with a retry far away: Celery keeps it unacknowledged, or writes it anew."""
+    """Fail, with a retry far away: Celery keeps the job unacknowledged, or rewrites it."""
     raise self.retry(exc=RuntimeError("on purpose"), countdown=3600)
 
 

@@ -1,4 +1,4 @@
-"""What a worker without work costs: CPU, and the commands that Redis gets, those inside scripts included."""
+"""The cost of an idle worker: CPU, and the commands that Redis gets, including those inside scripts."""
 
 from __future__ import annotations
 

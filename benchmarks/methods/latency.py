@@ -43,7 +43,7 @@ class Latency:
         return _figures(site.probes(), count)
 
     def _rate(self, peer: Peer) -> float:
-        # What is half of 20 slots for the others is more than stock Celery can do at all.
+        # Stock Celery cannot reach the rate that keeps half of 20 slots busy for the others.
         return min(self.rate, peer.noop_rate / 2) if isinstance(peer, StockCelery) else self.rate
 
 
@@ -55,7 +55,7 @@ class _Pusher:
         self._number = 0
 
     def at_random(self, count: int, rate: float, chance: random.Random) -> None:
-        """Push so many, at random moments, and wait until all have started."""
+        """Push ``count`` jobs at random moments, and wait until all have started."""
         before = len(self._site.probes())
         due = time.monotonic()
         for _ in range(count):

@@ -54,12 +54,12 @@ def python_pusher(name: str, kind: str, queue: str) -> Pusher:
 
 @dataclass(frozen=True)
 class Push:
-    """So many jobs."""
+    """Measures the push of ``jobs`` jobs."""
 
     jobs: int
 
     def __call__(self, peer: Peer, setup: Setup, site: Site) -> dict[str, float]:
-        """One measurement. Raises BenchmarkFailed when not all of them stand in the queue."""
+        """Make one measurement. Raises BenchmarkFailed when jobs are missing in the queue."""
         assert isinstance(peer, Pusher)
         env = {"BENCH_REDIS_URL": site.url, "BENCH_JOBS": str(self.jobs)}
         used = peer.push(site, env | {"BRIDGE_REDIS_URL": site.url, "REDIS_URL": site.url})

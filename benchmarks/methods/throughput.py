@@ -74,7 +74,7 @@ class _Run:
         time.sleep(REST_SECONDS)
 
     def measure(self, jobs: int, pids: list[int]) -> dict[str, float]:
-        """What the meter found while these jobs were done."""
+        """Return the meter's figures for these jobs."""
         batches = self._load.batches
         waiting = max(jobs, self._load.backlog)
         for batch in range(batches):

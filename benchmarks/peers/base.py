@@ -1,4 +1,4 @@
-"""A peer: starts its processes, knows how its jobs stand in Redis and how many of them have not ended."""
+"""A peer: starts its processes, knows the form of its jobs in Redis and counts the unfinished ones."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Peer(ABC):
         """Its processes, in the order in which they are to be started."""
 
     def template(self, load: Load, queue: str) -> tuple[str, str]:
-        """(list, job as it stands there, with ``@ID@`` where its id is)."""
+        """Return (list, job as the list holds it, with ``@ID@`` in place of its id)."""
         return f"queue:{queue}", sidekiq_payload(self.job_class(load), load.args, queue)
 
     def probe(self, args: Sequence[float], jid: str, queue: str = "default") -> tuple[str, str]:

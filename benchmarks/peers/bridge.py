@@ -1,4 +1,4 @@
-"""The bridge: workers, and a sidecar with so many Puma workers (none: native tasks only)."""
+"""The bridge: workers, and a sidecar with a number of Puma workers (none: native tasks only)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.site import Site
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a run changes at the bridge's workers, to try it: arguments and environment."""
+    """Arguments and environment that a run gives the bridge's workers, to try them."""
 
     arguments: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Bridge(Peer):
         return [sidecar(site, setup, self.root, self.puma_workers), *workers]
 
     def job_class(self, load: Load) -> str:
-        """A native task where there is no sidecar."""
+        """Return the Ruby class, or without a sidecar the native one."""
         return super().job_class(load) if self.puma_workers else f"Native{load.kind.capitalize()}"
 
     def template(self, load: Load, queue: str) -> tuple[str, str]:
@@ -49,7 +49,7 @@ class Bridge(Peer):
         return ruby_template(load, queue) or super().template(load, queue)
 
     def probe(self, args: Sequence[float], jid: str, queue: str = "default") -> tuple[str, str]:
-        """Of the native class where there is no sidecar."""
+        """Return (list, job) of the Ruby class, or without a sidecar of the native one."""
         return f"queue:{queue}", sidekiq_payload(self.job_class(Load("probe")), args, queue, jid)
 
     def _worker(self, site: Site, setup: Setup, number: int) -> Start:

@@ -41,7 +41,7 @@ class NaiveBridge(Peer):
         ]
 
     def left(self, site: Site, setup: Setup) -> int:
-        """What waits before and behind the loop."""
+        """Count the jobs that wait before and behind the loop."""
         with site.server.pipeline(transaction=False) as pipeline:
             pipeline.llen("celery")
             pipeline.hlen("unacked")

@@ -1,4 +1,4 @@
-"""The sidecar, started for whoever hands jobs to it."""
+"""Starts the sidecar for a peer that sends jobs to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.site import Site
 
 
 def socket_of(site: Site) -> Path:
-    """Where it listens."""
+    """The Unix socket of the sidecar."""
     return site.folder / "s.sock"
 
 

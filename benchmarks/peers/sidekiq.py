@@ -21,7 +21,7 @@ def app_of(site: Site, setup: Setup) -> tuple[Path, dict[str, str]]:
 
 
 def ruby_template(load: Load, queue: str) -> tuple[str, str] | None:
-    """(list, job) of kinds that are no plain Sidekiq jobs."""
+    """Return (list, job) for the kinds that are not plain Sidekiq jobs."""
     if load.kind != "write":
         return None
     return f"queue:{queue}", active_job_payload("BenchWriteJob", load.args, queue)
@@ -40,7 +40,7 @@ class Sidekiq(Peer):
             self.noop_rate = 6000.0
 
     def starts(self, site: Site, setup: Setup) -> list[Start]:
-        """So many processes of the same command."""
+        """Start ``setup.workers`` processes of the same command."""
         return [self._process(site, setup, number + 1) for number in range(setup.workers)]
 
     def template(self, load: Load, queue: str) -> tuple[str, str]:

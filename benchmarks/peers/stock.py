@@ -62,7 +62,7 @@ class StockCelery(Peer):
         return QUEUE, message(load.kind, load.args, ID)
 
     def probe(self, args: Sequence[float], jid: str, queue: str = "default") -> tuple[str, str]:
-        """One message: the arguments stand in its body, as base64."""
+        """Build one message, with the arguments in its body as base64."""
         raw = json.loads(_probe_message())
         body = json.loads(base64.b64decode(raw["body"]))
         raw["body"] = base64.b64encode(json.dumps([list(args), *body[1:]]).encode()).decode()

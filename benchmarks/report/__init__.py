@@ -1,1 +1,1 @@
-"""What is said about it: text, Markdown, a chart."""
+"""The report of a run: text, Markdown, a chart."""

@@ -7,7 +7,7 @@ from benchmarks.machine import sentence
 from benchmarks.report.table import Table, goal_table, scenario_table
 from benchmarks.results import Results
 
-#: What every report says, because figures travel without their README.
+#: Limits that every report prints, because figures travel without their README.
 LIMITS = (
     "Not shown: a network between the parts, a busy or large database, jobs of a real app, a fleet.",
     "Ratios are medians of the ratios of single rounds; +- is half of their range. With few rounds, "

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Without a lock file there is no bundle: the gems installed on the machine are used.
+# Without a lock file the app has no bundle: it uses the machine's gems.
 # A team runs `bundle install` once, and the bundle holds from then on.
 ENV["BUNDLE_GEMFILE"] ||= File.expand_path("../Gemfile", __dir__)
 if File.exist?("#{ENV["BUNDLE_GEMFILE"]}.lock")

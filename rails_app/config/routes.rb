@@ -3,7 +3,7 @@
 require "sidekiq/web"
 
 # The demo listens on loopback and asks for no password. Anywhere else, protect Sidekiq's
-# Web UI: whoever reaches it can delete every job. With Devise:
+# Web UI: every visitor can delete every job. With Devise:
 #
 #   authenticate(:user, ->(user) { user.admin? }) { mount Sidekiq::Web => "/sidekiq" }
 #

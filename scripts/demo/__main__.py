@@ -22,7 +22,7 @@ from scripts.demo.place import Place
 from scripts.demo.supervisor import Service, Supervisor
 
 PROGRESS_SECONDS = 0.5
-#: What a person at a terminal gets to open the Busy page.
+#: Time for a person at a terminal to open the Busy page.
 BEFORE_FIRST_JOB_SECONDS = 15.0
 #: How long the slow jobs of the mix run: long enough to be seen by a person, short where none looks.
 SLOW_SECONDS, SLOW_SECONDS_ONCE = 15.0, 2.0

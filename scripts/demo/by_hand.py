@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripts.demo.place import Place
 
-#: What a shell may hold for an application of the user, and what would win over the demo's settings.
+#: Removes the shell's variables for an application of the user, which would override the demo's settings.
 FORGET = """foreign='(BRIDGE|CELERY|FLOWER)_[A-Za-z0-9_]*|REDIS_PROVIDER|DATABASE_URL'
 for name in $(env | sed -nE "s/^($foreign)=.*/\\1/p"); do unset "$name"; done
 unset foreign name

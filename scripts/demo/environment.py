@@ -1,8 +1,8 @@
-"""What the demo's processes get of the environment of the shell that starts it.
+"""The variables that the demo's processes get from the shell that starts it.
 
-A list of what may pass, not of what may not: `REDIS_URL`, `DATABASE_URL`, `BRIDGE_*`, `CELERY_*`, `FLOWER_*`,
-`RAILS_ENV`, `SENTRY_DSN`, `RUBYOPT` and the next library's variable would each lead the demo to an
-application of the user, or send what the demo does to a service of the user.
+The list names the variables that pass, not those that do not. `REDIS_URL`, `DATABASE_URL`, `BRIDGE_*`,
+`CELERY_*`, `FLOWER_*`, `RAILS_ENV`, `SENTRY_DSN`, `RUBYOPT` or another library's variable would lead the demo
+to an application of the user, or send the demo's data to a service of the user.
 """
 
 import os
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 KEPT = frozenset(
     [
         *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "LANG", "LANGUAGE"),
-        # Where interpreters and gems are installed. BUNDLE_GEMFILE is absent: the demo has an app of its own.
+        # The places of interpreters and gems. BUNDLE_GEMFILE is absent: the demo has an app of its own.
         *("LD_LIBRARY_PATH", "BUNDLE_PATH", "BUNDLE_APP_CONFIG", "BUNDLE_USER_HOME"),
     ]
 )

@@ -39,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Counts:
-    """What the Web UI's bar shows."""
+    """The figures of the Web UI's bar."""
 
     processed: int
     failed: int

@@ -1,4 +1,4 @@
-"""Where one run of the demo lives: directories, addresses, secrets."""
+"""The place of one run of the demo: directories, addresses, secrets."""
 
 import fcntl
 import secrets
@@ -65,7 +65,7 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What every service gets."""
+        """The variables of every service."""
         return environment.kept() | self.settings
 
     @property
@@ -82,7 +82,7 @@ class Place:
 
     @property
     def bridge_settings(self) -> dict[str, str]:
-        """What worker, Flower, beat and commands by hand need beside that."""
+        """Further variables for worker, Flower, beat and commands by hand."""
         return {
             "BRIDGE_HEALTH_BIND": f"{probes.LOOPBACK}:{self.health_port}",
             "BRIDGE_IMPORTS": "demo_tasks",

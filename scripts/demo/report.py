@@ -1,4 +1,4 @@
-"""What the demo says: a line of progress, and a summary of what to look at."""
+"""The output of the demo: a line of progress, and a summary of things to look at."""
 
 from typing import TextIO
 

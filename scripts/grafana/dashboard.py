@@ -44,7 +44,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def text() -> str:
-    """As it stands in the file."""
+    """The text of the dashboard's file."""
     return json.dumps(dashboard(), indent=1) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What the dashboard shows: rows of panels, each with its PromQL."""
+"""The content of the dashboard: rows of panels, each with its PromQL."""
 
 from __future__ import annotations
 

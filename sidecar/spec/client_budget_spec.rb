@@ -24,7 +24,7 @@ RSpec.describe SidekiqBridge::Sidecar::ClientBudget do
 
   def ended?(ours) = ours.read_nonblock(1, exception: false).nil?
 
-  it "has half of the process's files for connections, and half of those for clients that have signed nothing" do
+  it "has half of the process's files for connections, and half of those for unsigned clients" do
     clients = Array.new(8) { come }
     expect(clients.none? { |ours, _| ended?(ours) }).to be(true)
     come
@@ -86,7 +86,7 @@ RSpec.describe SidekiqBridge::Sidecar::ClientBudget do
     expect(share.clients).to be_empty
   end
 
-  it "pauses and makes room when there are no files" do
+  it "pauses and makes room when the process has no files left" do
     clients = Array.new(4) { come.first }
     stub_const("#{described_class}::PAUSE_SECONDS", 0)
     [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM].each do |error|

@@ -15,7 +15,7 @@ RSpec.describe "Compared with Sidekiq's own Processor" do
     Sidekiq::Processor.new(Sidekiq.default_configuration.default_capsule) {}
   end
 
-  # What stock Sidekiq leaves behind: [place, payload].
+  # The job that stock Sidekiq leaves behind: [place, payload].
   def stock(text)
     RedisServer.flush
     run_stock(text)
@@ -77,7 +77,7 @@ RSpec.describe "Compared with Sidekiq's own Processor" do
     "unknown fields" => {"class" => "FailingJob", "bid" => "b", "zzz" => {"a" => [1.0, 2**80]}},
     "an unknown class" => {"class" => "NoSuchJob"},
     "an unknown class without retry" => {"class" => "NoSuchJob", "retry" => nil},
-    "a class that is no text" => {"class" => 5},
+    "a class that is not a text" => {"class" => 5},
     "an odd class name" => {"class" => "a;b"},
     "exit" => {"class" => "ExitingJob", "args" => ["exit"]},
     "throw" => {"class" => "ExitingJob", "args" => ["throw"]},

@@ -5,7 +5,7 @@ require_relative "spec_helper"
 RSpec.describe SidekiqBridge::Sidecar::ErrorLog do
   def hide(...) = described_class.hide(...)
 
-  it "takes the arguments out of a message, as they stand and as they are inspected" do
+  it "takes the arguments out of a message, as text and as #inspect writes them" do
     expect(hide("no such user: alice@example.org", ["alice@example.org"])).to eq("no such user: ***")
     expect(hide('invalid value: "a\\nb\\"c"', ["a\nb\"c"])).to eq('invalid value: "***"')
     expect(hide("card 4111111111111111", [{"card" => [4_111_111_111_111_111]}])).to eq("card ***")
@@ -25,7 +25,7 @@ RSpec.describe SidekiqBridge::Sidecar::ErrorLog do
     expect(hide("the customer 田中一郎様", ["田中一郎"])).to eq("the customer ***様")
   end
 
-  it "stands in the place of Sidekiq's own handler, which logs whole jobs" do
+  it "replaces Sidekiq's own handler, which logs whole jobs" do
     handlers = SidekiqBridge::Sidecar::VersionAdapter.current.send(:error_handlers)
     expect(handlers.count { |handler| handler.is_a?(described_class) }).to eq(1)
     expect(handlers.none? { |handler| SidekiqBridge::Sidecar::VersionAdapter.current.send(:own_error_log?, handler) }).to be(true)

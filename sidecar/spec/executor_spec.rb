@@ -67,7 +67,7 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
       expect { deliver(executor, id: "h:1:a/9") }.to refusal("superseded")
     end
 
-    it "is superseded by one that was found in dead hands since" do
+    it "is superseded by a delivery of the job that was orphaned since" do
       status_of(deliver(executor, id: "h:1:b/1", claimed_at_ms: 5, recovered: 1))
       expect { deliver(executor, id: "h:1:a/9", claimed_at_ms: 4) }.to refusal("superseded")
     end
@@ -295,7 +295,7 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
       expect(busy.find(kept.last.id)).to eq(kept.last)
     end
 
-    it "stand on few pages at any rate, the lookup of a delivery goes through all of them" do
+    it "stay on few pages at any rate, as the lookup of a delivery goes through all of them" do
       records = SidekiqBridge::Sidecar::DeliveryRecords.new
       ended = SidekiqBridge::Sidecar::EndedRun.new(SidekiqBridge::Sidecar::Outcome.done, 1.0)
       job = job(payload)
@@ -316,7 +316,7 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
       expect(brief.find(delivery.id)).to be_nil
     end
 
-    it "answer for each of the last jobs, by delivery and by job, wherever they stand" do
+    it "answer for each of the last jobs, by delivery and by job, on any page" do
       few = new_executor(records: SidekiqBridge::Sidecar::DeliveryRecords.new(keep_count: 8, ask_seconds: 0))
       kept = Array.new(11) { |index| deliver(few, "jid" => index.to_s).tap { |delivery| delivery.wait(5) } }.drop(2)
       expect(kept.map { |delivery| few.find(delivery.id) }).to eq(kept)

@@ -38,7 +38,7 @@ RSpec.describe SidekiqBridge::Sidecar::LogText do
     expect(JSON.parse(text)["msg"]).to eq("a\n  b")
   end
 
-  # Class, jid and tags stood in the log as they stand in the payload, line breaks included.
+  # The log once showed class, jid and tags unescaped from the payload, including line breaks.
   it "writes what Sidekiq says of a running job without its control characters" do
     forged = "X\n2026-01-01T00:00:00.000Z pid=1 tid=a class=Paid jid=1 INFO: done"
     logger = Sidekiq::Logger.new(@io = StringIO.new)
@@ -58,7 +58,7 @@ RSpec.describe SidekiqBridge::Sidecar::LogText do
   end
 
   describe SidekiqBridge::Sidecar::LogQuota do
-    it "lets so many lines a minute pass, and tells how many it left out" do
+    it "passes a number of lines a minute, and tells how many it left out" do
       now = 0
       quota = described_class.new(2, now: -> { now })
       spent = []
@@ -72,7 +72,7 @@ RSpec.describe SidekiqBridge::Sidecar::LogText do
   end
 
   describe SidekiqBridge::Sidecar::PumaLog do
-    it "gives Puma's lines to Sidekiq's log, in one line each and so many a minute" do
+    it "gives Puma's lines to Sidekiq's log, in one line each and a limited number a minute" do
       lines = []
       allow(Sidekiq.logger).to receive(:warn) { |&block| lines << block.call }
       log = described_class.new

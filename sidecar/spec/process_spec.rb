@@ -55,7 +55,7 @@ RSpec.describe "A sidecar process" do
   it "closes the oldest of the connections that have asked for nothing, and goes on with the others" do
     SidecarProcess.run(app, env: env, files: 128) do |sidecar|
       flood = Array.new(100) { UNIXSocket.new(sidecar.path) }
-      wait_until { sidecar.log.include?("32 clients that have signed nothing are connected") }
+      wait_until { sidecar.log.include?("32 unsigned clients are connected") }
       turned_away = flood.first(60)
       wait_until { turned_away.all? { |socket| socket.read_nonblock(1, exception: false).nil? } }
 

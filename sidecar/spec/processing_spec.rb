@@ -45,27 +45,27 @@ RSpec.describe "A job, run as Sidekiq's Processor runs it" do
     expect(outcome_of("class" => "ShutdownCausedJob")["status"]).to eq("shutdown")
   end
 
-  it "says so when nobody wanted the job to stop" do
+  it "says so when the sidecar did not ask the job to stop" do
     expect(outcome_of("class" => "ShutdownCausedJob")).to include("asked" => false)
   end
 
   describe "which classes are performed" do
-    it "refuses a class that is no job, before it is instantiated" do
+    it "refuses a class that is not a job, before it is instantiated" do
       expect(outcome_of("class" => "NotAJob")).to include("status" => "refused", "message" => "NotAJob is not a Sidekiq job class")
       expect(Trace.entries).to be_empty
     end
 
-    it "refuses modules, core classes and constants that are no classes" do
+    it "refuses modules, core classes and constants that are not classes" do
       %w[Kernel File Object ENV RUBY_VERSION Sidekiq::VERSION].each { |name| expect(outcome_of("class" => name)["status"]).to eq("refused") }
     end
 
-    it "takes a name that is no constant for an unknown class" do
+    it "takes a name that is not a constant for an unknown class" do
       ["tracingJob", "TracingJob;exit", "TracingJob\n", "A::", "", "#{"A" * 300}::b"].each do |name|
         expect(outcome_of("class" => name)).to include("status" => "failed", "error" => include("class" => "NameError"))
       end
     end
 
-    it "fails by Sidekiq's rule when the class is no text" do
+    it "fails by Sidekiq's rule when the class is not a text" do
       [nil, 5, ["TracingJob"], {"a" => 1}].each { |name| expect(outcome_of("class" => name)["status"]).to eq("failed") }
     end
 

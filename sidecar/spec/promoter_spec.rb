@@ -42,7 +42,7 @@ RSpec.describe SidekiqBridge::Sidecar::Promoter do
     expect(found).to match([{"halted" => true}, {"error" => "RuntimeError: no stamp"}, {"error" => String}, include("fields")])
   end
 
-  it "refuses what is no list of payloads" do
+  it "refuses a body that is not a list of payloads" do
     ["x", "5\nabc", "-1\n"].each { |body| expect { described_class.new.call(body) }.to raise_error(SidekiqBridge::Sidecar::RequestError) }
   end
 end

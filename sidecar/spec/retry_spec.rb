@@ -73,7 +73,7 @@ RSpec.describe "Retries, decided by Sidekiq's own rules" do
     expect(next_of("class" => "NoRetryJob", "retry" => nil)).to eq("place" => "none")
   end
 
-  it "takes what is no integer for the default of 25" do
+  it "takes a value that is not an integer for the default of 25" do
     expect(next_of("class" => "FailingJob", "retry" => "5", "retry_count" => 10, "failed_at" => ago(9))["place"]).to eq("retry")
     expect(next_of("class" => "FailingJob", "retry" => 2.0, "retry_count" => 10, "failed_at" => ago(9))["place"]).to eq("retry")
   end

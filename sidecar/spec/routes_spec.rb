@@ -9,7 +9,7 @@ RSpec.describe "The requests of the protocol" do
   let(:settings) { SidekiqBridge::Sidecar::Settings.new({app: SETTINGS.app, threads: 2, max_body: 2000, environment: "test"}) }
   let(:worker) { SidekiqBridge::Sidecar::JobServer.new(settings, listeners: [bind]).tap { |worker| worker.executor.start } }
   let(:server) { Rack::MockRequest.new(Rack::Lint.new(worker.app)) }
-  let(:boot) { worker.vitals.to_h["boot"] }
+  let(:boot) { worker.worker_state.to_h["boot"] }
 
   after { Trace.release && worker.executor.stop(5) }
 
@@ -65,7 +65,7 @@ RSpec.describe "The requests of the protocol" do
     expect(worker.app.call(env).first).to eq(413)
   end
 
-  it "refuses classes that are no jobs with 422, for good" do
+  it "refuses classes that are not jobs with 422, permanently" do
     expect(execute(payload("class" => "NotAJob"))).to match([422, include("code" => "refused")])
     expect(ask("GET", "/jobs/h:1:a/1")).to match([422, include("code" => "refused")])
   end

@@ -11,7 +11,7 @@ RSpec.describe "POST /jobs/stream" do
   let(:settings) { SidekiqBridge::Sidecar::Settings.new({app: SETTINGS.app, bind: "unix://#{path}", threads: 3, max_body: 100_000, timeout: 5, environment: "test"}, env) }
   let(:listener) { SidekiqBridge::Sidecar::Listener.new(settings.address).open }
   let!(:worker) { SidekiqBridge::Sidecar::JobServer.new(settings, listeners: [listener]).tap(&:start) }
-  let(:boot) { worker.vitals.to_h["boot"] }
+  let(:boot) { worker.worker_state.to_h["boot"] }
   let(:stream) { open_stream }
 
   before { Trace.clear } # of :startup
@@ -38,7 +38,7 @@ RSpec.describe "POST /jobs/stream" do
 
   def started(count = 1) = wait_until("#{count} jobs to start") { Trace.entries.count(:started) == count }
 
-  def open_streams = worker.vitals.to_h["streams"]
+  def open_streams = worker.worker_state.to_h["streams"]
 
   describe "the request" do
     def refused(**options)
@@ -236,7 +236,7 @@ RSpec.describe "POST /jobs/stream" do
       stream.write(frame[0...-1])
       stream.close
       wait_until("the stream to be gone") { open_streams.zero? }
-      expect(worker.vitals.to_h).to include("busy" => 0, "jobs" => include("done" => 0))
+      expect(worker.worker_state.to_h).to include("busy" => 0, "jobs" => include("done" => 0))
     end
 
     it "follows a line that is not understood, with a word in the log" do
@@ -244,10 +244,10 @@ RSpec.describe "POST /jobs/stream" do
       allow(Sidekiq.logger).to receive(:warn) { |*, &block| log << block.call }
       stream.write("what?\n")
       expect(stream).to be_ended
-      expect(log).to match([/stream was ended/])
+      expect(log).to match([/Ended a stream/])
     end
 
-    # Jobs that came into a closing stream were never begun, and counted as lost in dead hands.
+    # Jobs that came into a closing stream never started, and the worker counted them as orphaned.
     it "of a sidecar that stops begins with the reply to all frames that have none" do
       running = stream.send_job(waiting, delivery: "h:1:a/1")
       started
@@ -261,7 +261,7 @@ RSpec.describe "POST /jobs/stream" do
       stopping.join
     end
 
-    it "comes where its worker was silent for so long that it may have had its jobs started elsewhere" do
+    it "comes when its worker was silent long enough to have had its jobs started elsewhere" do
       stub_const("SidekiqBridge::Sidecar::Stream::SILENT_SECONDS", 0.3)
       expect(stream.probe).to eq([200, nil])
       sleep 0.5
@@ -291,7 +291,7 @@ RSpec.describe "POST /jobs/stream" do
       sent
     end
 
-    it "gets no more frames taken, and disturbs nobody" do
+    it "has no more frames taken, and does not disturb other streams" do
       stub_const("SidekiqBridge::Sidecar::StreamWriter::ROOM_BYTES", 10_000)
       running = stream.send_job(waiting)
       started

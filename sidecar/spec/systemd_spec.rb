@@ -2,7 +2,7 @@
 
 require_relative "spec_helper"
 
-# The test stands where systemd does: at the other end of NOTIFY_SOCKET.
+# The test takes systemd's place at the other end of NOTIFY_SOCKET.
 RSpec.describe "A sidecar under a service manager" do
   let(:directory) { Dir.mktmpdir("sidecar-notify-") }
   let(:address) { File.join(directory, "notify") }
@@ -56,7 +56,7 @@ RSpec.describe "A sidecar under a service manager" do
     false
   end
 
-  it "says nothing where nobody asked for it" do
+  it "says nothing without NOTIFY_SOCKET" do
     SidecarProcess.run(app, env: {}) { |sidecar| expect(sidecar.request(:get, "/health/ready").code).to eq("200") }
     expect(manager.wait_readable(0)).to be_nil
   end

@@ -3,8 +3,8 @@
 require_relative "spec_helper"
 require "support/unsigned_clients"
 
-# What clients can hold that have signed nothing, on a real sidecar with few files and a secret.
-RSpec.describe "Clients that have signed nothing" do
+# The limits on unsigned clients, on a real sidecar with few files and a secret.
+RSpec.describe "Unsigned clients" do
   include UnsignedClients
 
   FILES = 128
@@ -31,7 +31,7 @@ RSpec.describe "Clients that have signed nothing" do
     hoarder = Thread.new { execute(payload("class" => "HoardingJob", "jid" => "hoarder")) }
     wait_until { open_files.size > FILES - 12 }
     crowd = Array.new(40) { connect }
-    wait_until { sidecar.log.include?("no connection can be accepted (EMFILE)") }
+    wait_until { sidecar.log.include?("the sidecar cannot accept connections (EMFILE)") }
     busy = cpu_seconds { 10.times { connect } && sleep(1) } # for a second of the fault # rubocop:disable Style/RedundantParentheses
     expect(busy).to be < 0.5
     FileUtils.touch(release_file)

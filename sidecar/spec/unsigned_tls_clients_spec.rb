@@ -5,7 +5,7 @@ require "support/tls_files"
 require "support/unsigned_clients"
 
 # The same as on TCP: a client holds one connection of the budget from its first byte on, in its handshake too.
-RSpec.describe "Clients of a sidecar on ssl:// that have signed nothing" do
+RSpec.describe "Unsigned clients of a sidecar on ssl://" do
   include UnsignedClients
 
   around do |example|

@@ -61,7 +61,7 @@ class TlsSidecar:
 
     def has_replaced(self, times: int) -> bool:
         """Whether all of them were replaced so often."""
-        return self.process.log.count("All that was to be replaced is") == times
+        return self.process.log.count("Rolling restart finished") == times
 
     def served_serial(self) -> int:
         """Serial number of the certificate that a Puma worker shows now."""

@@ -37,8 +37,6 @@ def test_the_page_and_the_code_name_the_same_series() -> None:
     assert found == named_on_the_page() - LIBRARY
 
 
-@pytest.mark.parametrize(
-    "name", re.findall(r"(?:bridge|sidekiq)_[a-z_]+", PAGE.split("## Alerts")[1])
-)
+@pytest.mark.parametrize("name", re.findall(r"(?:bridge|sidekiq)_[a-z_]+", PAGE.split("## Alerts")[1]))
 def test_an_alert_asks_for_a_series_that_there_is(name: str) -> None:
     assert name in named_on_the_page()

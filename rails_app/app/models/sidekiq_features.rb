@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# What the Sidekiq at hand can do: the app runs on 6.4 to 8.1.
+# The features of the loaded Sidekiq: the app runs on 6.4 to 8.1.
 module SidekiqFeatures
   VERSION = Gem::Version.new(Sidekiq::VERSION)
 

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Burns one core for about so many milliseconds of CPU time.
+# Burns one core for the given milliseconds of CPU time.
 class CpuJob
   include Sidekiq::Job
 

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Fails so many times, then succeeds.
+# Fails the given number of times, then succeeds.
 class FlakyJob
   include Sidekiq::Job
   sidekiq_retry_in { 1 }

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Retried for so long, not so often (Sidekiq 7.1.3); older versions go by the count.
+# Sidekiq 7.1.3 and later retry it for a time; older versions count its retries.
 class RetryForJob
   include Sidekiq::Job
   sidekiq_options retry_for: 2, retry: 2

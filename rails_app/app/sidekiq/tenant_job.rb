@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Writes down the tenant of whoever enqueued it.
+# Writes down the tenant that was current at its push.
 class TenantJob
   include Sidekiq::Job
 

@@ -23,7 +23,7 @@ module Requests
     headers.merge("X-Bridge-Signature" => "v2=#{OpenSSL::HMAC.hexdigest("SHA256", secret, text)}")
   end
 
-  # What a reply to the request with this nonce must have in X-Bridge-Signature.
+  # The X-Bridge-Signature that a reply to the request with this nonce must have.
   def reply_signature(secret, nonce, status, body, headers = {})
     lines = headers.select { |name, _| name.start_with?("x-bridge-") && name != "x-bridge-signature" }.map { |name, value| "#{name}:#{value}" }.sort
     text = ["bridge-v2-reply", nonce, status, *lines, OpenSSL::Digest::SHA256.hexdigest(body)].join("\n")

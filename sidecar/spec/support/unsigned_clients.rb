@@ -74,7 +74,7 @@ module UnsignedClients
     client&.close
   end
 
-  # What the other side has said when it ends.
+  # The bytes from the other side when it ends.
   def read_all(client)
     said = +""
     said << client.readpartial(65_536) while client.wait_readable(20)

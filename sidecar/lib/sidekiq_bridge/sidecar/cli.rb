@@ -6,24 +6,24 @@ require "sidekiq_bridge/sidecar/version"
 
 module SidekiqBridge
   module Sidecar
-    # bin/sidecar: options in, exit status out.
+    # The command line of bin/sidecar: reads options, starts the sidecar, sets the exit status.
     class Cli
       OPTIONS = [
         [:app, "-r", "--require PATH", "Rails directory, or a Ruby file that loads the jobs"],
         [:bind, "-b", "--bind URI", "tcp://host:port, ssl://host:port or unix:///path (tcp://127.0.0.1:9292)"],
         [:metrics_bind, "--metrics-bind URI", "a second address, for /metrics and probes alone (none)"],
-        [:workers, "-w", "--workers N", Integer, "processes (1; 0 is the same)"],
+        [:workers, "-w", "--workers N", Integer, "processes (1; 0 means 1)"],
         [:threads, "-t", "--threads N", Integer, "job slots of each process (5)"],
         [:environment, "-e", "--environment NAME", "the app's environment (development)"],
-        [:config, "-C", "--config FILE", "a sidekiq.yml (config/sidekiq.yml of the app, if there)"],
-        [:timeout, "--timeout SECONDS", Integer, "what running jobs get when the sidecar is stopped (25)"],
-        [:max_rss, "--max-rss MEGABYTES", Integer, "a Puma worker with more resident memory is replaced in peace (none is)"],
-        [:max_body, "--max-body BYTES", Integer, "largest payload that is taken (64 MiB)"],
-        [:allow, "--allow CLASS,...", Array, "the only job classes that are performed (any)"],
+        [:config, "-C", "--config FILE", "a sidekiq.yml (the app's config/sidekiq.yml, if it exists)"],
+        [:timeout, "--timeout SECONDS", Integer, "time for running jobs when the sidecar stops (25)"],
+        [:max_rss, "--max-rss MEGABYTES", Integer, "replace a Puma worker with more resident memory, after its jobs (off)"],
+        [:max_body, "--max-body BYTES", Integer, "largest payload that the sidecar accepts (64 MiB)"],
+        [:allow, "--allow CLASS,...", Array, "the only job classes that the sidecar performs (any)"],
         [:secret_file, "--secret-file FILE", "file with the shared secret, instead of BRIDGE_SIDECAR_SECRET"],
         [:tls_cert, "--tls-cert FILE", "certificate for ssl://"],
         [:tls_key, "--tls-key FILE", "its key"],
-        [:tls_ca, "--tls-ca FILE", "CA of client certificates, which are then required"]
+        [:tls_ca, "--tls-ca FILE", "CA of client certificates; clients must then have one"]
       ].freeze
 
       def self.run(argv)

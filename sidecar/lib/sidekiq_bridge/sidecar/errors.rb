@@ -13,7 +13,7 @@ module SidekiqBridge
     def self.name = "Bridge::Cancelled"
   end
 
-  # A job ended its own thread (Thread.current.kill), so there is no exception to report but this one.
+  # A job ended its own thread (Thread.current.kill), so this exception reports the failure.
   class ThreadKilled < Exception # rubocop:disable Lint/InheritException
     def self.name = "Bridge::ThreadKilled"
   end
@@ -35,7 +35,7 @@ module SidekiqBridge
       end
     end
 
-    # A request that gets no outcome: HTTP status, a code for the worker and a sentence for a human.
+    # A request without an outcome: HTTP status, a code for the worker and a sentence for a human.
     class RequestError < StandardError
       attr_reader :http_status, :code, :details, :retry_after
 
@@ -52,13 +52,13 @@ module SidekiqBridge
       end
     end
 
-    # The constructors of every refusal, so that codes and sentences stand in one place.
+    # The constructors of every refusal: one place for codes and sentences.
     module Refusals
       module_function
 
       def protocol(message) = RequestError.new(400, "protocol", message)
 
-      # One side is older: the sentence says which.
+      # The worker and the sidecar speak different versions: the sentence names the older side.
       def version(theirs)
         older = theirs.to_i < PROTOCOL.to_i ? "worker" : "sidecar"
         text = "this sidecar speaks protocol #{PROTOCOL}, the request #{theirs.to_s[/\A\d{1,9}\z/] || "another"}: " \
@@ -76,7 +76,7 @@ module SidekiqBridge
 
       def replay = RequestError.new(403, "replay", "this nonce was seen before: make a new one for each request")
 
-      def unknown = RequestError.new(404, "unknown", "there is no record of this delivery")
+      def unknown = RequestError.new(404, "unknown", "the sidecar has no record of this delivery")
 
       def not_found = RequestError.new(404, "not_found", "no such path: see docs/protocol.md")
 

@@ -2,7 +2,7 @@
 
 module SidekiqBridge
   module Sidecar
-    # Percent-encoded text. What is no text afterwards is made to be some: it goes into logs and JSON.
+    # Percent-encoded text. It replaces invalid bytes: the result goes into logs and JSON.
     module Percent
       module_function
 

@@ -5,7 +5,7 @@ require "sidekiq_bridge/sidecar/http/bind"
 
 module SidekiqBridge
   module Sidecar
-    # Everything that can be set, from the command line or the environment; nothing else in the sidecar reads ENV.
+    # Every setting of the command line and the environment; no other file of the sidecar reads ENV.
     class Settings
       MAY_BE_ZERO = %i[timeout workers].freeze
       ENVIRONMENT = %w[APP_ENV RAILS_ENV RACK_ENV].freeze
@@ -13,18 +13,18 @@ module SidekiqBridge
       DEFAULTS = {
         app: nil,                           # Rails directory or Ruby file
         bind: "tcp://127.0.0.1:9292",
-        metrics_bind: nil,                  # probes and metrics only, in clear
+        metrics_bind: nil,                  # probes and metrics only, unencrypted
         workers: 1,                         # processes; 0 is Puma's word for a single one
         threads: 5,                         # job slots of each
-        timeout: 25,                        # seconds running jobs get when the sidecar is stopped
+        timeout: 25,                        # seconds for running jobs when the sidecar stops
         max_body: 64 * 1024 * 1024,         # bytes
-        max_rss: nil,                       # megabytes; a Puma worker above it is replaced
+        max_rss: nil,                       # megabytes; the sidecar replaces a Puma worker above it
         allow: nil,                         # class names, nil for any
         config: nil,                        # a sidekiq.yml
         environment: nil,
         secret_file: nil,
         tls_cert: nil, tls_key: nil, tls_ca: nil,
-        watchdog_usec: nil                  # systemd's: how long it waits for a sign of life
+        watchdog_usec: nil                  # systemd's: how long it waits for a heartbeat
       }.freeze
 
       DEFAULTS.each_key { |name| define_method(name) { @values[name] } }
@@ -59,33 +59,33 @@ module SidekiqBridge
         @address ||= Bind.parse(bind, cert: tls_cert, key: tls_key, ca: tls_ca)
       end
 
-      # Where probes and metrics are answered as well, nil for nowhere.
+      # The second address for probes and metrics; nil without one.
       def metrics_address
         @metrics_address ||= metrics_bind && Bind.parse(metrics_bind)
       end
 
-      # One secret, or two while they are being changed.
+      # One secret, or two during a rotation.
       def secrets
         @secrets ||= secret_text.split(/[\n,]/).map(&:strip).reject(&:empty?).freeze
       end
 
-      # Files may be written anew while the sidecar runs.
-      def read_secrets_anew
+      # The operator may replace the secret file while the sidecar runs.
+      def reread_secrets
         @secrets = nil
         secrets
       end
 
-      # Only a process above it can replace a Puma worker.
+      # Only a parent process can replace a Puma worker, so a memory limit needs a cluster.
       def cluster? = workers > 1 || !max_rss.nil?
 
-      # Puma workers of a cluster.
+      # The number of Puma workers in a cluster.
       def processes = [workers, 1].max
 
       def max_rss_bytes = max_rss && (max_rss * 1_000_000)
 
       def watchdog_seconds = watchdog_usec && watchdog_usec / 1e6
 
-      # Raises what keeps the sidecar from starting.
+      # Raises StartError for settings that keep the sidecar from starting.
       def check
         check_usage
         check_safety
@@ -111,7 +111,7 @@ module SidekiqBridge
         [address, *metrics_address].each { |bind| check_directory(bind) if bind.unix? }
       end
 
-      # Said before the app is loaded, which may take a minute.
+      # Runs before the sidecar loads the app, which may take a minute.
       def check_directory(bind)
         directory = File.dirname(bind.path)
         what_to_do =
@@ -130,12 +130,12 @@ module SidekiqBridge
       end
 
       def no_secret
-        "a sidecar that listens on #{address} runs jobs for whoever can connect: " \
+        "a sidecar that listens on #{address} runs jobs for any client that can connect: " \
           "set BRIDGE_SIDECAR_SECRET (or --secret-file), or bind to a Unix socket"
       end
 
       def no_tls
-        "#{address} is reachable from other machines, and jobs would travel in clear: " \
+        "#{address} is reachable from other machines, and jobs would travel unencrypted: " \
           "bind to ssl://... with --tls-cert and --tls-key, to a loopback address, or to a Unix socket"
       end
     end

@@ -25,7 +25,8 @@ module SidekiqBridge
 
       private
 
-      # Before the app's initializers: Sidekiq.server? is "is Sidekiq::CLI defined", and the app configures itself by it.
+      # Runs before the app's initializers: Sidekiq.server? asks whether Sidekiq::CLI is defined, and the app configures
+      # itself by the answer.
       def load_sidekiq
         require "sidekiq"
         require "sidekiq/cli"
@@ -37,7 +38,7 @@ module SidekiqBridge
         raise StartError, "Sidekiq cannot be loaded (#{e.message}): install it, or start the sidecar in the app's bundle"
       end
 
-      # Before the app as well: 6.x sizes its pool of Redis connections when the app's initializer names the server.
+      # Runs before the app as well: Sidekiq 6 sizes its Redis pool when the app's initializer names the server.
       def apply_options
         VersionAdapter.current.concurrency = @settings.threads
         VersionAdapter.current.options[:environment] = @settings.environment
@@ -60,7 +61,7 @@ module SidekiqBridge
         require File.expand_path(@settings.app)
       end
 
-      # After the app: its own middleware stays, and its pool size is what it says.
+      # Runs after the app: the app's own middleware and its own pool size stay.
       def prepare_sidekiq
         VersionAdapter.current.concurrency = @settings.threads
         VersionAdapter.current.replace_middleware

@@ -2,7 +2,7 @@
 
 module SidekiqBridge
   module Sidecar
-    # How many jobs of one process may use the app's database at once.
+    # The number of jobs of one process that may use the app's database at once.
     module DatabasePool
       module_function
 
@@ -13,7 +13,7 @@ module SidekiqBridge
         nil
       end
 
-      # Jobs would fail with ConnectionTimeoutError, each of them for an attempt.
+      # Too small a pool makes jobs fail with ConnectionTimeoutError, and each failure costs an attempt.
       def warn_when_smaller_than(slots, logger)
         connections = size
         return if connections.nil? || connections >= slots

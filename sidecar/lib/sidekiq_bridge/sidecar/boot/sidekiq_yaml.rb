@@ -6,8 +6,8 @@ require "sidekiq_bridge/sidecar/errors"
 
 module SidekiqBridge
   module Sidecar
-    # config/sidekiq.yml, as far as it says how jobs are treated (max_retries, dead_max_jobs, an app's own keys).
-    # What it says about processes and queues is the worker's business.
+    # The keys of config/sidekiq.yml that say how to treat jobs (max_retries, dead_max_jobs, an app's own keys). The
+    # worker, not the sidecar, decides on processes and queues.
     class SidekiqYaml
       NOT_OURS = %i[concurrency queues capsules require timeout pidfile logfile daemon strict verbose labels tag environment].freeze
 

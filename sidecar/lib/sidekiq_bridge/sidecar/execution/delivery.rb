@@ -4,7 +4,7 @@ require "sidekiq_bridge/sidecar/errors"
 
 module SidekiqBridge
   module Sidecar
-    # One handing-over of one job by a worker: `<identity>/<token>`. Outlives the payload: a record keeps no job.
+    # One delivery of one job by a worker: `<identity>/<token>`. It outlives the payload: a record keeps no job.
     class Delivery
       ID = %r{\A[^/\s]{1,255}/\d{1,20}\z}
 
@@ -28,13 +28,13 @@ module SidekiqBridge
         run.carry(self)
       end
 
-      # The run has ended: what it held may go, what became of it stays.
+      # The run has ended: the delivery drops the run and keeps its outcome.
       def run_ended
         @run = run.ended
       end
 
-      # Of two deliveries of one lineage. Redis' clock may be set back between them, so it does not decide alone: a job
-      # goes from worker to worker only after it was found in dead hands once more.
+      # Compares two deliveries of one lineage. Redis' clock may be set back between them, so it does not decide alone.
+      # A job reaches another worker only as an orphaned job, which raises `recovered`.
       def older_than?(other)
         identity, token = id.split("/")
         others_identity, others_token = other.id.split("/")
@@ -42,21 +42,21 @@ module SidekiqBridge
         recovered < other.recovered && claimed_at_ms < other.claimed_at_ms
       end
 
-      # A worker that found this job in a dead worker's hands may take over what that one had started.
+      # A worker that recovered this orphaned job may take over the run that the dead worker started.
       def may_take_over?(other) = recovered.positive? && other.fingerprint == fingerprint
 
       def superseded? = @superseded
 
-      # Who waits is told at once, not when the run has ended: the newer delivery has taken it over.
+      # Tells the waiting request at once instead of at the end of the run: the newer delivery has taken over.
       def supersede
         @superseded = true
         run.dismiss(self)
       end
 
-      # Calls the block with the outcome and this delivery, at once if there is an outcome.
+      # Calls the block with the outcome and this delivery, at once if the run has ended.
       def on_outcome(&listener) = run.on_finish(self, &listener)
 
-      # The outcome when there is one within `seconds`, else nil.
+      # Returns the outcome if the run ends within `seconds`, else nil.
       def wait(seconds)
         outcome = run.wait(seconds) { superseded? }
         raise Refusals.superseded if superseded?

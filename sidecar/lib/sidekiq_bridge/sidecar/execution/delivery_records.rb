@@ -2,27 +2,28 @@
 
 module SidekiqBridge
   module Sidecar
-    # What this process remembers of deliveries: those that run, and for a while those that have finished.
-    # Not synchronised: the executor's lock guards it.
+    # The deliveries that this process remembers: the running ones, and for a while the finished ones. The executor's
+    # lock guards it; it has no lock of its own.
     #
-    # Those that have finished stand on pages, of which only the newest is written to. One large table that changes with
-    # each job would be gone through by each minor garbage collection: half of what those cost.
+    # Finished deliveries are kept on pages, and only the newest page changes. Each minor garbage collection would walk
+    # through one large table that changes with each job; pages halve that cost.
     class DeliveryRecords
-      # A worker that lost a reply asks again within that time. It notices a dead stream within 20 s and then asks for 10 s;
-      # a single request waits for 40 s before; the jobs of a machine that died are claimed again after 25 s.
+      # A worker that lost a reply asks again within this time. It notices a dead stream within 20 s and then asks for
+      # 10 s. A single request first waits for 40 s. The jobs of a machine that died are claimed again after 25 s.
       ASK_SECONDS = 90
       KEEP_SECONDS = 15 * 60
-      # Records beyond that go once they are older than ASK_SECONDS.
+      # The process drops records beyond this number once they are older than ASK_SECONDS.
       KEEP_COUNT = 10_000
-      # Records beyond that go at any age. A record takes 0.8 to 1.2 kB, so this is about 120 MB; it takes 1,100 jobs a second.
+      # The process drops records beyond this number at any age. A record takes 0.8 to 1.2 kB, so they take about 120
+      # MB; only 1,100 jobs a second reach this number.
       MOST = 100_000
-      # Nothing that a worker has sent begins later: a stream whose worker was silent for a minute is cut, and the signature
-      # of a single request is refused after a minute, two with clocks that differ.
+      # No delivery starts later than this after its worker sent it. The sidecar cuts a stream whose worker is silent
+      # for a minute. The signature of a single request expires after a minute, or two if the clocks differ.
       ASKED_SECONDS = 180
-      # Looked through one after the other, so they must be few.
+      # A look-up goes through the pages one after the other, so they must be few.
       PAGES = 4
 
-      # Deliveries by their id, and the newest of each job by its lineage.
+      # Deliveries by their id, and the newest delivery of each job by its lineage.
       class Page
         attr_reader :deliveries, :latest, :began_at
         attr_accessor :newest_at # when the newest of them has finished
@@ -43,7 +44,7 @@ module SidekiqBridge
           @latest.delete(delivery.lineage) if @latest[delivery.lineage].equal?(delivery)
         end
 
-        # Takes in a newer page.
+        # Adds the deliveries of a newer page.
         def merge(page)
           @deliveries.update(page.deliveries)
           @latest.update(page.latest)
@@ -66,15 +67,15 @@ module SidekiqBridge
 
       def [](id) = first_found { |page| page.deliveries[id] }
 
-      # The newest delivery of a lineage; jobs without a jid have none.
+      # Returns the newest delivery of a lineage; a job without a jid has no lineage.
       def latest(lineage) = lineage && first_found { |page| page.latest[lineage] }
 
       def add(delivery)
         @running.add(delivery)
       end
 
-      # A worker was told that a job is not known here, and may start it elsewhere. What an older delivery of it has on the
-      # way still (in a socket's buffer, from a worker that died) must not begin.
+      # A worker whose request finds no record here may start the job elsewhere. An older delivery that
+      # arrives later (from a socket's buffer, from a worker that died) must not start.
       def asked(delivery, now)
         return unless delivery.lineage
         @asked.delete(delivery.lineage)
@@ -83,7 +84,7 @@ module SidekiqBridge
         @asked.shift while @asked.size > @most || now - @asked.first.last.finished_at >= ASKED_SECONDS
       end
 
-      # `latest` is what is known of the delivery's lineage.
+      # `latest` is the newest known delivery of the lineage.
       def superseded?(delivery, latest)
         return true if latest && delivery.older_than?(latest)
         asked = @asked[delivery.lineage]
@@ -102,7 +103,7 @@ module SidekiqBridge
 
       private
 
-      # A full page joins the one before while that is young: many small jobs must not make many pages.
+      # Merges a full page into a young page before it: many small jobs must not make many pages.
       def turn_page(now)
         before = @pages[1]
         if before && now - before.began_at < @ask_seconds / PAGES && before.size < @most / PAGES

@@ -6,7 +6,7 @@ require "sidekiq_bridge/sidecar/sidekiq/job"
 
 module SidekiqBridge
   module Sidecar
-    # Takes jobs from the transports to the executor. A message is a Request of HTTP or a Frame of a stream.
+    # Passes jobs from the transports to the executor. A message is a Request of HTTP or a Frame of a stream.
     class Dispatcher
       def initialize(executor:, guard:, counters:)
         @executor = executor
@@ -14,13 +14,13 @@ module SidekiqBridge
         @counters = counters
       end
 
-      # A known delivery is joined without a look at its body: it was looked at when it was new. The block, if any, gets
-      # the outcome and the delivery, once.
+      # A known delivery joins its run without a check of the body: a new delivery was checked. A block gets the outcome
+      # and the delivery once.
       def deliver(message, &on_outcome)
         @executor.join(message.delivery, &on_outcome) || submit(message, &on_outcome)
       end
 
-      # The reply to what is not carried out, whichever way it came.
+      # Builds the reply to a refused message of either transport.
       def refuse(error)
         @counters.refused(error.code)
         Replies.refused(error)

@@ -2,7 +2,7 @@
 
 module SidekiqBridge
   module Sidecar
-    # What records keep of a run that has ended, in its place: thousands of these are held, and a Run is much larger.
+    # Records keep this small object in place of an ended Run, which is much larger: a process holds thousands.
     class EndedRun
       attr_reader :outcome, :duration_ms
 
@@ -25,7 +25,7 @@ module SidekiqBridge
 
       def wait(_seconds) = outcome
 
-      # Nobody waits for it, and there is nothing to be stopped.
+      # A run that has ended has no waiting requests and nothing to stop.
       def dismiss(_delivery) = nil
 
       def interrupt = nil

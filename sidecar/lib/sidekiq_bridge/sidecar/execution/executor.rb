@@ -8,8 +8,8 @@ require "sidekiq_bridge/sidecar/sidekiq/outcome"
 
 module SidekiqBridge
   module Sidecar
-    # Takes deliveries, runs each job once, remembers what became of it. Knows nothing of HTTP: a transport submits
-    # deliveries and either waits for the outcome or is told.
+    # Takes deliveries, runs each job once and remembers its outcome. It knows nothing of HTTP: a transport submits
+    # deliveries, then waits for the outcome or gets it in a block.
     class Executor
       SHUTDOWN_GRACE_SECONDS = 3
 
@@ -34,28 +34,28 @@ module SidekiqBridge
 
       def draining? = @draining
 
-      # Whether threads are left that would keep the process from ending.
+      # True if threads are left that would keep the process from ending.
       def abandoned? = @abandoned
 
-      # Returns the delivery of record: the given one, or the known one when it was delivered before. The block, if
-      # any, gets the outcome and that delivery once, at once or later on a slot's thread.
+      # Returns the delivery of record: the given one, or the known one if the job was delivered before. A block gets
+      # the outcome and that delivery once: at once, or later on a slot's thread.
       def submit(delivery, job, only_if_known: false, &on_outcome)
         delivery = @lock.synchronize { known(delivery.id) || admit(delivery, job, only_if_known) }
         delivery.on_outcome(&on_outcome) if on_outcome
         delivery
       end
 
-      # The same for a delivery that must be known; nil if it is not.
+      # Joins a known delivery in the same way; returns nil for an unknown one.
       def join(id, &on_outcome)
         delivery = find(id)
         delivery.on_outcome(&on_outcome) if delivery && on_outcome
         delivery
       end
 
-      # Whether jobs wait for a thread, so that outcomes follow each other closely.
+      # True if jobs wait for a thread, so that outcomes follow each other closely.
       def backlog? = @slots.backlog?
 
-      # The known delivery of that id, or nil; refuses one that a newer delivery has replaced.
+      # Returns the known delivery of that id, or nil; refuses a superseded one.
       def find(id)
         @lock.synchronize { known(id) }
       end
@@ -72,7 +72,7 @@ module SidekiqBridge
         find(id) || raise(Refusals.unknown)
       end
 
-      # From now on nothing new is started; what runs goes on.
+      # Refuses new jobs from now on; running jobs go on.
       def drain
         @lock.synchronize { @draining = true }
       end
@@ -142,13 +142,13 @@ module SidekiqBridge
         delivery
       end
 
-      # For jobs that not even an exception could end: their workers are told to take them back, as Sidekiq does.
+      # Settles jobs that no exception could end: their workers take them back, as Sidekiq does.
       def abandon(runs)
         runs.each { |run| finished(run, Outcome.shutdown) }
         @abandoned = runs.any?
       end
 
-      # The slot is free before anybody is told: who is told may deliver the next job at once.
+      # Frees the slot before it passes the outcome on: the listener may deliver the next job at once.
       def finished(run, outcome)
         @lock.synchronize do
           return unless @active.delete(run)

@@ -6,14 +6,14 @@ require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar
-    # What is answered, whichever transport asked.
+    # The replies of the sidecar, the same for each transport.
     module Replies
       Reply = Struct.new(:status, :body, :headers)
       NO_HEADERS = {}.freeze
 
       module_function
 
-      # The outcome of a delivery, or the refusal that it turned out to be.
+      # Returns the outcome of a delivery, or the refusal that replaces it.
       def settled(delivery, outcome)
         return refused(outcome.refusal) if outcome.refusal
         Reply.new(200, delivery.outcome_json, NO_HEADERS)
@@ -24,7 +24,7 @@ module SidekiqBridge
         json(error.http_status, error.to_h, headers)
       end
 
-      # A bug of ours: into the log with it, and no word of it to the other side.
+      # Logs a bug of the sidecar; the reply to the client does not describe it.
       def crashed(error)
         ::Sidekiq.logger.error { "#{error.class}: #{LogText.line(error.message)}\n#{error.backtrace&.first(20)&.join("\n")}" }
         refused(Refusals.internal)

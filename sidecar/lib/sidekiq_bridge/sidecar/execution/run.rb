@@ -6,10 +6,11 @@ require "sidekiq_bridge/sidecar/sidekiq/thread_interrupts"
 
 module SidekiqBridge
   module Sidecar
-    # One execution of one payload. The slot's thread runs it, HTTP threads wait for its outcome or ask it to stop;
-    # several deliveries may share it (a join after a recovery).
+    # One execution of one payload. The slot's thread runs it; HTTP threads wait for its outcome or ask it to stop.
+    # Several deliveries may share it (a join after a recovery).
     class Run
-      # One for all runs, since none holds it for long: one for each would be most of what a record keeps.
+      # All runs share one lock, since threads hold it briefly. A lock for each run would take most of a record's
+      # memory.
       LOCK = Mutex.new
 
       attr_reader :job, :outcome, :duration_ms, :instance, :deliveries, :ended
@@ -17,12 +18,12 @@ module SidekiqBridge
       def initialize(job)
         @job = job
         @deliveries = []
-        @finished = nil  # a condition, once somebody waits
+        @finished = nil  # a condition, created by the first waiting thread
         @outcome = @thread = @pending = @duration_ms = @ended = nil
         @checkpoint = @cancelled = @told_to_stop = false
       end
 
-      # The delivery takes part in this run.
+      # Adds a delivery that shares this run.
       def carry(delivery)
         @deliveries << delivery
       end
@@ -33,7 +34,7 @@ module SidekiqBridge
         @started_at = monotonic
       end
 
-      # Sets the outcome and wakes who waits for it. The job itself is forgotten: a record must not keep its payload.
+      # Sets the outcome and wakes the waiting threads. It drops the job: a record must not keep its payload.
       def settle(outcome)
         @duration_ms = ((monotonic - (@started_at || monotonic)) * 1000).round(3)
         @ended = EndedRun.new(outcome, @duration_ms)
@@ -44,12 +45,12 @@ module SidekiqBridge
         end
       end
 
-      # Tells who asked to be told. Apart from #settle, which runs under the executor's lock.
+      # Calls the listeners. Separate from #settle, which runs under the executor's lock.
       def notify
         deliveries.each { |delivery| tell(delivery, @outcome) }
       end
 
-      # Yields with the thread open to interrupts; called with the instance that is about to perform.
+      # Yields with the thread open to interrupts; Sidekiq calls it with the instance that is about to perform.
       def interruptible(instance)
         open_to_interrupts(instance)
         Interrupts.open { yield }
@@ -61,17 +62,17 @@ module SidekiqBridge
 
       def cancelled? = @cancelled
 
-      # Whether Sidekiq::Shutdown was thrown into the job, so that it is no error of its own.
+      # True if the sidecar threw Sidekiq::Shutdown into the job, which is then not the job's own error.
       def told_to_stop? = @told_to_stop
 
       # -- the other threads' side
 
       def finished? = !@outcome.nil?
 
-      # Whether it ended without an end of the job, so that its record is no reason not to run the job again.
+      # True if the run ended but its job did not: such a record must not keep the job from running again.
       def given_back? = @outcome&.status == "shutdown"
 
-      # Calls the block with the outcome, at once if there is one: on the slot's thread otherwise, so it must be short.
+      # Calls the block with the outcome: at once, or later on the slot's thread. The block must be short.
       def on_finish(delivery, &listener)
         done = LOCK.synchronize do
           outcome = delivery.superseded? ? Outcome.superseded : @outcome
@@ -81,7 +82,7 @@ module SidekiqBridge
         listener.call(done, delivery) if done
       end
 
-      # The outcome, or nil when `seconds` have passed or the block says that waiting is pointless.
+      # Returns the outcome, or nil when `seconds` have passed or the block says that waiting is pointless.
       def wait(seconds)
         deadline = monotonic + seconds
         LOCK.synchronize do
@@ -94,18 +95,18 @@ module SidekiqBridge
         end
       end
 
-      # Lets those go who wait for a delivery that was superseded.
+      # Wakes the threads that wait for a superseded delivery.
       def dismiss(delivery)
         LOCK.synchronize { @finished&.broadcast }
         tell(delivery, Outcome.superseded)
       end
 
-      # Asks an iterable job to stop at its next checkpoint; others do not notice.
+      # Asks an iterable job to stop at its next checkpoint; other jobs go on.
       def request_checkpoint
         @checkpoint = true
       end
 
-      # Asks any job to stop: at a checkpoint if it has such, else at once.
+      # Asks any job to stop: an iterable job at a checkpoint, another one at once.
       def interrupt
         LOCK.synchronize do
           @checkpoint = true

@@ -4,10 +4,10 @@ module SidekiqBridge
   module Sidecar
     # The runs that wait for a thread, and the threads that wait for a run.
     #
-    # Waking a thread costs more than a small job. So a push wakes one thread only, and whoever takes a run wakes the
-    # next one only while there is more to take and nobody is on the way already. A job that waits for something lets
-    # the woken thread go on, which wakes another; a job that does not wait is followed by the next on the same thread,
-    # since no other could have run meanwhile (Ruby runs one at a time).
+    # Waking a thread costs more than a small job, so a push wakes one thread only. A thread that takes a run wakes the
+    # next one if runs are left and no thread is on its way. A job that waits lets the woken thread go on, and that
+    # thread wakes another. After a job that does not wait, the same thread runs the next: Ruby runs one thread at a
+    # time.
     class RunQueue
       def initialize
         @lock = Mutex.new
@@ -26,7 +26,7 @@ module SidekiqBridge
         end
       end
 
-      # The next run, or nil when there will be no more.
+      # Returns the next run, or nil after #close.
       def pop
         @lock.synchronize do
           sleep_until_called while @runs.empty? && !@closed
@@ -36,7 +36,7 @@ module SidekiqBridge
         end
       end
 
-      # Threads that find nothing get nil from now on.
+      # Gives nil to threads that find no run from now on.
       def close
         @lock.synchronize do
           @closed = true

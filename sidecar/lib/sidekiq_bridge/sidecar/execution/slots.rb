@@ -7,13 +7,13 @@ require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
 
 module SidekiqBridge
   module Sidecar
-    # The threads that run jobs. However a job ends, its slot stays: a job that kills its own thread gets a new thread
-    # for the slot, which also gives the lost run its outcome.
+    # The threads that run jobs. A slot outlives a thread that its job killed. The slot starts a new thread, which also
+    # gives the lost run its outcome.
     class Slots
       attr_reader :size
 
-      # `new_runner` makes the object that performs runs, one for each thread as in Sidekiq: #call(run) and
-      # #call_killed(run) both return an outcome. `on_finish` gets each run with its outcome.
+      # `new_runner` makes the object that performs runs, one for each thread as in Sidekiq: its #call(run) and
+      # #call_killed(run) return an outcome. `on_finish` gets each run with its outcome.
       def initialize(size, new_runner:, on_finish:)
         @size = size
         @new_runner = new_runner
@@ -31,7 +31,7 @@ module SidekiqBridge
 
       def backlog? = !@queue.empty?
 
-      # Lets idle threads end; busy ones end after their job.
+      # Ends idle threads now and busy ones after their job.
       def close
         @queue.close
       end
@@ -43,7 +43,7 @@ module SidekiqBridge
         thread.name = "bridge.slot-#{index}"
       end
 
-      # Leaves by the end of the queue, or because the thread was killed, mostly by the job it ran.
+      # The thread ends at the end of the queue, or because its job killed it.
       def work(index, orphan)
         current = orphan
         runner = @new_runner.call
@@ -56,13 +56,13 @@ module SidekiqBridge
         replace(index, current, orphan) unless closed
       end
 
-      # A run that has killed two threads (the second in its own retry hooks) gets no third.
+      # A run that killed two threads (the second in its own retry hooks) does not get a third.
       def replace(index, current, orphan)
         return spawn(index, current) unless current && current.equal?(orphan)
         @on_finish.call(current, Outcome.killed(VersionAdapter.current.dead_limits))
         spawn(index)
       rescue ThreadError
-        nil # no threads any more: the process is ending
+        nil # the process is ending and refuses new threads
       end
     end
   end

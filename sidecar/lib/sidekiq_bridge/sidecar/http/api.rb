@@ -13,7 +13,7 @@ require "sidekiq_bridge/sidecar/stream/seal"
 
 module SidekiqBridge
   module Sidecar
-    # What each request of the protocol does, apart from HTTP's ways of asking.
+    # The action of each request of the protocol, independent of the HTTP framework.
     class Api
       UPGRADE = "bridge-jobs"
 
@@ -34,7 +34,7 @@ module SidekiqBridge
         answer(@dispatcher.deliver(message), message)
       end
 
-      # Takes the connection from the server when all is well; what it answers then is never seen.
+      # Takes the connection from the server on success; the client never sees this return value.
       def stream(env)
         raise Refusals.not_found unless env["rack.hijack"]
         message = accept(env)
@@ -65,7 +65,7 @@ module SidekiqBridge
         accepted(id)
       end
 
-      # Due jobs through the client middleware; their worker moves them.
+      # Runs due jobs through the client middleware; their worker moves them.
       def promote(env)
         message = accept(env)
         check_boot(message)
@@ -79,8 +79,8 @@ module SidekiqBridge
         json(202, status: "draining")
       end
 
-      # Who asks for the first time does not know the boot id: 421 tells it, to a request that is signed. Without it
-      # a request that was recorded here could be repeated to another Puma worker, which knows nothing of its nonce.
+      # A client's first request does not know the boot id: 421 tells it to a signed request only. Without the boot id
+      # an attacker could repeat a recorded request to another Puma worker, which does not know its nonce.
       def health(env)
         message = accept(env)
         check_boot(message) if message.boot || @authenticator.required?
@@ -137,7 +137,7 @@ module SidekiqBridge
         Head.of("HTTP/1.1 101 Switching Protocols", {"connection" => "Upgrade", "upgrade" => UPGRADE, **headers})
       end
 
-      # For what comes in and what goes out; none without a secret.
+      # Returns the seals of incoming and outgoing frames; nil for both without a secret.
       def seals(message, nonce)
         return [] unless message.signed_with
         key = Seal.stream_key(message.signed_with, message.nonce, nonce, @boot)

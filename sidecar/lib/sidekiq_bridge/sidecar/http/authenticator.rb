@@ -22,15 +22,16 @@ module SidekiqBridge
 
       def required? = @secrets.any?
 
-      # The headers, if that was not done before, then the body.
+      # Checks the headers unless the server did, then the body.
       def check(message)
         return message.body if @secrets.empty?
         check_head(message) unless message.head_checked?
         raise Refusals.signature unless message.body_digest == message.content_hash
       end
 
-      # Needs no body: the signature covers its hash, which is a header. So the server asks before it reads one. Uses up
-      # the nonce: one recorded request must not have its body taken again and again. The reply is signed from here on.
+      # Needs no body: the signature covers the body's hash, which is a header. So the server checks before it reads a
+      # body. It uses up the nonce: a recorded request must not make the server read its body repeatedly. The sidecar
+      # signs the reply from here on.
       def check_head(message)
         return if @secrets.empty?
         check_presence(message)
@@ -48,7 +49,7 @@ module SidekiqBridge
         raise Refusals.unsigned unless signed
       end
 
-      # In constant time; the lengths are equal, #check_presence has seen to that.
+      # Compares in constant time; #check_presence has made sure that the lengths are equal.
       def matches?(message, secret)
         OpenSSL.fixed_length_secure_compare(message.signature, "v2=#{OpenSSL::HMAC.hexdigest("SHA256", secret, message.signed_text)}")
       end

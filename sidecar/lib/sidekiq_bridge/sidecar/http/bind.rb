@@ -7,7 +7,7 @@ require "sidekiq_bridge/sidecar/errors"
 
 module SidekiqBridge
   module Sidecar
-    # Where a sidecar listens: tcp://host:port, ssl://host:port?cert=..&key=..&ca=.. or unix:///path.
+    # The address of a sidecar: tcp://host:port, ssl://host:port?cert=..&key=..&ca=.. or unix:///path.
     class Bind
       # A Unix socket's path has at most 107 bytes, and a Puma worker adds its number.
       LONGEST_PATH = 104
@@ -59,7 +59,7 @@ module SidekiqBridge
 
       def tls? = scheme == "ssl"
 
-      # Every address the name stands for must be loopback, not only the first.
+      # Every address that the name resolves to must be loopback, not only the first.
       def loopback?
         addresses = Addrinfo.getaddrinfo(host, port, nil, :STREAM)
         addresses.any? && addresses.all? { |address| IPAddr.new(address.ip_address[/[^%]+/]).loopback? }
@@ -67,8 +67,9 @@ module SidekiqBridge
         raise StartError, "#{host} cannot be resolved: correct --bind"
       end
 
-      # The private address of Puma worker `index`, always a Unix socket: ports beside ours may be taken, or blocked by a
-      # firewall. Clients connect to one beside a shared socket; sibling processes connect to one in `directory`.
+      # The private address of Puma worker `index`, always a Unix socket. Other programs may use the neighbouring ports,
+      # or a firewall may block them. Clients connect to the one beside a shared socket; sibling processes connect to
+      # the one in `directory`.
       def private(index, directory)
         self.class.new("unix", path: unix? ? "#{path}.#{index}" : File.join(directory, "#{index}.sock"))
       end

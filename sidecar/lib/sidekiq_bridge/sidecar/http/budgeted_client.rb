@@ -9,7 +9,7 @@ module SidekiqBridge
       attr_reader :share
       attr_accessor :bytes # of an incomplete request, as the budget counts them
 
-      # The one that belongs to a connection that Puma has.
+      # Returns the BudgetedClient of one of Puma's connections.
       def self.of(connection) = connection.instance_variable_get(ATTRIBUTE)
 
       def initialize(connection, share, budget)
@@ -20,13 +20,13 @@ module SidekiqBridge
         @signed = false
       end
 
-      # Returns the connection, which is known for this one's from now on.
+      # Returns the connection, and ties this object to it.
       def attach
         @connection.instance_variable_set(ATTRIBUTE, self)
         @connection
       end
 
-      # Whether the request that begins with these headers is signed, so that its body may be kept.
+      # True if the request with these headers is signed, so that Puma may keep its body.
       def signed?(env)
         return false unless share.gate.call(env)
         @budget.signed(self) unless @signed
@@ -41,7 +41,7 @@ module SidekiqBridge
 
       def closed? = @connection.closed?
 
-      # From any thread: who reads it sees the end, and closes it.
+      # Any thread may call it: the reading thread sees the end and closes the connection.
       def shut_down
         @connection.to_io.shutdown(Socket::SHUT_RDWR)
         true

@@ -6,44 +6,46 @@ require "sidekiq_bridge/sidecar/logs/log_quota"
 
 module SidekiqBridge
   module Sidecar
-    # What clients may hold in this process, on all of its addresses together: connections (each is a file, and the app
-    # needs files too) and, before they have signed a request, bytes of memory. Clients that have signed nothing share a
-    # small part of the connections, and the one that came first makes room for the next: whoever reaches an address can
-    # open connections, but keeps no worker out.
+    # The limits on clients of this process, over all of its addresses. They cover connections (each is a file, and the
+    # app needs files too) and the memory of unsigned requests. Unsigned clients share a small part of the connections,
+    # and the oldest makes room for the next. A client without the secret can open connections, but cannot keep a worker
+    # out.
     class ClientBudget
       MOST = 4096
-      # Of the files that the process may open, and of the connections.
+      # Divisors: connections get half of the process's files, and unsigned clients half of the connections.
       FILES_SHARE = UNSIGNED_SHARE = 2
       UNSIGNED_MOST = 256
       UNSIGNED_BYTES = 16 * 1024 * 1024
-      # ProbeApp and scrapes are few.
+      # Probes and scrapes are few.
       METRICS_MOST = 32
       METRICS_SHARE = 8
-      # Part of the connections that may be told to end before the thread that closes them has come to it.
+      # Divisor: the part of the connections that may wait for their thread to close them.
       ENDING_SHARE = 8
-      # How many make room when there are no files left, and how long nothing is accepted then.
+      # The number of connections that make room when the process has no files left, and the pause before it accepts
+      # again.
       ROOM = 16
       PAUSE_SECONDS = 0.2
-      # Looking through all signed ones at each connection would cost more with each that is open.
+      # The signed clients to reach before the first search for closed ones; a search at each connection would cost too
+      # much.
       FIRST_LOOK = 64
       NO_FILES = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM].freeze
 
-      # What the clients of one address may hold of it. `gate` says of a request's headers whether they are signed.
+      # The limit for the clients of one address. `gate` says whether a request's headers are signed.
       Share = Struct.new(:most, :gate, :clients)
 
-      # By the files that this process may open.
+      # Derives the limits from the number of files that this process may open.
       def self.of_this_process(&on_refused)
         new(files: Process.getrlimit(:NOFILE).first, &on_refused)
       end
 
-      # The block is called for each connection that is closed to make room, and for each that finds none.
+      # The block gets each connection closed to make room, and each one refused.
       def initialize(files:, &on_refused)
         @most = [files / FILES_SHARE, MOST].min
         @unsigned_most = [@most / UNSIGNED_SHARE, UNSIGNED_MOST].min
         @on_refused = on_refused
         @quotas = Hash.new { |quotas, reason| quotas[reason] = LogQuota.new(1) }
         @lock = Mutex.new
-        @unsigned = {}.compare_by_identity # in the order of their coming
+        @unsigned = {}.compare_by_identity # the oldest first
         @ending = {}.compare_by_identity
         @ended = ConditionVariable.new
         @signed = {}.compare_by_identity
@@ -55,13 +57,13 @@ module SidekiqBridge
 
       def metrics_share = Share.new([@unsigned_most / METRICS_SHARE, METRICS_MOST].min.clamp(1..), ->(_env) { false }, {}.compare_by_identity)
 
-      # Puma's listening socket goes on to accept as it did.
+      # Adds the limits to #accept_nonblock of Puma's listening socket.
       def guard(socket, share)
         budget = self
         socket.define_singleton_method(:accept_nonblock) { |*args, **options| budget.accept(share) { super(*args, **options) } }
       end
 
-      # Called by the threads that accept. For what is too much Puma hears that there was no connection after all.
+      # The accepting threads call it. It tells Puma that no connection arrived when the budget has no room for one.
       def accept(share)
         wait_for_ends
         admit(yield, share)
@@ -70,12 +72,12 @@ module SidekiqBridge
         raise IO::EAGAINWaitReadable
       end
 
-      # It has signed a request.
+      # Notes that the client signed a request.
       def signed(client)
         @lock.synchronize { @signed[client] = true if forget(client) }
       end
 
-      # Its connection is closed.
+      # Notes that the client's connection is closed.
       def closed(client)
         @lock.synchronize do
           forget(client) || @signed.delete(client)
@@ -83,7 +85,7 @@ module SidekiqBridge
         end
       end
 
-      # It has sent `bytes` of a request that is not complete.
+      # Notes that the client has sent `bytes` of an incomplete request.
       def holds(client, bytes)
         evicted = @lock.synchronize do
           next unless @unsigned.key?(client)
@@ -91,10 +93,10 @@ module SidekiqBridge
           client.bytes = bytes
           end_first(@unsigned) if @bytes > UNSIGNED_BYTES
         end
-        refused(:bytes, "clients that have signed nothing hold #{UNSIGNED_BYTES} bytes of requests") if evicted
+        refused(:bytes, "unsigned clients hold #{UNSIGNED_BYTES} bytes of requests") if evicted
       end
 
-      # For tests and the curious.
+      # Counts for tests and debugging.
       def counts = @lock.synchronize { {unsigned: @unsigned.size, ending: @ending.size, signed: @signed.size, bytes: @bytes} }
 
       private
@@ -104,11 +106,11 @@ module SidekiqBridge
         full, crowded = @lock.synchronize { place(client, share) }
         connection.close if full
         refused(:full, "#{@most} connections are open") if full
-        refused(:crowded, "#{share.most} clients that have signed nothing are connected") if crowded
+        refused(:crowded, "#{share.most} unsigned clients are connected") if crowded
         full ? raise(IO::EAGAINWaitReadable) : client.attach
       end
 
-      # Whether there was no room at all, and whether another one had to go.
+      # Returns two flags: every connection is in use, and another client had to leave.
       def place(client, share)
         forget_closed if @signed.size >= [@look_at, @most - @unsigned_most].min
         crowded = end_first(share.clients) if share.clients.size >= share.most
@@ -118,7 +120,7 @@ module SidekiqBridge
         [false, crowded]
       end
 
-      # Puma closes it, on the thread that reads it.
+      # Marks the oldest client as ending; Puma's reading thread closes its connection.
       def end_first(clients)
         client, = clients.first
         return unless client
@@ -133,14 +135,14 @@ module SidekiqBridge
         known
       end
 
-      # Streams are closed without Puma. Not only when all are in use: one that is closed keeps what its TLS needed as
-      # long as it is remembered.
+      # Streams close without Puma, so this drops them. It also runs below the limit: a closed TLS connection keeps its
+      # memory until the budget forgets it.
       def forget_closed
         @signed.delete_if { |client, _| client.closed? }
         @look_at = [FIRST_LOOK, 2 * @signed.size].max
       end
 
-      # So that the thread that closes comes to it, while the next ones wait in the socket's queue.
+      # Waits for the closing thread; the next connections wait in the socket's queue.
       def wait_for_ends
         return if @ending.size < @most / ENDING_SHARE
         @lock.synchronize { @ended.wait(@lock, PAUSE_SECONDS) if @ending.size >= @most / ENDING_SHARE }
@@ -148,17 +150,17 @@ module SidekiqBridge
 
       def no_files(error)
         @lock.synchronize { [ROOM, @unsigned.size].min.times { end_first(@unsigned) } }
-        refused(:files, "no connection can be accepted (#{error.class.name.split("::").last})")
+        refused(:files, "the sidecar cannot accept connections (#{error.class.name.split("::").last})")
         sleep(PAUSE_SECONDS)
       end
 
       def refused(reason, what)
         @on_refused&.call
         @lock.synchronize { @quotas[reason] }.spend do |left_out|
-          more = ", as #{left_out} times since the last such line" if left_out.positive?
+          more = " (and #{left_out} times since the last such line)" if left_out.positive?
           ::Sidekiq.logger.error do
-            "#{what}#{more}, and others are closed for it: find out who opens connections to the sidecar, or raise the " \
-              "number of files a process may open (ulimit -n, LimitNOFILE)"
+            "#{what}#{more}: the sidecar closed or refused some. Find the program that opens them, or raise the number of files " \
+              "that a process may open (ulimit -n, LimitNOFILE)"
           end
         end
       end

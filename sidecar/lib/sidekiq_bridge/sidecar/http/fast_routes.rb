@@ -4,13 +4,13 @@ require "sidekiq_bridge/sidecar/http/api"
 
 module SidekiqBridge
   module Sidecar
-    # Answers the one request that comes thousands of times a second before Sinatra does, whose routing costs as much
-    # as a quarter of a small job, and the one that takes its connection away.
+    # Answers two requests before Sinatra does. Jobs arrive thousands of times a second, and Sinatra's routing costs a
+    # quarter of a small job. A stream takes its connection away from the server.
     class FastRoutes
       ROUTES = {"/jobs/execute" => :execute, "/jobs/stream" => :stream}.freeze
       JSON_TYPE = "application/json"
 
-      # A reply of Api as Rack wants it.
+      # Turns a reply of Api into Rack's form.
       def self.rack(reply)
         [reply.status, {"content-type" => JSON_TYPE, **reply.headers}, [reply.body]]
       end
@@ -34,7 +34,7 @@ module SidekiqBridge
         FastRoutes.rack(@api.crashed(e))
       end
 
-      # Every reply to a signed request, whoever made it.
+      # Signs every reply to a signed request, whether a fast route or Sinatra made it.
       def sign(env, reply)
         secret = env[Request::SIGNED_WITH] or return reply
         status, headers, body = reply

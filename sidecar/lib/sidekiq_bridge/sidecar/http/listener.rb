@@ -5,18 +5,18 @@ require "sidekiq_bridge/sidecar/errors"
 
 module SidekiqBridge
   module Sidecar
-    # A listening socket at a Bind. Opened apart from Puma, so that the processes of a cluster can share it.
+    # A listening socket at a Bind. It is opened apart from Puma, so that the processes of a cluster can share it.
     class Listener
       BACKLOG = 1024
       MODE = 0o660
 
       attr_reader :bind
 
-      # A socket file that its process could not remove itself.
+      # Removes a socket file that its process could not remove itself.
       def self.remove(bind)
         File.unlink(bind.path) if bind.unix?
       rescue Errno::ENOENT
-        nil # it could
+        nil # the process has removed it
       end
 
       def initialize(bind)
@@ -32,7 +32,7 @@ module SidekiqBridge
         raise StartError, "cannot listen on #{bind} (#{e.message}): free it, or choose another with --bind"
       end
 
-      # Puma's binder takes sockets that are already open, in all versions.
+      # Puma's binder takes open sockets in all versions.
       def attach(server, log)
         case bind.scheme
         when "unix" then server.binder.inherit_unix_listener(bind.path, release_fd)
@@ -41,14 +41,14 @@ module SidekiqBridge
         end
       end
 
-      # Puma closes the socket; the file is ours.
+      # Puma closes the socket; the sidecar removes the file.
       def close
         self.class.remove(bind) if @owner_pid == Process.pid
       end
 
       private
 
-      # The file is made with its final mode: between bind and chmod others could connect.
+      # Creates the file with its final mode: other users could connect between bind and chmod.
       def open_unix
         remove_stale
         umask = File.umask(0o777 & ~MODE)
@@ -57,17 +57,17 @@ module SidekiqBridge
         File.umask(umask) if umask
       end
 
-      # A socket file outlives its server; only one that nobody answers on is removed.
+      # A socket file outlives its server, so the sidecar removes one that no server answers on.
       def remove_stale
         UNIXSocket.new(bind.path).close
         raise StartError, "another server answers on #{bind}: stop it, or choose another with --bind"
       rescue Errno::ECONNREFUSED
         File.unlink(bind.path)
       rescue Errno::ENOENT
-        nil # the usual case
+        nil # no server answers, as usual
       end
 
-      # Puma makes an object of its own from the descriptor; this one must then not close it.
+      # Puma makes an object of its own from the descriptor; this object must then not close it.
       def release_fd
         @socket.autoclose = false
         @socket.fileno

@@ -2,8 +2,8 @@
 
 module SidekiqBridge
   module Sidecar
-    # The nonces of the last minutes. Kept by the minute of their timestamp, so that old ones go all at once; as
-    # integers of 60 bits, because at thousands of requests a second a text each would cost a hundred megabytes.
+    # The nonces of the last minutes. Each minute of timestamps has its own set, so that the old ones go all at once. A
+    # nonce is an integer of 60 bits: at thousands of requests a second, texts would cost a hundred megabytes.
     class Nonces
       # `window` is how many seconds a timestamp is accepted for.
       def initialize(window)
@@ -12,7 +12,7 @@ module SidekiqBridge
         @minutes = {}
       end
 
-      # False if this nonce was seen before.
+      # Returns false if this nonce was seen before.
       def remember(nonce, timestamp, now)
         minute = timestamp / 60
         number = nonce[0, 15].to_i(16)

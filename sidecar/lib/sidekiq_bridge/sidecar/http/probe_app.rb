@@ -2,8 +2,8 @@
 
 module SidekiqBridge
   module Sidecar
-    # The pages that need no signature, for an address of their own: what scrapes and probes cannot reach a Unix socket,
-    # and must not reach the jobs. Nothing here can start, end or show a job.
+    # The unsigned pages on an address of their own. Scrapes and probes cannot reach a Unix socket and must not reach
+    # the jobs. These pages cannot start, end or show a job.
     class ProbeApp
       PATHS = %w[/health/live /health/ready /metrics].freeze
       METHODS = %w[GET HEAD].freeze

@@ -4,8 +4,8 @@ require "puma/client"
 
 module SidekiqBridge
   module Sidecar
-    # Puma buffers a whole body in a file before the app sees the request. From 6 on it takes a limit for that; this
-    # gives Puma 5 one, or anybody who can connect could fill the disk.
+    # Puma buffers a whole body in a file before the app sees the request. Puma 6 and later limit it. This module adds a
+    # limit to Puma 5, where any client could fill the disk.
     module PumaBodyLimit
       class << self
         attr_accessor :bytes

@@ -4,8 +4,8 @@ require "puma/client"
 
 module SidekiqBridge
   module Sidecar
-    # Chunks of a few bytes cost Puma more CPU than their bytes are worth: 30 MB in chunks of one byte took 12 s. The
-    # worker sends none at all, and a proxy sends large ones.
+    # Small chunks cost Puma much CPU: 30 MB in chunks of one byte took 12 s. The worker sends no chunks, and a proxy
+    # sends large ones.
     module PumaChunkFloor
       SMALLEST_MEAN_BYTES = 64
       FREE_CHUNKS = 1024

@@ -5,19 +5,19 @@ require "sidekiq_bridge/sidecar/http/budgeted_client"
 
 module SidekiqBridge
   module Sidecar
-    # Puma buffers a whole body before the app sees the request: in memory, beyond 112 KB in a file. Here the headers are
-    # looked at first, and the body of a request that is not signed is not kept. Such a request is answered by the app
-    # like any other, without a body, and its connection is closed. For Puma 5 to 8.
+    # Puma buffers a whole body before the app sees the request: in memory, beyond 112 KB in a file. This class checks
+    # the headers first and discards the body of an unsigned request. The app answers such a request without a body, and
+    # Puma closes its connection. For Puma 5 to 8.
     module PumaClient
-      # Queue names, trace context and baggage have room in it.
+      # Queue names, trace context and baggage fit into this.
       HEADER_BYTES = 32 * 1024
-      # A body up to this size is read and thrown away, so that its sender hears the answer instead of a reset.
+      # Puma reads and discards a body up to this size, so that its sender gets the answer instead of a reset.
       DISCARDED_BYTES = 64 * 1024
-      # An answer to an unsigned request goes into the socket at once; its reader may be slow.
+      # Puma writes an answer to an unsigned request at once; its reader may be slow.
       SEND_BYTES = 256 * 1024
       COMMA_NAME = /\AHTTP_X[,_]BRIDGE[,_]/
 
-      # Where a body goes that is not kept.
+      # Takes the bytes of a discarded body.
       class DiscardedBody
         def write(text) = text.bytesize
 
@@ -62,7 +62,8 @@ module SidekiqBridge
         BudgetedClient.of(@io)&.holds(bytes)
       end
 
-      # What Puma would only find out when it is too late for a 400, and what it would turn into a signed header.
+      # Refuses a target that Puma refuses too late for a 400. Refuses a header name that Puma turns into a signed
+      # header.
       def bridge_check_target
         target = @env["REQUEST_URI"].to_s
         raise ::Puma::HttpParserError, "the target of the request has no path" unless target.start_with?("/") || URI.parse(target).path
@@ -71,7 +72,8 @@ module SidekiqBridge
         raise ::Puma::HttpParserError, "the target of the request is not a URI"
       end
 
-      # The app reads the whole body into memory anyway. A container's /tmp is small, and a few signed bodies filled it.
+      # Keeps a signed body in memory, where the app needs it anyway. A container's /tmp is small: a few signed bodies
+      # filled it.
       def bridge_keep_in_memory
         @body.rewind
         start = @body.read
@@ -85,7 +87,7 @@ module SidekiqBridge
         !@env.key?("HTTP_TRANSFER_ENCODING") && !@env.key?("HTTP_EXPECT") && @env["CONTENT_LENGTH"].to_i <= DISCARDED_BYTES
       end
 
-      # Without a byte of the body.
+      # Ends the request without a byte of the body.
       def bridge_answer_now
         %w[HTTP_TRANSFER_ENCODING HTTP_EXPECT CONTENT_LENGTH].each { |name| @env.delete(name) }
         @bridge_unread = true
@@ -96,13 +98,13 @@ module SidekiqBridge
         true
       end
 
-      # What lies in the socket unread would turn its end into a reset, which takes the answer with it.
+      # Reads the unread bytes: otherwise closing the socket becomes a reset and destroys the answer.
       def bridge_drain
         @to_io.shutdown(Socket::SHUT_WR)
         buffer = +""
         16.times { break unless @to_io.read_nonblock(DISCARDED_BYTES, buffer, exception: false).is_a?(String) }
       rescue IOError, SystemCallError
-        nil # the peer was faster
+        nil # the peer has closed the connection
       end
     end
   end

@@ -5,8 +5,8 @@ require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar
-    # Stands where Puma's stderr stood. Puma quotes requests as they came, has a line for each that is malformed, and one
-    # for each connection that cannot be accepted: 1.7 million a minute were seen.
+    # Replaces Puma's stderr. Puma quotes requests unescaped. It logs a line for each malformed request and each refused
+    # connection: a test saw 1.7 million a minute.
     class PumaLog
       LINES_A_MINUTE = 20
       TIME = /\A\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} /
@@ -30,7 +30,7 @@ module SidekiqBridge
 
       def flush = self
 
-      # Rack and Sinatra take it for an open file.
+      # Rack and Sinatra treat it as an open file.
       def close = nil
     end
   end

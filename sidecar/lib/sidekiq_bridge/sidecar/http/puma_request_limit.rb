@@ -4,8 +4,8 @@ require "puma/client"
 
 module SidekiqBridge
   module Sidecar
-    # Puma gives a client its time anew with each byte it sends, so that one byte now and then holds a connection for
-    # ever. This bounds the time of the whole request; the pause between two requests stays as it is.
+    # Puma restarts a client's time limit with each byte, so a client that sends single bytes could keep a connection.
+    # This bounds the time of the whole request; the pause between two requests stays as it is.
     module PumaRequestLimit
       class << self
         attr_accessor :seconds
@@ -17,7 +17,7 @@ module SidekiqBridge
         ::Puma::Client.prepend(self)
       end
 
-      # Puma calls it with this very number while a request is coming in, with another one between two requests.
+      # Puma passes this number while a request is coming in, and another one between two requests.
       def set_timeout(seconds)
         super
         return @request_ends_at = nil unless seconds == PumaRequestLimit.seconds

@@ -12,19 +12,19 @@ module SidekiqBridge
   module Sidecar
     # A Puma server for a Rack app on sockets that are already open; the same for Puma 5 to 8.
     class PumaServer
-      # Beyond a thread for each slot's client: probes and commands must be answered while all of them wait.
+      # Threads beyond one for each slot's client: they answer probes and commands while all the others wait.
       EXTRA_THREADS = 8
       STOP_SECONDS = 5
-      # How long a client may take to send a whole request. Until it is there no thread is held for it.
+      # Seconds that a client may take to send a whole request. Puma holds no thread for it until then.
       REQUEST_SECONDS = 30
-      # A worker uses none again that has rested for 10 s, and each counts against the connection limit.
+      # A worker drops a connection that was idle for 10 s, and each connection counts against the limit.
       IDLE_SECONDS = 15
-      # Puma cuts off at a multiple of the limit: what is only a little too large gets a proper 413.
+      # Puma cuts off at a multiple of the limit, so that a slightly larger body gets a proper 413.
       PUMA_LIMIT_FACTOR = 2
       MALFORMED_BODY = '{"code":"protocol","message":"the request cannot be read: see docs/protocol.md"}'
       ERROR_BODY = '{"code":"internal","message":"the request could not be answered: see the sidecar\'s log"}'
 
-      # `budget` is the process's ClientBudget, `share` what the clients of these listeners may hold of it.
+      # `budget` is the process's ClientBudget, `share` the part of it that clients of these listeners may use.
       def initialize(app, listeners:, slots:, max_body:, budget:, share:)
         PumaClient.install
         PumaBodyLimit.install(max_body * PUMA_LIMIT_FACTOR)
@@ -39,14 +39,14 @@ module SidekiqBridge
         @server.run
       end
 
-      # Answers what is being asked, then ends.
+      # Answers the requests in progress, then ends.
       def stop
         @server.stop(true)
       end
 
       private
 
-      # Puma 5 has the log as its second argument, later ones among the options.
+      # Puma 5 takes the log as its second argument, later versions as an option.
       def build(app, options)
         return ::Puma::Server.new(app, log, options) unless defined?(::Puma::LogWriter)
         ::Puma::Server.new(app, nil, options.merge(log_writer: log))
@@ -57,13 +57,13 @@ module SidekiqBridge
         @log ||= writer.new(::Puma::NullIO.new, PumaLog.new)
       end
 
-      # Twice the slots, because a client that lost its connection asks again while the old request still waits.
+      # Twice the slots: a client that lost its connection asks again while the old request still waits.
       def options(slots, max_body)
         {
           min_threads: slots + EXTRA_THREADS, max_threads: (2 * slots) + EXTRA_THREADS, environment: "production",
           persistent_timeout: IDLE_SECONDS, first_data_timeout: REQUEST_SECONDS, force_shutdown_after: STOP_SECONDS,
-          # A job whose connection stands in the backlog is told that the sidecar drains. A worker that only sees the connection end
-          # must take it for one that may have run.
+          # Tells a job whose connection is in the backlog that the sidecar drains. A worker that only sees the
+          # connection end must assume that the job may have run.
           drain_on_shutdown: true, http_content_length_limit: max_body * PUMA_LIMIT_FACTOR,
           lowlevel_error_handler: ->(_error, _env, status = 500) { [status, {"content-type" => "application/json"}, [(status < 500 || status == 501) ? MALFORMED_BODY : ERROR_BODY]] }
         }

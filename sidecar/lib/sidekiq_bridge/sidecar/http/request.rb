@@ -12,18 +12,18 @@ module SidekiqBridge
     class Request
       TRACE_HEADERS = TraceContext::HEADERS.to_h { |name| [name, "HTTP_#{name.upcase}"] }.freeze
       SIGNED_PREFIX = "HTTP_X_BRIDGE_"
-      # Where the query stands that Sinatra does not see.
+      # Rack's key of the raw query, which Sinatra does not parse.
       QUERY = "bridge.query"
       SIGNATURE = "HTTP_X_BRIDGE_SIGNATURE"
-      # Made once: turning Rack's names back into headers would cost more than the HMAC itself.
+      # Built once: turning Rack's names back into headers would cost more than the HMAC itself.
       SIGNED_NAMES = %w[attempt boot claimed-at content-sha256 correlation-id delivery if-known nonce protocol queue recovered timestamp wait-ms]
         .to_h { |name| ["#{SIGNED_PREFIX}#{name.upcase.tr("-", "_")}", "x-bridge-#{name}"] }.freeze
       MAX_WAIT_MS = 30_000
       CHUNK_BYTES = 64 * 1024
-      # In Rack's environment: the secret that the request was signed with, once that is known.
+      # Key in Rack's environment: the secret that signed the request, once known.
       SIGNED_WITH = "bridge.signed_with"
       NONCE = "HTTP_X_BRIDGE_NONCE"
-      # Whether the signature of the headers was found good, before the body was read.
+      # Key in Rack's environment: true if the header's signature was valid before the server read the body.
       HEAD_CHECKED = "bridge.head_checked"
 
       def initialize(env, max_body:)
@@ -41,7 +41,7 @@ module SidekiqBridge
 
       def nonce = @env[NONCE]
 
-      # What the signature says of the body.
+      # The digest of the body that the signature covers.
       def content_hash = @env["HTTP_X_BRIDGE_CONTENT_SHA256"]
 
       def signed_with = @env[SIGNED_WITH]
@@ -62,7 +62,7 @@ module SidekiqBridge
 
       def recovered = @env["HTTP_X_BRIDGE_RECOVERED"].to_i
 
-      # The job may only be joined, not started: somebody looks for who runs it.
+      # True if a worker looks for the run of its job: the job may be joined, but not started.
       def only_if_known? = @env["HTTP_X_BRIDGE_IF_KNOWN"] == "1"
 
       def queue
@@ -90,7 +90,7 @@ module SidekiqBridge
         found.to_h unless found.empty?
       end
 
-      # Read in pieces, so that a body without a length cannot fill the memory.
+      # Reads in pieces, so that a body without a length cannot fill the memory.
       def body
         @body ||= read_body
       end
@@ -105,10 +105,10 @@ module SidekiqBridge
 
       private
 
-      # Headers are bytes; what goes into logs and JSON must be valid text.
+      # Headers are bytes; logs and JSON need valid text.
       def text(key) = @env[key]&.dup&.force_encoding(Encoding::UTF_8)&.scrub
 
-      # By name, not by line: a colon sorts after a hyphen.
+      # Sorts by name, not by line: a colon sorts after a hyphen.
       def signed_lines
         headers = {}
         @env.each { |key, value| headers[signed_name(key)] = value if key.start_with?(SIGNED_PREFIX) && key != SIGNATURE }
@@ -117,7 +117,7 @@ module SidekiqBridge
 
       def signed_name(key) = SIGNED_NAMES[key] || key.delete_prefix("HTTP_").downcase.tr("_", "-")
 
-      # As sent, where the server tells.
+      # Returns the target as sent, if the server keeps it.
       def target
         return @env["REQUEST_URI"] if @env["REQUEST_URI"]
         query_string.empty? ? @env["PATH_INFO"] : "#{@env["PATH_INFO"]}?#{query_string}"

@@ -7,12 +7,12 @@ require "sidekiq_bridge/sidecar/http/request"
 
 module SidekiqBridge
   module Sidecar
-    # The routes, but for POST /jobs/execute (see FastRoutes). Everything they do is in Api.
+    # The routes except POST /jobs/execute (see FastRoutes). Api does the work.
     class Routes < Sinatra::Base
       configure do
         disable :static, :sessions, :logging, :method_override, :protection, :show_exceptions, :raise_errors, :dump_errors
         set :environment, :production
-        set :host_authorization, {permitted_hosts: []} # who may ask is decided by the signature
+        set :host_authorization, {permitted_hosts: []} # the signature decides which clients may ask
       end
 
       def initialize(api, metrics)
@@ -21,8 +21,8 @@ module SidekiqBridge
         super()
       end
 
-      # A body is a payload, whatever its type is said to be: read as a form it would be used up, or refused. The query
-      # is read by the one route that has one: Sinatra would find parameters in it, or fail to.
+      # A body is a payload, whatever its declared type: Sinatra would parse a form, and use it up or refuse it. One
+      # route reads its own query: Sinatra would take parameters from it, or fail.
       def call(env)
         env["CONTENT_TYPE"] = "application/json"
         env[Request::QUERY] = env["QUERY_STRING"]

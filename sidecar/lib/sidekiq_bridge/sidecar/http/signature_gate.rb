@@ -5,7 +5,8 @@ require "sidekiq_bridge/sidecar/http/request"
 
 module SidekiqBridge
   module Sidecar
-    # Says of a request's headers, before its body is read, whether they are signed. The refusal goes with the request.
+    # Checks the signature of a request's headers before the server reads its body. It attaches a refusal to the
+    # request.
     class SignatureGate
       REFUSAL = "bridge.refusal"
 

@@ -6,14 +6,15 @@ require "sidekiq_bridge/sidecar/stream/socket"
 
 module SidekiqBridge
   module Sidecar
-    # One open port reaches every Puma worker. A connection goes to the Puma worker that accepts it, whichever its client
-    # means. A signed request for another Puma worker takes its connection along: this process hands all its bytes to
-    # that one's private socket, and the replies back. Requests that follow on the connection name the same Puma worker.
+    # One open port reaches every Puma worker. The operating system picks the Puma worker that accepts a connection,
+    # whichever one its client means. If a signed request means another Puma worker, this process tunnels the
+    # connection. It forwards all bytes to that worker's private socket, and the replies back. Later requests on the
+    # connection name the same Puma worker.
     #
-    # Not on a Unix socket: there every Puma worker has a socket of its own beside the shared one.
+    # A Unix socket needs no tunnels: there each Puma worker has a socket of its own beside the shared one.
     class Tunnels
       MISDIRECTED = 421
-      # Any Puma worker lists them all, and a client must get the list from one that answers.
+      # Any Puma worker lists all of them, and a client must get the list from one that answers.
       LIST = "/health"
       TAKEN = [200, {}.freeze, [].freeze].freeze # the server has lost the connection, and sends nothing
 
@@ -24,7 +25,7 @@ module SidekiqBridge
         @open = {}
       end
 
-      # The app checks the signature before it answers 421, so a stranger opens no tunnel.
+      # The app checks the signature before it answers 421, so an unsigned request opens no tunnel.
       def call(env)
         reply = @app.call(env)
         (reply[0] == MISDIRECTED && env["PATH_INFO"] != LIST && open(env)) || reply
@@ -40,7 +41,7 @@ module SidekiqBridge
 
       private
 
-      # Nothing where no sibling has this boot id, or where it has ended.
+      # Does nothing if no sibling has this boot id, or if that sibling has ended.
       def open(env)
         path = env["rack.hijack"] && @state_files.socket_of(env["HTTP_X_BRIDGE_BOOT"])
         return unless path
@@ -54,13 +55,14 @@ module SidekiqBridge
       end
     end
 
-    # One connection, on its way to another process.
+    # One connection, forwarded to another process.
     class Tunnel
       READ_BYTES = 64 * 1024
-      # Said anew for the sibling, or answered already.
+      # Headers that the tunnel writes itself for the sibling, or that the server has answered.
       OF_THE_SERVER = %w[HTTP_VERSION HTTP_TRANSFER_ENCODING HTTP_CONTENT_LENGTH HTTP_EXPECT].freeze
 
-      # What the server has read already and the signature covers: method, target, headers and body. Returns the sibling.
+      # Sends the part that the server has read and the signature covers: method, target, headers and body. Returns the
+      # sibling.
       def self.begin(sibling, env)
         headers = env.filter_map { |key, value| [key.delete_prefix("HTTP_").tr("_", "-"), value] if key.start_with?("HTTP_") && !OF_THE_SERVER.include?(key) }
         input = env["rack.input"]
@@ -71,7 +73,7 @@ module SidekiqBridge
         sibling
       end
 
-      # `client` is a StreamSocket, `sibling` an IO. The block is called when the tunnel has ended.
+      # `client` is a StreamSocket, `sibling` an IO. The tunnel calls the block at its end.
       def initialize(client, sibling, &on_end)
         @client = client
         @sibling = sibling
@@ -96,7 +98,7 @@ module SidekiqBridge
           Thread.current.report_on_exception = false
           work.call
         rescue IOError, SystemCallError
-          nil # one side has gone, and the other learns of it
+          nil # one side has closed, and #cut closes the other
         end.tap { |thread| thread.name = name }
       end
 
@@ -125,7 +127,7 @@ module SidekiqBridge
       def end_writing
         @sibling.close_write
       rescue IOError, SystemCallError
-        nil # it has gone already
+        nil # the sibling has closed it
       end
 
       def close(socket)

@@ -2,7 +2,7 @@
 
 module SidekiqBridge
   module Sidecar
-    # So many lines a minute, and then how many were left out: clients cause these lines, and can cause any number.
+    # Allows a number of lines each minute and counts the rest: clients cause these lines, and can cause any number.
     class LogQuota
       SECONDS = 60
 
@@ -14,7 +14,7 @@ module SidekiqBridge
         @written = @left_out = 0
       end
 
-      # Calls the block with the number of lines that were left out since the last one, or does not call it.
+      # Calls the block with the number of lines left out since the last one, or does not call it.
       def spend
         left_out = @lock.synchronize { take }
         yield left_out if left_out

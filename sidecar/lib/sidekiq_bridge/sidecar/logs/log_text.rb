@@ -2,17 +2,17 @@
 
 module SidekiqBridge
   module Sidecar
-    # Text of other parties on its way into a log. Payloads, requests and exceptions hold control characters: a line
-    # break forges a line, an escape sequence acts on the terminal that shows it. Every log of the sidecar passes here.
+    # Escapes text of other parties for the log. Payloads, requests and exceptions hold control characters. A line break
+    # forges a line, and an escape sequence acts on the operator's terminal. Every log of the sidecar passes here.
     module LogText
-      # Control characters, the separators of lines that Unicode adds, and marks that turn the direction of text.
+      # Control characters, Unicode's line separators, and marks that change the direction of text.
       CONTROL = /[\p{Cc}\u2028\u2029\u202A-\u202E\u2066-\u2069]/
       BUT_LINES = /[\p{Cc}\u2028\u2029\u202A-\u202E\u2066-\u2069&&[^\n\t]]/
       PLAIN = /\A[^ "\p{Cc}\u2028\u2029\u202A-\u202E\u2066-\u2069]*\z/
       INDENT = "\n  "
       LONGEST_VALUE = 500
 
-      # Over the `call` of a logger's formatter, whichever the app has.
+      # Wraps the `call` of any logger's formatter.
       module Escaping
         def call(severity, time, program, message)
           message = LogText.block(message) if message.is_a?(String)
@@ -30,20 +30,20 @@ module SidekiqBridge
         end
       end
 
-      # In one line.
+      # Escapes text for one line.
       def line(text) = escape(text, CONTROL)
 
-      # Its lines stay, and none but the first begins where a record of the log begins.
+      # Keeps line breaks, and indents the later lines so that they cannot look like a record of the log.
       def block(text) = escape(text, BUT_LINES).gsub("\n", INDENT)
 
-      # As the value of a name, in one word.
+      # Escapes a value for one word of a line.
       def word(value)
         text = valid(value.to_s)
         text = "#{text[0, LONGEST_VALUE]}..." if text.size > LONGEST_VALUE
         PLAIN.match?(text) ? text : %("#{escape(text, CONTROL).gsub('"', '\"')}")
       end
 
-      # Sidekiq's formatters write the class, jid and tags of the running job as they stand in its payload.
+      # Sidekiq's formatters write the class, jid and tags of the running job unescaped from its payload.
       def with_clean_context
         context = Thread.current[:sidekiq_context]
         return yield if context.nil? || context.all? { |_, value| clean?(value) }

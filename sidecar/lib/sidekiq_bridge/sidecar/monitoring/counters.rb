@@ -2,10 +2,11 @@
 
 module SidekiqBridge
   module Sidecar
-    # Jobs by status and the seconds they ran, and requests that were refused, since this process started.
+    # Jobs by status and the seconds they ran, and refused requests, since this process started.
     class Counters
       STATUSES = %w[done failed interrupted shutdown refused].freeze
-      # Every code of docs/protocol.md, so that a rate can be seen from the first refusal on; and connections that were one too many.
+      # Every code of docs/protocol.md, so that a rate shows the first refusal; `connections` counts refused
+      # connections.
       CODES = %w[connections draining internal malformed misdirected no_slot not_found protocol refused replay running signature
         superseded timestamp too_large unknown unsigned].freeze
 

@@ -7,13 +7,13 @@ require "sidekiq_bridge/sidecar/version"
 
 module SidekiqBridge
   module Sidecar
-    # What /health and its probes say.
+    # The content of /health and of its probes.
     class Health
       PUBLIC = %w[index boot pid url slots busy rss_bytes draining].freeze
 
-      # `siblings` are the states of all Puma workers, this one included.
-      def initialize(vitals:, environment:, timeout: nil, state_files: nil)
-        @vitals = vitals
+      # `siblings` are the states of all Puma workers, including this one.
+      def initialize(worker_state:, environment:, timeout: nil, state_files: nil)
+        @worker_state = worker_state
         @environment = environment
         @timeout = timeout
         @state_files = state_files
@@ -26,20 +26,20 @@ module SidekiqBridge
 
       def status
         return "booting" unless @ready
-        own = @vitals.to_h
+        own = @worker_state.to_h
         going = own["retiring"] ? states(own).all? { |state| state["draining"] } : own["draining"]
         going ? "draining" : "ready"
       end
 
       def full
-        own = @vitals.to_h
+        own = @worker_state.to_h
         {"protocol" => PROTOCOL.to_i, "status" => status, "boot" => own["boot"], "version" => VERSION, "streams" => true, "traces_on_streams" => true,
          "now" => Process.clock_gettime(Process::CLOCK_REALTIME), "timeout_seconds" => @timeout,
          **facts, "workers" => states(own).map { |state| state.slice(*PUBLIC) }}
       end
 
-      # This worker's state is fresh, the others' may be a second old.
-      def states(own = @vitals.to_h)
+      # This Puma worker's state is current; the others' may be a second old.
+      def states(own = @worker_state.to_h)
         others = (@state_files&.states || []).reject { |state| state["index"] == own["index"] }
         [own, *others].sort_by { |state| state["index"] }
       end
@@ -58,10 +58,10 @@ module SidekiqBridge
       end
 
       def rules
-        family = VersionAdapter.current
+        adapter = VersionAdapter.current
         {
-          "max_retries" => family.max_retries, "dead" => family.dead_limits, "timestamps" => family.timestamps,
-          "metrics_family" => family.metrics_family, "client_middleware" => family.client_middleware,
+          "max_retries" => adapter.max_retries, "dead" => adapter.dead_limits, "timestamps" => adapter.timestamps,
+          "metrics_family" => adapter.metrics_family, "client_middleware" => adapter.client_middleware,
           "cron" => Cron.gems, "cron_unserved" => Cron.unserved
         }
       end

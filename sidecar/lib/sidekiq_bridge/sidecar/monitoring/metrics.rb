@@ -4,7 +4,7 @@ require "sidekiq_bridge/sidecar/version"
 
 module SidekiqBridge
   module Sidecar
-    # The states of all Puma workers as Prometheus text, labelled by worker. docs/metrics.md lists the names.
+    # Writes the states of all Puma workers as Prometheus text, labelled by worker. docs/metrics.md lists the names.
     class Metrics
       GAUGES = {
         "slots" => ["bridge_sidecar_slots", "Job slots of the Puma worker."],
@@ -41,7 +41,7 @@ module SidekiqBridge
         family(name, "gauge", help, states.map { |state| [{worker: state["index"]}, state[key]] })
       end
 
-      # A count for each value of a label.
+      # Writes a count for each value of a label.
       def by(states, key, label, name, help)
         samples = states.flat_map do |state|
           state[key].map { |value, count| [{:worker => state["index"], label => value}, count] }

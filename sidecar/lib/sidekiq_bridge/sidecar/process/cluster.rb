@@ -11,24 +11,24 @@ require "sidekiq_bridge/sidecar/process/systemd"
 
 module SidekiqBridge
   module Sidecar
-    # A sidecar of several processes: the app is loaded once, here, and forked. This process serves nothing; it keeps
-    # the others alive and passes signals on.
+    # A sidecar of several processes: this one loads the app once and forks. It serves no requests: it keeps its Puma
+    # workers alive and passes signals on.
     #
-    # Not Puma's own cluster: that closes its listeners on TERM, while a draining sidecar must still answer joins,
-    # cancels and probes until its last job has ended.
+    # It does not use Puma's own cluster, which closes its listeners on TERM. A draining sidecar must still answer
+    # joins, cancels and probes until its last job has ended.
     class Cluster
-      # Beyond the jobs' timeout, for the grace of stuck jobs and the last answers.
+      # Seconds beyond the jobs' timeout, for stuck jobs and the last answers.
       MARGIN_SECONDS = 15
-      # A worker that dies younger than this is not replaced at once.
+      # The master waits before it replaces a Puma worker that dies younger than this.
       MIN_AGE_SECONDS = 2
-      # How often the Puma workers' memory is looked at.
-      LOOK_SECONDS = 1
-      # The same until all have started.
+      # Seconds between two looks at the Puma workers' memory.
+      CHECK_SECONDS = 1
+      # Seconds between two looks until all Puma workers have started.
       START_SECONDS = 0.2
 
       def initialize(settings)
         @settings = settings
-        @children = {}
+        @workers = {}
         @restarts = Hash.new { |hash, index| hash[index] = Hash.new(0) }
         @rolling_restart = RollingRestart.new(max_rss_bytes: settings.max_rss_bytes, start: method(:start_another),
           retire: ->(pid) { Process.kill(RollingRestart::RETIRE, pid) })
@@ -42,7 +42,7 @@ module SidekiqBridge
         @probes = @settings.metrics_address && Listener.new(@settings.metrics_address).open
         @directory = Dir.mktmpdir("sidekiq-bridge-")
         prepare_to_fork
-        @settings.processes.times { |index| start_child(index) }
+        @settings.processes.times { |index| start_worker(index) }
         supervise
       ensure
         tidy_up if @master_pid == Process.pid
@@ -50,33 +50,33 @@ module SidekiqBridge
 
       private
 
-      # What must not be shared by the children, and what is better shared.
+      # Closes connections that the forks must not share, and warms up the memory that they should share.
       def prepare_to_fork
         @master_pid = Process.pid
         ::ActiveRecord::Base.connection_handler.clear_all_connections! if defined?(::ActiveRecord::Base)
         Process.respond_to?(:warmup) ? Process.warmup : GC.start
       end
 
-      def start_child(index)
+      def start_worker(index)
         restarts = @restarts[index]
         pid = fork { ClusterWorker.new(@settings, index, @shared, @probes, StateFiles.new(@directory), @master_pid, restarts).run }
-        @children[pid] = [index, now]
+        @workers[pid] = [index, now]
         pid
       end
 
-      # At the one address that is always free, because there is one more of them than Puma workers.
+      # Uses the spare address: there is one more of them than Puma workers.
       def start_another(reason)
-        index = (0..@settings.processes).find { |number| @children.values.none? { |taken, _| taken == number } }
+        index = (0..@settings.processes).find { |number| @workers.values.none? { |taken, _| taken == number } }
         @restarts[index][reason] += 1
-        start_child(index)
+        start_worker(index)
       end
 
       def supervise
-        until @stopping && @children.empty?
+        until @stopping && @workers.empty?
           case @signals.next(pause)
           when "TERM", "INT" then stop
           when "CHLD" then reap
-          when "HUP" then @rolling_restart.request(@children.keys)
+          when "HUP" then @rolling_restart.request(@workers.keys)
           when nil then @stopping ? insist : look
           when "TTIN" then signal("TTIN")
           when "TSTP" then signal("TSTP")
@@ -86,8 +86,8 @@ module SidekiqBridge
       end
 
       def pause
-        return [seconds_left, LOOK_SECONDS].min if @stopping
-        @announced ? [@manager.pause, LOOK_SECONDS].compact.min : START_SECONDS
+        return [seconds_left, CHECK_SECONDS].min if @stopping
+        @announced ? [@manager.pause, CHECK_SECONDS].compact.min : START_SECONDS
       end
 
       def look
@@ -95,7 +95,7 @@ module SidekiqBridge
         roll
       end
 
-      # Alive is what can answer: one Puma worker that hangs takes no others with it.
+      # A Puma worker that hangs does not make systemd restart the others.
       def report
         state_files = StateFiles.new(@directory)
         announce if !@announced && state_files.states.size >= @settings.processes
@@ -118,28 +118,28 @@ module SidekiqBridge
 
       def seconds_left = [@deadline - now, 0].max
 
-      # A worker that was forked a moment before TERM had no handler of its own for it yet: once more does no harm.
+      # A Puma worker forked a moment before TERM had no handler yet, so the master repeats TERM, which is harmless.
       def insist
-        seconds_left.zero? ? kill_children : signal("TERM")
+        seconds_left.zero? ? kill_workers : signal("TERM")
       end
 
-      def kill_children
+      def kill_workers
         signal("KILL")
         @deadline = now + 1
       end
 
       def roll
-        @rolling_restart.step(StateFiles.new(@directory).states.to_h { |state| [state["pid"], state] }.slice(*@children.keys))
+        @rolling_restart.step(StateFiles.new(@directory).states.to_h { |state| [state["pid"], state] }.slice(*@workers.keys))
       end
 
       def signal(name)
-        @children.each_key { |pid| Process.kill(name, pid) }
+        @workers.each_key { |pid| Process.kill(name, pid) }
       end
 
-      # One CHLD may stand for several.
+      # The kernel may merge several CHLD into one.
       def reap
         while (pid = Process.wait(-1, Process::WNOHANG))
-          index, started_at = @children.delete(pid)
+          index, started_at = @workers.delete(pid)
           next unless index
           StateFiles.new(@directory).withdraw(index)
           replace(pid, index, started_at, $?) unless @stopping
@@ -154,19 +154,19 @@ module SidekiqBridge
         return keep_old(index) if @rolling_restart.coming?(pid)
         return give_up(index) if status.exitstatus == ClusterWorker::NO_START
         @restarts[index]["died"] += 1
-        ::Sidekiq.logger.error { "Sidecar worker #{index} died (#{status}): starting another" }
+        ::Sidekiq.logger.error { "Sidecar worker #{index} died (#{status}): starting a new one" }
         sleep([MIN_AGE_SECONDS - (now - started_at), 0].max)
-        start_child(index)
+        start_worker(index)
       end
 
-      # A certificate or secret that is no good must not end a sidecar that works with the old one.
+      # An invalid certificate or secret must not end a sidecar that works with the old one.
       def keep_old(index)
-        ::Sidekiq.logger.error { "Sidecar worker #{index} could not start: the one it was to replace goes on" }
+        ::Sidekiq.logger.error { "Sidecar worker #{index} could not start: see the error above. The old worker goes on" }
       end
 
       def give_up(index)
         @failed = true
-        ::Sidekiq.logger.error { "Sidecar worker #{index} could not start: stopping" }
+        ::Sidekiq.logger.error { "Sidecar worker #{index} could not start: see the error above. The sidecar stops" }
         stop
       end
 

@@ -6,7 +6,7 @@ require "sidekiq_bridge/sidecar/process/signals"
 
 module SidekiqBridge
   module Sidecar
-    # A worker process of a cluster, after the fork.
+    # A Puma worker of a cluster, after the fork.
     class ClusterWorker
       NO_START = 70
       BEAT_SECONDS = 1
@@ -24,7 +24,7 @@ module SidekiqBridge
       def run
         signals = Signals.new([*Signals::NAMES, RollingRestart::RETIRE])
         trap("CHLD", "DEFAULT")
-        trap("HUP", "IGNORE") # a terminal sends it to the whole group; it is meant for the master
+        trap("HUP", "IGNORE") # a terminal sends it to the whole group, but only the master acts on it
         start
         beat until asked_to_stop?(signals)
         @worker.stop
@@ -35,7 +35,7 @@ module SidekiqBridge
       private
 
       def start
-        @settings.read_secrets_anew
+        @settings.reread_secrets
         @own = Listener.new(@settings.address.private(@index, @state_files.directory)).open
         @worker = JobServer.new(@settings, listeners: [@shared, @own], probes: @probes, index: @index, state_files: @state_files,
           on_drain: method(:drain_all), restarts: @restarts)
@@ -48,7 +48,8 @@ module SidekiqBridge
         exit!(NO_START)
       end
 
-      # One beat a second: wait for a signal, then tell the siblings. Without its master a worker has no reason to live.
+      # Beats once a second: waits for a signal, then publishes its state to the siblings. It ends when its master has
+      # ended.
       def asked_to_stop?(signals)
         case signals.next(BEAT_SECONDS)
         when "TERM", "INT" then return true
@@ -60,10 +61,10 @@ module SidekiqBridge
       end
 
       def beat
-        @state_files.publish(@index, @worker.vitals.to_h)
+        @state_files.publish(@index, @worker.worker_state.to_h)
       end
 
-      # One worker was asked, all are meant: the master passes it on.
+      # A client asked one Puma worker, but means the whole sidecar: the master passes the request on.
       def drain_all
         @worker.drain
         Process.kill("TSTP", @master_pid)

@@ -13,32 +13,32 @@ require "sidekiq_bridge/sidecar/http/tunnels"
 require "sidekiq_bridge/sidecar/monitoring/counters"
 require "sidekiq_bridge/sidecar/monitoring/health"
 require "sidekiq_bridge/sidecar/monitoring/metrics"
-require "sidekiq_bridge/sidecar/monitoring/vitals"
+require "sidekiq_bridge/sidecar/monitoring/worker_state"
 require "sidekiq_bridge/sidecar/sidekiq/class_guard"
 require "sidekiq_bridge/sidecar/sidekiq/cron"
 require "sidekiq_bridge/sidecar/stream/streams"
 
 module SidekiqBridge
   module Sidecar
-    # One process that serves jobs: the parts, put together, and their life from :startup to :shutdown.
+    # One process that serves jobs: it builds its parts and runs them from :startup to :shutdown.
     class JobServer
-      attr_reader :health, :app, :executor, :vitals
+      attr_reader :health, :app, :executor, :worker_state
 
-      # A retiring worker takes jobs for as long as clients need to notice (they ask /health every 5 s), and answers for
-      # as long as it takes them to go elsewhere.
+      # A retiring Puma worker takes jobs until clients have noticed (they ask /health every 5 s). Then it answers until
+      # they have moved to another one.
       NOTICE_SECONDS = 7
       LINGER_SECONDS = 2
 
-      # `on_drain` is called when a client asks the whole sidecar to drain.
-      # `probes` is the listener of the second address, for probes and metrics alone.
+      # A client's request to drain the whole sidecar calls `on_drain`. `probes` is the listener of the second address,
+      # for probes and metrics alone.
       def initialize(settings, listeners:, probes: nil, index: 0, state_files: nil, on_drain: nil, restarts: {})
         @settings = settings
-        @family = VersionAdapter.current
+        @adapter = VersionAdapter.current
         @listeners = listeners
         @probes = probes
         @boot = SecureRandom.hex(8)
         @index = index
-        @cron = Cron.new(@family.options)
+        @cron = Cron.new(@adapter.options)
         @quiet_lock = Mutex.new
         build_executor
         build_transports
@@ -47,50 +47,50 @@ module SidekiqBridge
       end
 
       def start
-        @family.fire(:startup)
+        @adapter.fire(:startup)
         @cron.start(@index)
         @executor.start
         @servers = [serve(@app, @listeners, @settings.threads, @budget.main_share(@gate)), *serve_probes]
         @health.booted
       end
 
-      # No new jobs; safe to be asked for more than once.
+      # Refuses new jobs; a second call is harmless.
       def drain
         @executor.drain
         @quiet_lock.synchronize do
-          leave_cron_and_fire_quiet unless @quiet
+          stop_cron_and_fire_quiet unless @quiet
           @quiet = true
         end
       end
 
-      # Leaves in peace, because another one has come: nothing is interrupted, however long it takes.
+      # Leaves because a new Puma worker has replaced this one: its jobs run to their end, without a time limit.
       def retire
-        @vitals.retire
+        @worker_state.retire
         @retire_at ||= now + NOTICE_SECONDS
       end
 
-      # To be asked once a second, because it is what goes on with it.
+      # The beat calls it once a second; it also starts the drain at its time.
       def retired?
         return false unless @retire_at && now >= @retire_at
         drain
         @executor.busy.zero? && now >= @retire_at + LINGER_SECONDS
       end
 
-      # In Sidekiq's order: quiet, :shutdown while the last jobs run, :exit when they have ended.
+      # Stops in Sidekiq's order: quiet, :shutdown while the last jobs run, :exit at the end.
       def stop
         drain
         deadline = now + @settings.timeout + Streams::FLUSH_SECONDS
         stopping = Thread.new { @executor.stop(@settings.timeout) }
-        @family.fire(:shutdown)
+        @adapter.fire(:shutdown)
         stopping.join
         @streams.close
         @servers&.each(&:stop)
-        # If this Puma worker leaves alone its siblings stay: their clients connect again, and ask for what they missed.
+        # If this Puma worker leaves alone, its siblings stay: its clients connect again and ask for missing outcomes.
         @tunnels&.close(@retire_at ? now : deadline)
-        @family.fire(:exit)
+        @adapter.fire(:exit)
       end
 
-      # Where clients reach this Puma worker: at its own address if that is of the shared one's kind, else at the shared one.
+      # The address at which clients reach this Puma worker: its own if of the shared one's scheme, else the shared one.
       def url
         @listeners.map(&:bind).reverse.find { |bind| bind.scheme == @settings.address.scheme }.to_s
       end
@@ -107,16 +107,16 @@ module SidekiqBridge
         [serve(ProbeApp.new(@app), [@probes], 0, @budget.metrics_share)] if @probes
       end
 
-      # In this order, as the Launcher that sidekiq-cron extends.
-      def leave_cron_and_fire_quiet
+      # Uses the order of Sidekiq's Launcher, which sidekiq-cron extends.
+      def stop_cron_and_fire_quiet
         @cron.stop
-        @family.fire(:quiet)
+        @adapter.fire(:quiet)
       end
 
       def build_executor
         @guard = ClassGuard.new(allowed: @settings.allow)
         @counters = Counters.new
-        @executor = Executor.new(slots: @settings.threads, new_runner: -> { @family.new_runner(@guard) }, counters: @counters)
+        @executor = Executor.new(slots: @settings.threads, new_runner: -> { @adapter.new_runner(@guard) }, counters: @counters)
       end
 
       def build_transports
@@ -125,9 +125,9 @@ module SidekiqBridge
       end
 
       def build_health(index, state_files, restarts)
-        @vitals = Vitals.new(index: index, boot: @boot, url: url, socket: private_socket, executor: @executor,
+        @worker_state = WorkerState.new(index: index, boot: @boot, url: url, socket: private_socket, executor: @executor,
           streams: @streams, counters: @counters, restarts: restarts)
-        @health = Health.new(vitals: @vitals, environment: @settings.environment, timeout: @settings.timeout, state_files: state_files)
+        @health = Health.new(worker_state: @worker_state, environment: @settings.environment, timeout: @settings.timeout, state_files: state_files)
       end
 
       def build_app(on_drain, state_files)
@@ -141,7 +141,8 @@ module SidekiqBridge
         @app = @tunnels || routes
       end
 
-      # Siblings reach this Puma worker there on behalf of clients. Nil if clients can, or if there are no siblings.
+      # Siblings reach this Puma worker at this socket on behalf of clients. Nil if clients reach it directly, or
+      # without siblings.
       def private_socket
         @listeners.last.bind.path unless @settings.address.unix? || @listeners.size == 1
       end

@@ -2,12 +2,12 @@
 
 module SidekiqBridge
   module Sidecar
-    # Replaces Puma workers one at a time: those above the memory limit, or all of them when that is asked for. The new
-    # one comes first and the old one leaves afterwards, so no slot is missing and no job is interrupted.
+    # Replaces Puma workers one at a time: those above the memory limit, or all of them on request. The new one starts
+    # before the old one leaves, so the sidecar keeps all slots and interrupts no job.
     class RollingRestart
       RETIRE = "USR2"
 
-      # `start` makes a Puma worker for a reason and returns its pid; `retire` tells a pid to leave.
+      # `start` starts a Puma worker for a reason and returns its pid; `retire` tells a pid to leave.
       def initialize(max_rss_bytes:, start:, retire:)
         @max_rss_bytes = max_rss_bytes
         @start = start
@@ -17,7 +17,7 @@ module SidekiqBridge
         @old = @new = nil
       end
 
-      # Whether another one stands in for this Puma worker already, or is coming to.
+      # True if a new Puma worker has replaced this one, or is starting to.
       def leaving?(pid) = pid == @old
 
       def coming?(pid) = pid == @new
@@ -26,7 +26,7 @@ module SidekiqBridge
         pids.each { |pid| @wanted[pid] ||= "reload" }
       end
 
-      # Once a second. `states` are those of the Puma workers that have started, by pid.
+      # The master calls it once a second. `states` are those of the started Puma workers, by pid.
       def step(states)
         want_large_ones(states)
         if @new then switch(states)
@@ -34,12 +34,12 @@ module SidekiqBridge
         end
       end
 
-      # A Puma worker has ended.
+      # Notes that a Puma worker has ended.
       def ended(pid)
         @wanted.delete(pid)
         @at_start.delete(pid)
         return unless pid == @old || pid == @new
-        ::Sidekiq.logger.info { "All that was to be replaced is" } if pid == @old && @wanted.empty?
+        ::Sidekiq.logger.info { "Rolling restart finished" } if pid == @old && @wanted.empty?
         @old = @new = nil
       end
 
@@ -50,21 +50,21 @@ module SidekiqBridge
         states.each { |pid, state| @wanted[pid] ||= "memory" if large?(pid, state["rss_bytes"]) }
       end
 
-      # One that needs more from the start would be replaced for ever.
+      # Excludes a Puma worker above the limit from its start: the sidecar would replace it again and again.
       def large?(pid, bytes)
         @at_start[pid] ||= bytes.tap { warn_of_limit(bytes) if bytes > @max_rss_bytes }
         bytes > @max_rss_bytes && @at_start[pid] <= @max_rss_bytes
       end
 
       def warn_of_limit(bytes)
-        ::Sidekiq.logger.warn { "A Puma worker has #{bytes / 1_000_000} MB from the start: raise --max-rss, it replaces none like this" }
+        ::Sidekiq.logger.warn { "A Puma worker starts with #{bytes / 1_000_000} MB, above --max-rss: raise --max-rss, or the sidecar will not replace this worker" }
       end
 
       def begin_next(states)
         @old, reason = @wanted.find { |pid, _| states.key?(pid) }
         return unless @old
         @wanted.delete(@old)
-        ::Sidekiq.logger.info { "Sidecar worker #{states[@old]["index"]} is being replaced (#{reason}, #{states[@old]["rss_bytes"] / 1_000_000} MB)" }
+        ::Sidekiq.logger.info { "Replacing sidecar worker #{states[@old]["index"]} (#{reason}, #{states[@old]["rss_bytes"] / 1_000_000} MB)" }
         @new = @start.call(reason)
       end
 

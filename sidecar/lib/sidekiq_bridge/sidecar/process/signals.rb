@@ -2,11 +2,11 @@
 
 module SidekiqBridge
   module Sidecar
-    # Signals as a queue: little is allowed inside a trap, so it only writes the name to a pipe.
+    # A queue of signals: Ruby allows little inside a trap, so the trap only writes the name to a pipe.
     #
-    # A fork inherits traps and pipe. A signal that a child gets before it has set its own traps would arrive at the
-    # parent: TERM to one worker just after its fork stopped the whole sidecar. So a trap that runs in another process than
-    # its own keeps the name, and the queue that this process makes next begins with it.
+    # A fork inherits traps and pipe. A signal that reaches a child before its own traps would arrive at the parent. In
+    # this way TERM to a newly forked Puma worker stopped the whole sidecar. So a trap in a process without its own
+    # queue keeps the name for this process's next queue.
     class Signals
       NAMES = %w[TERM INT TSTP TTIN].freeze
       EARLY = [] # an Array: a trap may append to it
@@ -20,12 +20,12 @@ module SidekiqBridge
         end
       end
 
-      # The next signal's name, or nil after `seconds`.
+      # Returns the next signal's name, or nil after `seconds`.
       def next(seconds = nil)
         @reader.gets&.chomp if @reader.wait_readable(seconds)
       end
 
-      # TTIN, as in Sidekiq: where is every thread?
+      # Logs the backtrace of every thread on TTIN, as Sidekiq does.
       def self.log_backtraces
         Thread.list.each do |thread|
           ::Sidekiq.logger.warn("#{thread.name || thread.inspect}\n#{(thread.backtrace || ["<no backtrace available>"]).join("\n")}")

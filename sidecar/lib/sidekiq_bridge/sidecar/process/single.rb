@@ -7,7 +7,7 @@ require "sidekiq_bridge/sidecar/process/systemd"
 
 module SidekiqBridge
   module Sidecar
-    # A sidecar of one process. No master above it: with nothing to share, it would only cost memory and a fork.
+    # A sidecar of one process, without a master: with nothing to share, a master would only cost memory and a fork.
     class Single
       def initialize(settings)
         @settings = settings
@@ -45,7 +45,7 @@ module SidekiqBridge
         worker.stop
       end
 
-      # A thread that could not be ended would also hold up a normal exit.
+      # A thread that ignores its end would also block a normal exit.
       def leave(worker)
         worker.abandoned? ? exit!(0) : exit(0)
       end

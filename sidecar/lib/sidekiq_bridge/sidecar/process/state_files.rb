@@ -5,11 +5,11 @@ require "json"
 
 module SidekiqBridge
   module Sidecar
-    # Where the processes of a sidecar show each other their state: one small file each in a private directory. A file
-    # carries its time on the clock that all processes of a machine share and that is never set: by the wall clock, a
-    # step of 15 s made all siblings look dead at once, and one that hung look alive after the clock went back.
+    # The processes of a sidecar publish their state here: one small file each in a private directory. A file carries
+    # the time of the monotonic clock, which all processes of a machine share. With the wall clock, a step of 15 s made
+    # all siblings look dead. A step back made a hung one look alive.
     class StateFiles
-      # A sibling that shows no sign of life for so long takes no jobs either.
+      # A sibling whose state is older than this takes no jobs.
       STALE_SECONDS = 15
 
       attr_reader :directory
@@ -33,15 +33,15 @@ module SidekiqBridge
         published.filter_map { |found| found["state"] if @now.call - found["at"] < STALE_SECONDS }
       end
 
-      # The private socket of the Puma worker with this boot id, nil once that one has ended. A worker that hangs keeps its
-      # socket: a client that asks for it must wait, and must not take it for dead.
+      # Returns the private socket of the Puma worker with this boot id, or nil once it has ended. A Puma worker that
+      # hangs keeps its socket: its clients must wait, not think that it is dead.
       def socket_of(boot)
         return unless boot
         found = published.find { |one| one["state"]["boot"] == boot }
         found && found["state"]["socket"]
       end
 
-      # Since the last process published; infinity where none has.
+      # Seconds since a process last published; infinity before the first.
       def silent_seconds
         newest = published.map { |found| found["at"] }.max
         newest ? @now.call - newest : Float::INFINITY

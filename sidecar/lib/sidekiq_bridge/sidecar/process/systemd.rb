@@ -4,39 +4,39 @@ require "sidekiq/sd_notify"
 
 module SidekiqBridge
   module Sidecar
-    # systemd, where it started the sidecar: told by Sidekiq's own sd_notify(3). Without one, all of this does nothing.
+    # Reports to systemd, if it started the sidecar, by Sidekiq's own sd_notify(3). Without systemd it does nothing.
     class Systemd
-      # Until the sidecar is ready it is looked at so often.
+      # Seconds between two checks until the sidecar is ready.
       START_SECONDS = 0.5
-      # A Puma worker beats once a second; however short the watchdog, it may miss a few.
+      # A Puma worker beats once a second, and may miss a few beats even with a short watchdog.
       LEAST_SILENCE_SECONDS = 5
 
-      # `watchdog_seconds`: how long systemd waits for a sign of life, nil where it does not.
+      # `watchdog_seconds`: how long systemd waits for a heartbeat; nil without a watchdog.
       def initialize(watchdog_seconds)
         @watchdog_seconds = watchdog_seconds
         @ready = false
       end
 
-      # How long the main thread may wait for a signal before it looks again; nil for as long as it likes.
+      # Seconds that the main thread may wait for a signal before its next check; nil for no limit.
       def pause
         return unless listening?
         return START_SECONDS unless @ready
         @watchdog_seconds && @watchdog_seconds / 2.0
       end
 
-      # Whether Puma workers that have not beaten for so long hang.
+      # True if Puma workers that last published `silent_seconds` ago hang.
       def hang?(silent_seconds)
         silent_seconds > [@watchdog_seconds.to_f, LEAST_SILENCE_SECONDS].max
       end
 
-      # Once, when jobs can be taken.
+      # Reports once that the sidecar takes jobs.
       def ready
         return if @ready
         @ready = true
         tell { ::Sidekiq::SdNotify.ready }
       end
 
-      # While the sidecar lives.
+      # Reports that the sidecar is alive.
       def alive
         tell { ::Sidekiq::SdNotify.watchdog } if @watchdog_seconds
       end
@@ -49,11 +49,11 @@ module SidekiqBridge
 
       def listening? = !ENV["NOTIFY_SOCKET"].to_s.empty?
 
-      # A manager that does not listen any more is no reason to end.
+      # The sidecar goes on if the service manager does not listen.
       def tell
         yield
       rescue ::Sidekiq::SdNotify::NotifyError => e
-        ::Sidekiq.logger.debug { "the service manager could not be told: #{e.message}" }
+        ::Sidekiq.logger.debug { "cannot notify the service manager: #{e.message}" }
       end
     end
   end

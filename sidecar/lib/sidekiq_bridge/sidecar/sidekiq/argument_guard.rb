@@ -4,9 +4,9 @@ require "sidekiq_bridge/sidecar/sidekiq/class_guard"
 
 module SidekiqBridge
   module Sidecar
-    # ActiveJob finds the serializer and the model of an argument by names in the payload, and calls `deserialize` or
-    # `find` on any constant that is named there. Here it must be one that ActiveJob itself could have written:
-    # a registered serializer, a model that GlobalID identifies. CurrentAttributes of Sidekiq 8 pass here as well.
+    # ActiveJob finds the serializer and the model of an argument by names in the payload. It calls `deserialize` or
+    # `find` on any constant of such a name. This guard accepts only names that ActiveJob itself writes: a registered
+    # serializer, or a model that GlobalID identifies. CurrentAttributes of Sidekiq 8 pass here as well.
     module ArgumentGuard
       def self.install
         return unless defined?(::ActiveJob)
@@ -15,7 +15,7 @@ module SidekiqBridge
         ::ActiveJob::Arguments.singleton_class.prepend(Models)
       end
 
-      # Over ActiveJob::Serializers.
+      # Wraps ActiveJob::Serializers.
       module Serializers
         def deserialize(argument)
           name = argument["_aj_serialized"]
@@ -25,7 +25,7 @@ module SidekiqBridge
         end
       end
 
-      # Over ActiveJob::Arguments.
+      # Wraps ActiveJob::Arguments.
       module Models
         private
 
@@ -35,7 +35,7 @@ module SidekiqBridge
           super
         end
 
-        # An app that registers a locator finds its models itself. A missing class is found missing by the locator.
+        # An app that registers a locator finds its models itself. The locator reports a missing class.
         def self.model?(gid)
           locator = ::GlobalID::Locator.send(:locator_for, gid)
           return true unless locator.class.name.to_s.start_with?("GlobalID::Locator::")

@@ -4,20 +4,21 @@ require "sidekiq_bridge/sidecar/sidekiq/job"
 
 module SidekiqBridge
   module Sidecar
-    # Decides which classes may be performed: Sidekiq's jobs, and ActiveJobs inside ActiveJob's wrapper.
+    # Decides which classes the sidecar performs: Sidekiq's jobs, and ActiveJobs inside ActiveJob's wrapper.
     #
-    # The resolved class decides, not its name: one class has many names (Object::Foo, an alias), and a check of names
-    # misses all but those it knows. Names that take a detour are refused.
+    # The resolved class decides, not its name. One class has many names (Object::Foo, an alias), and a check of names
+    # knows only some. The guard refuses names that take a detour.
     #
-    # Returns the reason of a refusal, or nil. A class that does not exist is an ordinary failure, not a refusal.
+    # Returns the reason for a refusal, or nil. A class that does not exist is an ordinary failure, not a refusal.
     class ClassGuard
       PROBE = "SidekiqBridge::Probe" # does nothing; `bridge verify` must work beside any list
 
-      # Ruby's own answer: a class may define `name` as it likes.
+      # Ruby's own name of a class: an app may define another method `name`.
       NAME = Module.instance_method(:name)
 
-      # Why `name` may not stand for `found`, or nil. A constant that holds the class is good: apps keep the old name of
-      # a job so (OldJob = NewJob), and Sidekiq 8.1 its old wrapper. A way to it through another constant is not.
+      # Returns the reason for which `name` may not name the class `found`, or nil. A constant that holds the class is
+      # valid: apps keep a job's old name (OldJob = NewJob), Sidekiq 8.1 its old wrapper. A path through another
+      # constant is not valid.
       def self.detour(name, found)
         path = name.delete_prefix("::")
         own = NAME.bind_call(found)
@@ -36,14 +37,14 @@ module SidekiqBridge
         @allowed = allowed&.to_set { |name| name.delete_prefix("::") }
       end
 
-      # Before anything is constantized.
+      # Runs before any lookup of a constant.
       def refusal_by_name(job)
         return unless @allowed
         name = job.effective_class_name.to_s.delete_prefix("::")
         not_allowed(name) unless name == PROBE
       end
 
-      # `lookup` finds a constant as this Sidekiq would, and raises NameError as it would.
+      # `lookup` finds a constant as this Sidekiq does, and raises NameError as it does.
       def refusal(job, &lookup)
         name = job.class_name
         return unless name.is_a?(String) # Sidekiq's own lookup raises TypeError: a failure like any other
@@ -65,13 +66,14 @@ module SidekiqBridge
         "#{name} is an ActiveJob, which Sidekiq runs only as Rails enqueues it: #{name}.perform_later"
       end
 
-      # ActiveJob's wrappers, and what an app derives from them: their `perform` makes the class that a payload names.
+      # ActiveJob's wrappers, and an app's subclasses of them: their `perform` instantiates the class that a payload
+      # names.
       def wrapper?(klass)
         return true if defined?(::ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper) && klass <= ::ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper
         defined?(::Sidekiq::ActiveJob::Wrapper) && klass <= ::Sidekiq::ActiveJob::Wrapper
       end
 
-      # ActiveJob would call `new` on any constant that is named there.
+      # ActiveJob would call `new` on any constant that the payload names.
       def wrapped_refusal(job, &lookup)
         name = job.active_job_class_name
         return "#{job.class_name} carries no ActiveJob" unless name.is_a?(String) && Job::CONSTANT_PATH.match?(name)
@@ -84,7 +86,7 @@ module SidekiqBridge
         "#{name.inspect} is not on the list of allowed classes (--allow)" unless @allowed.nil? || @allowed.include?(name.delete_prefix("::"))
       end
 
-      # Where the wrapped class is missing, ActiveJob says so in its own words when the wrapper performs.
+      # If the wrapped class is missing, ActiveJob reports that when the wrapper performs.
       def find_quietly
         yield
       rescue NameError

@@ -2,23 +2,24 @@
 
 module SidekiqBridge
   module Sidecar
-    # The app's periodic jobs. Gems for them live in Sidekiq processes; an app that has none of those left would lose its
-    # schedule without a word.
+    # Runs the app's periodic jobs. Gems for them live in Sidekiq processes: an app without Sidekiq processes would
+    # silently lose its schedule.
     #
-    # sidekiq-scheduler begins at :startup and ends at :quiet, events that the sidecar fires. sidekiq-cron hangs its poller
-    # on Sidekiq's Launcher, of which the sidecar has none: its poller is started here, as the Launcher would. Both mark each
-    # due time in Redis, and who sets the mark enqueues: any number of pollers, here and in Sidekiq processes, is one.
+    # sidekiq-scheduler starts at :startup and stops at :quiet, events that the sidecar fires. sidekiq-cron starts its
+    # poller in Sidekiq's Launcher, which the sidecar lacks, so this class starts the poller. Both gems mark each due
+    # time in Redis, and the process that sets the mark enqueues. Any number of pollers, here and in Sidekiq processes,
+    # therefore enqueues a job once.
     class Cron
       SIDEKIQ_CRON = "sidekiq-cron"
-      # By the constant that it defines: Debian's packages are loaded without RubyGems' knowing.
+      # Detects a gem by the constant that it defines: RubyGems does not know Debian's packages.
       SERVED = {SIDEKIQ_CRON => "Sidekiq::Cron::Poller", "sidekiq-scheduler" => "SidekiqScheduler::Scheduler"}.freeze
-      # Their leader is elected among Sidekiq processes of their own.
+      # These elect their leader among Sidekiq processes only.
       NOT_SERVED = {"sidekiq-ent" => "Sidekiq::Periodic"}.freeze
-      # sidekiq-cron's own default.
+      # The default of sidekiq-cron.
       POLL_SECONDS = 30
 
       class << self
-        # Names of the gems for periodic jobs in this process, and of those that nobody runs here.
+        # Names of the gems for periodic jobs in this process, and of those whose schedule the sidecar cannot run.
         def gems = [*SERVED, *NOT_SERVED].select { |_, constant| Object.const_defined?(constant) }.map(&:first)
 
         def unserved = gems & NOT_SERVED.keys
@@ -28,7 +29,7 @@ module SidekiqBridge
         @options = options
       end
 
-      # One process of a sidecar is enough.
+      # Starts the poller in one process of a sidecar only.
       def start(index)
         return unless index.zero? && self.class.gems.include?(SIDEKIQ_CRON)
         configure
@@ -42,7 +43,8 @@ module SidekiqBridge
 
       private
 
-      # As its Launcher does: version 2 has a configuration of its own, version 1 an option of Sidekiq's.
+      # Configures the poller as its Launcher does: version 2 has its own configuration, version 1 an option of
+      # Sidekiq's.
       def configure
         if ::Sidekiq::Cron.respond_to?(:configuration)
           own = ::Sidekiq::Cron.configuration

@@ -4,13 +4,14 @@ require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar
-    # Stands where Sidekiq's own error handler stood, which writes the whole job into the log: this one says which job
-    # failed and how, and hides its arguments where the message quotes them.
+    # Replaces Sidekiq's own error handler, which logs the whole job. This one logs the job's identity and its failure,
+    # and hides its arguments where the message quotes them.
     class ErrorLog
       SHORTEST = 4
       MOST_VALUES = 500
       HIDDEN = "***"
-      # The edges of a word, which an underscore ends too. The n of an escaped line break is not a letter of the next.
+      # The edges of a word; an underscore ends a word too. The n of an escaped line break does not belong to the next
+      # word.
       BEFORE = /(?:(?<![[:alnum:]])|(?<=\\[nrtbfve])|(?<=\\x\h\h)|(?<=\\u\h\h\h\h))/
       AFTER = /(?![[:alnum:]])/
 
@@ -26,16 +27,16 @@ module SidekiqBridge
         words.empty? ? text : text.gsub(Regexp.union(words.map { |value| word(value) }), HIDDEN)
       end
 
-      # Whole words only: "fail" stays in "failed".
+      # Matches whole words only: "fail" stays in "failed".
       def self.word(value)
         before, after = [[BEFORE, value[0]], [AFTER, value[-1]]].map { |edge, char| edge?(char) ? edge : // }
         /#{before}#{Regexp.escape(value)}#{after}/
       end
 
-      # Scripts without capitals (Chinese, Thai, Arabic) may set words without spaces between them.
+      # Scripts without capitals (Chinese, Thai, Arabic) may write words without spaces between them.
       def self.edge?(char) = char.match?(/[[:digit:]]/) || char.swapcase != char
 
-      # The leaves, as they stand and as #inspect and JSON write them.
+      # The leaves of the arguments, as text and as #inspect and JSON write them.
       def self.values(args)
         waiting = [args]
         found = []

@@ -4,12 +4,12 @@ require "sidekiq/job/interrupt_handler"
 
 module SidekiqBridge
   module Sidecar
-    # Stands where Sidekiq's InterruptHandler stood: an iterable job that stopped at a checkpoint is given back to the
-    # worker, with the payload that Sidekiq would have pushed.
+    # Replaces Sidekiq's InterruptHandler. A job that stopped at a checkpoint goes back to the worker, with the payload
+    # that Sidekiq would push.
     class InterruptCatcher
       include ::Sidekiq::ServerMiddleware
 
-      # A client whose push, after normalising and client middleware, is told instead of sent.
+      # A client that returns its payload, after normalising and client middleware, instead of pushing it.
       class Client < ::Sidekiq::Client
         # Answers the commands of Client#atomic_push.
         class Recorder

@@ -5,9 +5,9 @@ require "sidekiq_bridge/sidecar/sidekiq/trace_context"
 
 module SidekiqBridge
   module Sidecar
-    # A payload as the worker sent it, and what came with it. Nothing here is trusted, and nothing constantized.
+    # A payload as the worker sent it, with its headers. This class trusts nothing in it, and looks up no constant.
     class Job
-      # Constants as Ruby reads them, with the leading :: that Sidekiq 6 tolerates.
+      # Constants in Ruby's syntax, with the leading :: that Sidekiq 6 tolerates.
       CONSTANT_PATH = /\A(?:::)?\p{Upper}[[:word:]]*(?:::\p{Upper}[[:word:]]*)*\z/
       WRAPPERS = %w[ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper Sidekiq::ActiveJob::Wrapper]
         .flat_map { |name| [name, "::#{name}"] }.freeze
@@ -27,16 +27,16 @@ module SidekiqBridge
         @trace_id = TraceContext.trace_id(@hash, trace)
       end
 
-      # The parsed payload, for whoever asks first: it is theirs to change.
+      # Returns the parsed payload to the first caller, which may change it; nil afterwards.
       def take_hash
         @hash.tap { @hash = nil }
       end
 
-      # Tells payloads of one jid from each other. Ruby's own hash has a secret seed, so that nobody can make two
-      # payloads look the same on purpose, and costs a tenth of a SHA-256.
+      # Tells payloads of one jid apart. Ruby's own hash has a secret seed, so a client cannot craft two payloads with
+      # the same hash. It costs a tenth of a SHA-256.
       def fingerprint = payload.hash
 
-      # The same for all attempts of one push, and for no other job that happens to have its jid. nil without a jid.
+      # Identifies all attempts of one push, and no other job that happens to have its jid. Nil without a jid.
       def lineage = ([@jid, @class_name, @hash["created_at"], @hash["args"]].hash unless @jid.nil? || @jid == "")
 
       def wrapper? = @wrapper
@@ -45,7 +45,7 @@ module SidekiqBridge
 
       private
 
-      # The ActiveJob class that a wrapper would instantiate. `wrapped` is only a label: this is what runs.
+      # The ActiveJob class that a wrapper instantiates. `wrapped` is only a label: this class runs.
       def wrapped_class_name
         data = @hash["args"]
         data = data.first if data.is_a?(Array)
@@ -58,7 +58,7 @@ module SidekiqBridge
         hash
       end
 
-      # By Sidekiq's own parser, so that both agree on what is malformed (nesting deeper than 100 included).
+      # Uses Sidekiq's own parser, so that both agree on malformed payloads (nesting deeper than 100 included).
       def load_json(payload)
         ::Sidekiq.load_json(payload)
       rescue => e

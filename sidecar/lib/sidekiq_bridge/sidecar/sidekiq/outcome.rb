@@ -5,24 +5,24 @@ require "sidekiq_bridge/sidecar/errors"
 
 module SidekiqBridge
   module Sidecar
-    # What became of one run, in the words of the protocol.
+    # The outcome of one run, in the words of the protocol.
     class Outcome
-      # Text that is the same in JSON.
+      # Text that JSON writes unchanged.
       PLAIN = %r{\A[\w:./-]*\z}
 
       attr_reader :status
 
-      # The same for all: it is what most records keep.
+      # One object for all successful runs: most records keep this outcome.
       def self.done = (@done ||= new("done").freeze)
 
-      # `asked` says whether anybody wanted the job to stop: one that raises Sidekiq::Shutdown by itself would be given
-      # back for ever.
+      # `asked` says whether the sidecar asked the job to stop. A job may raise Sidekiq::Shutdown by itself:
+      # the worker buries such a job the third time.
       def self.shutdown(asked: true) = new("shutdown", asked ? nil : {"asked" => false})
 
-      # For a delivery that a newer one has replaced.
+      # The outcome of a delivery that a newer one superseded.
       def self.superseded = new("superseded")
 
-      # When even the retry rules could not be asked. `dead_limits` are those of the app.
+      # The outcome when Sidekiq's retry rules could not run either. `dead_limits` are those of the app.
       def self.killed(dead_limits)
         message = "the job ended its own thread, twice"
         fields = {"error_message" => message, "error_class" => ThreadKilled.name}
@@ -42,7 +42,7 @@ module SidekiqBridge
         @extra = extra
       end
 
-      # What is answered instead of the outcome, for one that is none.
+      # The refusal that replaces an outcome which the protocol does not report as one.
       def refusal
         case status
         when "refused" then Refusals.refused(@extra["message"])
@@ -50,7 +50,7 @@ module SidekiqBridge
         end
       end
 
-      # Put together by hand where that is safe: JSON.generate takes longer than everything else about a reply.
+      # Builds plain outcomes by hand: JSON.generate takes longer than the rest of a reply.
       def to_json_for(delivery_id, jid, duration_ms)
         extra = ",#{JSON.generate(@extra)[1..-2]}" if @extra
         %({"status":"#{status}","jid":#{json(jid)},"delivery":#{json(delivery_id)},"duration_ms":#{duration_ms}#{extra}})

@@ -2,9 +2,8 @@
 
 module SidekiqBridge
   module Sidecar
-    # Sidekiq's Processor parses the payload it is given. That was done when the job came in, and is a tenth of the work
-    # of a small job: the result is handed over instead, once. Whoever parses the payload again (the retry code, which
-    # wants it as it was) gets a new one.
+    # Sidekiq's Processor parses its payload. The sidecar has parsed it already, and parsing costs a tenth of a small
+    # job. The first call gets that result. A later call (the retry code needs the original) parses again.
     module ParsedOnce
       KEY = :bridge_parsed_job
 

@@ -3,8 +3,8 @@
 require "sidekiq"
 
 module SidekiqBridge
-  # What `bridge verify` sends through every part: does nothing for a moment, or fails. An app's error handlers see the
-  # failure under this class, so they can leave it out.
+  # The job that `bridge verify` sends through every part: it does nothing for a moment, or fails. An app's error
+  # handlers see the failure under this class, so they can leave it out.
   class ProbeFailed < StandardError; end
 
   class Probe

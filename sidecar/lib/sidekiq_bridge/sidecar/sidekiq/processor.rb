@@ -8,13 +8,12 @@ require "sidekiq_bridge/sidecar/sidekiq/trace_context"
 
 module SidekiqBridge
   module Sidecar
-    # Sidekiq's own Processor, one for each slot, with its ends replaced: the job comes from the worker instead of
-    # Redis, and what happens to it afterwards is told instead of written. All between is Sidekiq's code, and what
-    # gems patch into it.
+    # Sidekiq's own Processor, one for each slot, with both ends replaced. The job comes from the worker, and the
+    # outcome goes to the worker, instead of Redis. Sidekiq's code, and the patches of gems to it, do the rest.
     class JobProcessor < ::Sidekiq::Processor
       NOTHING_LENT = {}.freeze
 
-      # What Sidekiq calls a unit of work: the payload as it stood in Redis.
+      # Sidekiq's unit of work: the payload as Redis held it.
       Work = Struct.new(:job, :queue_name, :acknowledged) do
         def queue = "queue:#{queue_name}"
 
@@ -25,7 +24,7 @@ module SidekiqBridge
         def requeue = nil
       end
 
-      # Wraps the app's reloader: inside its unit of work, before Sidekiq makes the instance, the class is checked.
+      # Wraps the app's reloader: checks the class inside its unit of work, before Sidekiq makes the instance.
       GuardedReloader = Struct.new(:reloader, :processor) do
         def call
           reloader.call do
@@ -35,7 +34,7 @@ module SidekiqBridge
         end
       end
 
-      # The same where the app has no reloader: Sidekiq's own, which only calls its block, would make a closure of it.
+      # Does the same without an app's reloader: Sidekiq's own only calls its block, and would make a closure of it.
       NoReloader = Struct.new(:processor) do
         def call
           processor.check_class
@@ -57,13 +56,13 @@ module SidekiqBridge
         prepare(run)
         catch(run) { process(@work) }
         conclude
-      rescue Exception => e # the job's own, after Sidekiq has dealt with it # rubocop:disable Lint/RescueException
+      rescue Exception => e # the job's own, after Sidekiq's retry code # rubocop:disable Lint/RescueException
         conclude(e)
       ensure
         @run = @work = nil
       end
 
-      # The outcome of a run whose thread is gone: a failure by the same rules.
+      # Returns the outcome of a run whose thread is gone: a failure by the same rules.
       def call_killed(run)
         prepare(run)
         catch(run) { process(@work, killed: true) }
@@ -74,14 +73,14 @@ module SidekiqBridge
 
       # -- what Sidekiq, its jobs and our middleware call
 
-      # For iterable jobs (`_context`).
+      # Iterable jobs call it (`_context`).
       def stopping? = @run&.stopping? || false
 
       def interrupted(payload)
         @requeue = payload
       end
 
-      # The job's hash as it was, without what #dispatch has put into it for middleware.
+      # The job's original hash, without the entries that #dispatch adds for middleware.
       def without_lent(hash)
         @lent.each_with_object(hash.dup) { |(key, own), copy| own.nil? ? copy.delete(key) : copy[key] = own }
       end
@@ -108,13 +107,13 @@ module SidekiqBridge
         super(work)
       end
 
-      # 7 and 8 let Sidekiq::Shutdown in here; it must only hit the job's own code (Run#interruptible).
+      # Sidekiq 7 and 8 let Sidekiq::Shutdown in here; it must only hit the job's own code (Run#interruptible).
       def dispatch(job_hash, queue, jobstr, &block)
         lend(job_hash, @run.job.trace) if @run.job.trace
         TraceContext.with(@run.job) { Interrupts.closed { super } }
       end
 
-      # Middleware that continues traces looks there: it shall find the worker's span, not the one of the push.
+      # Middleware that continues traces reads these fields: it must find the worker's span, not the one of the push.
       def lend(job_hash, trace)
         @lent = trace.keys.to_h { |key| [key, job_hash[key]] }
         job_hash.update(trace)
@@ -125,7 +124,7 @@ module SidekiqBridge
         super
       end
 
-      # The worker counts.
+      # Does not count: the worker does.
       def stats(_jobstr, _queue) = yield
 
       def conclude(error = nil)

@@ -7,10 +7,10 @@ require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar
-    # Takes due jobs through the app's client middleware, as Sidekiq's own poller does when it pushes them, and tells
-    # what that changed. The worker moves them; nothing is written here.
+    # Takes due jobs through the app's client middleware, as Sidekiq's own poller does when it pushes them, and reports
+    # the changes. The worker moves the jobs; the sidecar writes nothing.
     class Promoter
-      # Where a push would be written, what would be written is kept.
+      # Keeps the payload instead of pushing it.
       class Client < ::Sidekiq::Client
         attr_reader :payload
 
@@ -22,10 +22,10 @@ module SidekiqBridge
         end
       end
 
-      # What a job is. Its id is not changed either: the worker holds it under that one.
+      # Fields that identify a job. Its id does not change either: the worker holds the job under that id.
       NEVER_REMOVED = %w[class args jid wrapped].freeze
 
-      # A body of many payloads: the size of each in a line before it.
+      # A body of many payloads has the size of each on a line before it.
       HEAD = /\G(\d{1,9})\n/
 
       def call(body) = payloads(body.b).map { |payload| pass(payload) }
@@ -43,7 +43,7 @@ module SidekiqBridge
         found
       end
 
-      # An error of a middleware is the job's own: it is moved as it is, and the app hears of it.
+      # A middleware's error concerns one job: the worker moves that job unchanged, and the log reports the error.
       def pass(payload)
         before = load(payload)
         client = Client.new
@@ -54,7 +54,7 @@ module SidekiqBridge
         {"error" => "#{e.class}: #{e.message}"}
       end
 
-      # Sidekiq adds and removes fields of its own on the way (`at`); what a middleware sets in place of a value counts.
+      # Ignores fields that Sidekiq itself adds and removes (`at`), and reports the values that a middleware sets.
       def difference(before, after)
         fields = after.reject { |key, value| key == "jid" || (before.key?(key) && before[key].eql?(value)) }
         {"fields" => fields, "removed" => before.keys - after.keys - NEVER_REMOVED}

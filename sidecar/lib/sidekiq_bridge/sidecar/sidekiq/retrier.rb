@@ -6,15 +6,15 @@ require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar
-    # Sidekiq's retry rules, told instead of written: its own JobRetry decides, and is left at the very point where it
-    # would write to Redis. What differs between the versions is in version_adapter/.
+    # Sidekiq's retry rules without its writes: its own JobRetry decides, and this class leaves it before it writes to
+    # Redis. The subclasses in version_adapter/ hold the differences between the versions.
     class Retrier < ::Sidekiq::JobRetry
       NONE = {"place" => "none"}.freeze
-      # Always named in the answer, even where the value was there before.
-      # Seconds: a hundred years. The worker takes no longer delay for one.
+      # A hundred years in seconds; the worker accepts no longer delay.
       LONGEST_DELAY = 3_155_760_000
-      # What a job is: the worker takes no change of it from a run.
+      # Fields that identify a job: the worker accepts no change of them from a run.
       NEVER_SET = %w[class args jid wrapped].freeze
+      # The answer always names these fields, even with an unchanged value.
       SET_BY_SIDEKIQ = %w[queue error_message error_class retry_count].freeze
 
       # `adapter` is the VersionAdapter in use.
@@ -30,7 +30,7 @@ module SidekiqBridge
 
       def decision = @decision || NONE
 
-      # Sidekiq would lose a job whose retry code raises (a retry_for that is text, say): the dead set keeps it.
+      # Sidekiq would lose a job whose retry code raises (for example a retry_for that is text): the dead set keeps it.
       def last_resort(error)
         @message ||= {"queue" => @run.job.queue}
         @message["error_message"] ||= message_of(error)
@@ -55,7 +55,7 @@ module SidekiqBridge
 
       private
 
-      # Whatever a revoked job raises, it is not tried again: Handled tells Sidekiq that this is settled.
+      # Sidekiq does not retry a revoked job, whatever it raises: Handled tells Sidekiq that the job is settled.
       def unless_cancelled
         yield
       rescue Exception # rubocop:disable Lint/RescueException
@@ -63,7 +63,7 @@ module SidekiqBridge
         raise ::Sidekiq::JobRetry::Handled
       end
 
-      # Runs Sidekiq's code with `message`; it leaves by #retry_in_seconds, buries, or discards.
+      # Runs Sidekiq's code with `message`; the code calls #retry_in_seconds, buries the job, or discards it.
       def deciding(message)
         @message = message
         @decision = nil
@@ -75,7 +75,7 @@ module SidekiqBridge
         @decision = {"place" => "retry", "delay" => delay, "delay_source" => source, "fields" => fields(message)} if delay
       end
 
-      # Called where Sidekiq has its delay and would write.
+      # Called when Sidekiq has its delay and is about to write.
       def retry_in_seconds(delay, source)
         throw self, [delay, source]
       end
@@ -89,7 +89,7 @@ module SidekiqBridge
         {"place" => "dead", "fields" => fields(message), "dead_limits" => @adapter.dead_limits}
       end
 
-      # What the retry code (or a hook it called) set, in its order.
+      # Returns the fields that the retry code (or a hook it called) set, in its order.
       def fields(message)
         original = ::Sidekiq.load_json(@run.job.payload)
         message.except(*NEVER_SET).select { |key, value| SET_BY_SIDEKIQ.include?(key) || !original.key?(key) || !original[key].eql?(value) }

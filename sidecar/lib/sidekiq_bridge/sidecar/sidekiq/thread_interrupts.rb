@@ -4,8 +4,8 @@ require "sidekiq_bridge/sidecar/errors"
 
 module SidekiqBridge
   module Sidecar
-    # Says when a thread may be hit by the exceptions this sidecar throws into jobs. A slot's thread is closed to them
-    # but for the time the job's own code runs: one that landed in the executor would lose the slot or the outcome.
+    # Decides when exceptions of the sidecar may hit a thread. A slot's thread is open to them only while the job's own
+    # code runs. An exception in the executor would lose the slot or the outcome.
     module Interrupts
       module_function
 
@@ -23,7 +23,7 @@ module SidekiqBridge
         Thread.handle_interrupt(@open, &block)
       end
 
-      # One that was raised just as the job ended is still queued in the thread, and would hit the next job.
+      # An exception raised just as the job ended is still queued in the thread, and would hit the next job.
       def discard_late
         open { Thread.pass } while Thread.pending_interrupt?
       rescue *classes

@@ -4,7 +4,7 @@ require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar
-    # What ties the lines and spans of one job together in worker, sidecar and Rails: the same rules as the worker's
+    # Ties the lines and spans of one job together in worker, sidecar and Rails, by the rules of
     # bridge/sidekiq/payload/trace_context.py.
     module TraceContext
       # W3C's names.
@@ -14,20 +14,20 @@ module SidekiqBridge
 
       module_function
 
-      # The payload's own, else the request that CurrentAttributes has brought; nil where the jid must do.
+      # Returns the payload's own id, else the request id from CurrentAttributes; nil if the caller should use the jid.
       def correlation_id(hash)
         found = hash["correlation_id"] || (hash["cattr"] && attributes(hash["cattr"])["request_id"])
         found[0, LONGEST_ID] if found.is_a?(String) && !found.empty?
       end
 
-      # `trace` are the headers that came with the job, which beat what its payload says.
+      # `trace` are the headers that came with the job, which take precedence over its payload.
       def trace_id(hash, trace)
         found = trace ? trace["traceparent"] : hash["traceparent"]
         found[TRACEPARENT, 1] if found.is_a?(String)
       end
 
-      # Runs the block with the job's ids in front of each line of the Rails log, and in the trace of its worker where
-      # OpenTelemetry is loaded.
+      # Runs the block with the job's ids before each line of the Rails log. With OpenTelemetry loaded, the block also
+      # runs in the trace of the job's worker.
       def with(job, &block)
         in_trace(job.trace) { tagged(job, &block) }
       end
@@ -47,7 +47,7 @@ module SidekiqBridge
         ::OpenTelemetry::Context.with_current(::OpenTelemetry.propagation.extract(trace), &block)
       end
 
-      # An object with Sidekiq 6 and 7, a list of pairs with 8.
+      # CurrentAttributes are an object with Sidekiq 6 and 7, a list of pairs with 8.
       def attributes(found)
         found.is_a?(Hash) ? found : found.to_h
       rescue TypeError, NoMethodError, ArgumentError

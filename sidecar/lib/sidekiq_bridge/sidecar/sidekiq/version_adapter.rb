@@ -4,7 +4,7 @@ require "sidekiq_bridge/sidecar/sidekiq/version_adapter/base"
 
 module SidekiqBridge
   module Sidecar
-    # Chooses the adapter for the Sidekiq in use; the rest of the sidecar asks it.
+    # Chooses the adapter for the loaded Sidekiq; the rest of the sidecar asks that adapter.
     class VersionAdapter
       def self.current
         @current ||= load_for(::Sidekiq::VERSION.to_i)

@@ -7,12 +7,12 @@ require "sidekiq_bridge/sidecar/sidekiq/trace_context"
 
 module SidekiqBridge
   module Sidecar
-    # One job or probe that came over a stream; to Dispatcher, what a Request is.
+    # One job or probe from a stream; Dispatcher treats it like a Request.
     class Frame
       attr_reader :id, :delivery, :claimed_at_ms
       attr_writer :body
 
-      # No delivery: a probe. `limit` is given for a body that is larger and not kept.
+      # A frame without a delivery is a probe. `limit` is set for a larger body, which the parser discards.
       def initialize(id, delivery = nil, claimed_at_ms = nil, recovered = 0, queue = nil, limit = nil, trace = nil)
         @id = id
         @delivery = delivery
@@ -27,7 +27,7 @@ module SidekiqBridge
 
       def too_large? = !@limit.nil?
 
-      # How often the job was found in dead hands.
+      # The number of times that a worker recovered this job as an orphaned job.
       def recovered = @recovered
 
       def only_if_known? = false
@@ -36,16 +36,16 @@ module SidekiqBridge
 
       def body = @body || raise(Refusals.too_large(@limit))
 
-      # Stands in the payload.
+      # The payload holds the correlation id.
       def correlation_id = nil
 
-      # W3C's headers, as the form of a Web page would send them.
+      # W3C's trace headers, encoded as a Web form.
       def trace
         return unless @trace
         found = URI.decode_www_form(@trace).to_h.slice(*TraceContext::HEADERS)
         found.transform_values(&:scrub) unless found.empty?
       rescue ArgumentError
-        nil # no such form: the job runs without
+        nil # invalid: the job runs without trace headers
       end
     end
   end

@@ -5,35 +5,35 @@ require "sidekiq_bridge/sidecar/stream/seal"
 
 module SidekiqBridge
   module Sidecar
-    # Turns the bytes of a stream into frames, however they were cut on their way.
+    # Turns the bytes of a stream into frames, across any cuts on their way.
     class FrameParser
-      # A line that is not understood: nobody knows where the next one begins.
+      # An invalid line: the parser cannot know where the next frame begins.
       class Malformed < StandardError; end
 
       LINE_BYTES = 4096
       JOB = %r{\AE \d{1,19} \d{1,15} [^\s/]{1,255} \d{1,20} \d{1,19} \d{1,9} \S+(?: traceparent=\S+)?\z}
       PROBE = /\AP \d{1,19} 0\z/
 
-      # `seal` checks the code of each frame, if there is one.
+      # `seal` checks the code of each frame; nil without a secret.
       def initialize(max_body:, seal: nil)
         @max_body = max_body
         @seal = seal
         @buffer = +"".b
         @chunk = +"".b
         @position = 0
-        @frame = nil    # the one whose body is still to come
-        @missing = 0    # bytes of that body
+        @frame = nil    # the frame whose body is incomplete
+        @missing = 0    # missing bytes of that body
       end
 
-      # Takes what `socket` has, and waits if it has nothing; raises EOFError when there will be no more.
+      # Reads available bytes from `socket`, or waits for some; raises EOFError at the end of the stream.
       def read_from(socket)
-        return read_anew(socket) if @position == @buffer.bytesize
+        return read_into_empty_buffer(socket) if @position == @buffer.bytesize
         socket.read_into(@chunk)
-        forget_what_was_read
+        drop_consumed
         @buffer << @chunk
       end
 
-      # Yields the frames that are complete.
+      # Yields the complete frames.
       def each_frame
         while (frame = next_frame)
           yield frame
@@ -42,15 +42,15 @@ module SidekiqBridge
 
       private
 
-      # Nothing is left, so that nothing needs to be moved.
-      def read_anew(socket)
-        @position = @buffer.bytesize # if it ends here, there is still nothing left
+      # The buffer is empty now, so nothing needs to be moved.
+      def read_into_empty_buffer(socket)
+        @position = @buffer.bytesize # an exception here must also leave an empty rest
         socket.read_into(@buffer)
         @position = 0
       end
 
-      # Only when there is something to forget: a large body that comes in small pieces would be copied for each.
-      def forget_what_was_read
+      # Drops consumed bytes only when there are some: otherwise each piece of a large body would copy it.
+      def drop_consumed
         return if @position.zero?
         @buffer = @buffer.byteslice(@position, @buffer.bytesize)
         @position = 0
@@ -72,7 +72,7 @@ module SidekiqBridge
         head(@seal ? unsealed(line) : line)
       end
 
-      # The line without its code, which is compared when the body is there.
+      # Returns the line without its code, which the parser compares once the body is complete.
       def unsealed(line)
         @tag, bare = line.byteslice(0, Seal::TAG_LENGTH), line.byteslice((Seal::TAG_LENGTH + 1)..)
         raise Malformed, "a frame without a code" unless bare && line.getbyte(Seal::TAG_LENGTH) == 32
@@ -87,7 +87,7 @@ module SidekiqBridge
       def head(line)
         line.force_encoding(Encoding::UTF_8)
         line.scrub! unless line.valid_encoding?
-        raise Malformed, "a line that is no frame's" unless JOB.match?(line) || PROBE.match?(line)
+        raise Malformed, "a line that is not a frame" unless JOB.match?(line) || PROBE.match?(line)
         _, id, bytes, identity, token, claimed_at_ms, recovered, queue, trace = line.split(" ")
         @missing = bytes.to_i
         return Frame.new(id) unless identity

@@ -4,32 +4,32 @@ require "openssl"
 
 module SidekiqBridge
   module Sidecar
-    # The code on each frame of a stream, which only its two ends can make: of the frame's number, its line and its body.
-    # One Seal for each direction. What passes a relay cannot be written, changed, repeated or reordered there.
+    # The code on each frame of a stream, over the frame's number, line and body. Only the two ends can make it, with
+    # one Seal for each direction. A relay cannot write, change, repeat or reorder frames.
     class Seal
-      # Half of a SHA-256, in hex digits.
+      # Hexadecimal digits of a code: half of a SHA-256.
       TAG_LENGTH = 32
 
-      # The key of one stream: with nonces of both ends, so that neither can be made to use a key twice.
+      # Returns the key of one stream. It depends on nonces of both ends, so that neither end can force a reused key.
       def self.stream_key(secret, request_nonce, reply_nonce, boot)
         OpenSSL::HMAC.digest("SHA256", secret, "bridge-v2-stream\n#{request_nonce}\n#{reply_nonce}\n#{boot}")
       end
 
       # `direction` is the sender's name: worker or sidecar.
       def initialize(key, direction)
-        # Keyed once: OpenSSL::HMAC.hexdigest, which looks up key and digest each time, takes three times as long.
+        # Sets the key once: OpenSSL::HMAC.hexdigest looks up key and digest each time, and takes three times as long.
         @hmac = OpenSSL::HMAC.new(OpenSSL::HMAC.digest("SHA256", key, direction), "SHA256")
         @number = 0
       end
 
-      # The code of the next frame.
+      # Returns the code of the next frame.
       def tag(line, body)
         start(line)
         update(body)
         finish
       end
 
-      # The same for a body that comes in pieces.
+      # Starts the code of a frame whose body comes in pieces.
       def start(line)
         @hmac.reset
         @hmac << "#{@number} #{line}\n"
@@ -42,7 +42,7 @@ module SidekiqBridge
 
       def finish = @hmac.hexdigest[0, TAG_LENGTH]
 
-      # Whether the frame that was started and updated has this code. In constant time.
+      # True if the frame that was started and updated has this code. Compares in constant time.
       def fits?(tag) = tag.bytesize == TAG_LENGTH && OpenSSL.fixed_length_secure_compare(tag, finish)
     end
   end

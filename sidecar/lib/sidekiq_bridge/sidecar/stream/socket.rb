@@ -5,11 +5,11 @@ require "socket"
 
 module SidekiqBridge
   module Sidecar
-    # A socket that was taken from Puma: read by one thread, written by others.
+    # A socket that Puma gave up: one thread reads it, others write.
     class StreamSocket
-      # Many frames in one system call.
+      # Reads many frames in one system call.
       READ_BYTES = 64 * 1024
-      # A peer that has vanished is noticed after a minute and a half, not after the two hours that are usual.
+      # Detects a vanished peer after a minute and a half, instead of the usual two hours.
       KEEPALIVE = {TCP_KEEPIDLE: 60, TCP_KEEPINTVL: 10, TCP_KEEPCNT: 3}.freeze
 
       def self.for(io)
@@ -21,18 +21,18 @@ module SidekiqBridge
         keep_alive(io.to_io)
       end
 
-      # Replaces what is in `buffer`.
+      # Replaces the content of `buffer`.
       def read_into(buffer) = @io.readpartial(READ_BYTES, buffer)
 
-      # Whether #write_some returns at once, come what may.
+      # True if #write_some always returns at once.
       def immediate? = true
 
-      # The number of bytes written, or :wait_writable.
+      # Returns the number of bytes written, or :wait_writable.
       def write_some(text) = @io.write_nonblock(text, exception: false)
 
       def wait_writable = @io.wait_writable
 
-      # The peer sees the end, and may still be sending.
+      # The peer sees the end, and may still send.
       def end_writing = @io.shutdown(Socket::SHUT_WR)
 
       def close = @io.close
@@ -46,7 +46,7 @@ module SidekiqBridge
       end
     end
 
-    # Puma's TLS engine knows one thread at a time: what one has encrypted and another sends would arrive out of order.
+    # Puma's TLS engine allows one thread at a time: two writing threads would send encrypted bytes out of order.
     class TlsStreamSocket < StreamSocket
       def initialize(io)
         super
@@ -62,15 +62,15 @@ module SidekiqBridge
         retry
       end
 
-      # Puma offers no write that does not wait.
+      # Puma offers no non-blocking write.
       def immediate? = false
 
       def write_some(text) = exclusively { @io.write(text) }
 
-      # TLS as Puma has it knows no half-closed connection.
+      # Puma's TLS cannot close one direction alone.
       def end_writing = close
 
-      # With TLS's own farewell only if that need not wait: not for a write under way, nor for the peer.
+      # Sends TLS's close_notify only if that need not wait, neither for a running write nor for the peer.
       def close
         return @io.to_io.close unless @lock.try_lock
         begin

@@ -6,22 +6,22 @@ require "sidekiq_bridge/sidecar/stream/writer"
 
 module SidekiqBridge
   module Sidecar
-    # One connection that carries many jobs. A thread reads frames and hands them to the executor; replies leave
-    # through the writer, from whatever thread has them.
+    # One connection that carries many jobs. A thread reads frames and passes them to the executor; any thread sends
+    # replies through the writer.
     class Stream
-      # What was read may have been sent long ago.
+      # The sidecar read a frame that its worker may have sent long ago.
       class Late < StandardError; end
 
-      # After the last reply: for the peer to see the end and to close its side, so that nothing is lost by a reset.
+      # Seconds for the peer to see the end and close its side: a reset could destroy the last replies.
       LINGER_SECONDS = 1
-      # A worker probes each 5 s. Where nothing came for so long it has given the stream up, or will not mind: what arrives then
-      # was held by the network, or lay here while this process stood still, and the worker may have had those jobs started
-      # elsewhere. It does so 25 s after the last sign of life at the earliest.
+      # A worker probes each 5 s. After this silence the worker has given the stream up, or soon will. The network, or a
+      # pause of this process, may have delayed frames that arrive later. The worker may have had those jobs started
+      # elsewhere, which it does at least 25 s after the last reply.
       SILENT_SECONDS = 15
-      # The number of the frame that stands for all frames without a reply.
+      # The frame number that means all frames without a reply.
       ALL_OTHERS = 0
 
-      # The block is called when the stream has ended, for whatever reason.
+      # The stream calls the block at its end, for any reason.
       def initialize(socket, dispatcher:, busy:, max_body:, incoming: nil, outgoing: nil, &on_end)
         @socket = socket
         @dispatcher = dispatcher
@@ -40,8 +40,8 @@ module SidekiqBridge
         @reader.name = "bridge.stream-reader"
       end
 
-      # Lets what was received be answered until `deadline`, then says that nothing else has begun, and ends. To be called
-      # once nothing new is taken.
+      # Answers the received frames until `deadline`, reports that no other frame has started, and ends. Call it once
+      # the executor refuses new jobs.
       def finish(deadline)
         return unless @writer.flush(@received, deadline)
         reply(ALL_OTHERS, @dispatcher.refuse(Refusals.draining))
@@ -49,17 +49,17 @@ module SidekiqBridge
         @socket.end_writing
         @reader.join(LINGER_SECONDS)
       rescue IOError, SystemCallError
-        nil # the peer was faster
+        nil # the peer has closed the stream
       ensure
         cut
       end
 
-      # Ends at once. What runs goes on, and its record answers who asks.
+      # Ends at once. Running jobs go on, and their records answer a worker that asks.
       def cut
         @writer.close
         @socket.close
       rescue IOError, SystemCallError
-        nil # closed already
+        nil # the stream is closed
       end
 
       private
@@ -70,11 +70,11 @@ module SidekiqBridge
           @parser.each_frame { |frame| serve(frame) if @writer.room? }
         end
       rescue Late
-        ::Sidekiq.logger.warn { "A stream was ended: its worker was silent for #{SILENT_SECONDS} s and may have given its jobs to others" }
+        ::Sidekiq.logger.warn { "Ended a stream: its worker was silent for #{SILENT_SECONDS} s, and others may run its jobs. Check the network and the worker" }
       rescue FrameParser::Malformed => e
-        ::Sidekiq.logger.warn { "A stream was ended: the worker sent #{LogText.line(e.message)}" }
+        ::Sidekiq.logger.warn { "Ended a stream: the worker sent #{LogText.line(e.message)}" }
       rescue IOError, SystemCallError
-        nil # the peer has gone, or this side is going
+        nil # the peer or this side has closed the stream
       ensure
         cut
         @on_end.call(self)
@@ -98,7 +98,7 @@ module SidekiqBridge
         reply(frame.id, Replies.crashed(e))
       end
 
-      # Mostly on the thread that ran the job, which must come to no harm.
+      # The thread that ran the job mostly calls it, so it must not raise.
       def settled(id, outcome, delivery)
         reply(id, Replies.settled(delivery, outcome))
       rescue => e

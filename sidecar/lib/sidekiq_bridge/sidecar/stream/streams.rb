@@ -5,7 +5,7 @@ require "sidekiq_bridge/sidecar/stream/stream"
 
 module SidekiqBridge
   module Sidecar
-    # The streams that are open. Puma forgets a connection that was taken from it, so they are ended from here.
+    # The open streams. Puma forgets a connection that it gave up, so this object ends them.
     class Streams
       FLUSH_SECONDS = 5
 
@@ -17,18 +17,19 @@ module SidekiqBridge
 
       def size = @open.size
 
-      # Serves `io` from now on, after a greeting. The seals are those of what comes in and of what goes out, if any.
+      # Serves `io` from now on, after a greeting. The seals are those of incoming and outgoing frames; nil without a
+      # secret.
       def open(io, greeting, incoming = nil, outgoing = nil)
         stream = Stream.new(StreamSocket.for(io), incoming: incoming, outgoing: outgoing, **@options) { |ended| @lock.synchronize { @open.delete(ended) } }
         @lock.synchronize { @open[stream] = true }
         stream.start(greeting)
       rescue
         @lock.synchronize { @open.delete(stream) }
-        io.close # nobody else has it any more
+        io.close # no other object would close it
         raise
       end
 
-      # Once nothing new is taken: the last replies, then the end.
+      # Sends the last replies and ends the streams, once the executor refuses new jobs.
       def close
         deadline = Process.clock_gettime(Process::CLOCK_MONOTONIC) + FLUSH_SECONDS
         @lock.synchronize { @open.keys }.map { |stream| Thread.new { stream.finish(deadline) } }.each(&:join)

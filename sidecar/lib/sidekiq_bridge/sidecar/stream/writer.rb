@@ -2,17 +2,17 @@
 
 module SidekiqBridge
   module Sidecar
-    # The replies on their way out of a stream. Whoever adds one writes it too if that can be done at once; what is
-    # finished meanwhile, or must wait for the peer, goes out together from a thread of its own.
+    # Sends the replies of a stream. The thread that adds a reply writes it if the socket takes it at once. The writer's
+    # own thread sends the rest together: replies added meanwhile, and those that wait for the peer.
     class StreamWriter
-      # A peer that lets more than this lie gets no more jobs taken off its hands.
+      # The sidecar takes no more jobs from a peer that leaves more bytes than this unread.
       ROOM_BYTES = 1024 * 1024
-      # While others are about to follow, replies wait for each other: at most so many, and so long. The worker sends
-      # the next jobs meanwhile, instead of both waiting for each other.
+      # Replies wait for each other if more will follow: at most TOGETHER of them, for TOGETHER_SECONDS. The worker
+      # sends its next jobs meanwhile.
       TOGETHER = 5
       TOGETHER_SECONDS = 0.0005
 
-      # `seal` puts a code on each frame, if there is one.
+      # `seal` puts a code on each frame; nil without a secret.
       def initialize(socket, seal = nil)
         @socket = socket
         @seal = seal
@@ -26,16 +26,16 @@ module SidekiqBridge
         @sent_at = monotonic
       end
 
-      # How many replies were added.
+      # The number of added replies.
       attr_reader :answered
 
-      # A frame. `more` says that another reply is about to follow, so that it pays to wait for it.
+      # Adds a frame. `more` says that another reply will follow soon, so that waiting for it saves a system call.
       def add(line, body = "", more: false)
-        # Under the lock: the codes are numbered in the order in which frames leave.
+        # Runs under the lock: the codes are numbered in the order in which frames leave.
         enqueue(more) { @seal ? "#{@seal.tag(line, body)} #{line}\n#{body}" : "#{line}\n#{body}" }
       end
 
-      # What goes out before the first frame.
+      # Sends text before the first frame.
       def greet(text) = enqueue(false) { text }
 
       def start
@@ -43,14 +43,14 @@ module SidekiqBridge
         @thread.name = "bridge.stream-writer"
       end
 
-      # Waits until there is room for more replies; false if there never will be.
+      # Waits until more replies fit; returns false once the writer is closed.
       def room?
         return true if size < ROOM_BYTES && !@closed
         @lock.synchronize { @emptied.wait(@lock) until @closed || size < ROOM_BYTES }
         !@closed
       end
 
-      # Waits until `count` replies were added and all are written, at most until `deadline`; says whether they are.
+      # Waits until `count` replies were added and written, at most until `deadline`; returns whether they are.
       def flush(count, deadline)
         @lock.synchronize do
           until @closed || (@answered >= count && size.zero?)
@@ -62,7 +62,7 @@ module SidekiqBridge
         end
       end
 
-      # What was not written is forgotten.
+      # Drops unwritten bytes.
       def close
         @lock.synchronize do
           @closed = true
@@ -96,7 +96,7 @@ module SidekiqBridge
         (@waiting += 1) < TOGETHER && monotonic - @sent_at < TOGETHER_SECONDS
       end
 
-      # Costs no change of threads, which costs more than the system call.
+      # Writes on the calling thread: a change of threads costs more than the system call.
       def write_now
         @waiting = 0
         @sent_at = monotonic
@@ -106,7 +106,7 @@ module SidekiqBridge
         @pending = @pending.byteslice(written, @pending.bytesize)
         call_thread
       rescue IOError, SystemCallError
-        call_thread # it will see the same, and end the stream
+        call_thread # it gets the same error, and ends the stream
       end
 
       def finish_writing
@@ -132,7 +132,7 @@ module SidekiqBridge
 
       def take
         @lock.synchronize do
-          # Each time: what it was called for may have been written by others meanwhile.
+          # Checks each time: another thread may have written the bytes meanwhile.
           until @closed || !@pending.empty?
             @called = false
             @filled.wait(@lock)

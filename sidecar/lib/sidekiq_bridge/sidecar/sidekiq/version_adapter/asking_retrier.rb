@@ -7,7 +7,7 @@ module SidekiqBridge
   module Sidecar
     class VersionAdapter
       # From 6.5.2 on Sidekiq asks for a strategy and a delay, adds the jitter, and writes. Its own method does not say
-      # whose delay it returns, so the job is asked here, by the rules of the version in use.
+      # whose delay it returns. So this class asks the job, by the loaded version's rules.
       class AskingRetrier < Sidecar::Retrier
         BLOCK_GETS_MESSAGE = VersionAdapter.since?("7.0.8")
         NUMBERS_OF_ANY_KIND = VersionAdapter.since?("7.0.7")
@@ -42,7 +42,7 @@ module SidekiqBridge
           nil
         end
 
-        # A wrapped class (ActiveJob) answers for itself; its wrapper's block is ignored.
+        # A wrapped class (ActiveJob) answers for itself; Sidekiq ignores its wrapper's block.
         def retry_in_block(instance, message)
           return instance&.sidekiq_retry_in_block if message["wrapped"].nil? || !WRAPPED_CLASS_ANSWERS
           wrapped = Object.const_get(message["wrapped"])
@@ -51,7 +51,7 @@ module SidekiqBridge
 
         def jitter(count) = rand(10) * (count + 1)
 
-        # Nothing of the retry code may reach Redis; if a new Sidekiq finds another way there, it shall be seen.
+        # The retry code must not reach Redis: if a new Sidekiq finds another way, this raises.
         def redis = raise("Sidekiq's retry code tried to write to Redis")
       end
     end

@@ -4,22 +4,23 @@ require "sidekiq_bridge/sidecar/sidekiq/error_log"
 
 module SidekiqBridge
   module Sidecar
-    # What differs between the families of Sidekiq versions, one subclass for each; version_adapter.rb chooses among them.
+    # The differences between Sidekiq versions, one subclass for each; version_adapter.rb chooses one.
     class VersionAdapter
       FEWEST_DEAD_JOBS = 2
       SHORTEST_DEAD_SECONDS = 60
       OWN_CLIENT_MIDDLEWARE = /\ASidekiq::/
 
-      # Whether the Sidekiq in use is of that version or later.
+      # True if the loaded Sidekiq is of that version or later.
       def self.since?(version) = Gem::Version.new(::Sidekiq::VERSION) >= Gem::Version.new(version)
 
-      # What performs the runs of one slot; called on the slot's thread.
+      # Returns the object that performs the runs of one slot; the slot's thread calls this.
       def new_runner(guard)
         enter_thread
         make_processor.equip(adapter: self, retrier: make_retrier.equip(adapter: self), guard: guard)
       end
 
-      # Sidekiq's own InterruptHandler would push and its Metrics would count a second time beside the worker.
+      # Removes Sidekiq's InterruptHandler, which would push, and its Metrics, which would count a second time beside
+      # the worker.
       def replace_middleware
         chains.each do |chain|
           if defined?(::Sidekiq::Job::InterruptHandler) && chain.exists?(::Sidekiq::Job::InterruptHandler)
@@ -31,22 +32,22 @@ module SidekiqBridge
         end
       end
 
-      # Sidekiq's own handler puts the job's arguments into the log; what the app has added stays.
+      # Sidekiq's own handler logs the job's arguments; handlers that the app added stay.
       def replace_error_log
         handlers = error_handlers
         handlers.delete_if { |handler| own_error_log?(handler) }
         handlers.unshift(ErrorLog.new)
       end
 
-      # Sidekiq's lifecycle events; an error in :startup ends the start, as in Sidekiq.
+      # Fires Sidekiq's lifecycle events; an error in :startup ends the start, as in Sidekiq.
       def fire(event)
-        return unless options[:lifecycle_events].key?(event) # :exit is there from 8.0.2 on
+        return unless options[:lifecycle_events].key?(event) # Sidekiq has :exit from 8.0.2 on
         component.fire_event(event, reverse: event != :startup, reraise: event == :startup)
       end
 
       def max_retries = options[:max_retries] || ::Sidekiq::JobRetry::DEFAULT_MAX_RETRY_ATTEMPTS
 
-      # Less would empty the set at each burial; the worker believes no such limits.
+      # A smaller limit would empty the set at each burial, and the worker ignores it.
       def dead_limits
         {"max_jobs" => options[:dead_max_jobs].to_i.clamp(FEWEST_DEAD_JOBS..), "timeout_seconds" => options[:dead_timeout_in_seconds].to_i.clamp(SHORTEST_DEAD_SECONDS..)}
       end
@@ -55,7 +56,7 @@ module SidekiqBridge
         client_chain.map { |entry| entry.klass.to_s }.grep_v(OWN_CLIENT_MIDDLEWARE)
       end
 
-      # Whether it is what Sidekiq has where no framework brought one.
+      # True for the reloader that Sidekiq has without a framework.
       def no_reloader?(reloader) = reloader.nil? || reloader.equal?(default_options[:reloader])
 
       def timestamps = "seconds"
@@ -66,7 +67,7 @@ module SidekiqBridge
 
       def error_handlers = options[:error_handlers]
 
-      # By the name that it has had: 6.4, 6.5, 7 and later.
+      # Chooses by version: 6.4, 6.5, 7 and later.
       def own_error_log?(handler)
         return handler.is_a?(::Sidekiq::ExceptionHandler::Logger) if defined?(::Sidekiq::ExceptionHandler::Logger)
         [(::Sidekiq::DEFAULT_ERROR_HANDLER if defined?(::Sidekiq::DEFAULT_ERROR_HANDLER)),

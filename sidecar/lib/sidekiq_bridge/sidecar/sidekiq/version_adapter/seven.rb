@@ -9,7 +9,7 @@ module SidekiqBridge
     class VersionAdapter
       # Sidekiq 7: a configuration object and capsules.
       class Seven < VersionAdapter
-        # Lifecycle events are the configuration's; a processor before 7.3 knows its capsule only.
+        # The configuration has the lifecycle events; a processor before 7.3 knows its capsule only.
         class Component
           include ::Sidekiq::Component
 
@@ -20,7 +20,7 @@ module SidekiqBridge
 
         def options = ::Sidekiq.default_configuration
 
-        # A capsule has a copy; 7 and 8.0 use that, 8.1.7 the original.
+        # A capsule has a copy of the list: 7 and 8.0 use the copy, 8.1.7 the original.
         def chains = [options.server_middleware, options.default_capsule.server_middleware]
 
         def client_chain = options.client_middleware

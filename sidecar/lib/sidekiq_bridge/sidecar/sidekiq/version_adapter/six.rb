@@ -9,7 +9,7 @@ module SidekiqBridge
     class VersionAdapter
       # Sidekiq 6.4: one global configuration, the Sidekiq module itself, with a hash of options.
       class Six < VersionAdapter
-        # Up to 6.5.1 the last thing Sidekiq does before it writes is to ask for the delay.
+        # Up to 6.5.1 Sidekiq asks for the delay just before it writes.
         class Retrier < Sidecar::Retrier
           private
 

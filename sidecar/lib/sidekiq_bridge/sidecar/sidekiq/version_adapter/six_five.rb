@@ -6,7 +6,7 @@ require "sidekiq_bridge/sidecar/sidekiq/version_adapter/six"
 module SidekiqBridge
   module Sidecar
     class VersionAdapter
-      # Sidekiq 6.5: the module is the configuration, and handed around as one.
+      # Sidekiq 6.5: the Sidekiq module is the configuration, and Sidekiq passes it as one.
       class SixFive < Six
         def options = ::Sidekiq
 

@@ -3,8 +3,8 @@
 module SidekiqBridge
   module Sidecar
     # The state of this Puma worker, for /health, /metrics and its siblings.
-    class Vitals
-      # Why a Puma worker was replaced.
+    class WorkerState
+      # Reasons for which the master replaces a Puma worker.
       RESTARTS = %w[died memory reload].freeze
 
       def initialize(index:, boot:, url:, executor:, streams:, counters:, socket: nil, restarts: {})
@@ -20,7 +20,7 @@ module SidekiqBridge
         @started_at = Process.clock_gettime(Process::CLOCK_REALTIME, :millisecond) / 1000.0
       end
 
-      # Another one has come: this one is going, and the sidecar stays.
+      # A new Puma worker has replaced this one: this one drains, and the sidecar goes on.
       def retire
         @retiring = true
       end
