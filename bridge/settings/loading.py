@@ -120,9 +120,9 @@ def _from_file(given: Found, environ: Mapping[str, str]) -> Found:
 def _refuse_foreign_file(path: str, found: Found) -> None:
     """A file about something else was named, such as ``config/database.yml``."""
     known = [*Settings.model_fields]
-    if found and not any(name in known or difflib.get_close_matches(name, known, n=1) for name in found):
+    if found and not any(name in known or _meant(name, known) for name in found):
         raise ConfigurationError(
-            f"BRIDGE_CONFIG={path} has no setting of the bridge ({', '.join(list(found)[:3])} are none): "
+            f"BRIDGE_CONFIG={path} has no setting of the bridge (it has {', '.join(list(found)[:3])}): "
             "name a config/sidekiq.yml, or a YAML file with the names of README.md"
         )
 
@@ -135,10 +135,16 @@ def _refuse_unknown(found: Found) -> None:
 
 
 def _suggestion(name: str, place: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if not close:
+    meant = _meant(name, known)
+    if meant is None:
         return ": remove it (README.md lists them all)"
-    return f": did you mean {PREFIX + close[0].upper() if place.startswith(PREFIX) else close[0]}?"
+    return f": did you mean {PREFIX + meant.upper() if place.startswith(PREFIX) else meant}?"
+
+
+def _meant(name: str, known: list[str]) -> str | None:
+    """The nearest setting. A file has the names of the variables without their prefix."""
+    close = difflib.get_close_matches(name.lower().removeprefix(PREFIX.lower()), known, n=1)
+    return close[0] if close else None
 
 
 def _with_content_of_file(found: Found, name: str) -> Found:

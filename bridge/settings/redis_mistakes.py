@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from bridge.settings.model import Settings
 
+#: What a client says of bytes that are not Redis' protocol, such as an HTTP server's.
+_NOT_REDIS = ("Protocol error", "Protocol Error")
+_NO_DATABASE = ("DB index",)
 #: Beginnings of what Redis or its client says, what that means, and what to write where the URL was said.
 _REFUSALS = (
     (("without any password configured",), "has no password for this user",
@@ -13,10 +16,12 @@ _REFUSALS = (
     (("NOAUTH", "Authentication required"), "wants a password", "write it into {url}: redis://:password@host:port/0"),
     (("WRONGPASS", "invalid username-password", "invalid password"), "refuses this user or password",
      "write the user and the password that this Redis knows into {url}"),
-    (("DB index",), "has no database of this number", "write the number of a database that it has into {url}: redis://host:6379/0"),
-    (("Protocol error", "Protocol Error"), "is not a Redis server: something else listens there",
+    (_NO_DATABASE, "has no database of this number", "write the number of a database that it has into {url}: redis://host:6379/0"),
+    (_NOT_REDIS, "is not a Redis server: something else listens there",
      "correct the port in {url}"),
 )  # fmt: skip
+#: How a server that expects TLS ends a connection that begins without it.
+_CUT = ("Connection reset", "Connection closed")
 _CERTIFICATE = ("certificate verify failed", "CERTIFICATE")
 #: Redis answers, and waiting will not change what it says.
 REFUSED = ("AUTH", "Authentication required", "NOAUTH", "WRONGPASS", "invalid username-password")
@@ -48,9 +53,18 @@ def is_refusal(error: BaseException) -> bool:
     return any(word in str(error) for word in REFUSED)
 
 
+def is_wrong_address(error: BaseException) -> bool:
+    """Whether the URL names another server, or a database that this Redis does not have."""
+    return any(word in str(error) for word in (*_NOT_REDIS, *_NO_DATABASE))
+
+
 def _cure_of_silence(said: str, settings: Settings) -> str:
     if any(word in said for word in _CERTIFICATE):
         return f"name the CA of its certificate with {settings.source('redis_ca')}"
     url = settings.source("redis_url")
     start = f"start it, or {'correct' if settings.says('redis_url') else 'set'} {url}"
-    return f"{start}; where it speaks no TLS write redis://" if settings.redis_url.is_tls else start
+    if settings.redis_url.is_tls:
+        return f"{start}; where it speaks no TLS write redis://"
+    if any(word in said for word in _CUT):
+        return f"{start}; where it speaks TLS write rediss://"
+    return start

@@ -102,5 +102,5 @@ def _missing_section(found: Mapping[str, Any], environment: Environment, place: 
 
 
 def _advice(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1)
+    close = difflib.get_close_matches(name.casefold(), sorted(known), n=1)
     return f"did you mean {close[0]}?" if close else "the bridge ignores it, as Sidekiq does"

@@ -105,7 +105,9 @@ def _check_queues(names: Iterable[str]) -> None:
 
 
 def _check_redis(runtime: Any) -> None:
-    """A Redis that is away is waited for; one that refuses this user, or has no such database, is not."""
+    """The worker waits for a Redis that is away. It refuses a Redis that refuses this user or has no such
+    database, and a server that is not Redis.
+    """
     client = connection.connect(runtime.redis_address)
     try:
         client.ping()
@@ -113,7 +115,7 @@ def _check_redis(runtime: Any) -> None:
         mistake = redis_mistakes.explain(error, runtime.settings)
         if redis_mistakes.is_refusal(error):
             raise RedisRefusal(str(mistake)) from None
-        if "DB index" in str(error):
+        if redis_mistakes.is_wrong_address(error):
             raise ConfigurationError(str(mistake)) from None
         # The worker waits for it, and says so.
     finally:

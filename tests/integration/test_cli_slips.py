@@ -7,6 +7,8 @@ import os
 import pty
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,27 @@ def test_a_worker_whose_password_redis_refuses_says_where_it_was_written(
     assert f"take the password out of {variable}" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "hunter2" not in ended.stdout + ended.stderr
+
+
+# The port of another server ended in "Unrecoverable error" and a traceback; only doctor knew what it meant.
+def test_a_worker_whose_redis_is_another_server_says_so() -> None:
+    class Page(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"redis://127.0.0.1:{server.server_port}/0"
+        ended = subprocess.run(
+            [CELERY, "-A", "bridge", "worker"],
+            env={**clean_environment(), "REDIS_URL": url}, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        server.shutdown()
+
+    assert ended.returncode == EX_CONFIG
+    assert f"bridge: Redis at {url} is not a Redis server" in ended.stderr
+    assert "correct the port in REDIS_URL" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_rediss_url_is_not_said_to_be_unverified() -> None:

@@ -15,6 +15,16 @@ SAID = {
     "NOAUTH Authentication required.": ("wants a password", "write it into {place}", True),
     "Authentication required.": ("wants a password", "write it into {place}", True),
     "DB index is out of range": ("has no database of this number", "into {place}", False),
+    'Protocol error, got "H" as reply type byte': (
+        "is not a Redis server: something else listens there", "the port in {place}", False,
+    ),
+    # A Redis with TLS cuts a connection without it, and was said to be down.
+    "Error while reading from r:1 : (104, 'Connection reset by peer')": (
+        "does not answer", "{place}; where it speaks TLS write rediss://", False,
+    ),
+    "Connection closed by server.": (
+        "does not answer", "{place}; where it speaks TLS write rediss://", False,
+    ),
     "Error 111 connecting to r:1. Connection refused.": ("does not answer", "or correct {place}", False),
     "Timeout connecting to server": ("does not answer", "or correct {place}", False),
 }  # fmt: skip

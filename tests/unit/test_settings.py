@@ -297,6 +297,14 @@ def test_an_unknown_key_is_answered_with_the_one_meant(tmp_path: Path) -> None:
     assert mistake(config(tmp_path, "queue: a\n")).endswith(":queue is not a setting: did you mean queues?")
 
 
+# "BRIDGE_QUEUES: a" was answered with the name of another kind of file.
+@pytest.mark.parametrize("key", ["BRIDGE_QUEUES", "bridge_queue", "Queues"])
+def test_a_key_with_the_prefix_or_in_capitals_is_answered_with_the_one_meant(
+    tmp_path: Path, key: str
+) -> None:
+    assert mistake(config(tmp_path, f"{key}: a\n")).endswith(f":{key} is no setting: did you mean queues?")
+
+
 def test_a_file_that_does_not_exist_is_a_mistake() -> None:
     assert mistake({"BRIDGE_CONFIG": "/no/such/file"}).startswith(
         "BRIDGE_CONFIG=/no/such/file cannot be read"

@@ -33,6 +33,10 @@ def complaints(tmp_path: Path, text: str, **environ: str) -> list[str]:
             "sidekiq.yml:2:development.timout is not an option of Sidekiq: did you mean timeout?",
         ),
         (
+            ":CONCURRENCY: 5\n",
+            "sidekiq.yml:1:CONCURRENCY is not an option of Sidekiq: did you mean concurrency?",
+        ),
+        (
             ":colour: red\n",
             "sidekiq.yml:1:colour is not an option of Sidekiq: the bridge ignores it, as Sidekiq does",
         ),
