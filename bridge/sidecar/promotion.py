@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 PATH = "/jobs/promote"
 #: Bytes of payloads in one request, well below a sidecar's limit.
 LARGEST_BODY = 4 * 1024 * 1024
+#: So many entries in one request, fewer after slow middleware: a lost answer costs the verdicts of all.
+MOST = 100
 
 
 class Promotion:
@@ -23,6 +25,7 @@ class Promotion:
         self._post = post
         self._away = False
         self._chain: tuple[str, ...] = ()
+        self._most = MOST
 
     def learn(self, chain: tuple[str, ...]) -> None:
         """The app's client middleware beyond Sidekiq's own, as the sidecar reports it."""
@@ -34,21 +37,23 @@ class Promotion:
         return bool(self._chain)
 
     def __call__(self, members: Sequence[bytes]) -> Sequence[Passed]:
-        """The effect on each. Without an answer of a sidecar they pass unchanged: to be late is worse.
+        """The effect on the first of them. Without an answer of a sidecar all pass unchanged: late is worse.
 
         A batch is sent once: middleware may have run for one without an answer, and would meet its own lock.
+        The sidecar answers for fewer entries where middleware is slow, and runs it for no others.
         """
-        return [passed for batch in _batches(members) for passed in self._ask_or_pass(batch)]
-
-    def _ask_or_pass(self, payloads: Sequence[bytes]) -> list[Passed]:
+        if not members or not self._chain:
+            return [UNCHANGED] * len(members)
+        batch = _first_batch(members[: self._most])
         try:
-            found = self._ask(payloads) if payloads and self._chain else [UNCHANGED] * len(payloads)
+            found = self._ask(batch)
         except errors.SidecarError as error:
             if not self._away:
                 logger.warning("due jobs do not pass the app's client middleware: %s", error)
-            self._away = True
-            return [UNCHANGED] * len(payloads)
+            self._away, self._most = True, 1
+            return [UNCHANGED] * len(members)
         self._away = False
+        self._most = min(MOST, 2 * self._most) if len(found) == len(batch) else len(found)
         return found
 
     def _ask(self, payloads: Sequence[bytes]) -> list[Passed]:
@@ -58,21 +63,20 @@ class Promotion:
             found = [_passed(entry) for entry in schema.read(schema.PROMOTED, reply).jobs]
         except ValueError as error:
             raise errors.OutcomeUnknown(f"the sidecar's reply to {PATH} makes no sense: {error}") from None
-        if len(found) != len(payloads):
+        if not 0 < len(found) <= len(payloads):
             raise errors.OutcomeUnknown(f"the sidecar answered {len(found)} of {len(payloads)} due jobs")
         return found
 
 
-def _batches(payloads: Sequence[bytes]) -> list[list[bytes]]:
-    batches: list[list[bytes]] = [[]]
+def _first_batch(payloads: Sequence[bytes]) -> list[bytes]:
+    batch: list[bytes] = []
     size = 0
     for payload in payloads:
-        if size + len(payload) > LARGEST_BODY and batches[-1]:
-            batches.append([])
-            size = 0
-        batches[-1].append(payload)
         size += len(payload)
-    return batches
+        if batch and size > LARGEST_BODY:
+            break
+        batch.append(payload)
+    return batch
 
 
 def _passed(entry: schema.Changed | schema.Halted | schema.Failed) -> Passed:

@@ -42,6 +42,39 @@ RSpec.describe SidekiqBridge::Sidecar::Promoter do
     expect(found).to match([{"halted" => true}, {"error" => "RuntimeError: no stamp"}, {"error" => String}, include("fields")])
   end
 
+  # Any of these was a 500 for the whole batch: the worker pushed the jobs beside it that middleware had halted.
+  it "takes whatever middleware does to one job for that job's own" do
+    odd = Class.new do
+      def call(_job_class, job, _queue, _redis_pool)
+        case job["args"].first
+        when "script" then raise NotImplementedError, "abstract"
+        when "exit" then exit
+        when "throw" then throw :halt, [200, "{}"]
+        when "kill" then Thread.current.kill
+        when "stack" then call(_job_class, job, _queue, _redis_pool)
+        when "bytes" then job["x"] = "\xff".b
+        when "number" then job["x"] = Float::NAN
+        when "deep" then job["x"] = 99.times.reduce([]) { |inner, _| [inner] }
+        end
+        yield
+      end
+    end
+    chain.add odd
+    catch(:halt) do
+      %w[script exit throw kill stack bytes number deep].each do |kind|
+        expect(passed(payload("args" => ["halt"]), payload("args" => [kind]), payload)).to match([{"halted" => true}, {"error" => String}, include("fields")]), kind
+      end
+    end
+  ensure
+    chain.remove odd
+  end
+
+  # It ran for 100 jobs and 1,000 s, while the worker waited for 40 s and pushed all of them.
+  it "begins no further entry once middleware was slow for long, and answers for at least one" do
+    stub_const("#{described_class}::LONGEST_SECONDS", 0)
+    expect(passed(payload("args" => ["halt"]), payload, payload)).to eq([{"halted" => true}])
+  end
+
   it "refuses a body that is not a list of payloads" do
     ["x", "5\nabc", "-1\n"].each { |body| expect { described_class.new.call(body) }.to raise_error(SidekiqBridge::Sidecar::RequestError) }
   end

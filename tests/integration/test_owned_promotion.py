@@ -260,3 +260,93 @@ def test_a_queue_that_middleware_chose_and_redis_refuses_is_given_up_for_the_job
     own.round()
     own.round()
     assert {one["jid"] for one in pushed(worker)} == jids
+
+
+class Throttle:
+    """Puts each job off once, as a throttle does: Sidekiq's client then writes it into ``schedule``."""
+
+    active = True
+
+    def __init__(self, at: Any) -> None:
+        self.at = at
+
+    def __call__(self, members: Sequence[bytes]) -> list[Passed]:
+        return [Passed({"at": self.at, "put_off": 1}, ()) for _ in members]
+
+
+def test_a_job_that_middleware_puts_off_waits_in_its_set_and_does_not_run(worker: Worker) -> None:
+    """The worker pushed it at once, with its new time as one more field of the payload."""
+    jids = schedule(worker, 3, enqueued_at=1.0)
+    scheduler(worker, Throttle(4e9)).round()
+
+    waiting = worker.client.zrange("schedule", 0, -1, withscores=True)
+    assert {json.loads(entry)["jid"] for entry, _ in waiting} == jids
+    assert {score for _, score in waiting} == {4e9}
+    assert all(json.loads(entry)["put_off"] == 1 for entry, _ in waiting)
+    assert not any({"at", "enqueued_at"} & json.loads(entry).keys() for entry, _ in waiting)
+    assert not pushed(worker)
+    assert not worker.client.exists(worker.inflight_key)
+    assert not worker.client.exists("stat:processed")
+
+
+@pytest.mark.parametrize("at", [None, True, "soon", "1e999", [4e9]])
+def test_a_job_that_middleware_puts_off_to_no_time_is_pushed_without(worker: Worker, at: Any) -> None:
+    jids = schedule(worker, 1)
+    scheduler(worker, Throttle(at)).round()
+    assert [one["jid"] for one in pushed(worker)] == [*jids]
+
+
+class Slow:
+    """Answers for one entry at a time, as the sidecar does where middleware is slow."""
+
+    active = True
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def __call__(self, members: Sequence[bytes]) -> list[Passed]:
+        self.seen.append(json.loads(members[0])["jid"])
+        self.meanwhile()
+        return [Passed({"seen": True}, ())]
+
+
+def test_slow_middleware_runs_once_for_each_and_its_jobs_go_on_one_by_one(worker: Worker) -> None:
+    """After 40 s the worker pushed all of 100 jobs without it, and it ran for them later."""
+    jids = schedule(worker, 5)
+    slow = Slow()
+    counts: list[int] = []
+    slow.meanwhile = lambda: counts.append(len(pushed(worker)))
+    scheduler(worker, slow).round()
+
+    assert sorted(slow.seen) == sorted(jids)
+    assert counts == [0, 1, 2, 3, 4]
+    assert all(one["seen"] for one in pushed(worker))
+
+
+def test_entries_that_slow_middleware_keeps_waiting_go_back_for_other_workers(
+    make_worker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owned_promotion, "HOLD_SECONDS", -1.0)
+    first, second = make_worker(), make_worker()
+    jids = schedule(first, 5)
+    slow = Slow()
+    scheduler(first, slow).round()
+
+    assert len(pushed(first)) == 1
+    assert first.client.zcard("schedule") == 4
+    assert not first.client.exists(first.inflight_key)
+    scheduler(second, Locking(second.client)).round()
+    assert {one["jid"] for one in pushed(first)} == jids
+
+
+def test_a_worker_that_ends_while_slow_middleware_runs_pushes_the_rest(worker: Worker) -> None:
+    jids = schedule(worker, 5)
+    slow = Slow()
+    own = scheduler(worker, slow)
+    slow.meanwhile = own.release
+    own.round()
+
+    assert len(slow.seen) == 1
+    assert {one["jid"] for one in pushed(worker)} == jids
+    assert not worker.client.exists(worker.inflight_key)

@@ -371,7 +371,7 @@ def test_every_promotion_that_the_protocol_describes_is_understood(reply: Any) -
 @given(spoiled(promoted))
 def test_a_promotion_with_anything_wrong_leaves_the_job_as_it_is(reply: Any) -> None:
     promotion = Promotion(lambda path, sent: body(reply))
-    promotion.chain = ("Own",)
+    promotion.learn(("Own",))
     [passed] = promotion([JOB.raw])
     assert "jid" not in passed.fields
     assert not schema_types.NEVER_SET & set(passed.removed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,7 +32,10 @@ class Middleware(Protocol):
         """Whether the app has any beyond Sidekiq's own."""
 
     def __call__(self, members: Sequence[bytes]) -> Sequence[Passed]:
-        """Run it once for each entry. Middleware acts, so the caller must own the entries."""
+        """Run it once for each of the first entries, at least for one. The caller asks again for the others.
+
+        Middleware acts, so the caller must own the entries.
+        """
 
 
 class NoMiddleware:
@@ -45,12 +49,26 @@ class NoMiddleware:
 
 
 def due_entry(member: bytes, passed: Passed, stamp: float | int) -> DueEntry:
-    """The entry as it is pushed; ``stamp`` is now. Raises PayloadError, or ValueError for NaN."""
+    """The entry as it is pushed, or put off; ``stamp`` is now. Raises PayloadError, or ValueError for NaN."""
     job = SidekiqJob.parse(member)
     if passed is not UNCHANGED:
         job = SidekiqJob.parse(splice.remove(job.with_fields(passed.fields), passed.removed))
     queue = job.queue or "default"
+    if "at" in passed.fields:
+        return DueEntry(
+            member, queue, splice.remove(job.raw, ("at", "enqueued_at")), _time(passed.fields["at"])
+        )
     return DueEntry(member, queue, job.with_fields(promotion_fields(job, queue, stamp)))
+
+
+def _time(value: Any) -> float:
+    """Client middleware puts a job off by this value of ``at``, as a throttle does. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("at is not a time")
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError("at is not a finite time")
+    return seconds
 
 
 def promotion_fields(job: SidekiqJob, queue: str, stamp: float | int) -> dict[str, object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from bridge.redis.outages import is_outage, raise_first_error
 from bridge.sidekiq import keys
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.schedule.due_entry import UNCHANGED, Middleware, Passed, due_entry
-from bridge.sidekiq.store import lua
+from bridge.sidekiq.store import lua, settlement
 from bridge.sidekiq.store.claims import ENTRY_VERSION
 from bridge.sidekiq.store.due import DueEntry
 from bridge.sidekiq.store.store import RedisStore
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 #: A command that takes an entry does nothing when Redis gets it later than this.
 VALID_MS = 10_000
+#: A worker runs middleware so long for the entries that it took at once, and puts the others back.
+HOLD_SECONDS = 10.0
+MOST_AT_ONCE = 100
 #: A worker that has this many entries which Redis refuses to settle takes no more.
 MOST_OPEN = 1000
 
@@ -45,6 +49,8 @@ class _Open:
     """As it is pushed; None when middleware halted it."""
     until_ms: float
     """Redis TIME until which an unanswered command may still take it; 0 once the answer is known."""
+    target: str = keys.SCHEDULE
+    """The set for an entry that goes off to another time."""
 
 
 class OwnedPromotion:
@@ -58,6 +64,9 @@ class OwnedPromotion:
         self._next_token = -1
         self._released = False
         self._lock = threading.Lock()
+        self._most = MOST_AT_ONCE
+        self.left = 0
+        """Entries of the last call that it did not try to take, because middleware is slow."""
         self.refused = 0
         """Entries of the last call that stay in their set, because Redis refuses their queue."""
 
@@ -71,13 +80,14 @@ class OwnedPromotion:
 
     def promote(self, source: str, entries: Sequence[DueEntry], now: float, stamp: float | int) -> int:
         """Promote entries of one set; ``now`` is Redis TIME in s. Returns how many this worker took."""
-        self.refused = 0
+        self.refused = self.left = 0
         self.settle_open(now)
         if len(self._open) > MOST_OPEN:
             return 0
-        tokens = self._take(source, entries, now * 1000 + VALID_MS)
+        tokens = self._take(source, entries[: self._most], now * 1000 + VALID_MS)
+        self.left = max(0, len(entries) - self._most)
         if tokens:
-            self._decide(tokens, stamp)
+            self._decide(tokens, now, stamp)
             self.settle_open(now)
         return len(tokens)
 
@@ -129,13 +139,34 @@ class OwnedPromotion:
 
     # -- run middleware
 
-    def _decide(self, tokens: Sequence[int], stamp: float | int) -> None:
-        if not self._lease.holds(self._open[tokens[0]].identity):
-            return  # frozen meanwhile: others have pushed these entries, and middleware must not run for them
-        owned = [(token, self._open[token]) for token in tokens]
-        verdicts = self._middleware([entry.entry.member for _, entry in owned])
+    def _decide(self, tokens: Sequence[int], now: float, stamp: float | int) -> None:
+        """Slow middleware answers for a few entries at a time: those are settled before it is asked again."""
+        owned = [entry for token in tokens if (entry := self._open.get(token))]
+        if len(owned) < len(tokens):
+            return  # the worker ends, and ``release`` has pushed them
+        done, began = 0, time.monotonic()
+        while done < len(tokens) and not self._released:
+            if done and time.monotonic() - began > HOLD_SECONDS:
+                self._put_back(owned[done:], now)
+                break
+            if not self._lease.holds(owned[done].identity):
+                return  # frozen meanwhile: others have pushed these, and middleware must not run for them
+            verdicts = self._middleware([entry.entry.member for entry in owned[done:]])
+            self._note_verdicts(owned[done:], verdicts, stamp)
+            with self._lock:
+                self._settle(0.0, tokens[done : done + len(verdicts)])
+            done += len(verdicts)
+        self._most = min(MOST_AT_ONCE, 2 * self._most) if done == len(tokens) else max(1, done)
+
+    def _put_back(self, owned: Sequence[_Open], now: float) -> None:
+        """Middleware did not run for these and is slow: any poller may take them from their set."""
+        for entry in owned:
+            member, queue = entry.entry.member, entry.entry.queue
+            entry.going, entry.target = DueEntry(member, queue, member, now), entry.source
+
+    def _note_verdicts(self, owned: Sequence[_Open], verdicts: Sequence[Passed], stamp: float | int) -> None:
         beside_old = any(one.halted for one in verdicts) and self._works_beside_old_release()
-        for (_, entry), passed in zip(owned, verdicts, strict=True):
+        for entry, passed in zip(owned, verdicts, strict=False):
             entry.going = _after(entry.entry, passed, stamp, beside_old=beside_old)
 
     def _works_beside_old_release(self) -> bool:
@@ -147,9 +178,9 @@ class OwnedPromotion:
 
     # -- settle
 
-    def _settle(self, now_ms: float | None) -> None:
-        """``now_ms`` is Redis TIME; None at the end of the worker."""
-        tokens = list(self._open)
+    def _settle(self, now_ms: float | None, tokens: Sequence[int] | None = None) -> None:
+        """``now_ms`` is Redis TIME; None at the end of the worker. ``tokens``: None for all that are open."""
+        tokens = [token for token in (list(self._open) if tokens is None else tokens) if token in self._open]
         if not tokens:
             return
         calls = [_settle_call(token, self._open[token]) for token in tokens]
@@ -183,7 +214,7 @@ def _after(entry: DueEntry, passed: Passed, stamp: float | int, *, beside_old: b
 
 
 def _own_call(entry: _Open, token: int) -> scripts.Call:
-    member, queue, payload = entry.entry
+    member, queue, payload, _ = entry.entry
     name = (keys.LEASE, keys.inflight(entry.identity), entry.source, keys.queue(queue))
     stored = b"%s\n%s\n%s" % (ENTRY_VERSION, queue.encode(errors="surrogateescape"), payload)
     args = (entry.identity, token, member, stored, entry.until_ms)
@@ -194,5 +225,9 @@ def _settle_call(token: int, entry: _Open) -> scripts.Call:
     inflight = keys.inflight(entry.identity)
     if entry.going is None:
         return scripts.Call(lua.load("settle_halted"), (inflight,), (token,))
+    if entry.going.at is not None:
+        return settlement.put_off_call(
+            entry.identity, token, entry.target, entry.going.at, entry.going.payload
+        )
     names = (inflight, keys.queue(entry.going.queue), keys.QUEUES)
     return scripts.Call(lua.load("settle_promoted"), names, (token, entry.going.payload))

@@ -94,7 +94,8 @@ class Scheduler:
         self.promoted += moved
         waiting = due.retry or due.schedule or retry.skip or schedule.skip
         self.watch.seen(0.0 if waiting else due.next_in_seconds)
-        if self._turn_pages((len(due.retry), len(due.schedule)), moved):
+        left = self.owned.left if self.owned else 0
+        if self._turn_pages((len(due.retry), len(due.schedule)), moved) or left:
             return 0.0
         return self._sleep(due.next_in_seconds)
 

@@ -25,6 +25,8 @@ class DueEntry(NamedTuple):
     member: bytes
     queue: str
     payload: bytes
+    at: float | None = None
+    """Epoch seconds for which client middleware put the job off; None for a push to ``queue``."""
 
 
 class DueEntries(ScriptCalls):
@@ -46,8 +48,8 @@ class DueEntries(ScriptCalls):
         """Move entries from a sorted set to their queues."""
         script = lua.load("schedule_promote")
         calls = [
-            scripts.Call(script, (source, keys.queue(queue), keys.QUEUES), (member, payload))
-            for member, queue, payload in entries
+            scripts.Call(script, (source, keys.queue(one.queue), keys.QUEUES), (one.member, one.payload))
+            for one in entries
         ]
         results = scripts.run(self.client, calls)
         refused = [error for error in results if isinstance(error, redis.RedisError)]

@@ -154,6 +154,12 @@ def _set_call(
     )
 
 
+def put_off_call(identity: str, token: int, target: str, at: float, payload: bytes) -> scripts.Call:
+    """A due entry into ``schedule`` or ``retry`` again. Nothing is counted."""
+    shared = _settling_keys(identity, _utc_day(0))
+    return _set_call(shared, token, (0, 0), target, (at, payload, "", ""))
+
+
 def _queue_call(
     shared: tuple[str, ...], settlement: Settlement, counts: tuple[int, int], command: str, payload: bytes
 ) -> scripts.Call:

@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "json"
 require "sidekiq"
 require "sidekiq/client"
 require "sidekiq_bridge/sidecar/errors"
@@ -28,9 +29,27 @@ module SidekiqBridge
       # A body of many payloads has the size of each on a line before it.
       HEAD = /\G(\d{1,9})\n/
 
-      def call(body) = payloads(body.b).map { |payload| pass(payload) }
+      # Middleware begins for no further entry after that. The worker waits 40 s for an answer and then pushes all that it
+      # asked for; it asks again for the entries without an answer.
+      LONGEST_SECONDS = 5
+      # Of the name of a removed field, as the worker accepts it.
+      NAME_CHARACTERS = 1..1000
+
+      # One answer for each payload, in order; fewer where middleware is slow, but at least one.
+      def call(body)
+        rest, found, deadline = payloads(body.b), [], monotonic + LONGEST_SECONDS
+        while rest.any? && (found.empty? || monotonic < deadline)
+          apart { found << pass(rest.shift) while rest.any? && (found.empty? || monotonic < deadline) } || found << killed
+        end
+        found
+      end
 
       private
+
+      # On a thread of its own: middleware may kill its thread, or leave values there. False if the thread was killed.
+      def apart
+        Thread.new { yield || true }.value || false
+      end
 
       def payloads(body)
         found, position = [], 0
@@ -43,24 +62,33 @@ module SidekiqBridge
         found
       end
 
-      # A middleware's error concerns one job: the worker moves that job unchanged, and the log reports the error.
+      # An error of a middleware is the job's own, whatever its class: the worker pushes that job as it is, and the app hears
+      # of it. The verdicts about the other jobs stand.
       def pass(payload)
         before = load(payload)
         client = Client.new
         return {"halted" => true} unless client.push(load(payload)) && client.payload
-        difference(before, client.payload)
-      rescue => e
-        ::Sidekiq.logger.error { "Client middleware failed for a due job: #{e.class}: #{LogText.line(e.message)}" }
-        {"error" => "#{e.class}: #{e.message}"}
+        difference(before, client.payload).tap { |found| JSON.generate("jobs" => [found]) }
+      rescue Exception => e # rubocop:disable Lint/RescueException
+        failed("#{e.class}: #{e.message}")
+      end
+
+      def killed = failed("it killed its thread")
+
+      def failed(reason)
+        ::Sidekiq.logger.error { "Client middleware failed for a due job: #{LogText.line(reason)}" }
+        {"error" => LogText.valid(reason)}
       end
 
       # Ignores fields that Sidekiq itself adds and removes (`at`), and reports the values that a middleware sets.
       def difference(before, after)
         fields = after.reject { |key, value| key == "jid" || (before.key?(key) && before[key].eql?(value)) }
-        {"fields" => fields, "removed" => before.keys - after.keys - NEVER_REMOVED}
+        {"fields" => fields, "removed" => (before.keys - after.keys - NEVER_REMOVED).select { |key| NAME_CHARACTERS.cover?(key.size) }}
       end
 
       def load(payload) = ::Sidekiq.load_json(payload.dup.force_encoding(Encoding::UTF_8))
+
+      def monotonic = Process.clock_gettime(Process::CLOCK_MONOTONIC)
     end
   end
 end
