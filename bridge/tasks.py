@@ -74,7 +74,7 @@ def hand_over(delivery: Delivery) -> JobResult:
 
 
 def conclude(result: JobResult) -> None:
-    """Turn the sidecar's outcome into the end of this run."""
+    """End this run as its outcome says: finished, failed or released."""
     if result.status is Status.FAILED:
         raise JobCancelled if result.was_cancelled else RubyError(result)
     if result.status is Status.INTERRUPTED:

@@ -47,16 +47,6 @@ class SidekiqRequest(Request):
         delivery: Delivery = self.request_dict[DELIVERY_HEADER]
         return delivery
 
-    def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """A pool slot has begun to run the job."""
-        self.runner = _runner()
-        token = self.delivery.token
-        self.fetcher.in_flight.started(token, time.time(), native=self.native)
-        super().on_accepted(pid, time_accepted)  # type: ignore[arg-type]
-        unit = self.fetcher.in_flight.held.get(token)
-        if unit is not None:
-            self.app.bridge.cancellation.watch(self, unit, self.task)
-
     @property
     def native(self) -> bool:
         """Whether the job runs in Python."""
@@ -79,22 +69,21 @@ class SidekiqRequest(Request):
         found = limits.of(SidekiqJob.parse(self.delivery.payload), self.task)
         return found.hard, found.soft
 
-    def raise_inside(self, error: BaseException) -> bool:
-        """Raise in the native task's thread or greenlet; a pool process is killed."""
-        hidden = isinstance(error, Ignore)
-        return async_exceptions.raise_in(self.runner, self.delivery.token, error, hidden=hidden)
+    # -- performed
 
-    def lose(self) -> None:
-        """Let go of a run whose outcome is unknown, so that the settlement finds it out."""
-        state.task_ready(self)
-        if not self.acknowledged:
-            self.acknowledged = True
-            self.fetcher.settle(self.delivery.token, UNKNOWN)
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """A pool slot has begun to run the job."""
+        self.runner = _runner()
+        token = self.delivery.token
+        self.fetcher.in_flight.started(token, time.time(), native=self.native)
+        super().on_accepted(pid, time_accepted)  # type: ignore[arg-type]
+        unit = self.fetcher.in_flight.held.get(token)
+        if unit is not None:
+            self.app.bridge.cancellation.watch(self, unit, self.task)
 
-    def decision_after(self, error: BaseException) -> Decision:
-        """The decision about the job when this error ends it."""
-        carried = outcomes.decision_of(error)
-        return self._native_decision(error) if carried is None else carried
+    # -- finished: Celery's on_success acknowledges, and QoS.ack settles the job as done
+
+    # -- failed
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """The run ended with an exception: a retry, a failure, another decision, or a lost process."""
@@ -116,37 +105,16 @@ class SidekiqRequest(Request):
         elif self.task.acks_late:
             self.acknowledge()
 
-    def send_event(self, type: str, **fields: Any) -> Any:
-        """An event for Flower and its like, with the job's arguments out of what an exception says."""
-        context = self.app.bridge.context
-        if "exception" in fields and context.listeners and not context.show_args:
-            fields = {name: self._scrubbed(value) for name, value in fields.items()}
-        if type == "task-started" and context.listeners:
-            # Flower's page and columns of Celery's routing: which side runs the job, and its queue.
-            fields = {**fields, "exchange": self._side, "routing_key": self.delivery.queue}
-        return super().send_event(type, **fields)
-
-    @property
-    def _side(self) -> str:
-        return "python" if self.native else "ruby"
-
-    def info(self, safe: bool = False) -> Any:
-        """What ``celery inspect active`` shows: the arguments as events show them, hidden or not."""
-        return super().info(safe=True)
-
-    def _scrubbed(self, value: Any) -> Any:
-        return scrub(value, SidekiqJob.parse(self.delivery.payload).args) if isinstance(value, str) else value
-
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard time limit ended the run: a failure, and it spends an attempt."""
         if not soft:
             self._record_failure(outcomes.DeadlineExceeded.after(timeout))
         super().on_timeout(soft, timeout)
 
-    def terminate(self, pool: Any, signal: Any = None) -> None:
-        """A person ended this run: the job is discarded."""
-        self.fetcher.in_flight.decide(self.delivery.token, Discard())
-        super().terminate(pool, signal)
+    def decision_after(self, error: BaseException) -> Decision:
+        """The decision about the job when this error ends it."""
+        carried = outcomes.decision_of(error)
+        return self._native_decision(error) if carried is None else carried
 
     def _decision_for(self, error: BaseException, trace: Callable[[], str]) -> Decision | None:
         carried = outcomes.decision_of(error)
@@ -181,6 +149,50 @@ class SidekiqRequest(Request):
             delivery.queue,
             failure,
         )
+
+    # -- ended before its own end
+
+    def raise_inside(self, error: BaseException) -> bool:
+        """Raise in the native task's thread or greenlet; a pool process is killed."""
+        hidden = isinstance(error, Ignore)
+        return async_exceptions.raise_in(self.runner, self.delivery.token, error, hidden=hidden)
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """A person ended this run: the job is discarded."""
+        self.fetcher.in_flight.decide(self.delivery.token, Discard())
+        super().terminate(pool, signal)
+
+    # -- released
+
+    def lose(self) -> None:
+        """Let go of a run whose outcome is unknown, so that the settlement finds it out."""
+        state.task_ready(self)
+        if not self.acknowledged:
+            self.acknowledged = True
+            self.fetcher.settle(self.delivery.token, UNKNOWN)
+
+    # -- what observers see
+
+    def send_event(self, type: str, **fields: Any) -> Any:
+        """An event for Flower and its like, with the job's arguments out of what an exception says."""
+        context = self.app.bridge.context
+        if "exception" in fields and context.listeners and not context.show_args:
+            fields = {name: self._scrubbed(value) for name, value in fields.items()}
+        if type == "task-started" and context.listeners:
+            # Flower's page and columns of Celery's routing: which side runs the job, and its queue.
+            fields = {**fields, "exchange": self._side, "routing_key": self.delivery.queue}
+        return super().send_event(type, **fields)
+
+    def info(self, safe: bool = False) -> Any:
+        """What ``celery inspect active`` shows: the arguments as events show them, hidden or not."""
+        return super().info(safe=True)
+
+    @property
+    def _side(self) -> str:
+        return "python" if self.native else "ruby"
+
+    def _scrubbed(self, value: Any) -> Any:
+        return scrub(value, SidekiqJob.parse(self.delivery.payload).args) if isinstance(value, str) else value
 
 
 def _runner() -> Any:

@@ -32,7 +32,7 @@ class Watching(Told):
 
     health_bind: Bind = Field(
         Address("127.0.0.1", 9394),
-        description="Where the worker serves /metrics and /health.",
+        description="Address at which the worker serves /metrics and /health.",
         examples=["127.0.0.1:9394"],
     )
     log_level: LogLevel = Field(

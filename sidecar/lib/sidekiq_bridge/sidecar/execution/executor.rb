@@ -8,8 +8,11 @@ require "sidekiq_bridge/sidecar/sidekiq/outcome"
 
 module SidekiqBridge
   module Sidecar
-    # Takes deliveries, runs each job once and remembers its outcome. It knows nothing of HTTP: a transport submits
-    # deliveries, then waits for the outcome or gets it in a block.
+    # Runs each job once and remembers its outcome. A transport submits a delivery and gets the outcome.
+    #
+    # The life of one delivery: #submit admits it as a Run, a thread of Slots performs the run, and #finished settles it
+    # with its Outcome: done, failed or interrupted. #abandon releases a run that does not end at a stop: its worker gives
+    # the job back. The DeliveryRecords keep the outcome for a worker that asks again.
     class Executor
       SHUTDOWN_GRACE_SECONDS = 3
 
@@ -90,18 +93,7 @@ module SidekiqBridge
 
       private
 
-      def running = @lock.synchronize { @active.keys }
-
-      def wait_until_idle(seconds)
-        deadline = monotonic + seconds
-        @lock.synchronize do
-          until @active.empty?
-            left = deadline - monotonic
-            break if left <= 0
-            @idle.wait(@lock, left)
-          end
-        end
-      end
+      # -- submitted
 
       def known(id)
         delivery = @records[id]
@@ -118,18 +110,7 @@ module SidekiqBridge
         begin_run(delivery, job).tap { other&.supersede }
       end
 
-      def not_here(delivery)
-        @records.asked(delivery, monotonic)
-        raise Refusals.unknown
-      end
-
-      def take_over(delivery, other)
-        delivery.attach(other.run)
-        @records.add(delivery)
-        @records.finish(delivery, monotonic) if delivery.run.finished?
-        other.supersede
-        delivery
-      end
+      # -- performed, by a slot's thread
 
       def begin_run(delivery, job)
         raise Refusals.draining if @draining
@@ -142,11 +123,20 @@ module SidekiqBridge
         delivery
       end
 
-      # Settles jobs that no exception could end: their workers take them back, as Sidekiq does.
-      def abandon(runs)
-        runs.each { |run| finished(run, Outcome.shutdown) }
-        @abandoned = runs.any?
+      def take_over(delivery, other)
+        delivery.attach(other.run)
+        @records.add(delivery)
+        @records.finish(delivery, monotonic) if delivery.run.finished?
+        other.supersede
+        delivery
       end
+
+      def not_here(delivery)
+        @records.asked(delivery, monotonic)
+        raise Refusals.unknown
+      end
+
+      # -- finished, failed or interrupted
 
       # Frees the slot before it passes the outcome on: the listener may deliver the next job at once.
       def finished(run, outcome)
@@ -162,6 +152,27 @@ module SidekiqBridge
         end
         @counters.count(outcome, run.duration_ms)
         run.notify
+      end
+
+      # -- released
+
+      # Releases runs that no exception could end: their workers give these jobs back, as Sidekiq does.
+      def abandon(runs)
+        runs.each { |run| finished(run, Outcome.shutdown) }
+        @abandoned = runs.any?
+      end
+
+      def running = @lock.synchronize { @active.keys }
+
+      def wait_until_idle(seconds)
+        deadline = monotonic + seconds
+        @lock.synchronize do
+          until @active.empty?
+            left = deadline - monotonic
+            break if left <= 0
+            @idle.wait(@lock, left)
+          end
+        end
       end
 
       def monotonic = Process.clock_gettime(Process::CLOCK_MONOTONIC)
