@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from bridge.settings.model import Settings
 
-#: What a client says of bytes that are not Redis' protocol, such as an HTTP server's.
+#: A client's error about bytes that are not Redis' protocol, such as an HTTP server's.
 _NOT_REDIS = ("Protocol error", "Protocol Error")
 _NO_DATABASE = ("DB index",)
 #: Beginnings of what Redis or its client says, what that means, and what to write where the URL was said.

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 PATH = "/jobs/promote"
 #: Bytes of payloads in one request, well below a sidecar's limit.
 LARGEST_BODY = 4 * 1024 * 1024
-#: So many entries in one request, fewer after slow middleware: a lost answer costs the verdicts of all.
+#: Most entries in one request, fewer after slow middleware: a lost answer costs the verdicts of all.
 MOST = 100
 
 

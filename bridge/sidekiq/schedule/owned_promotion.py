@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 #: A command that takes an entry does nothing when Redis gets it later than this.
 VALID_MS = 10_000
-#: A worker runs middleware so long for the entries that it took at once, and puts the others back.
+#: Seconds for the middleware of the entries that a worker took at once. It puts the others back.
 HOLD_SECONDS = 10.0
 MOST_AT_ONCE = 100
 #: A worker that has this many entries which Redis refuses to settle takes no more.

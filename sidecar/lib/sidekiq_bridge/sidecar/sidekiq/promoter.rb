@@ -63,7 +63,7 @@ module SidekiqBridge
       end
 
       # An error of a middleware is the job's own, whatever its class: the worker pushes that job as it is, and the app hears
-      # of it. The verdicts about the other jobs stand.
+      # of it. The verdicts about the other jobs remain valid.
       def pass(payload)
         before = load(payload)
         client = Client.new
