@@ -5,7 +5,7 @@
 help:  ## this list
 	@sed -nE 's/^([a-z ,-]+):.*  ## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
 
-setup:  ## what development needs: system packages and .venv; asks for nothing
+setup:  ## install the system packages and .venv for development; asks no questions
 	@scripts/setup
 
 demo:  ## Redis, Rails with Sidekiq's Web UI, sidecar, worker, Flower and a mix of jobs; Ctrl-C stops it
@@ -34,5 +34,5 @@ docs: setup  ## the site of the documents, in build/docs
 lock: setup  ## write requirements/*.txt from pyproject.toml
 	@scripts/lock $(ARGS)
 
-clean:  ## remove what builds, tests and demos left; .venv stays
+clean:  ## remove files of builds, tests and demos; .venv stays
 	@scripts/clean

@@ -58,7 +58,7 @@ def layer_breaches(used)
   end.uniq
 end
 
-# Each circle once, told from its first file.
+# Returns each circle once, beginning with its first file.
 def circle_breaches(used)
   used.keys.filter_map do |start|
     way = way_back(used, start)

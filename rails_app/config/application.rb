@@ -12,7 +12,7 @@ require "sidekiq"
 require_relative "../lib/demo_database"
 require_relative "../lib/demo_secret"
 
-# The demo application: what a team's Rails app has, as small as it can be and still be one.
+# The demo application: the parts of a team's Rails app, each as small as possible.
 module BridgeDemo
   class Application < Rails::Application
     config.root = File.expand_path("..", __dir__)

@@ -1,10 +1,10 @@
 # frozen_string_literal: true
 
-# SQLite for many writers: the tables are made by whichever process comes first, and a
-# busy database is waited for in Ruby.
+# SQLite for many writers: the first process makes the tables, and processes wait in Ruby for a
+# busy database.
 #
-# No migrations: web, sidecar and test processes start together on a database that is not
-# there yet, and Rails cannot lock SQLite while one of them migrates it.
+# No migrations: web, sidecar and test processes start together on a missing
+# database, and Rails cannot lock SQLite while one of them migrates it.
 module DemoDatabase
   WAIT_SECONDS = 0.005
   MOST_WAITS = 2_000

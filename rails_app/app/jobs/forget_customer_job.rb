@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Its customer may be gone when it runs: then there is nothing left to do.
+# If its customer is gone when it runs, the job has nothing to do.
 class ForgetCustomerJob < ApplicationJob
   discard_on(ActiveJob::DeserializationError)
 

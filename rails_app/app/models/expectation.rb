@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# How a demo job has to end: "done", "dead" (in the dead set), "dropped" (failed and gone)
+# The expected end of a demo job: "done", "dead" (in the dead set), "dropped" (failed and gone)
 # or "scheduled" (waits longer than the demo lasts).
 class Expectation < ApplicationRecord
   def self.add(outcome, job_class, *job_keys)

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# One line of the ledger: something that happened to a job. Tests and the demo count runs
+# One line of the ledger: one event of a job. Tests and the demo count runs
 # here, so every write is one statement of its own, visible at once to other processes.
 #
 # `job_key` is the same for all runs of one job: ActiveJob's id, which its retries keep

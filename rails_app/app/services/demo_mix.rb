@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
-# Enqueues a visible mix: every way a job can be enqueued and can end. `size` sets how many
-# of the plain ones there are. Notes for each job how it has to end.
+# Enqueues a visible mix: every way to enqueue a job, and every end of one. `size` is the number
+# of plain jobs. It notes the expected end of each job.
 class DemoMix
   LATER_SECONDS = 5
   MUCH_LATER_SECONDS = 6 * 3600

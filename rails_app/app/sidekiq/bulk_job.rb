@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Pushed by the hundred, in one round trip.
+# The demo pushes many of these in one round trip.
 class BulkJob
   include Sidekiq::Job
   sidekiq_options queue: "low"

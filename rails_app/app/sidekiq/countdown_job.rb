@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
-# Works through a list in steps and, where Sidekiq has iterable jobs, goes on after an
-# interruption where it was; elsewhere it starts again.
+# Works through a list in steps. With iterable jobs (Sidekiq 7.3) it goes on after an
+# interruption; an older Sidekiq starts it again.
 class CountdownJob
   if SidekiqFeatures.iterable_jobs?
     include Sidekiq::IterableJob

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Says goodbye when its last attempt has failed.
+# Writes "exhausted" to the ledger after its last failed attempt.
 class ExhaustedJob
   include Sidekiq::Job
   sidekiq_options retry: 0

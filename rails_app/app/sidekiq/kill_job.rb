@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
-# Decides on its first failure that no retry will help. Where Sidekiq cannot be told so,
-# the single retry leads to the same end.
+# Refuses retries on its first failure. A Sidekiq without that answer retries it once,
+# with the same end.
 class KillJob
   include Sidekiq::Job
   sidekiq_options retry: 1

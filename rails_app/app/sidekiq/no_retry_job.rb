@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Its failure is counted and reported, and that is all.
+# Sidekiq counts and reports its failure, but does not retry it.
 class NoRetryJob
   include Sidekiq::Job
   sidekiq_options retry: false

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Takes its whole process down, as a broken C extension does. Not part of the demo's mix.
+# Ends its whole process, as a broken C extension does. Not part of the demo's mix.
 class PoisonJob
   include Sidekiq::Job
 

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Out of attempts at once, and not kept in the dead set.
+# Has no attempts left after its first failure, and skips the dead set.
 class QuietDeathJob
   include Sidekiq::Job
   sidekiq_options retry: 0, dead: false

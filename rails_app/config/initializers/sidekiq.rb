@@ -4,7 +4,7 @@ require "sidekiq/middleware/current_attributes"
 require_relative "../../lib/sidekiq_middleware/record_runs"
 require_relative "../../lib/sidekiq_middleware/stamp_origin"
 
-# redis-rb 4.8 warns several times a second about the way Sidekiq 6 calls it; nothing can be done about it here.
+# redis-rb 4.8 warns several times a second about Sidekiq 6's calls, which the app cannot change.
 Redis.silence_deprecations = true if defined?(Redis) && Redis.respond_to?(:silence_deprecations=)
 
 redis_url = ENV.fetch("REDIS_URL", "redis://127.0.0.1:6379/0")

@@ -5,7 +5,7 @@ module SidekiqBridge
     # The nonces of the last minutes. Each minute of timestamps has its own set, so that the old ones go all at once. A
     # nonce is an integer of 60 bits: at thousands of requests a second, texts would cost a hundred megabytes.
     class Nonces
-      # `window` is how many seconds a timestamp is accepted for.
+      # `window` is the age in seconds up to which the sidecar accepts a timestamp.
       def initialize(window)
         @window = window
         @lock = Mutex.new

@@ -42,7 +42,7 @@ module SidekiqBridge
         end
       end
 
-      # `adapter` is the VersionAdapter in use.
+      # `adapter` is the VersionAdapter of the loaded Sidekiq.
       def equip(adapter:, retrier:, guard:)
         @adapter = adapter
         @retrier = retrier

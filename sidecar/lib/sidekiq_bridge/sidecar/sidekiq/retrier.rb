@@ -17,7 +17,7 @@ module SidekiqBridge
       # The answer always names these fields, even with an unchanged value.
       SET_BY_SIDEKIQ = %w[queue error_message error_class retry_count].freeze
 
-      # `adapter` is the VersionAdapter in use.
+      # `adapter` is the VersionAdapter of the loaded Sidekiq.
       def equip(adapter:)
         @adapter = adapter
         self
