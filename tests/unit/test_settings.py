@@ -302,7 +302,7 @@ def test_an_unknown_key_is_answered_with_the_one_meant(tmp_path: Path) -> None:
 def test_a_key_with_the_prefix_or_in_capitals_is_answered_with_the_one_meant(
     tmp_path: Path, key: str
 ) -> None:
-    assert mistake(config(tmp_path, f"{key}: a\n")).endswith(f":{key} is no setting: did you mean queues?")
+    assert mistake(config(tmp_path, f"{key}: a\n")).endswith(f":{key} is not a setting: did you mean queues?")
 
 
 def test_a_file_that_does_not_exist_is_a_mistake() -> None:
