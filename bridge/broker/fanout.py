@@ -100,7 +100,7 @@ class Fanout:
             return []
         try:
             message = json.loads(found["data"])
-        except ValueError:
+        except (ValueError, RecursionError):
             logger.warning("ignored a broadcast that is not JSON on %r", found["channel"])
             return []
         return [(queue, message) for queue in self._queues.get(found["pattern"].decode(), ())]

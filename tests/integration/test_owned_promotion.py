@@ -289,7 +289,7 @@ def test_a_job_that_middleware_puts_off_waits_in_its_set_and_does_not_run(worker
     assert not worker.client.exists("stat:processed")
 
 
-@pytest.mark.parametrize("at", [None, True, "soon", "1e999", [4e9]])
+@pytest.mark.parametrize("at", [None, True, "soon", "1e999", pytest.param(10**400, id="huge"), [4e9]])
 def test_a_job_that_middleware_puts_off_to_no_time_is_pushed_without(worker: Worker, at: Any) -> None:
     jids = schedule(worker, 1)
     scheduler(worker, Throttle(at)).round()

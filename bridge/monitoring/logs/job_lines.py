@@ -96,7 +96,7 @@ def _error(decision: Decision) -> dict[str, Any]:
         return {}
     try:
         fields = json.loads(decision.payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}  # malformed bytes, buried as they are
     if not isinstance(fields, dict):
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ def object_of(text: object) -> dict[str, Any]:
     """A JSON object, or nothing where it is none: anybody can write into these keys."""
     try:
         value = json.loads(text) if isinstance(text, bytes | str) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -26,6 +27,7 @@ def int_of(value: object) -> int:
 
 def float_of(value: object) -> float:
     try:
-        return float(value)  # type: ignore[arg-type]  # whatever it is not, it raises
-    except (TypeError, ValueError):
+        number = float(value)  # type: ignore[arg-type]  # whatever it is not, it raises
+    except (TypeError, ValueError, OverflowError):
         return 0.0
+    return number if math.isfinite(number) else 0.0

@@ -28,7 +28,7 @@ def decode(stored: object) -> list[str]:
     try:
         packed = base64.b64decode(stored if isinstance(stored, str) else "")
         lines = json.loads(zlib.decompressobj().decompress(packed, LONGEST_BYTES) or b"[]")
-    except (ValueError, zlib.error):
+    except (ValueError, RecursionError, zlib.error):
         return []
     return [str(line) for line in lines] if isinstance(lines, list) else []
 

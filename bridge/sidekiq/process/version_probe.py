@@ -26,6 +26,6 @@ def version(client: Any, own_identity: str) -> str | None:
 def _version_of(row: bytes | None) -> str | None:
     try:
         found = json.loads(row or b"{}").get("version")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
     return found if isinstance(found, str) and _VERSION.fullmatch(found) else None

@@ -65,7 +65,10 @@ def _time(value: Any) -> float:
     """Client middleware puts a job off by this value of ``at``, as a throttle does. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("at is not a time")
-    seconds = float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
     if not math.isfinite(seconds):
         raise ValueError("at is not a finite time")
     return seconds
