@@ -21,8 +21,8 @@ POLLS_WITHOUT_CLAIM = 15
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 1.0
 #: Wake-ups within this time that found no job, until the poller backs off: another process is quicker.
-VAIN_WAKES = 3
-VAIN_SECONDS = 0.1
+SPURIOUS_WAKES = 3
+SPURIOUS_SECONDS = 0.1
 
 
 class Poller:
@@ -39,7 +39,7 @@ class Poller:
         self._poll_seconds = poll_seconds
         self._fetcher = fetcher
         self._event_loop = event_loop
-        self._watches = Watches(client, event_loop, self._job_came, self._woken, self._waited_in_vain)
+        self._watches = Watches(client, event_loop, self._job_came, self._woken, self._woken_without_job)
         self._deliver = deliver
         self._more_expected = True
         self._poll_at = 0.0
@@ -99,7 +99,7 @@ class Poller:
     def _before_wait(self) -> float:
         # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.
         may_claim = self._fetcher.may_claim
-        if not may_claim and (seconds := self._fetcher.slack_seconds):
+        if not may_claim and (seconds := self._fetcher.batch_delay_seconds):
             # Jobs that end in the next moments are settled together.
             self._event_loop.linger(seconds)
         now = time.monotonic()
@@ -170,15 +170,15 @@ class Poller:
         self._more_expected = True
         self._note_wake()
 
-    def _waited_in_vain(self) -> None:
+    def _woken_without_job(self) -> None:
         self._poll_at = self._claim_at = 0.0
         self._note_wake()
 
     def _note_wake(self) -> None:
         now = time.monotonic()
-        self._spurious = [at for at in self._spurious if now - at < VAIN_SECONDS] + [now]
-        if len(self._spurious) >= VAIN_WAKES:
-            self._rearm_at = now + VAIN_SECONDS / 2
+        self._spurious = [at for at in self._spurious if now - at < SPURIOUS_SECONDS] + [now]
+        if len(self._spurious) >= SPURIOUS_WAKES:
+            self._rearm_at = now + SPURIOUS_SECONDS / 2
 
     # -- outages
 

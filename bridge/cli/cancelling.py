@@ -36,7 +36,7 @@ def cancel(ctx: click.Context, parts: Parts, jids: tuple[str, ...], wait_seconds
 
 
 def _cancel(parts: Parts, jid: str, wait_seconds: float) -> tuple[str, bool]:
-    removed = parts.editor.delete_waiting(jid)
+    removed = parts.actions.delete_waiting(jid)
     if removed:
         return "removed; it had not begun", True
     if held(parts, jid):
@@ -58,16 +58,16 @@ def _await_end(parts: Parts, jid: str, wait_seconds: float) -> tuple[str, bool]:
         if time.monotonic() > deadline:
             return f"its worker was told, but it still runs after {wait_seconds:g} s", False
         time.sleep(LOOK_SECONDS)
-    parts.editor.delete_waiting(jid)  # it may have failed at that moment, and wait for its retry
+    parts.actions.delete_waiting(jid)  # it may have failed at that moment, and wait for its retry
     return "ended", True
 
 
 def _cancel_elsewhere(parts: Parts, jid: str) -> tuple[str, bool]:
-    rows = parts.cluster.running(row.identity for row in parts.cluster.processes())
+    rows = parts.processes.running(row.identity for row in parts.processes.all())
     running = next((row for row in rows if row.jid == jid), None)
     if running is None:
         return _dead_or_gone(parts, jid)
-    if parts.remote.cancel_iteration(jid, time.time()):
+    if parts.commands.cancel_iteration(jid, time.time()):
         return f"asked to stop at its next checkpoint in {running.identity}", True
     return f"runs in {running.identity}, a Sidekiq process, and is not iterable: it cannot be ended", False
 

@@ -66,7 +66,7 @@ def _places(parts: Parts, _ctx: click.Context) -> Offers:
 
 
 def _identities(parts: Parts, _ctx: click.Context) -> Offers:
-    return ((row.identity, ", ".join(row.queues)) for row in parts.cluster.processes())
+    return ((row.identity, ", ".join(row.queues)) for row in parts.processes.all())
 
 
 def _classes(parts: Parts, ctx: click.Context) -> Offers:
@@ -75,9 +75,9 @@ def _classes(parts: Parts, ctx: click.Context) -> Offers:
 
 def _jids(parts: Parts, ctx: click.Context) -> Offers:
     if "place" not in ctx.params:  # of those that run as well
-        identities = [row.identity for row in parts.cluster.processes()]
+        identities = [row.identity for row in parts.processes.all()]
         yield from (
-            (row.jid, f"{row.job_class} runs") for row in parts.cluster.running(identities) if row.jid
+            (row.jid, f"{row.job_class} runs") for row in parts.processes.running(identities) if row.jid
         )
     for entry in _front(parts, ctx):
         if entry.job.jid:

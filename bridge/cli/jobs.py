@@ -38,7 +38,7 @@ def jobs() -> None:
 @pass_parts
 def list_(parts: Parts, /, place: Place, limit: int, as_json: bool, **said: Any) -> None:
     """List the jobs of PLACE, the next to run first; of the dead the latest first. JSON: one job a line."""
-    wanted, now = selection((), **said), parts.cluster.now_ms() / 1000
+    wanted, now = selection((), **said), parts.processes.now_ms() / 1000
     found = (entry for entry in parts.entries.in_order(place) if wanted.takes(entry, now))
     shown = itertools.islice(found, limit or None)
     if as_json:

@@ -36,7 +36,7 @@ def find(parts: Parts, jid: str) -> list[Found]:
 def held(parts: Parts, jid: str) -> list[Found]:
     """The worker of the bridge that holds the job."""
     found: list[Found] = []
-    for lease in parts.cluster.leases():
+    for lease in parts.processes.leases():
         try:
             claims = parts.store.inflight(lease.identity) if lease.held else []
         except errors.StoreUnavailable:

@@ -86,8 +86,8 @@ def retry(parts: Parts, ctx: click.Context, **said: Any) -> None:
     """Push jobs of retry, schedule or dead to their queues now, as "Retry now" does."""
     if said["place"].queue:
         raise click.UsageError(f"{said['place']} is a queue: its jobs run as they are")
-    editor, now = parts.editor, parts.cluster.now_ms() / 1000
-    _run(parts, ctx, "retry", lambda entries: editor.retry(entries, now), **said)
+    actions, now = parts.actions, parts.processes.now_ms() / 1000
+    _run(parts, ctx, "retry", lambda entries: actions.retry(entries, now), **said)
 
 
 @click.command("kill")
@@ -96,15 +96,15 @@ def kill(parts: Parts, ctx: click.Context, **said: Any) -> None:
     """Move jobs to the dead set, as "Kill" does. Death handlers are Ruby's and do not run."""
     if said["place"].key == keys.DEAD:
         raise click.UsageError("they are dead already: delete or retry them")
-    editor, now = parts.editor, parts.cluster.now_ms() / 1000
-    _run(parts, ctx, "kill", lambda entries: editor.kill(entries, now), **said)
+    actions, now = parts.actions, parts.processes.now_ms() / 1000
+    _run(parts, ctx, "kill", lambda entries: actions.kill(entries, now), **said)
 
 
 @click.command("delete")
 @_options
 def delete(parts: Parts, ctx: click.Context, **said: Any) -> None:
     """Remove jobs for good, as "Delete" does."""
-    _run(parts, ctx, "delete", parts.editor.delete, **said)
+    _run(parts, ctx, "delete", parts.actions.delete, **said)
 
 
 def _run(
@@ -120,7 +120,7 @@ def _run(
     as_json: bool,
     **said: Any,
 ) -> None:
-    wanted, now = selection(jids, **said), parts.cluster.now_ms() / 1000
+    wanted, now = selection(jids, **said), parts.processes.now_ms() / 1000
     _check(wanted, everything, place)
     work = Work(parts, place, wanted, now)
     matched = work.count()
@@ -156,4 +156,4 @@ def _check(wanted: Filters, everything: bool, place: Place) -> None:
 
 def _whole(parts: Parts, place: Place, verb: str) -> int:
     """All at once, in one step of Redis."""
-    return parts.store.clear(place.queue) if place.queue else parts.editor.clear(place.key)
+    return parts.store.clear(place.queue) if place.queue else parts.actions.clear(place.key)

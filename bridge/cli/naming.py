@@ -49,14 +49,14 @@ def hint_at_queues(parts: Parts, names: Collection[str]) -> None:
 
 def hint_when_unserved(parts: Parts, name: str) -> None:
     """Say on stderr that no process takes from this queue at present."""
-    served = {queue for row in parts.cluster.processes() for queue in row.queues}
+    served = {queue for row in parts.processes.all() for queue in row.queues}
     if name not in served:
         click.echo(f"no process serves queue {name} at present{_suggestion(name, served, '')}", err=True)
 
 
 def _known(parts: Parts) -> set[str]:
-    served = {name for row in parts.cluster.processes() for name in row.queues}
-    return served | {row.name for row in parts.cluster.queues()}
+    served = {name for row in parts.processes.all() for name in row.queues}
+    return served | {row.name for row in parts.processes.queues()}
 
 
 def _suggestion(name: str, known: Iterable[str], otherwise: str = " yet") -> str:

@@ -49,7 +49,7 @@ class Parts:
         return RedisStore(self.client, lambda: self.dialect.dead_limits)
 
     @cached_property
-    def cluster(self) -> Processes:
+    def processes(self) -> Processes:
         """All processes on this Redis."""
         return Processes(self.client)
 
@@ -59,12 +59,12 @@ class Parts:
         return Entries(self.client)
 
     @cached_property
-    def editor(self) -> Actions:
+    def actions(self) -> Actions:
         """Changes waiting jobs."""
         return Actions(self.store, lambda: self.dialect.timestamps, lambda: self.dialect.dead_limits)
 
     @cached_property
-    def remote(self) -> Commands:
+    def commands(self) -> Commands:
         """Gives orders."""
         return Commands(self.client)
 

@@ -110,7 +110,7 @@ class Watch:
         """One look at all that have not ended."""
         open_ones = [probe for probe in probes if not probe.ended]
         entries = self._entries({probe.jid for probe in open_ones})
-        rows = self.parts.cluster.running(row.identity for row in self.parts.cluster.processes())
+        rows = self.parts.processes.running(row.identity for row in self.parts.processes.all())
         running = {row.jid: row.identity for row in rows}
         for probe in open_ones:
             self._judge(probe, entries.get(probe.jid), running.get(probe.jid))

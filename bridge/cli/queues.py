@@ -17,7 +17,7 @@ from bridge.sidekiq.api.processes import ProcessRow, QueueRow
 @pass_parts
 def queues(parts: Parts, as_json: bool) -> None:
     """List the queues: jobs, how long the next one has waited, and who serves them."""
-    rows, processes = parts.cluster.queues(), parts.cluster.processes()
+    rows, processes = parts.processes.queues(), parts.processes.all()
     if as_json:
         output.print_json([{**output.plain(row), **_served(row.name, processes)} for row in rows])
         return
@@ -55,8 +55,8 @@ def pause(parts: Parts, names: tuple[str, ...], yes: bool) -> None:
     """
     naming.confirm_queues(parts, naming.check(names), "pause it", yes)
     for name in names:
-        click.echo(f"{name}: {'paused' if parts.remote.pause(name) else 'was paused already'}")
-    deaf = sum(not row.is_bridge and bool(set(names) & set(row.queues)) for row in parts.cluster.processes())
+        click.echo(f"{name}: {'paused' if parts.commands.pause(name) else 'was paused already'}")
+    deaf = sum(not row.is_bridge and bool(set(names) & set(row.queues)) for row in parts.processes.all())
     if deaf:
         who = output.count(deaf, "Sidekiq process", "Sidekiq processes")
         click.echo(f"also served by {who}: only Sidekiq Pro heeds this", err=True)
@@ -68,7 +68,7 @@ def pause(parts: Parts, names: tuple[str, ...], yes: bool) -> None:
 def resume(parts: Parts, names: tuple[str, ...]) -> None:
     """Let workers take jobs from QUEUE again."""
     for name in names:
-        resumed = parts.remote.resume(name)
+        resumed = parts.commands.resume(name)
         click.echo(f"{name}: {'resumed' if resumed else 'was not paused'}")
         if not resumed:
             naming.hint_at_queues(parts, [name])

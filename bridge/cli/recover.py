@@ -36,7 +36,7 @@ def recover(parts: Parts, at_once: bool, dry_run: bool, yes: bool, as_json: bool
     an outage of Redis every lease has run out, and the living renew theirs within that time.
     """
     if dry_run:
-        _show(parts, parts.cluster.leases(), as_json)
+        _show(parts, parts.processes.leases(), as_json)
         return
     if at_once:
         output.confirm("--now takes the jobs of workers that still live, too. Are they all stopped?", yes)
@@ -51,22 +51,22 @@ def recover(parts: Parts, at_once: bool, dry_run: bool, yes: bool, as_json: bool
 
 def _recover(parts: Parts, at_once: bool) -> tuple[list[str], int]:
     if at_once:
-        recovery = _recovery(parts, Lease(parts.store, _identity))
-        dead = [row.identity for row in parts.cluster.leases()]
-        return dead, sum(recovery.reap(identity) for identity in dead)
+        reaper = _reaper(parts, Lease(parts.store, _identity))
+        dead = [row.identity for row in parts.processes.leases()]
+        return dead, sum(reaper.reap(identity) for identity in dead)
     with _own_lease(parts) as lease:
         dead = _dead(parts, lease)
-        recovery = _recovery(parts, lease)
-        return dead, sum(recovery.reap(identity) for identity in dead)
+        reaper = _reaper(parts, lease)
+        return dead, sum(reaper.reap(identity) for identity in dead)
 
 
-def _recovery(parts: Parts, lease: Lease) -> Reaper:
+def _reaper(parts: Parts, lease: Lease) -> Reaper:
     return Reaper(parts.store, lease, lambda: parts.dialect.dead_limits)
 
 
 def _dead(parts: Parts, lease: Lease) -> list[str]:
     """Those whose lease is over, and that no worker renewed for one full term."""
-    first = {row.identity: row for row in parts.cluster.leases() if row.held or row.till_ms is None}
+    first = {row.identity: row for row in parts.processes.leases() if row.held or row.till_ms is None}
     waiting = {name: row for name, row in first.items() if row.till_ms is None or row.till_ms > 0}
     unchanged: list[tuple[str, float]] = []
     if waiting:
@@ -106,7 +106,7 @@ def _wait_one_term(parts: Parts, lease: Lease, waiting: Mapping[str, LeaseRow]) 
 
 
 def _undecided(parts: Parts, waiting: Mapping[str, LeaseRow], over: set[str]) -> bool:
-    now_ms, rows = parts.cluster.now_ms(), _rows(parts)
+    now_ms, rows = parts.processes.now_ms(), _rows(parts)
     return any(
         row == rows.get(name) and not row.is_over(now_ms) and name not in over
         for name, row in waiting.items()
@@ -114,7 +114,7 @@ def _undecided(parts: Parts, waiting: Mapping[str, LeaseRow], over: set[str]) ->
 
 
 def _rows(parts: Parts) -> dict[str, LeaseRow]:
-    return {row.identity: row for row in parts.cluster.leases()}
+    return {row.identity: row for row in parts.processes.leases()}
 
 
 @contextmanager
@@ -133,11 +133,11 @@ def _identity() -> str:
 
 
 def _held(parts: Parts) -> int:
-    return sum(row.held for row in parts.cluster.leases())
+    return sum(row.held for row in parts.processes.leases())
 
 
 def _show(parts: Parts, rows: list[LeaseRow], as_json: bool) -> None:
-    now_ms = parts.cluster.now_ms()
+    now_ms = parts.processes.now_ms()
     if as_json:
         output.print_json([{**output.plain(row), "over": row.is_over(now_ms)} for row in rows])
         return

@@ -48,14 +48,14 @@ def status(parts: Parts, watch: bool, interval: float, as_json: bool) -> None:
 
 def look(parts: Parts) -> Status:
     """Ask everybody. Raises StoreUnavailable; a sidecar that does not answer is a row that says so."""
-    cluster = parts.cluster
+    processes = parts.processes
     return Status(
-        cluster.now_ms() / 1000,
+        processes.now_ms() / 1000,
         str(parts.settings.redis_url),
-        cluster.totals(),
-        cluster.queues(),
-        cluster.processes(),
-        cluster.leases(),
+        processes.totals(),
+        processes.queues(),
+        processes.all(),
+        processes.leases(),
         sidecars.ask(parts),
     )
 

@@ -114,17 +114,17 @@ def _push(parts: Parts, probe: Probe) -> None:
 def _clean_up(parts: Parts, probes: Sequence[Probe]) -> None:
     deadline = time.monotonic() + LAST_SECONDS
     for probe in probes:
-        parts.editor.delete_waiting(probe.jid)
+        parts.actions.delete_waiting(probe.jid)
         while held(parts, probe.jid) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
-        parts.editor.delete_waiting(probe.jid)  # it may have failed at that moment
-        parts.editor.delete_from(Place("dead"), probe.jid)
+        parts.actions.delete_waiting(probe.jid)  # it may have failed at that moment
+        parts.actions.delete_from(Place("dead"), probe.jid)
 
 
 @contextlib.contextmanager
 def _queue(parts: Parts, asked_for: str | None) -> Iterator[str]:
     """The queue to use; a queue that was made for the probe disappears with its last job."""
-    rows = [row for row in parts.cluster.processes() if not row.quiet]
+    rows = [row for row in parts.processes.all() if not row.quiet]
     workers = [row for row in rows if row.is_bridge]
     if not workers:
         raise errors.BridgeError("no worker of the bridge is there: start `celery -A bridge worker`")
@@ -133,7 +133,7 @@ def _queue(parts: Parts, asked_for: str | None) -> Iterator[str]:
         _check_queue(parts, asked_for, {name for row in workers for name in row.queues})
         yield asked_for
         return
-    own = [name for row in workers for name in row.queues if name not in shared | parts.cluster.paused()]
+    own = [name for row in workers for name in row.queues if name not in shared | parts.processes.paused()]
     if own:
         yield own[0]
         return
@@ -148,7 +148,7 @@ def _check_queue(parts: Parts, name: str, served: set[str]) -> None:
     naming.check([name])
     if name not in served:
         raise click.UsageError(f"--queue {name}: no worker serves it; they serve {', '.join(sorted(served))}")
-    if name in parts.cluster.paused():
+    if name in parts.processes.paused():
         raise click.UsageError(f"--queue {name} is paused: bridge resume {name}")
 
 

@@ -54,7 +54,7 @@ def _meant(parts: Parts, identities: tuple[str, ...], everyone: bool, ruby: bool
         raise click.UsageError("name workers (`bridge status` lists them), or say --all: one of the two")
     if ruby and not everyone:
         raise click.UsageError("--sidekiq goes with --all; a Sidekiq process is named like any other")
-    rows = parts.cluster.processes()
+    rows = parts.processes.all()
     if everyone:
         return [row for row in rows if row.is_bridge or ruby]
     return [_named(rows, identity) for identity in identities]
@@ -70,7 +70,7 @@ def _named(rows: list[ProcessRow], identity: str) -> ProcessRow:
 
 def _signal(ctx: click.Context, parts: Parts, name: str, meant: list[ProcessRow]) -> None:
     for row in meant:
-        parts.remote.signal(row.identity, name)
+        parts.commands.signal(row.identity, name)
         click.echo(f"{row.identity}: told; it obeys within its next beats (5 to 10 s)")
     if not meant:
         click.echo("no worker is there", err=True)

@@ -13,8 +13,8 @@ from bridge.monitoring import start_line
 from bridge.monitoring.health.memory_limit import MemoryCeiling
 from bridge.monitoring.health.report import Report
 from bridge.monitoring.health.server import NOT_ACCEPTABLE, Reply, Routes, Server
+from bridge.monitoring.health.snapshot import Examiner
 from bridge.monitoring.health.verdict import LoopWatch
-from bridge.monitoring.health.vitals import Examiner
 from bridge.monitoring.logs.job_lines import JobLog
 from bridge.monitoring.metrics.jobs import JobSeries
 from bridge.monitoring.metrics.pushes import PushSeries

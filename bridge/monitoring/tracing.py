@@ -26,7 +26,7 @@ from bridge import __version__
 from bridge.broker.messages import DELIVERY_HEADER
 from bridge.execution.outcomes import RubyError, Settle
 from bridge.monitoring.logs import job_lines
-from bridge.monitoring.logs.formats import TRACKS_ATTRIBUTE
+from bridge.monitoring.logs.formats import TRACE_ATTRIBUTE
 from bridge.sidecar import protocol
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.payload import trace_context
@@ -87,7 +87,7 @@ class Tracing:
         found = {"trace_id": f"{span.get_span_context().trace_id:032x}"}
         if correlation := trace_context.correlation_id(job.fields):
             found["correlation_id"] = correlation
-        setattr(task.request, TRACKS_ATTRIBUTE, found)
+        setattr(task.request, TRACE_ATTRIBUTE, found)
 
     def _start(self, job: SidekiqJob, delivery: Delivery) -> Span:
         pushed = propagate.extract(trace_context.trace_headers(job.fields), context.Context())

@@ -147,7 +147,7 @@ class MortalLife(Life):
             case "promote":
                 self.promote(worker, which)
             case "lease":
-                worker.recovery.round()
+                worker.reaper.round()
 
     @invariant()
     def nobody_is_buried_before_the_third_time(self) -> None:
@@ -304,7 +304,7 @@ def live_once(server: RedisServer, fuse: Fuse, commands: int, middleware: bool) 
 
 def reap(worker: Worker) -> None:
     for identity in worker.store.expired_leases(worker.identity, window=ALWAYS):
-        worker.recovery.reap(identity)
+        worker.reaper.reap(identity)
 
 
 def scheduler_of(worker: Worker, locking: Locking | None) -> Scheduler:

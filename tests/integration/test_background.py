@@ -47,10 +47,10 @@ def test_the_living_take_what_the_dead_held_in_its_order(make_worker: Maker) -> 
     dead.take()
     died(dead)
     for _ in range(2):
-        living.recovery.round()
+        living.reaper.round()
         assert next_first(living.client) == []
         living.now += 5
-    living.recovery.round()
+    living.reaper.round()
     assert next_first(living.client) == jobs
     assert not living.client.exists(dead.inflight_key)
     assert living.client.zscore("bridge:lease", dead.identity) is None
@@ -63,12 +63,12 @@ def test_the_first_worker_back_after_an_outage_declares_nobody_dead(make_worker:
     (unit,) = slow.take()
     died(slow)
     first.lease.register()
-    first.recovery.round()
+    first.reaper.round()
     assert next_first(first.client) == []
     slow.lease.renew()
     first.now += 20
     first.lease.renew()
-    first.recovery.round()
+    first.reaper.round()
     slow.settle(unit)
     assert first.client.get("stat:processed") == b"1"
 
@@ -85,11 +85,11 @@ def test_an_outage_shorter_than_a_lease_makes_nobody_take_the_jobs_of_the_living
     first.lease.renew()
     own_server.client().execute_command("CLIENT", "PAUSE", 300, "ALL")
     with pytest.raises(errors.StoreUnavailable):
-        first.recovery.round()
+        first.reaper.round()
     wait_for(lambda: own_server.client().ping(), "the end of the outage")
     died(slow)
 
-    first.recovery.round()
+    first.reaper.round()
 
     slow.lease.renew()
     slow.settle(unit)
@@ -108,7 +108,7 @@ def test_one_worker_whose_jobs_cannot_be_read_does_not_keep_those_of_the_others(
     living.client.zadd("bridge:lease", {newer.identity: 0, dead.identity: 1})
     living.lease.renew()
     living.lease._held_since = 0.0
-    living.recovery.round()
+    living.reaper.round()
     assert next_first(living.client) == [payload]
     assert living.client.hlen(newer.inflight_key) == 1
 
@@ -119,13 +119,13 @@ def test_a_queue_of_a_wrong_type_does_not_keep_the_other_jobs_of_a_dead_worker(m
     push(dead.client, "low", low := job())
     dead.take()
     dead.client.set("queue:default", "x")
-    assert living.recovery.reap(died(dead)) == 1
+    assert living.reaper.reap(died(dead)) == 1
     assert next_first(living.client, "low") == [low]
     assert living.client.zscore("bridge:lease", dead.identity) == -1.0
     dead.lease.renew()  # it lives after all: under another identity, or it would begin what others have taken
     assert living.client.zscore("bridge:lease", dead.identity) is not None
     dead.client.delete("queue:default")
-    living.recovery.round()
+    living.reaper.round()
     assert len(next_first(living.client)) == 1
 
 
@@ -133,7 +133,7 @@ def test_bytes_that_are_no_job_are_given_back_as_they_are(make_worker: Maker) ->
     dead, living = make_worker(), make_worker()
     dead.lease.register()
     dead.client.hset(dead.inflight_key, "1", b"1\ndefault\n\xff no json")
-    living.recovery.reap(died(dead))
+    living.reaper.reap(died(dead))
     assert next_first(living.client) == [b"\xff no json"]
 
 
@@ -440,7 +440,7 @@ def test_a_worker_that_was_frozen_begins_no_job_that_others_took_over(make_worke
     assert frozen.lease.holds(first.delivery.identity), "no worker took anything: one look at Redis says so"
 
     frozen.now += 16
-    other.recovery.reap(died(frozen))
+    other.reaper.reap(died(frozen))
 
     assert not frozen.lease.holds(second.delivery.identity)
     assert frozen.lease.holds(frozen.identity), "it goes on under its new identity"
@@ -451,7 +451,7 @@ def test_a_recovered_job_is_known_as_one_until_it_has_been_begun(make_worker: Ma
     dead, living = make_worker(), make_worker()
     push(dead.client, "default", job(), job())
     dead.take()
-    living.recovery.reap(died(dead))
+    living.reaper.reap(died(dead))
     assert living.client.scard("bridge:recovering") == 2
 
     units = living.take()

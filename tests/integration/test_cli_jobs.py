@@ -211,12 +211,12 @@ def test_of_many_jobs_each_page_is_swept_while_others_come_in(
     # From the head of a list: what is taken out moves the rest, and so does what is pushed meanwhile.
     jobs = [failed_job(f"{i:024x}") for i in range(2500)]
     put(empty_redis, place, jobs)
-    editor = Actions(store, lambda: Timestamps.SECONDS)
+    actions = Actions(store, lambda: Timestamps.SECONDS)
     odd = {f"{i:024x}" for i in range(1, 2500, 2)}
 
     def act(entries: Any) -> int:
         put(empty_redis, place, [failed_job(f"new{time.monotonic_ns():021x}")])
-        return editor.delete([entry for entry in entries if entry.job.jid in odd])
+        return actions.delete([entry for entry in entries if entry.job.jid in odd])
 
     taken = Entries(store.client).sweep(Place.parse(place), act)
 
@@ -259,11 +259,11 @@ def test_two_who_act_at_once_share_the_jobs_between_them(
     jobs = [failed_job(f"{i:024x}") for i in range(200)]
     put(empty_redis, "retry", jobs)
     entries = list(Entries(store.client).in_order(Place("retry")))
-    editor, counts = Actions(store, lambda: Timestamps.SECONDS), []
+    actions, counts = Actions(store, lambda: Timestamps.SECONDS), []
     acts = {
-        "retry": lambda: editor.retry(entries, 1.0),
-        "kill": lambda: editor.kill(entries, time.time()),
-        "delete": lambda: editor.delete(entries),
+        "retry": lambda: actions.retry(entries, 1.0),
+        "kill": lambda: actions.kill(entries, time.time()),
+        "delete": lambda: actions.delete(entries),
     }
     both = [threading.Thread(target=lambda: counts.append(acts[verb]())) for _ in range(2)]
 
@@ -333,10 +333,10 @@ def test_a_job_for_later_stands_in_the_schedule(bridge: Bridge, ruby: RubyHelper
     [
         (("EchoJob", "text"), "is not JSON: write"),
         (("EchoJob", "NaN"), "is not JSON: write"),
-        (("echo job",), "is no class"),
-        (("EchoJob", "--queue", "a b"), "no name for a queue"),
+        (("echo job",), "is not a class"),
+        (("EchoJob", "--queue", "a b"), "cannot be the name of a queue"),
         (("EchoJob", "--in", "soon"), "is not a span of time"),
-        (("EchoJob", "--at", "tomorrow"), "is no time"),
+        (("EchoJob", "--at", "tomorrow"), "is not a time"),
         (("EchoJob", "--in", "1h", "--at", "2100-01-01"), "write one of them"),
         (("EchoJob", "--set", "jid=1"), "write NAME=JSON"),
         (("EchoJob", "--set", "expires_in=60"), "Sidekiq Pro or Enterprise"),

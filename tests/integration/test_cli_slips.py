@@ -44,7 +44,7 @@ def push(client: redis.Redis, queue: str) -> None:
         (("jobs", "list", "default"), "did you mean queue:default?"),
         (("jobs", "delete", "retry", "--all", "--class", "EchoJob"), "--all means every job of retry"),
         (("jobs", "cancel", "a", "--yes", "--wait", "-1"), "--wait"),
-        (("pause", "a b"), "no name for a queue"),
+        (("pause", "a b"), "cannot be the name of a queue"),
         (("push", "EchoJob", "--qeue", "low"), "no such option: --qeue"),
         (("push", "EchoJob", "--set", "retry=abc"), "--set retry=abc: 'abc' is not JSON"),
         (("push", "EchoJob", "--set", "retry=-1"), "write true, false or a number of retries"),

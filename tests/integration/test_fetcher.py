@@ -70,7 +70,7 @@ def test_bytes_survive_claim_give_back_and_recovery(make_worker: Maker, payload:
         assert next_first(worker.client) == [payload]
     worker.take()
     worker.lease.leave()
-    other.recovery.reap(worker.identity)
+    other.reaper.reap(worker.identity)
     assert next_first(worker.client) == [payload]
 
 
@@ -443,13 +443,13 @@ def test_a_signal_that_cancels_the_consumer_within_an_exchange_does_not_hang_the
 
 
 def test_a_worker_whose_lease_was_taken_goes_on_under_a_new_identity(make_worker: Maker) -> None:
-    worker, reaper = make_worker(), make_worker()
+    worker, other = make_worker(), make_worker()
     push(worker.client, "default", *[job() for _ in range(6)])
     held = worker.take()
     old = worker.identity
     worker.client.zadd("bridge:lease", {old: 1})
-    reaper.store.expired_leases(reaper.identity, window=ALWAYS)
-    reaper.recovery.reap(old)
+    other.store.expired_leases(other.identity, window=ALWAYS)
+    other.reaper.reap(old)
 
     worker.settle(held[0])
     assert worker.outcomes[-1][2] is Settled.FENCED

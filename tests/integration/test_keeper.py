@@ -58,7 +58,7 @@ def test_the_end_of_its_worker_frees_the_jobs_at_once(keeper: Keeper, worker: Wo
 
     wait_for(lambda: worker.client.zscore("bridge:lease", worker.identity) == 0.0, "the lease's end", 2)
     other = Worker("other:1", worker.client.connection_pool.connection_kwargs["port"], 15)
-    other.recovery.round()
+    other.reaper.round()
     assert other.client.lrange("queue:default", 0, -1) == [payload]
     other.close()
 
@@ -101,18 +101,18 @@ def test_a_keeper_that_cannot_be_started_costs_a_warning_and_not_the_lease(
 ) -> None:
     """The error ended each round before the lease was renewed, and it ran out while jobs ran."""
     worker.take()
-    worker.recovery.report = keeper.report
+    worker.reaper.report = keeper.report
     with monkeypatch.context() as broken:
         broken.setattr(subprocess, "Popen", Mock(side_effect=error))
         worker.now += 6
-        worker.recovery.round()
+        worker.reaper.round()
         before = worker.client.zincrby("bridge:lease", -1000, worker.identity)
         worker.now += 6
-        worker.recovery.round()
+        worker.reaper.round()
 
     assert (worker.client.zscore("bridge:lease", worker.identity) or 0.0) > before
     assert f"the keeper of the lease cannot be started ({error})" in caplog.text
-    worker.recovery.round()
+    worker.reaper.round()
     assert os.path.exists(f"/proc/{child(keeper)}")
 
 
@@ -155,10 +155,10 @@ def test_the_lease_is_kept_before_the_keeper_is_told_and_it_is_told_in_an_outage
     worker.take()
     worker.now += 6
     monkeypatch.setattr(worker.lease, "keep", keep)
-    worker.recovery.report = lambda identity, progress: done.append(identity)
+    worker.reaper.report = lambda identity, progress: done.append(identity)
 
     with pytest.raises(errors.StoreUnavailable):
-        worker.recovery.round()
+        worker.reaper.round()
 
     assert done == ["kept", worker.identity]
 

@@ -56,7 +56,7 @@ def deliver(proxy: Proxy, near: Worker) -> None:
     wait_for(is_carried_out, "Redis to have carried out what came late")
 
 
-def turn_in_vain(worker: Worker, seen_tail: tuple[str, bytes] | None = None) -> None:
+def turn_without_job(worker: Worker, seen_tail: tuple[str, bytes] | None = None) -> None:
     with pytest.raises(errors.StoreUnavailable):
         worker.take(seen_tail)
     worker.fetcher.reconciler.reconnect()
@@ -70,7 +70,7 @@ def test_a_claim_that_arrives_after_its_worker_gave_it_up_takes_nothing(
     push(near.client, "default", *jobs)
     behind.gate.open = kind == "claim"
     proxy.hold(b"bridge:fence" if kind == "claim" else b"NativeJob")
-    turn_in_vain(behind, ("default", jobs[0]) if kind == "exact" else None)
+    turn_without_job(behind, ("default", jobs[0]) if kind == "exact" else None)
     assert proxy.holds == 1
 
     # The worker asks what became of it, on another connection, and goes on
@@ -87,7 +87,7 @@ def test_a_claim_that_arrives_before_its_worker_asks_is_adopted(
 ) -> None:
     push(near.client, "default", payload := job())
     proxy.hold(b"bridge:fence")
-    turn_in_vain(behind)
+    turn_without_job(behind)
     deliver(proxy, near)
 
     (unit,) = behind.take()
@@ -100,10 +100,10 @@ def test_a_fence_that_arrives_late_itself_lowers_nothing_and_refuses_no_later_cl
     jobs = [job() for _ in range(8)]
     push(near.client, "default", *jobs)
     proxy.hold(b"bridge:fence")
-    turn_in_vain(behind)
+    turn_without_job(behind)
     fence = f"bridge:fence:{behind.identity}".encode()
     proxy.hold(fence)
-    turn_in_vain(behind)
+    turn_without_job(behind)
     assert proxy.holds == 2
     assert behind.take() == []
     raised = near.client.get(fence)
@@ -123,7 +123,7 @@ def test_a_fence_that_arrives_late_itself_lowers_nothing_and_refuses_no_later_cl
 def test_at_maxmemory_a_claim_can_still_be_given_up(behind: Worker, near: Worker, proxy: Proxy) -> None:
     push(near.client, "default", job())
     proxy.hold(b"bridge:fence")
-    turn_in_vain(behind)
+    turn_without_job(behind)
     near.client.config_set("maxmemory", 1)
     near.client.config_set("maxmemory-policy", "noeviction")
 
@@ -173,7 +173,7 @@ def test_jobs_under_tokens_that_the_worker_does_not_know_are_given_back_at_a_ren
 
     for _ in range(3):
         near.now += near.lease.length_seconds / 2
-        near.recovery.round()
+        near.reaper.round()
         near.fetcher.in_flight.unanswered._look_at = 0.0
         near.fetcher.turn(claim=False)
     near.fetcher.flush()
@@ -189,7 +189,7 @@ def test_a_renewal_that_finds_the_numbers_equal_asks_nothing_more(near: Worker) 
     push(near.client, "default", job())
     near.take()
     near.now += near.lease.length_seconds / 2
-    near.recovery.round()
+    near.reaper.round()
     assert not near.fetcher.in_flight.unanswered.due
 
 
@@ -202,7 +202,7 @@ def test_jobs_in_hand_that_redis_does_not_hold_are_named_once(
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             near.now += near.lease.length_seconds / 2
-            near.recovery.round()
+            near.reaper.round()
             near.fetcher.in_flight.unanswered._look_at = 0.0
             near.fetcher.turn(claim=False)
     assert caplog.text.count("Redis no longer holds 2 jobs that run here") == 1
@@ -214,7 +214,7 @@ def test_a_quiet_worker_gives_back_what_its_lost_claim_took(
     """It stayed in flight until the worker ended, and then counted as found in the hands of a dead worker."""
     push(near.client, "default", *(jobs := [job(), job()]))
     proxy.lose_answer_to(b"bridge:fence")
-    turn_in_vain(behind)
+    turn_without_job(behind)
     behind.fetcher.quiet()
     behind.fetcher.detach(behind)
 

@@ -46,7 +46,7 @@ class Fleet:
         self.workers = [Worker(f"{name}{number}:1", port) for number in range(count)]
         for worker in self.workers:
             worker.lease.register()
-            worker.recovery.others._clock = lambda worker=worker: worker.now  # type: ignore[misc]
+            worker.reaper.others._clock = lambda worker=worker: worker.now  # type: ignore[misc]
 
     def take_one_each(self) -> list[UnitOfWork]:
         units = []
@@ -60,8 +60,8 @@ class Fleet:
         for _ in range(round(seconds / 1.6)):
             for worker in self.workers if living is None else living:
                 worker.now += 1.6
-                worker.recovery.round()
-                worker.recovery.round()
+                worker.reaper.round()
+                worker.reaper.round()
 
     def close(self) -> None:
         for worker in self.workers:

@@ -254,13 +254,13 @@ class Life(RuleBasedStateMachine):
 
     def reap(self, worker: Worker) -> None:
         for identity in worker.store.expired_leases(worker.identity, window=ALWAYS):
-            worker.recovery.reap(identity)
+            worker.reaper.reap(identity)
 
     def half_a_reap(self, worker: Worker) -> None:
         """A reaper that dies after the first job of the first dead worker."""
         for identity in worker.store.expired_leases(worker.identity, window=ALWAYS)[:1]:
             for held in worker.store.inflight(identity)[:1]:
-                worker.recovery._recover(identity, held)
+                worker.reaper._recover(identity, held)
 
     def promote(self, worker: Worker, which: int = 0) -> None:
         """With client middleware that halts what is locked, or without any; or by a worker that freezes."""
@@ -276,7 +276,7 @@ class Life(RuleBasedStateMachine):
         for _ in range(4):
             for each in self.workers:
                 each.now += 1.6
-                each.recovery.round()
+                each.reaper.round()
 
     # -- what always holds
 

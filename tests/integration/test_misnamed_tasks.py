@@ -64,8 +64,8 @@ def test_the_doctor_names_the_task_the_class_and_the_jobs_that_wait(bare_stage: 
     stage = bare_stage
     stage.push_job({"class": "NativeReportJob"})
     worker = stage.start_worker("-Q", "default", module=MODULE)
-    cluster = Processes(stage.redis)
-    wait_for(lambda: [row for row in cluster.processes() if row.queues], "the queues on the Busy page")
+    processes = Processes(stage.redis)
+    wait_for(lambda: [row for row in processes.all() if row.queues], "the queues on the Busy page")
     bind = {"BRIDGE_HEALTH_BIND": f"127.0.0.1:{port_of(worker)}"} if asked == "its probes" else {}
 
     answer = bridge_of(stage, **bind)("doctor", "--json")

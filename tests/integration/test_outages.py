@@ -272,7 +272,7 @@ def test_at_maxmemory_the_worker_still_drains(own_server: RedisServer, make_work
             worker.settle(unit, decision)
             worker.fetcher.in_flight.give_back_all(others)
             worker.fetcher.turn(claim=False)
-        worker.recovery.reap(dead.identity)
+        worker.reaper.reap(dead.identity)
     finally:
         worker.client.config_set("maxmemory", 0)
     assert {outcome for *_, outcome in worker.outcomes} == {Settled.OK}

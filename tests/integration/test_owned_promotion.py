@@ -103,7 +103,7 @@ def test_a_worker_killed_around_its_middleware_loses_none_of_fifty(make_worker: 
 
     # When another reaps it
     dead.client.zadd("bridge:lease", {dead.identity: 1})
-    living.recovery.reap(dead.identity)
+    living.reaper.reap(dead.identity)
 
     # Then all are pushed without another run of middleware, and none counts as found in dead hands
     assert {one["jid"] for one in pushed(living)} == jids
@@ -147,7 +147,7 @@ def test_a_worker_frozen_before_its_middleware_runs_it_for_nothing_that_others_h
             frozen.now += 60
             other.client.zadd("bridge:lease", {frozen.identity: 1})
             other.store.expired_leases(other.identity, window=ALWAYS)
-            other.recovery.reap(frozen.identity)
+            other.reaper.reap(frozen.identity)
         return tokens
 
     own.owned._take = take_and_freeze  # type: ignore[union-attr, method-assign]

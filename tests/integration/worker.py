@@ -117,7 +117,7 @@ class Worker:
         listeners.settled.append(self._settled)
         self.fetcher = Fetcher(self.store, self.lease, self.gate, listeners=listeners, slots=slots)
         self.fetcher.attach(self)
-        self.recovery = Reaper(self.store, self.lease, compare=self.fetcher.reconciler.compare)
+        self.reaper = Reaper(self.store, self.lease, compare=self.fetcher.reconciler.compare)
         for queue in queues:
             self.fetcher.order.add(queue, (weights or {}).get(queue, 0))
 

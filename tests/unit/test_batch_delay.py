@@ -18,7 +18,7 @@ def unit(waited_ms: float, run_ms: float | None = 5.0) -> UnitOfWork:
     return UnitOfWork(delivery, SidekiqJob.parse(raw), 1000.0, 5.0, seconds, run_ms)
 
 
-def slack_after(*units: UnitOfWork) -> float:
+def delay_after(*units: UnitOfWork) -> float:
     batch_delay = BatchDelay()
     for each in units:
         batch_delay.note(each)
@@ -26,24 +26,24 @@ def slack_after(*units: UnitOfWork) -> float:
 
 
 @pytest.mark.parametrize(
-    ("waited_ms", "slack_ms"),
+    ("waited_ms", "delay_ms"),
     [(0.0, 0.0), (2.4, 0.0), (2.6, 1.04), (20.0, 8.0), (45.0, 18.0), (9000.0, 20.0)],
 )
 def test_a_free_slot_may_wait_for_less_than_half_of_what_jobs_wait_behind_slots(
-    waited_ms: float, slack_ms: float
+    waited_ms: float, delay_ms: float
 ) -> None:
-    found = slack_after(*[unit(waited_ms)] * LOOKED_AT)
+    found = delay_after(*[unit(waited_ms)] * LOOKED_AT)
 
-    assert found == pytest.approx(slack_ms / 1000)
+    assert found == pytest.approx(delay_ms / 1000)
 
 
 @pytest.mark.parametrize("other", [unit(0.0), unit(45.0, run_ms=None)], ids=["did not wait", "native"])
-def test_one_job_that_did_not_wait_or_cannot_tell_ends_the_slack(other: UnitOfWork) -> None:
-    assert slack_after(*[unit(45.0)] * LOOKED_AT, other) == 0.0
+def test_one_job_that_did_not_wait_or_cannot_tell_ends_the_delay(other: UnitOfWork) -> None:
+    assert delay_after(*[unit(45.0)] * LOOKED_AT, other) == 0.0
 
 
 def test_few_jobs_say_nothing_about_the_next() -> None:
-    assert slack_after(*[unit(45.0)] * (LOOKED_AT - 1)) == 0.0
+    assert delay_after(*[unit(45.0)] * (LOOKED_AT - 1)) == 0.0
 
 
 def test_a_worker_looks_away_only_while_all_its_slots_are_full() -> None:
@@ -51,9 +51,9 @@ def test_a_worker_looks_away_only_while_all_its_slots_are_full() -> None:
     fetcher = Fetcher(nothing, nothing, nothing, slots=1)
     for _ in range(LOOKED_AT):
         fetcher._batch_delay.note(unit(45.0))
-    with_a_free_slot = fetcher.slack_seconds
+    with_a_free_slot = fetcher.batch_delay_seconds
     fetcher.in_flight.held[1] = unit(0.0)
-    full = fetcher.slack_seconds
+    full = fetcher.batch_delay_seconds
     fetcher.quiet()
 
-    assert (with_a_free_slot, full, fetcher.slack_seconds) == pytest.approx((0.0, 0.018, 0.0))
+    assert (with_a_free_slot, full, fetcher.batch_delay_seconds) == pytest.approx((0.0, 0.018, 0.0))

@@ -272,6 +272,6 @@ def test_a_job_that_somebody_would_notice_goes_celerys_way(
     assert not worker.begun
 
 
-def test_other_pools_have_no_shortcut(worker: Worker) -> None:
+def test_other_pools_have_no_fast_dispatch(worker: Worker) -> None:
     worker.consumer.pool = SimpleNamespace()
     assert dispatch.of(worker.consumer) is None

@@ -1,4 +1,4 @@
-"""What a service manager is told, by what the worker's vitals are."""
+"""The service manager's news of a worker, by the worker's snapshot."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from bridge.monitoring.health.verdict import LoopWatch
 from bridge.settings.systemd import ServiceManager
 from bridge.sidecar.breaker import State
 from bridge.sidekiq.lease.stall import STALL_SECONDS
-from tests.support.vitals import WELL
+from tests.support.snapshot import WELL
 
 
 class Case:
-    """A worker whose vitals and clock the test sets."""
+    """A worker whose snapshot and clock the test sets."""
 
     def __init__(self) -> None:
-        self.vitals, self.now = WELL, 0.0
+        self.snapshot, self.now = WELL, 0.0
         self._said: list[str] = []
         self.supervision = Supervision(
-            lambda: self.vitals, lambda: "idle", self._said.append, None, LoopWatch(lambda: self.now)
+            lambda: self.snapshot, lambda: "idle", self._said.append, None, LoopWatch(lambda: self.now)
         )
 
-    def becomes(self, **vitals: object) -> list[str]:
-        """One round with these vitals; the lines it says."""
-        self.vitals = dataclasses.replace(self.vitals, **vitals)
+    def becomes(self, **changes: object) -> list[str]:
+        """One round after these changes; the lines it says."""
+        self.snapshot = dataclasses.replace(self.snapshot, **changes)
         self._said.clear()
         self.supervision.round()
         return "\n".join(self._said).splitlines()

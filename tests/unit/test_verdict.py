@@ -8,7 +8,7 @@ from bridge.monitoring.health import verdict
 from bridge.monitoring.health.verdict import LoopWatch
 from bridge.sidecar.breaker import State
 from bridge.sidekiq.lease.stall import STALL_SECONDS
-from tests.support.vitals import WELL
+from tests.support.snapshot import WELL
 
 
 class Clock:
@@ -70,8 +70,8 @@ def test_a_worker_that_is_well_takes_jobs() -> None:
 
 
 def test_an_absent_sidecar_hinders_nothing() -> None:
-    vitals = dataclasses.replace(WELL, breaker=State.OPEN, breaker_reason="it is away")
-    assert verdict.not_ready_reasons(vitals, 0.0) == []
+    snapshot = dataclasses.replace(WELL, breaker=State.OPEN, breaker_reason="it is away")
+    assert verdict.not_ready_reasons(snapshot, 0.0) == []
 
 
 @pytest.mark.parametrize(
@@ -88,5 +88,5 @@ def test_an_absent_sidecar_hinders_nothing() -> None:
     ],
 )
 def test_each_hindrance_is_named(changes: dict[str, object], reason: str) -> None:
-    vitals = dataclasses.replace(WELL, **changes)  # type: ignore[arg-type]
-    assert verdict.not_ready_reasons(vitals, 0.0) == [reason]
+    snapshot = dataclasses.replace(WELL, **changes)  # type: ignore[arg-type]
+    assert verdict.not_ready_reasons(snapshot, 0.0) == [reason]

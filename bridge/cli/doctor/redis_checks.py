@@ -87,7 +87,7 @@ def persistence(site: Site) -> Iterator[Finding]:
 
 def clock(site: Site) -> Iterator[Finding]:
     before = time.time()
-    theirs = site.parts.cluster.now_ms() / 1000
+    theirs = site.parts.processes.now_ms() / 1000
     skew = theirs - (before + time.time()) / 2
     if abs(skew) > MOST_SKEW_SECONDS:
         made = error if abs(skew) > 30 else warning

@@ -90,7 +90,7 @@ class Site:
 
     @cached_property
     def processes(self) -> list[ProcessRow]:
-        return self.parts.cluster.processes()
+        return self.parts.processes.all()
 
     @property
     def workers(self) -> list[ProcessRow]:
@@ -104,15 +104,15 @@ class Site:
 
     @cached_property
     def queues(self) -> list[QueueRow]:
-        return self.parts.cluster.queues()
+        return self.parts.processes.queues()
 
     @cached_property
     def leases(self) -> list[LeaseRow]:
-        return self.parts.cluster.leases()
+        return self.parts.processes.leases()
 
     @cached_property
     def now_ms(self) -> int:
-        return self.parts.cluster.now_ms()
+        return self.parts.processes.now_ms()
 
     @cached_property
     def sidecars(self) -> list[SidecarSight]:

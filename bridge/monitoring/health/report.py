@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import bridge
 from bridge.monitoring import native_names
 from bridge.monitoring.health import verdict
+from bridge.monitoring.health.snapshot import Examiner, Snapshot
 from bridge.monitoring.health.verdict import LoopWatch
-from bridge.monitoring.health.vitals import Examiner, Snapshot
 from bridge.settings.redis_url import mask
 
 if TYPE_CHECKING:
@@ -26,37 +26,37 @@ class Report:
 
     def live(self) -> tuple[bool, dict[str, Any]]:
         """Whether the process is worth keeping."""
-        vitals = self._examiner.examine()
-        return _answer("live", verdict.not_live_reasons(vitals, self._watch.still_seconds(vitals)))
+        snapshot = self._examiner.examine()
+        return _answer("live", verdict.not_live_reasons(snapshot, self._watch.still_seconds(snapshot)))
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether it takes jobs."""
-        vitals = self._examiner.examine()
-        return _answer("ready", verdict.not_ready_reasons(vitals, self._watch.still_seconds(vitals)))
+        snapshot = self._examiner.examine()
+        return _answer("ready", verdict.not_ready_reasons(snapshot, self._watch.still_seconds(snapshot)))
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Every part; always well, because the page itself is what was asked for."""
-        vitals = self._examiner.examine()
-        still = self._watch.still_seconds(vitals)
-        reasons, shortfalls = verdict.not_ready_reasons(vitals, still), verdict.shortfalls(vitals)
+        snapshot = self._examiner.examine()
+        still = self._watch.still_seconds(snapshot)
+        reasons, shortfalls = verdict.not_ready_reasons(snapshot, still), verdict.shortfalls(snapshot)
         return True, {
             "status": "not ready" if reasons else "degraded" if shortfalls else "ready",
-            "live": not verdict.not_live_reasons(vitals, still),
+            "live": not verdict.not_live_reasons(snapshot, still),
             "ready": not reasons,
             "reasons": [*reasons, *shortfalls],
             **self._process(),
-            "redis": self._redis(vitals),
-            "fetch_loop": _fetch_loop(vitals, still),
+            "redis": self._redis(snapshot),
+            "fetch_loop": _fetch_loop(snapshot, still),
             "lease": self._lease(),
             "heartbeat": {"age_seconds": self._heartbeat_age()},
-            "sidecar": _sidecar(vitals),
+            "sidecar": _sidecar(snapshot),
             "slots": self._slots(),
             "tasks": {
                 "native": native_names.native(self._runtime.app),
                 "unreachable": native_names.unreachable(self._runtime.app),
             },
-            "quiet": vitals.quiet,
-            "stopping": vitals.stopping,
+            "quiet": snapshot.quiet,
+            "stopping": snapshot.stopping,
         }
 
     def _process(self) -> dict[str, Any]:
@@ -67,11 +67,11 @@ class Report:
             "uptime_seconds": round(self._runtime.age_seconds, 1),
         }
 
-    def _redis(self, vitals: Snapshot) -> dict[str, Any]:
+    def _redis(self, snapshot: Snapshot) -> dict[str, Any]:
         heartbeat = self._runtime.background.heartbeat
         return {
-            "answers": vitals.redis_answers,
-            "silent_seconds": _rounded(vitals.redis_silent_seconds),
+            "answers": snapshot.redis_answers,
+            "silent_seconds": _rounded(snapshot.redis_silent_seconds),
             "round_trip_us": heartbeat.rtt_us if heartbeat else None,
             "unwritten_settlements": self._runtime.fetcher.unsettled,
         }
@@ -103,21 +103,21 @@ def _answer(name: str, reasons: list[str]) -> tuple[bool, dict[str, Any]]:
     return not reasons, {"status": f"not {name}" if reasons else name, "reasons": reasons}
 
 
-def _fetch_loop(vitals: Snapshot, still_seconds: float) -> dict[str, Any]:
+def _fetch_loop(snapshot: Snapshot, still_seconds: float) -> dict[str, Any]:
     return {
-        "turns": vitals.turns,
+        "turns": snapshot.turns,
         "still_seconds": _rounded(still_seconds),
-        "consuming": vitals.has_consumer and bool(vitals.queues),
-        "queues": list(vitals.queues),
+        "consuming": snapshot.has_consumer and bool(snapshot.queues),
+        "queues": list(snapshot.queues),
     }
 
 
-def _sidecar(vitals: Snapshot) -> dict[str, Any]:
-    closed = vitals.breaker.value == "closed"
+def _sidecar(snapshot: Snapshot) -> dict[str, Any]:
+    closed = snapshot.breaker.value == "closed"
     return {
-        "breaker": vitals.breaker.value,
-        "reason": None if closed else mask(vitals.breaker_reason),
-        "rejected": vitals.rejected is not None,
+        "breaker": snapshot.breaker.value,
+        "reason": None if closed else mask(snapshot.breaker_reason),
+        "rejected": snapshot.rejected is not None,
     }
 
 

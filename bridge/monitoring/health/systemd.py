@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps, signals
 
 from bridge.monitoring.health import verdict
+from bridge.monitoring.health.snapshot import Examiner, Snapshot
 from bridge.monitoring.health.verdict import LoopWatch
-from bridge.monitoring.health.vitals import Examiner, Snapshot
 from bridge.periodic import Periodic
 from bridge.settings.systemd import ServiceManager
 
@@ -48,10 +48,10 @@ class Supervision:
 
     def round(self) -> float:
         """Look once. Returns the seconds until the next look."""
-        vitals = self._examine()
-        still_seconds = self._watch.still_seconds(vitals)
-        lines = self._changes(vitals, still_seconds)
-        if not verdict.not_live_reasons(vitals, still_seconds):
+        snapshot = self._examine()
+        still_seconds = self._watch.still_seconds(snapshot)
+        lines = self._changes(snapshot, still_seconds)
+        if not verdict.not_live_reasons(snapshot, still_seconds):
             lines += ["WATCHDOG=1"] if self._ready else [_more_time()]
         if lines:
             self._say("\n".join(lines))
@@ -63,15 +63,15 @@ class Supervision:
             self._stopping = True
             self._say("STOPPING=1")
 
-    def _changes(self, vitals: Snapshot, still_seconds: float) -> list[str]:
+    def _changes(self, snapshot: Snapshot, still_seconds: float) -> list[str]:
         lines = []
-        if not self._ready and vitals.redis_answers and vitals.has_consumer and vitals.queues:
+        if not self._ready and snapshot.redis_answers and snapshot.has_consumer and snapshot.queues:
             self._ready = True
             lines.append("READY=1")
-        if vitals.stopping and not self._stopping:
+        if snapshot.stopping and not self._stopping:
             self._stopping = True
             lines.append("STOPPING=1")
-        reasons = verdict.not_ready_reasons(vitals, still_seconds) + verdict.shortfalls(vitals)
+        reasons = verdict.not_ready_reasons(snapshot, still_seconds) + verdict.shortfalls(snapshot)
         status = "; ".join(reasons) or self._slots()
         if status != self._status:
             self._status = status

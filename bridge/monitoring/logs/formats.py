@@ -23,7 +23,7 @@ from bridge.sidekiq.payload.redact import scrub
 from bridge.sidekiq.process import rows
 
 #: The attribute of a request in which tracing keeps the ids of a running job.
-TRACKS_ATTRIBUTE = "bridge_tracks"
+TRACE_ATTRIBUTE = "bridge_trace"
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 #: Characters that need no quotes in a text line.
 _PLAIN = re.compile(r"[\w.:+-]+")
@@ -159,7 +159,7 @@ def _running_job() -> dict[str, Any]:
     found = {"jid": task.request.id, "queue": (task.request.delivery_info or {}).get("routing_key")}
     if task.name != RUBY_TASK:
         found["class"] = task.name
-    return {**found, **getattr(task.request, TRACKS_ATTRIBUTE, {})}
+    return {**found, **getattr(task.request, TRACE_ATTRIBUTE, {})}
 
 
 def _word(value: object) -> str:

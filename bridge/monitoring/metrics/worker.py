@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 import bridge
-from bridge.monitoring.health.vitals import Examiner
+from bridge.monitoring.health.snapshot import Examiner
 from bridge.sidecar.breaker import State
 from bridge.sidekiq.process.rows import rss_kb
 
@@ -38,7 +38,7 @@ class WorkerSeries(Collector):
         yield from self._slots()
         yield from self._sidecar()
         yield from self._redis()
-        yield from self._recovery()
+        yield from self._orphaned_jobs()
         yield from self._memory()
 
     def _slots(self) -> Iterator[Metric]:
@@ -86,9 +86,9 @@ class WorkerSeries(Collector):
         )
 
     def _redis(self) -> Iterator[Metric]:
-        vitals, heartbeat = self._examiner.examine(), self._runtime.background.heartbeat
+        snapshot, heartbeat = self._examiner.examine(), self._runtime.background.heartbeat
         yield GaugeMetricFamily(
-            "bridge_redis_up", "Whether Redis answers.", value=float(vitals.redis_answers)
+            "bridge_redis_up", "Whether Redis answers.", value=float(snapshot.redis_answers)
         )
         if heartbeat is None:
             return
@@ -106,7 +106,7 @@ class WorkerSeries(Collector):
             value=heartbeat.age_seconds,
         )
 
-    def _recovery(self) -> Iterator[Metric]:
+    def _orphaned_jobs(self) -> Iterator[Metric]:
         reaper, scheduler = self._runtime.background.reaper, self._runtime.background.scheduler
         if reaper is not None:
             yield CounterMetricFamily(

@@ -105,7 +105,7 @@ class Processes:
             seconds, micros = self.client.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
-    def processes(self) -> list[ProcessRow]:
+    def all(self) -> list[ProcessRow]:
         """Every process that is registered and has said something within the last minute."""
         with outages():
             names = sorted(self.client.smembers(keys.PROCESSES))

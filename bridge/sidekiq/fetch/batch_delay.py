@@ -26,7 +26,7 @@ class BatchDelay:
         self._waits: deque[float] = deque(maxlen=LOOKED_AT)
 
     def note(self, unit: UnitOfWork) -> None:
-        """A slot let go of this job. One that did not wait, or cannot tell, ends the slack."""
+        """A slot let go of this job. One that did not wait, or cannot tell, ends the delay."""
         if unit.run_ms is None or unit.run_seconds is None:
             self._waits.clear()
         else:

@@ -126,7 +126,7 @@ class Fetcher:
         return not in_flight.is_quiet and len(in_flight.held) < in_flight.slots and bool(self.order.names)
 
     @property
-    def slack_seconds(self) -> float:
+    def batch_delay_seconds(self) -> float:
         """How long this worker may look away: its slots are full, and their jobs wait behind each other."""
         in_flight = self.in_flight
         if in_flight.is_quiet or len(in_flight.held) < in_flight.slots or self.journal:

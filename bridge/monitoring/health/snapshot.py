@@ -47,7 +47,7 @@ class Snapshot:
 
 
 class Examiner:
-    """Takes the vitals. ``solo`` says that jobs run on the fetch loop's own thread."""
+    """Takes a snapshot. ``solo`` says that jobs run on the fetch loop's own thread."""
 
     def __init__(self, runtime: Runtime, *, solo: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime = runtime

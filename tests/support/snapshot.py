@@ -1,8 +1,8 @@
-"""The vitals of a worker that is well."""
+"""The snapshot of a healthy worker."""
 
 from __future__ import annotations
 
-from bridge.monitoring.health.vitals import Snapshot
+from bridge.monitoring.health.snapshot import Snapshot
 from bridge.sidecar.breaker import State
 
 WELL = Snapshot(
