@@ -178,7 +178,7 @@ PLANTED: dict[str, tuple[Plant, str, str]] = {
     "quiet-worker": (lambda r: process(r, lease=True, quiet="true"), "is quiet", "restart it"),
     "dead-hands": (lambda r: hold(r, b"1"), "which is dead", "bridge recover"),
     "future-format": (lambda r: hold(r, b"2"), "in format 2", "newer release"),
-    "namespace": (lambda r: r.sadd("shop:queues", "default"), "behind shop:", "take redis-namespace away"),
+    "namespace": (lambda r: r.sadd("shop:queues", "default"), "begin with shop:", "redis-namespace away"),
     "feature-bid": (lambda r: push(r, "q", bid="b1"), "batches", "keep these classes on Sidekiq"),
     "feature-expires-in": (lambda r: push(r, "q", expires_in=60), "expires_in", "check the age in the job"),
     "limiters": (lambda r: r.set("lmtr-cw-api", 1), "limiters", "native tasks do not see them"),
@@ -384,7 +384,7 @@ def test_a_healthy_bridge_has_no_error_and_a_sidekiq_beside_it_is_a_hint(
     assert answer.code == 0, answer.out
     assert found["shared-queue"].severity == "hint"
     assert "low" in found["shared-queue"].seen
-    assert "nobody answers" in found["worker-unreachable"].seen  # its probes are on another port
+    assert "no worker answers" in found["worker-unreachable"].seen  # its probes are on another port
     assert found.keys() <= {
         "shared-queue",
         "worker-unreachable",
