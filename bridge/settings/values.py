@@ -105,6 +105,10 @@ def _is_sidecar_url(url: str) -> bool:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return parts.netloc == "" and parts.path.startswith("/") and len(parts.path) > 1
+    if parts.port == 0:
+        raise ValueError("a port is a number from 1 to 65535")
+    if parts.path.strip("/") or parts.query:
+        raise ValueError("a sidecar's address ends after its port: http://host:port")
     return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
 
 

@@ -52,6 +52,14 @@ RSpec.describe SidekiqBridge::Sidecar::Settings do
     expect { settings(bind: "http://x").check }.to start_error(64, ["--bind"])
     expect { settings(bind: "unix://relative").check }.to start_error(64, ["unix://#{Dir.pwd}/relative"])
     expect { settings(bind: "tcp://nohost").check }.to start_error(64, ["port"])
+    # It listened on 34463, and said "ready on tcp://localhost:99999".
+    expect { settings(bind: "tcp://localhost:99999").check }.to start_error(64, ["99999", "at most 65535"])
+  end
+
+  it "refuses the path of a file that is not a socket" do
+    Tempfile.create("app.log") do |file|
+      expect { settings(bind: "unix://#{file.path}").check }.to start_error(78, ["cannot listen", "is not a socket", "--bind"])
+    end
   end
 
   it "gives each worker an address of its own, on no port that could be taken" do

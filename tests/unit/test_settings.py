@@ -186,6 +186,10 @@ def test_variables_of_the_other_parts_are_left_alone(name: str) -> None:
         ("HEALTH_BIND", "h:70000"),
         ("SIDECAR_URL", "ftp://x"),
         ("SIDECAR_URL", "unix://relative"),
+        # Doctor ended without naming the variable; port 0 meant 9292, and the path meant nothing.
+        ("SIDECAR_URL", "http://127.0.0.1:99999"),
+        ("SIDECAR_URL", "http://127.0.0.1:0"),
+        ("SIDECAR_URL", "http://127.0.0.1:9292/bridge"),
         ("RETRY_BACKOFF", "often"),
         ("LOG_LEVEL", "loud"),
         ("METRICS_FAMILY", "9"),

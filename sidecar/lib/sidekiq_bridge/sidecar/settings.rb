@@ -118,6 +118,7 @@ module SidekiqBridge
           if !File.exist?(directory) then "#{directory} does not exist, make it (mkdir -p #{directory})"
           elsif !File.directory?(directory) then "#{directory} is not a directory, correct --bind"
           elsif !File.writable?(directory) then "this user may not write in #{directory}, change its owner or correct --bind"
+          elsif File.exist?(bind.path) && !File.socket?(bind.path) then "#{bind.path} exists and is not a socket, correct --bind"
           end
         raise StartError, "cannot listen on #{bind}: #{what_to_do}" if what_to_do
       end

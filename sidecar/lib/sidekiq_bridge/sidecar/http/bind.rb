@@ -11,6 +11,8 @@ module SidekiqBridge
     class Bind
       # A Unix socket's path has at most 107 bytes, and a Puma worker adds its number.
       LONGEST_PATH = 104
+      # Ruby opens a higher number modulo 65536, which is a port that the user did not name.
+      HIGHEST_PORT = 65_535
 
       attr_reader :scheme, :host, :port, :path, :tls
 
@@ -48,6 +50,7 @@ module SidekiqBridge
 
       def initialize(scheme, host: nil, port: nil, path: nil, tls: nil)
         raise UsageError, "#{scheme}:// needs a host and a port, as in #{scheme}://127.0.0.1:9292" unless path || (host && port)
+        raise UsageError, "#{scheme}://#{host}:#{port}: a port is at most #{HIGHEST_PORT}" if port && port > HIGHEST_PORT
         @scheme = scheme
         @host = host
         @port = port

@@ -14,7 +14,7 @@ module SidekiqBridge
 
       # Removes a socket file that its process could not remove itself.
       def self.remove(bind)
-        File.unlink(bind.path) if bind.unix?
+        File.unlink(bind.path) if bind.unix? && File.lstat(bind.path).socket?
       rescue Errno::ENOENT
         nil # the process has removed it
       end
@@ -57,8 +57,10 @@ module SidekiqBridge
         File.umask(umask) if umask
       end
 
-      # A socket file outlives its server, so the sidecar removes one that no server answers on.
+      # A socket file outlives its server, so the sidecar removes one that no server answers on. Linux refuses a
+      # connection to an ordinary file in the same way, and that file is a user's.
       def remove_stale
+        raise StartError, "#{bind} names a file that is not a socket: correct --bind" unless File.lstat(bind.path).socket?
         UNIXSocket.new(bind.path).close
         raise StartError, "another server answers on #{bind}: stop it, or choose another with --bind"
       rescue Errno::ECONNREFUSED
