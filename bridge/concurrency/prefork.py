@@ -8,6 +8,7 @@ the pool stay in flight. A file lock is taken off a dead process by the kernel.
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import signal
 import tempfile
@@ -67,6 +68,8 @@ def prepare(app: Any, worker: Any) -> None:
     _ = app.bridge.lease  # pool processes look at what their parent knows of it
     if worker.pool_cls is prefork.TaskPool:
         worker.pool_cls = PreforkPool
+        # Pool processes share the pages of what is imported before the fork; each asks the sidecars.
+        importlib.import_module("bridge.sidecar.requests_session")
     if worker.pool_cls.__module__.endswith(".solo"):
         # The prefetch count follows -c, but this pool runs one job at a time.
         app.bridge.fetcher.in_flight.limit_slots(1)

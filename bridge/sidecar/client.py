@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from typing import Protocol
 
 from bridge import errors
 from bridge.sidecar import refusals, stream_upgrade
 from bridge.sidecar.fleet import Member
-from bridge.sidecar.http import BadReply, HttpConnection, Reply
+from bridge.sidecar.http import HttpConnection
+from bridge.sidecar.messages import BadReply, Reply
 from bridge.sidecar.protocol import WAIT_MS, execute_headers, path_of
 from bridge.sidecar.requests import SignedRequests
 from bridge.sidecar.result import JobResult, Status
@@ -69,28 +69,15 @@ class SidecarClient(SignedRequests):
 
     def interrupt(self, delivery: Delivery) -> None:
         """Ask every Puma worker to stop this job; the one that runs it does."""
-        self._tell_all(f"{path_of(delivery)}/interrupt", b"")
+        self._commands.interrupt(delivery)
 
     def cancel(self, delivery: Delivery, reason: str, message: str) -> None:
         """End this job for good; ``reason`` is ``deadline`` or ``revoked``."""
-        self._tell_all(
-            f"{path_of(delivery)}/cancel", json.dumps({"reason": reason, "message": message}).encode()
-        )
+        self._commands.cancel(delivery, reason, message)
 
     def post(self, path: str, body: bytes) -> bytes:
         """Send something else to any Puma worker. Raises SidecarError unless it answers 200."""
-        members = self.fleet.members
-        if not members:
-            raise errors.SidecarUnavailable("no sidecar is ready")
-        member = members[0]
-        try:
-            # The request has one attempt: not over a connection that may be closed at this moment.
-            reply = self._send(self._fresh(member), member, "POST", path, [], body)
-        except (OSError, BadReply) as error:
-            raise errors.SidecarUnavailable(f"{member.worker.address} does not answer: {error!r}") from error
-        if reply.status != 200:
-            raise self.refusal(member, reply, started=False)
-        return reply.body
+        return self._commands.post(path, body)
 
     # -- one job
 

@@ -8,7 +8,7 @@ from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.credentials import Credentials, Files
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
-from bridge.sidecar.requests import Timeouts
+from bridge.sidecar.timeouts import Timeouts
 
 
 def credentials(said: Settings) -> Credentials:

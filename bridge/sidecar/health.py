@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from bridge import errors
 from bridge.sidecar import schema
 from bridge.sidecar.address import Address
-from bridge.sidecar.http import BadReply, HttpConnection, Reply, request_bytes
-from bridge.sidecar.signature import PROTOCOL, SignedRequest, Signer
+from bridge.sidecar.control_client import ControlClient
+from bridge.sidecar.messages import BadReply, Reply
+from bridge.sidecar.signature import PROTOCOL, Signer
 
 PATH = "/health"
 #: Several Puma workers listen on one address, and each wants to be named; a connection stays with one.
@@ -81,9 +81,8 @@ class HealthProbe:
         tls: Callable[[], ssl.SSLContext | None] = lambda: None,
         named: str = "BRIDGE_SIDECAR_SECRET",
     ) -> None:
-        self._signer = signer
+        self._client = ControlClient(signer, timeout_seconds, tls)
         self._timeout = timeout_seconds
-        self._tls = tls
         self._named = named
         self._boots: dict[Address, str] = {}
 
@@ -128,27 +127,13 @@ class HealthProbe:
 
     def _get(self, address: Address) -> Reply:
         """Ask the Puma worker that answered last time; another one that answers 421 says who it is."""
-        with ExitStack() as opened:
-            connection = None
+        with self._client.conversation(address) as talk:
             for _ in range(ADDRESSEES):
-                connection = connection or opened.enter_context(closing(self._connect(address)))
-                signed = self._signed(address)
-                request = request_bytes("GET", PATH, address.authority, signed.headers, b"")
-                reply = signed.check(connection.exchange(request, self._timeout))
+                reply = talk.ask("GET", PATH, self._boots.get(address), timeout_seconds=self._timeout)
                 if reply.status != 421:
                     break
                 self._boots[address] = _boot_in(reply)
-                if not reply.keep_alive:
-                    connection = None
         return reply
-
-    def _connect(self, address: Address) -> HttpConnection:
-        return HttpConnection(address, self._timeout, self._tls())
-
-    def _signed(self, address: Address) -> SignedRequest:
-        boot = self._boots.get(address)
-        named = [("X-Bridge-Boot", boot)] if boot else []
-        return self._signer.request("GET", PATH, [("X-Bridge-Protocol", str(PROTOCOL)), *named], b"")
 
 
 def _boot_in(reply: Reply) -> str:

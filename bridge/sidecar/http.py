@@ -1,56 +1,25 @@
-"""One keep-alive HTTP/1.1 connection: send a request, read the reply, with a deadline and a limit.
+"""One keep-alive HTTP/1.1 connection for jobs: send ``execute``, read the reply, or change to a stream.
 
-Not ``requests``: that costs about 1.4 ms of CPU for each job. The parsing is httptools'; sockets are plain
-ones, so gevent's patched sockets work as well.
+Not ``requests``, which serves all other calls (:mod:`bridge.sidecar.control_client`): it costs several times
+the CPU. The parsing is httptools'; sockets are plain ones, so gevent's patched sockets work as well.
 """
 
 from __future__ import annotations
 
-import re
 import select
 import socket
 import ssl
 import time
-from dataclasses import dataclass, field
 
 import httptools
 
-from bridge import errors
 from bridge.sidecar.address import Address
-
-READ_SIZE = 65536
-#: No reply of the protocol comes near this: an iterable job's payload is the largest.
-LARGEST_REPLY = 128 * 1024 * 1024
+from bridge.sidecar.messages import READ_SIZE, BadReply, Body, Reply, refuse_unsafe
 
 LARGEST_HEAD = 8192
-#: Chunks of a few bytes cost more CPU than their bytes are worth: 30 MB in chunks of one byte took 12 s.
-SMALLEST_MEAN_CHUNK = 64
-FREE_CHUNKS = 1024
-_UNSAFE = re.compile(r"[^\x20-\x7e]")
 
 #: Seconds without a request after which a connection is replaced: a firewall may have dropped it silently.
 REST_SECONDS = 10.0
-
-
-class BadReply(Exception):
-    """The reply is cut, garbage, too large or too late. Whether the request was carried out is unknown."""
-
-
-@dataclass
-class Reply:
-    """Status, headers (names in lower case) and body."""
-
-    status: int = 0
-    headers: dict[bytes, bytes] = field(default_factory=dict)
-    body: bytes = b""
-    keep_alive: bool = True
-    authentic: bool = True
-    """False for a refusal without a signature though there is a secret: any process can have written it."""
-
-    def unproven(self) -> Reply:
-        """This reply, marked as one that no signature proves."""
-        self.authentic = False
-        return self
 
 
 class _Collector:
@@ -60,8 +29,7 @@ class _Collector:
         self.parser = httptools.HttpResponseParser(self)
         self.reply = Reply()
         self.complete = False
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._body = Body()
 
     def on_message_begin(self) -> None:
         if self.complete:
@@ -78,18 +46,13 @@ class _Collector:
         self.reply.headers[name.lower()] = value
 
     def on_body(self, chunk: bytes) -> None:
-        self._size += len(chunk)
-        if self._size > LARGEST_REPLY:
-            raise BadReply(f"the reply is larger than {LARGEST_REPLY} bytes")
-        self._chunks.append(chunk)
-        if self._size < SMALLEST_MEAN_CHUNK * (len(self._chunks) - FREE_CHUNKS):
-            raise BadReply("the reply comes in chunks of a few bytes")
+        self._body.add(chunk)
 
     def on_message_complete(self) -> None:
         if self.reply.status < 200:
             return  # informational (100, 102, 103): the reply is still to come
         self.complete = True
-        self.reply.body = b"".join(self._chunks)
+        self.reply.body = self._body.joined
         # Not parser.should_keep_alive(): behind the end of a message it is always false.
         closes = self.reply.headers.get(b"connection", b"").lower() == b"close"
         self.reply.keep_alive = self.parser.get_http_version() == "1.1" and not closes
@@ -205,6 +168,5 @@ def request_bytes(method: str, path: str, host: str, headers: list[tuple[str, st
     if body:
         lines.append("Content-Type: application/json")
     lines += [f"{name}: {value}" for name, value in headers]
-    if _UNSAFE.search("".join(lines)) or " " in path:
-        raise errors.SidecarUnavailable(f"no request was sent: {lines!r} holds what no header may hold")
+    refuse_unsafe(lines, path)
     return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + body

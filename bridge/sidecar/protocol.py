@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlencode
 
 from bridge.sidecar import schema, schema_types
-from bridge.sidecar.http import Reply
+from bridge.sidecar.messages import Reply
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.payload import trace_context
 from bridge.sidekiq.payload.job import SidekiqJob

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bridge import errors
 from bridge.sidecar.fleet import Fleet, Member
-from bridge.sidecar.http import Reply
+from bridge.sidecar.messages import Reply
 from bridge.sidecar.protocol import error_of
 
 

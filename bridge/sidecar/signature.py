@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bridge.sidecar.http import BadReply, Reply
+from bridge.sidecar.messages import BadReply, Reply
 
 PROTOCOL = 2
 NONCE = re.compile(r"[0-9a-f]{32}")

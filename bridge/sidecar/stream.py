@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import quote
 
 from bridge.event_loop import EventLoop
-from bridge.sidecar.http import LARGEST_REPLY
+from bridge.sidecar.messages import LARGEST_REPLY
 from bridge.sidecar.protocol import trace_word
 from bridge.sidecar.stream_upgrade import OpenStream
 from bridge.sidekiq.fetch.unit_of_work import Delivery

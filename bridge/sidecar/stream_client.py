@@ -17,7 +17,7 @@ from bridge.event_loop import EventLoop
 from bridge.sidecar import parking
 from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Member
-from bridge.sidecar.http import BadReply, Reply
+from bridge.sidecar.messages import BadReply, Reply
 from bridge.sidecar.result import JobResult, done_ms
 from bridge.sidecar.stream import Stream
 from bridge.sidecar.stream_upgrade import OpenStream

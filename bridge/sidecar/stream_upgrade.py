@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from typing import NamedTuple
 
-from bridge.sidecar.http import BadReply, HttpConnection, request_bytes
+from bridge.sidecar.http import HttpConnection, request_bytes
+from bridge.sidecar.messages import BadReply
 from bridge.sidecar.seal import Seal, stream_key
 from bridge.sidecar.signature import NONCE, PROTOCOL, SignedRequest, Signer
 

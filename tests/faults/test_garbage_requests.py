@@ -19,10 +19,10 @@ from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.http import HttpConnection, request_bytes
 from bridge.sidecar.protocol import execute_headers
-from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.result import Status
 from bridge.sidecar.signature import Signer
 from bridge.sidecar.stream_upgrade import open_stream
+from bridge.sidecar.timeouts import Timeouts
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from tests.support.ledger import Ledger
 from tests.support.processes import ROOT, Process, free_port

@@ -21,10 +21,10 @@ from bridge.sidecar.address import Address
 from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
-from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.result import Status
 from bridge.sidecar.signature import Signer
 from bridge.sidecar.stream import Stream
+from bridge.sidecar.timeouts import Timeouts
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.payload import ruby_json
 from tests.support.ledger import Ledger

@@ -15,9 +15,9 @@ from bridge.sidecar.address import Address
 from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
-from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.result import Status
 from bridge.sidecar.signature import Signer
+from bridge.sidecar.timeouts import Timeouts
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.payload import ruby_json
 from tests.integration.proxy import Proxy

@@ -94,17 +94,23 @@ def test_connections_that_rested_are_closed_when_another_is_put_back(
     """The one at the bottom rested for ever, and counted against the sidecar's limit of connections."""
     server.answers[:] = [reply(200, DONE), reply(202), reply(202)]
     client.execute(DELIVERY)
-    client.interrupt(DELIVERY)
+    ask_over_another_connection(client)
     [member] = client.fleet.members
     rested, used = member.idle
     rested._used_at -= http.REST_SECONDS + 1
 
-    client.interrupt(DELIVERY)
+    ask_over_another_connection(client)
 
     assert rested not in member.idle
     assert rested._socket.fileno() == -1
     assert len(member.idle) == 2
     assert member.idle[0] is used
+
+
+def ask_over_another_connection(client: SidecarClient) -> None:
+    """As the question does whether a Puma worker knows an orphaned job."""
+    [member] = client.fleet.members
+    client._ask_whether_known(member, DELIVERY)
 
 
 def reply_in_pieces(*pieces: bytes) -> http.Reply:
@@ -173,11 +179,11 @@ def test_the_outcome_of_another_delivery_is_an_unknown_one_and_its_connection_is
 def test_no_more_connections_are_kept_than_jobs_may_run_there(
     server: ScriptedServer, client: SidecarClient
 ) -> None:
-    """Each command to all Puma workers has a connection of its own."""
+    """Each question about an orphaned job has a connection of its own."""
     server.answers[:] = [reply(200, DONE), *[reply(204)] * 5]
     client.execute(DELIVERY)
     for _ in range(5):
-        client.interrupt(DELIVERY)
+        ask_over_another_connection(client)
 
     [member] = client.fleet.members
     assert len(member.idle) == member.worker.slots == 2

@@ -19,10 +19,10 @@ from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.parking import Parkable
-from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.result import JobResult, Status
 from bridge.sidecar.signature import Signer
 from bridge.sidecar.stream_client import StreamingSidecar
+from bridge.sidecar.timeouts import Timeouts
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.payload import ruby_json
 from tests.support.ledger import Ledger

@@ -16,8 +16,8 @@ from bridge.sidecar.credentials import Credentials, Files
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.http import BadReply
-from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.result import Status
+from bridge.sidecar.timeouts import Timeouts
 from tests.integration.test_tls import SECRET, delivery
 from tests.support.certificates import Authority, Pair
 from tests.support.command import Bridge

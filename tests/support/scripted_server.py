@@ -15,8 +15,8 @@ from bridge.sidecar.address import Address
 from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import HealthProbe
-from bridge.sidecar.requests import Timeouts
 from bridge.sidecar.signature import PROTOCOL, Signer
+from bridge.sidecar.timeouts import Timeouts
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 
 DELIVERY = Delivery("host:1:abc", 7, "default", b'{"class":"X","jid":"a","args":[]}', 5)

@@ -86,4 +86,4 @@ def test_https_in_capitals_is_spoken_over_tls_too(url: str) -> None:
     parts.settings = settings
 
     assert Runtime(Celery(), settings).credentials.tls is not None
-    assert sidecars.probe(parts)._tls() is not None
+    assert sidecars.probe(parts)._client._tls() is not None

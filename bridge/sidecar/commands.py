@@ -1,0 +1,70 @@
+"""Commands to Puma workers: interrupt a job, cancel one, look at due jobs."""
+
+from __future__ import annotations
+
+import json
+
+from bridge import errors
+from bridge.sidecar import refusals
+from bridge.sidecar.control_client import LARGEST_ANSWER, ControlClient
+from bridge.sidecar.fleet import Fleet, Member
+from bridge.sidecar.messages import LARGEST_REPLY, BadReply, Reply
+from bridge.sidecar.protocol import path_of, trace_headers
+from bridge.sidecar.timeouts import Timeouts
+from bridge.sidekiq.fetch.unit_of_work import Delivery
+
+
+class Commands:
+    """Safe for threads and greenlets. A command is sent once: nothing says whether a lost one took effect."""
+
+    def __init__(self, fleet: Fleet, client: ControlClient, timeouts: Timeouts) -> None:
+        self._fleet = fleet
+        self._client = client
+        self._timeouts = timeouts
+
+    def interrupt(self, delivery: Delivery) -> None:
+        """Ask every Puma worker to stop this job; the one that runs it does."""
+        self._tell_all(f"{path_of(delivery)}/interrupt", b"")
+
+    def cancel(self, delivery: Delivery, reason: str, message: str) -> None:
+        """End this job for good; ``reason`` is ``deadline`` or ``revoked``."""
+        self._tell_all(
+            f"{path_of(delivery)}/cancel", json.dumps({"reason": reason, "message": message}).encode()
+        )
+
+    def post(self, path: str, body: bytes) -> bytes:
+        """Send something else to any Puma worker. Raises SidecarError unless it answers 200."""
+        members = self._fleet.members
+        if not members:
+            raise errors.SidecarUnavailable("no sidecar is ready")
+        member = members[0]
+        try:
+            reply = self._send(member, path, body, self._timeouts.read, LARGEST_REPLY)
+        except (OSError, BadReply) as error:
+            raise errors.SidecarUnavailable(f"{member.worker.address} does not answer: {error!r}") from error
+        if reply.status != 200:
+            raise refusals.of(self._fleet, member, reply, started=False)
+        return reply.body
+
+    def _tell_all(self, path: str, body: bytes) -> None:
+        """A command, to those as well that take no more jobs."""
+        for member in self._fleet.everyone:
+            try:
+                self._send(member, path, body, self._timeouts.command)
+            except (OSError, BadReply, errors.SidecarUnavailable):
+                continue  # it is gone or going, or hangs: the others must be told
+
+    def _send(
+        self, member: Member, path: str, body: bytes, timeout_seconds: float, largest: int = LARGEST_ANSWER
+    ) -> Reply:
+        worker = member.worker
+        with self._client.conversation(worker.address) as talk:
+            return talk.ask(
+                "POST",
+                path,
+                worker.boot,
+                body,
+                timeout_seconds=timeout_seconds,
+                unsigned=trace_headers(),
+                largest=largest,
+            )
