@@ -6,9 +6,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bridge.sidekiq.api.processes import Processes
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.lease.other_leases import MARGIN_SECONDS
@@ -286,3 +288,18 @@ def test_redis_tells_the_time_that_a_test_sets(server: RedisServer, clock: WallC
     clock.set(-3600.5)
     assert abs(client.time()[0] - time.time() + 3600) < 3
     client.close()
+
+
+@pytest.mark.parametrize("score", [0, 1, "inf"])
+def test_a_foreign_name_among_the_leases_keeps_no_job_of_the_dead(fleet: Fleet, score: Any) -> None:
+    """One name that is not UTF-8 raised in each look of each reaper: jobs of the dead stayed in flight."""
+    fleet.take_one_each()
+    fleet.pass_seconds(2 * LENGTH)
+    dead, *living = fleet.workers
+    dead.client.zadd("bridge:lease", {b"\xff:1:\xfe": score})
+    dead.client.hset(b"bridge:inflight:\xfd", "1", b"1\ndefault\n{}")
+    dead.client.zadd("bridge:lease", {dead.identity: 0})
+    fleet.pass_seconds(2 * LENGTH, living=living)
+    assert len(next_first(dead.client)) == 1
+    assert not dead.client.exists(dead.inflight_key)
+    assert Processes(dead.client).leases()

@@ -156,10 +156,11 @@ class Processes:
         """Every worker of the bridge that has a lease or holds jobs."""
         with outages():
             till = {
-                name.decode(): int(score)
+                name.decode(errors="replace"): int_of(score)
                 for name, score in self.client.zrange(keys.LEASE, 0, -1, withscores=True)
             }
-            holders = {name.decode() for name in self.client.scan_iter(keys.inflight("*"), count=SCAN_COUNT)}
+            found = self.client.scan_iter(keys.inflight("*"), count=SCAN_COUNT)
+            holders = {name.decode(errors="replace") for name in found}
             identities = sorted(till.keys() | {name.removeprefix(keys.inflight("")) for name in holders})
             pipeline = self.client.pipeline(transaction=False)
             for identity in identities:

@@ -136,7 +136,7 @@ class Heartbeat:
             self._rows_are_sure = False
         self._busy = busy
         self.rtt_us = int((time.perf_counter() - started) * 1_000_000)
-        return signal.decode() if signal else None
+        return signal.decode(errors="replace") if signal else None
 
     def _update_rows(self) -> None:
         running = self.fetcher.in_flight.running

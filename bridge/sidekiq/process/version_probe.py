@@ -18,7 +18,9 @@ def version(client: Any, own_identity: str) -> str | None:
     Workers of the bridge repeat what they learned from others, so any row will do but our own.
     """
     with outages():
-        others = [name for name in client.smembers(keys.PROCESSES) if name.decode() != own_identity]
+        others = [
+            name for name in client.smembers(keys.PROCESSES) if name.decode(errors="replace") != own_identity
+        ]
         rows = [client.hget(name, "info") for name in sorted(others)]
     return next((found for row in rows if (found := _version_of(row))), None)
 

@@ -35,7 +35,7 @@ class LeaseCalls(ScriptCalls):
         """
         args = (identity, *(window or (1, 0)), *(word for lease in unchanged for word in lease))
         found = self._one(scripts.Call(lua.load("lease_expired"), (keys.LEASE,), args))
-        return [name.decode() for name in found]
+        return [name.decode(errors="replace") for name in found]
 
     def leave(self, identity: str, *, reaped: bool = False) -> int:
         """End a lease. Returns how many jobs its holder still had; those are for a reaper.

@@ -24,14 +24,14 @@ class LeaseTable:
         """Identity to the end of its lease in ms of Redis TIME; 0: ended, jobs left; < 0: being reaped."""
         with outages():
             found = self.client.zrange(keys.LEASE, 0, -1, withscores=True)
-        return {name.decode(): score for name, score in found}
+        return {name.decode(errors="replace"): score for name, score in found}
 
     def search(self, cursor: int) -> tuple[int, list[str]]:
         """One step through all keys. Returns the next cursor, 0 at the end, and who has an in-flight hash."""
         prefix = keys.inflight("")
         with outages():
             following, found = self.client.scan(cursor, match=f"{prefix}*", count=STEP)
-        return int(following), [name.decode().removeprefix(prefix) for name in found]
+        return int(following), [name.decode(errors="replace").removeprefix(prefix) for name in found]
 
     def holders(self, identities: Iterable[str]) -> list[str]:
         """Those who hold jobs and have no lease."""
