@@ -33,18 +33,26 @@ class Commands:
         )
 
     def post(self, path: str, body: bytes) -> bytes:
-        """Send something else to any Puma worker. Raises SidecarError unless it answers 200."""
-        members = self._fleet.members
-        if not members:
-            raise errors.SidecarUnavailable("no sidecar is ready")
-        member = members[0]
-        try:
-            reply = self._send(member, path, body, self._timeouts.read, LARGEST_REPLY)
-        except (OSError, BadReply) as error:
-            raise errors.SidecarUnavailable(f"{member.worker.address} does not answer: {error!r}") from error
-        if reply.status != 200:
-            raise refusals.of(self._fleet, member, reply, started=False)
-        return reply.body
+        """Send something else to one Puma worker. Raises SidecarError unless one answers 200.
+
+        The next one is asked only where the first has certainly begun nothing: it goes down, or is gone.
+        """
+        failure: errors.SidecarError = errors.SidecarUnavailable("no sidecar is ready")
+        for member in sorted(self._fleet.members, key=lambda member: member.worker.draining):
+            try:
+                reply = self._send(member, path, body, self._timeouts.read, LARGEST_REPLY)
+            except (OSError, BadReply) as error:
+                text = f"{member.worker.address} does not answer: {error!r}"
+                failure = errors.SidecarUnavailable(text)
+                if not isinstance(error, ConnectionRefusedError | FileNotFoundError):
+                    raise failure from error
+                continue
+            if reply.status == 200:
+                return reply.body
+            failure = refusals.of(self._fleet, member, reply, started=False)
+            if reply.status not in (421, 503):
+                break
+        raise failure
 
     def _tell_all(self, path: str, body: bytes) -> None:
         """A command, to those as well that take no more jobs."""

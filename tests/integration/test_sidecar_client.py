@@ -307,3 +307,48 @@ def test_a_command_goes_on_a_fresh_connection(server: ScriptedServer, client: Si
     client.cancel(DELIVERY, "revoked", "enough")
 
     assert len(server.requests) == 2
+
+
+PROMOTED = reply(200, {"jobs": []})
+
+
+@pytest.mark.parametrize(
+    "refusal", [DRAINING, reply(421, {"code": "misdirected", "message": "m"})], ids=["503", "421"]
+)
+def test_due_jobs_go_to_another_puma_worker_where_the_first_goes_down(
+    server: ScriptedServer, client: SidecarClient, refusal: bytes
+) -> None:
+    """In a rolling restart due jobs were pushed without client middleware, beside Puma workers that took jobs."""
+    first = server._healthy()["workers"][0]
+    server.health = {**server._healthy(), "workers": [first, {**first, "boot": BOOTS[1]}]}
+    client.fleet.refresh()
+    server.answers[:] = [refusal, PROMOTED]
+
+    assert client.post("/jobs/promote", b"") == b'{"jobs": []}'
+    assert len(server.requests) == 2
+
+
+def test_due_jobs_go_first_to_a_puma_worker_that_stays(server: ScriptedServer, client: SidecarClient) -> None:
+    first = server._healthy()["workers"][0]
+    going = {**first, "boot": BOOTS[1], "draining": True}
+    server.health = {**server._healthy(), "workers": [going, first]}
+    client.fleet.refresh()
+    server.answers[:] = [PROMOTED]
+    client.post("/jobs/promote", b"")
+    assert f"x-bridge-boot: {first['boot']}".encode() in server.requests[0].lower()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [reply(500, {"code": "internal", "message": "m"}), reply(403, {"code": "timestamp", "message": "m"})],
+)
+def test_due_jobs_whose_middleware_may_have_run_are_sent_once(
+    server: ScriptedServer, client: SidecarClient, status: int, code: str
+) -> None:
+    first = server._healthy()["workers"][0]
+    server.health = {**server._healthy(), "workers": [first, {**first, "boot": BOOTS[1]}]}
+    client.fleet.refresh()
+    server.answers[:] = [reply(status, {"code": code, "message": "m"}), PROMOTED]
+    with pytest.raises(errors.SidecarError):
+        client.post("/jobs/promote", b"")
+    assert len(server.requests) == 1
