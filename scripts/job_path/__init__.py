@@ -1,0 +1,1 @@
+"""Follows one job through a real worker, from its push to its settlement, by a profile hook."""
