@@ -69,7 +69,7 @@ def test_check_60_a_flush_writes_the_keys_and_values_that_the_gem_writes(
     ours = JobMetrics()
     ours.record("Foo::Bar", elapsed, failed=False)
     ours.record("Foo::Bar", 0, failed=True)
-    for command in ours.drain(FLUSH_AT.timestamp(), family(sidekiq)).commands:
+    for command in ours.drain(FLUSH_AT.timestamp(), family(sidekiq)):
         stage.redis.execute_command(*command)
 
     by_bridge = metric_keys(stage.redis)
@@ -107,7 +107,7 @@ def test_check_61_each_duration_falls_into_the_gems_own_bucket(stage: Stage, sid
 def bucket_of(ms: int, sidekiq: Version) -> int:
     metrics = JobMetrics()
     metrics.record("X", ms, failed=False)
-    (command,) = [c for c in metrics.drain(0, family(sidekiq)).commands if c[0] == "BITFIELD"]
+    (command,) = [c for c in metrics.drain(0, family(sidekiq)) if c[0] == "BITFIELD"]
     return int(str(command[6]).removeprefix("#"))
 
 
@@ -116,7 +116,7 @@ def test_check_61_a_bucket_stays_at_65535(stage: Stage, sidekiq: Version) -> Non
     for _ in range(70_000):
         metrics.record("X", 1, failed=False)
 
-    for command in metrics.drain(FLUSH_AT.timestamp(), family(sidekiq)).commands:
+    for command in metrics.drain(FLUSH_AT.timestamp(), family(sidekiq)):
         stage.redis.execute_command(*command)
 
     key = "X-04-08:3" if sidekiq < (8,) else "h|X-4-8:3"
