@@ -42,14 +42,28 @@ module DemoDatabase
     end
   end
 
+  # One process at a time: SQLite refuses a second one that switches a new database to WAL, and does
+  # not wait for its busy handler then.
   def self.prepare!
-    pool = ActiveRecord::Base.connection_pool
-    pool.with_connection do |connection|
-      (TABLES + INDEXES).each { |statement| connection.execute(statement) }
+    alone do
+      pool = ActiveRecord::Base.connection_pool
+      pool.with_connection do |connection|
+        (TABLES + INDEXES).each { |statement| connection.execute(statement) }
+      end
+      # A SQLite connection must not live on in forked workers.
+      pool.disconnect!
     end
-    # A SQLite connection must not live on in forked workers.
-    pool.disconnect!
   end
+
+  def self.alone
+    path = Rails.root.join("tmp/demo_database.lock")
+    path.dirname.mkpath
+    File.open(path, File::RDWR | File::CREAT, 0o600) do |file|
+      file.flock(File::LOCK_EX)
+      yield
+    end
+  end
+  private_class_method :alone
 end
 
 ActiveSupport.on_load(:active_record) do

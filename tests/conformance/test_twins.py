@@ -7,6 +7,7 @@ Sidekiq writes its counters only every five or ten seconds.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -108,6 +109,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "log_level": "debug",
     },
 }
+HISTOGRAM = re.compile(rb"-\d+-\d+:\d+$")
 MALFORMED = b'{"class":"EchoJob","args":['
 BULK = 5
 #: Fields in the order of the real client, which Sidekiq's poller sends every job through again.
@@ -343,6 +345,8 @@ def test_twin_runs_leave_the_same_keys(twins: tuple[Twin, Twin]) -> None:
             if not key.startswith((b"bridge:", b"j|", b"h|", b"process"))
             and key.count(b":") != 2
             and b"-" not in key.split(b":")[0].replace(b"it-", b"")
+            # A histogram ends with day and minute; the two sides may run in different minutes.
+            and not HISTOGRAM.search(key)
         }
         for side in twins
     )  # fmt: skip
