@@ -64,7 +64,7 @@ def test_a_target_or_script_that_a_block_names_exists(block: Block) -> None:
         assert re.search(rf"^[a-z -]*\b{word}\b[a-z -]*:", (ROOT / "Makefile").read_text(), re.MULTILINE), (
             word
         )
-    for name in re.findall(r"\bscripts/\w+", block.text):
+    for name in re.findall(r"\bscripts/[\w-]+", block.text):
         assert (ROOT / name).exists(), name
 
 
