@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
-from celery import Celery, signals
+from celery import Celery, _state, signals
 from celery.app.amqp import AMQP
 from celery.backends.base import DisabledBackend
 from kombu import Queue
@@ -27,8 +27,9 @@ from bridge.settings import Settings
 from bridge.settings import load as load_settings
 from bridge.sidekiq.keys import QUEUE_PREFIX
 from bridge.sidekiq.payload.job import new_jid
-from bridge.worker import bootsteps, celery_commands, preflight
+from bridge.worker import bootsteps, celery_commands, preflight, settings_check, user_settings
 from bridge.worker.events import BridgeEvents
+from bridge.worker.user_settings import UserSettings
 
 #: What ``BRIDGE_POOL=bridge`` stands for; Celery takes a configured pool by its path.
 OWN_POOL = "bridge.concurrency.hybrid:HybridPool"
@@ -45,6 +46,7 @@ class Bridge(Celery):
     """A Celery application whose broker is Sidekiq's Redis."""
 
     bridge: Runtime
+    user_settings: UserSettings
 
     def __init__(self, settings: Settings, **kwargs: Any) -> None:
         super().__init__(
@@ -61,6 +63,26 @@ class Bridge(Celery):
             allow_purge=lambda queue: settings.allow_purge and _is_named(queue),
             refusal=click.ClickException if celery_commands.running() is not None else PushRefused,
         )
+        self.user_settings = UserSettings(self, _defaults(self.bridge), _transport_options(self.bridge))
+        # Imported beside the user's own `include` and `imports`, which replace a setting of ours: no Ruby job
+        # would run.
+        loader: Any = self.loader
+        loader.builtin_modules = ("bridge.tasks", *settings.imports)
+
+    def config_from_cmdline(self, argv: Any, namespace: str = "celery") -> None:
+        """Celery's own: settings at the end of a command line. A sentence about one can name its place."""
+        super().config_from_cmdline(argv, namespace)
+        self.user_settings.came_by_command_line(self.loader.cmdline_config_parser(argv, namespace))
+
+    def _connection(self, url: Any, *args: Any, **kwargs: Any) -> Any:
+        """Celery's own, to the Redis of our settings under whatever URL the environment names."""
+        self.user_settings.ensure_transport_options()
+        if celery_commands.running() is not None:
+            try:
+                settings_check.check_broker(self)
+            except ConfigurationError as error:
+                preflight.refuse(error)
+        return super()._connection(broker_url(self.bridge), *args, **kwargs)  # type: ignore[misc]
 
     def send_task(
         self,
@@ -113,24 +135,6 @@ def make_app(settings: Settings) -> Bridge:
     """The application for these settings."""
     messages.register()
     app = Bridge(settings)
-    app.config_from_object("bridge.celery_settings")
-    app.conf.update(
-        broker_url=_broker_url(app.bridge),
-        broker_transport_options={
-            OPTION: app.bridge.context,
-            # Flower reads depths as LLEN <prefix><queue>, summed over these priorities.
-            "global_keyprefix": QUEUE_PREFIX,
-            "priority_steps": [0],
-        },
-        worker_pool=_pool(settings, sys.argv),
-        worker_enable_remote_control=settings.remote_control,
-        task_queues=[Queue(name, routing_key=name) for name in settings.queues.names],
-        include=["bridge.tasks", *settings.imports],
-    )
-    if settings.concurrency is not None:
-        app.conf.worker_concurrency = settings.concurrency
-    if settings.child_max_memory_megabytes is not None:
-        app.conf.worker_max_memory_per_child = settings.child_max_memory_megabytes * 1_000_000 // 1024
     _set_backoff(settings)
     bootsteps.install(app)
     signals.import_modules.connect(preflight.check_imports, sender=app, weak=False)
@@ -139,13 +143,38 @@ def make_app(settings: Settings) -> Bridge:
     return app
 
 
+def _defaults(runtime: Runtime) -> dict[str, Any]:
+    """Celery's settings, where the user says nothing."""
+    settings = runtime.settings
+    found: dict[str, Any] = {
+        "broker_url": broker_url(runtime),
+        "worker_pool": _pool(settings, sys.argv),
+        "worker_enable_remote_control": settings.remote_control,
+        "task_queues": [Queue(name, routing_key=name) for name in settings.queues.names],
+    }
+    if settings.concurrency is not None:
+        found["worker_concurrency"] = settings.concurrency
+    if settings.child_max_memory_megabytes is not None:
+        found["worker_max_memory_per_child"] = settings.child_max_memory_megabytes * 1_000_000 // 1024
+    return user_settings.defaults(found)
+
+
+def _transport_options(runtime: Runtime) -> dict[str, Any]:
+    return {
+        OPTION: runtime.context,
+        # Flower reads depths as LLEN <prefix><queue>, summed over these priorities.
+        "global_keyprefix": QUEUE_PREFIX,
+        "priority_steps": [0],
+    }
+
+
 def _is_named(queue: str) -> bool:
     """Without -Q the celery command means every queue there is; a program always says which."""
     context = click.get_current_context(silent=True)
     return context is None or queue in (context.params.get("queues") or ())
 
 
-def _broker_url(runtime: Runtime) -> str:
+def broker_url(runtime: Runtime) -> str:
     """The URL as Celery and Flower show it. The transport connects by the settings, in whatever form."""
     address = runtime.redis_address
     scheme = "rediss" if address.tls else "redis"
@@ -183,4 +212,12 @@ def _load_settings() -> Settings:
         preflight.refuse(error)
 
 
+def _be_the_default(made: Bridge) -> None:
+    """A ``shared_task`` of a process without another Celery application belongs to this one."""
+    state: Any = _state
+    if state.default_app is None and state._tls.current_app is None:
+        made.set_default()
+
+
 app = make_app(_load_settings())
+_be_the_default(app)

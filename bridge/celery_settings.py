@@ -47,6 +47,3 @@ worker_cancel_long_running_tasks_on_connection_loss = False
 
 #: Sidekiq's own log lines (start, done, fail) replace Celery's; stdout stays what jobs print.
 worker_redirect_stdouts = False
-#: Times are epoch numbers everywhere; UTC keeps Celery's own in step with Sidekiq's daily counters.
-enable_utc = True
-timezone = "UTC"

@@ -81,9 +81,9 @@ def _is_plain(options: Mapping[str, Any], args: Any, delay: Any) -> bool:
 
 
 def _is_ours(option: str, value: Any) -> bool:
-    """The queue by its name, and our own serializer, which every task names."""
+    """The queue by its name, and a serializer that writes what JSON can hold: every task names one."""
     return (option == "queue" and isinstance(value, str)) or (
-        option == "serializer" and value == messages.ARGS_SERIALIZER
+        option == "serializer" and value in (messages.ARGS_SERIALIZER, "json")
     )
 
 

@@ -19,7 +19,7 @@ from bridge.sidekiq.lease.reaper import Reaper as ReaperWork
 from bridge.sidekiq.process.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler as SchedulerWork
-from bridge.worker import control, preflight
+from bridge.worker import control, preflight, settings_check
 from bridge.worker.process_info import process_info
 from bridge.worker.shutdown import Lifecycle, dump_threads
 
@@ -217,6 +217,7 @@ def install(app: Any) -> None:
     )
     setup.install()
     signals.worker_init.connect(_check_worker, weak=False)
+    signals.celeryd_after_setup.connect(settings_check.warn, weak=False)
     signals.worker_process_init.connect(prefork.watch_parent, weak=False)
 
 

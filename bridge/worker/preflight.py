@@ -13,6 +13,7 @@ from bridge.broker.transport import Transport
 from bridge.errors import EX_CONFIG, EX_NOPERM, ConfigurationError, RedisRefusal
 from bridge.redis import client as connection
 from bridge.settings import Settings, modules, redis_mistakes, values
+from bridge.worker import settings_check
 
 #: Celery settings that an invariant rests on, with what would break.
 REQUIRED: dict[str, tuple[Any, str]] = {
@@ -21,8 +22,9 @@ REQUIRED: dict[str, tuple[Any, str]] = {
     "task_acks_on_timeout": (True, "a job that ran into its time limit would be given back again and again"),
     "task_reject_on_worker_lost": (False, "a job that kills its process would run again and again"),
     "worker_prefetch_multiplier": (1, "jobs would leave their queue before a slot is free"),
-    "task_serializer": ("sidekiq", "Ruby could not read what Python pushes"),
 }
+#: A push checks its arguments before either of them sees these.
+SERIALIZERS = ("sidekiq", "json")
 
 
 def check(app: Any, worker: Any) -> None:
@@ -34,8 +36,14 @@ def check(app: Any, worker: Any) -> None:
     for name, (value, harm) in REQUIRED.items():
         if app.conf[name] != value:
             raise ConfigurationError(
-                f"{name} = {app.conf[name]!r}: {harm}. Remove it, or set it to {value!r}."
+                f"{name} = {app.conf[name]!r} (set {app.user_settings.place(name)}): {harm}. "
+                f"Remove it, or set it to {value!r}."
             )
+    if (serializer := app.conf.task_serializer) not in SERIALIZERS:
+        raise ConfigurationError(
+            f"task_serializer = {serializer!r} (set {app.user_settings.place('task_serializer')}): "
+            "Ruby could not read what Python pushes. Remove it, or set it to 'json'."
+        )
     if {"pickle", "application/x-python-serialize", "yaml"} & set(app.conf.accept_content):
         raise ConfigurationError(
             "accept_content names pickle or yaml: any client of Redis could run code. Remove it."
@@ -46,6 +54,7 @@ def check(app: Any, worker: Any) -> None:
             f"the broker's transport is {type(transport).__name__}: it would read Sidekiq's lists as its "
             "own. Leave broker_transport unset and use `from bridge import app`."
         )
+    settings_check.check(app)
     _check_queues(app.amqp.queues.consume_from)
     _check_redis(app.bridge)
     _check_sidecar(app.bridge)

@@ -199,6 +199,9 @@ class FakeApp:
     def __init__(self, **changed: Any) -> None:
         known = {name: value for name, value in vars(celery_settings).items() if not name.startswith("_")}
         self.conf = type("Conf", (dict,), {"__getattr__": dict.__getitem__})({**known, **changed})
+        self.user_settings = type(
+            "UserSettings", (), {"place": lambda _, name: "in app.conf" if name in changed else None}
+        )()
 
     def connection_for_read(self) -> Any:
         return type("Connection", (), {"transport": object()})()

@@ -1,0 +1,143 @@
+"""Judges what the user set in Celery's settings: refuses what contradicts ours, names what has no effect."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from bridge.errors import ConfigurationError
+from bridge.settings.redis_url import RedisUrl, mask
+
+logger = logging.getLogger(__name__)
+
+BROKER_URLS = ("broker_url", "broker_read_url", "broker_write_url")
+
+#: Celery's settings that one of ours says as well, by the name of ours.
+TWINS = {
+    "worker_concurrency": "concurrency",
+    "worker_pool": "pool",
+    "worker_enable_remote_control": "remote_control",
+    "worker_max_memory_per_child": "child_max_memory_megabytes",
+    "task_queues": "queues",
+}
+
+_NO_RESULTS = "a Sidekiq job has no result"
+_OWN_LINES = "write BRIDGE_LOG_FORMAT, or worker_hijack_root_logger = False for a logging of your own"
+_NO_AMQP = "Sidekiq's queues are lists"
+#: Settings without an effect, by name or (with _ at its end) by beginning, with what to write instead.
+IN_VAIN = {
+    "broker_use_ssl": "write rediss:// in BRIDGE_REDIS_URL, and BRIDGE_REDIS_CA, _CERT and _KEY",
+    **dict.fromkeys(
+        ["broker_host", "broker_port", "broker_user", "broker_password", "broker_vhost", "broker_transport"],
+        "write BRIDGE_REDIS_URL",
+    ),
+    **dict.fromkeys(
+        ["broker_login_method", "broker_heartbeat", "broker_failover_strategy", "broker_native_delayed_"],
+        _NO_AMQP,
+    ),
+    **dict.fromkeys(
+        ["task_default_delivery_mode", "task_create_missing_queue_", "task_default_queue_type"],
+        _NO_AMQP,
+    ),
+    **dict.fromkeys(["control_queue_", "event_queue_ttl", "event_queue_expires"], "a broadcast has no queue"),
+    **dict.fromkeys(
+        ["result_", "redis_", "database_", "mongodb_", "cassandra_", "couchbase_", "elasticsearch_", "s3_",
+         "gcs_", "arangodb_", "azureblockblob_", "cosmosdbsql_", "cache_", "task_store_",
+         "task_remote_tracebacks", "worker_deduplicate_"],
+        _NO_RESULTS,
+    ),
+    **dict.fromkeys(["worker_log_format", "worker_task_log_format", "worker_redirect_stdouts"], _OWN_LINES),
+    "worker_soft_shutdown_timeout": "write BRIDGE_SHUTDOWN_TIMEOUT_SECONDS",
+    "worker_enable_soft_shutdown_on_idle": "write BRIDGE_SHUTDOWN_TIMEOUT_SECONDS",
+    "worker_eta_task_limit": "jobs with an eta wait in the schedule set, not in a worker",
+}  # fmt: skip
+#: Refused by name, or merged with ours.
+_JUDGED_ELSEWHERE = ("result_backend", "result_accept_content")
+
+#: Transport options that kombu's connection reads; every other one is for kombu's own transports.
+KOMBU_OPTIONS = ("max_retries", "interval_start", "interval_step", "interval_max", "errback", "callback")
+
+
+def check(app: Any) -> None:
+    """Refuse settings that contradict ours.
+
+    Raises:
+        ConfigurationError: the sentence names the setting, who set it, and what to write instead.
+    """
+    check_broker(app)
+    settings = app.bridge.settings
+    for name, ours in TWINS.items():
+        place = app.user_settings.place(name)
+        if place and settings.says(ours) and _plain(app.conf[name]) != _plain(app.user_settings.ours[name]):
+            raise ConfigurationError(
+                f"{name} = {_plain(app.conf[name])!r} (set {place}) contradicts {settings.source(ours)}: "
+                "remove one of them"
+            )
+
+
+def check_broker(app: Any) -> None:
+    """Refuse a broker that is not Sidekiq's Redis. Raises ConfigurationError."""
+    settings = app.bridge.settings
+    for name in BROKER_URLS:
+        url, place = getattr(app.conf, name), app.user_settings.place(name)
+        if place and not _is_here(url, app):
+            option = " (or by -b)" if name == "broker_url" and "CELERY_BROKER_URL" in place else ""
+            raise ConfigurationError(
+                f"{name} = {mask(str(url))!r}, set {place}{option}, is not the Redis of the bridge, "
+                f"{settings.redis_url}: write it into {settings.source('redis_url')}, or remove it"
+            )
+
+
+def warn(instance: Any, **_: Any) -> None:
+    """Name the settings without an effect. Celery calls this once the log of a worker is set up."""
+    if hasattr(instance.app, "bridge"):
+        for sentence in in_vain(instance.app):
+            logger.warning("%s", sentence)
+
+
+def in_vain(app: Any) -> Iterator[str]:
+    """A sentence for each setting of the user's that has no effect here."""
+    for name in app.user_settings.names():
+        if (reason := _reason(name)) is not None:
+            yield f"{name} (set {app.user_settings.place(name)}) has no effect: {reason}"
+    if foreign := [name for name in app.user_settings.transport_options() if name not in KOMBU_OPTIONS]:
+        yield (
+            f"broker_transport_options: {', '.join(sorted(foreign))} {_have(foreign)} no effect: "
+            "the BRIDGE_ settings of README.md say how Redis is reached"
+        )
+
+
+def _reason(name: str) -> str | None:
+    if name in _JUDGED_ELSEWHERE:
+        return None
+    begins = (start for start in IN_VAIN if start.endswith("_") and name.startswith(start))
+    return IN_VAIN.get(name) or IN_VAIN.get(next(begins, ""))
+
+
+def _have(names: list[str]) -> str:
+    return "has" if len(names) == 1 else "have"
+
+
+def _plain(value: Any) -> Any:
+    """A value that two places may be compared by: queues by their names."""
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return sorted(str(getattr(each, "name", each)) for each in value)
+    return value
+
+
+def _is_here(url: Any, app: Any) -> bool:
+    """Whether a URL of Celery's form leads to the Redis of our settings."""
+    if str(url) == app.user_settings.ours["broker_url"]:
+        return True
+    try:
+        found = RedisUrl.parse(str(url))
+    except ValueError:
+        return False
+    here = app.bridge.settings.redis_url
+    return _where(found) == _where(here)
+
+
+def _where(url: RedisUrl) -> tuple[Any, ...]:
+    hosts = [("127.0.0.1" if each.host == "localhost" else each.host, each.port) for each in url.addresses]
+    return (url.scheme, hosts, url.db, url.master)

@@ -1,0 +1,102 @@
+"""The user's own Celery settings over ours.
+
+Ours are defaults: they lie under ``config_from_object``, ``app.conf``, CELERY_CONFIG_MODULE and the settings
+of Django. A user who sets one thing leaves all the others in force, and a sentence can name who set what.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from celery import Celery
+from celery.app.defaults import DEFAULTS
+
+from bridge import celery_settings
+from bridge.broker.context import OPTION
+
+#: What Celery reads from the environment, over every other place.
+ENVIRONMENT = {
+    "broker_url": "CELERY_BROKER_URL",
+    "broker_read_url": "CELERY_BROKER_READ_URL",
+    "broker_write_url": "CELERY_BROKER_WRITE_URL",
+    "result_backend": "CELERY_RESULT_BACKEND",
+}
+_TRANSPORT_OPTIONS = "broker_transport_options"
+
+
+def defaults(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """``bridge/celery_settings.py``, and the settings that come from the environment."""
+    known = {name: value for name, value in vars(celery_settings).items() if not name.startswith("_")}
+    return {**known, **environment}
+
+
+class UserSettings:
+    """Puts our defaults under an application's settings, and knows who set what above them.
+
+    ``ours`` are the defaults by Celery's names; ``transport_options`` are those that a connection needs.
+    """
+
+    def __init__(self, app: Celery, ours: dict[str, Any], transport_options: Mapping[str, Any]) -> None:
+        self._app: Any = app
+        self.ours: Mapping[str, Any] = ours
+        self._needed = transport_options
+        self._command_line: set[str] = set()
+        # First among the receivers: those of the user read complete settings. Celery sends this signal for
+        # each configuration that it loads.
+        self._app.on_after_configure.connect(self._put_under, sender=app, weak=False)
+
+    def came_by_command_line(self, names: Mapping[str, Any]) -> None:
+        """Note the settings at the end of ``celery worker``: ``-- worker.concurrency=4``."""
+        self._command_line.update(names)
+
+    def ensure_transport_options(self) -> None:
+        """Put what a connection needs into the user's ``broker_transport_options``: Flower reads them."""
+        conf = self._app.conf
+        given = conf[_TRANSPORT_OPTIONS] or {}
+        if given.get(OPTION) is not self._needed[OPTION]:
+            conf[_TRANSPORT_OPTIONS] = {**given, **self._needed}
+
+    def transport_options(self) -> dict[str, Any]:
+        """The user's own ``broker_transport_options``."""
+        given = self._app.conf[_TRANSPORT_OPTIONS] or {}
+        return {name: value for name, value in given.items() if name not in self._needed}
+
+    def names(self) -> Iterator[str]:
+        """Each setting of Celery's that the user has set to something else than the default."""
+        conf = self._app.conf
+        for name, default in {**DEFAULTS, **self.ours}.items():
+            if conf[name] != default and self.place(name):
+                yield name
+
+    def place(self, name: str) -> str | None:
+        """The place that set it, in words; None if the value is ours or Celery's own."""
+        conf = self._app.conf
+        if os.environ.get(variable := ENVIRONMENT.get(name, "")):
+            return f"in {variable}"
+        if name in self._command_line:
+            return "on the command line"
+        keys = list(dict.fromkeys(conf._to_keys(name)))
+        if any(key in conf.changes for key in keys):
+            return "in app.conf"
+        source = self._app.loader.conf
+        found = next((key for key in keys if key in source), None) if source is not None else None
+        if found is None:
+            return None
+        return f"in {self._source()}" if found == name else f"as {found} in {self._source()}"
+
+    def _source(self) -> str:
+        """The object that the user's settings come from."""
+        source = self._app._config_source
+        if source is None:
+            return f"{os.environ.get('CELERY_CONFIG_MODULE') or 'celeryconfig'} (CELERY_CONFIG_MODULE)"
+        if isinstance(source, str):
+            return source
+        return str(getattr(source, "__name__", f"the {type(source).__name__} of config_from_object"))
+
+    def _put_under(self, sender: Any, source: Any, **_: Any) -> None:
+        last = len(source.maps) - 1  # Celery's own defaults
+        source.maps.insert(last, self.ours)
+        source.defaults.insert(last - 1, self.ours)
+        source[_TRANSPORT_OPTIONS] = {**(source[_TRANSPORT_OPTIONS] or {}), **self._needed}
