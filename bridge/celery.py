@@ -20,6 +20,7 @@ from bridge.broker import messages
 from bridge.broker.connection import Connection
 from bridge.broker.context import OPTION
 from bridge.errors import ConfigurationError, PushRefused
+from bridge.execution import moments
 from bridge.execution.task import SidekiqTask
 from bridge.fast_path import push
 from bridge.runtime import Runtime
@@ -103,6 +104,7 @@ class Bridge(Celery):
         with celery_commands.refusing():
             messages.refuse_foreign(name, kwargs, {**options, **_zeros(options)})
             messages.check_args(args)
+            eta = None if eta is None else moments.aware(eta, self)
         fields = self._push_fields(name, options.pop(messages.OPTIONS_HEADER, None))
         if options.get("queue") is None and isinstance(fields.get("queue"), str):
             options["queue"] = fields["queue"]

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import kombu.serialization
@@ -128,6 +128,8 @@ def encode_args(body: Any) -> bytes:
         PushRefused: a value that JSON (and so Ruby) cannot hold.
     """
     check_args(body[0] if isinstance(body, list | tuple) and body else body)
+    if isinstance(body, list | tuple) and len(body) > 1:
+        refuse_foreign("task_always_eager", body[1], {})  # every other push was asked before
     return json.dumps(body, ensure_ascii=False, allow_nan=False, default=str).encode("utf-8", "surrogatepass")
 
 
@@ -237,4 +239,5 @@ def _eta(value: Any) -> float | None:
     if value is None:
         return None
     when = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    return when.timestamp()
+    # `Bridge.send_task` gives each moment its zone. A naive one comes from a message of another origin.
+    return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp()

@@ -17,7 +17,8 @@ from celery import Task
 from celery.exceptions import MaxRetriesExceededError, Reject, WorkerShutdown, WorkerTerminate
 
 from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RULES_HEADER
-from bridge.execution import async_exceptions, failure_log
+from bridge.execution import async_exceptions, eager, failure_log, moments
+from bridge.execution.on_commit import OnCommit
 from bridge.execution.outcomes import DECISION_ATTRIBUTE, JobDied, RetryAt, RubyError, Settle
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome import decision as decisions
@@ -42,7 +43,7 @@ def job_of(app: Any, delivery: Delivery) -> SidekiqJob:
     return SidekiqJob.parse(delivery.payload)
 
 
-class SidekiqTask(Task[Any, Any]):
+class SidekiqTask(OnCommit, Task[Any, Any]):
     """Base of every task of the application: retried, buried and pushed by Sidekiq's rules.
 
     ``sidekiq_options`` are what ``sidekiq_options`` are in Ruby: ``retry``, ``queue``, ``dead``,
@@ -126,9 +127,11 @@ class SidekiqTask(Task[Any, Any]):
         """
         delivery = self.delivery
         if delivery is None or self.request.called_directly or self.request.is_eager:
-            given = cast(Exception | None, exc)
-            return super().retry(args, kwargs, given, throw, eta, countdown, max_retries, **options)
-        delay = (eta.timestamp() - time.time()) if eta is not None else countdown
+            given = {"args": args, "kwargs": kwargs, "exc": exc, "throw": throw, "eta": eta}
+            given |= {"countdown": countdown, "max_retries": max_retries}
+            implicit = self.autoretry_for is SidekiqTask.autoretry_for
+            return eager.retry(super().retry, self, given, options, implicit=implicit)
+        delay = moments.aware(eta, self.app).timestamp() - time.time() if eta is not None else countdown
         decision = self._decide(delivery, exc, delay)
         self._log_failure(delivery, exc, decision)
         if not isinstance(decision, decisions.Retry):
