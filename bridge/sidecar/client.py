@@ -37,6 +37,9 @@ class Sidecar(Protocol):
     def interrupt(self, delivery: Delivery) -> None:
         """Ask for this job to stop at its next checkpoint."""
 
+    def quiet(self, identity: str) -> None:
+        """Ask all jobs of this worker to stop at their next checkpoint; the others go on."""
+
 
 class SidecarClient(SignedRequests):
     """Talks to all Puma workers over pooled keep-alive connections. Safe for threads and greenlets."""
@@ -70,6 +73,10 @@ class SidecarClient(SignedRequests):
     def interrupt(self, delivery: Delivery) -> None:
         """Ask every Puma worker to stop this job; the one that runs it does."""
         self._commands.interrupt(delivery)
+
+    def quiet(self, identity: str) -> None:
+        """Ask all jobs of this worker, at every Puma worker, to stop at their next checkpoint."""
+        self._commands.quiet(identity)
 
     def cancel(self, delivery: Delivery, reason: str, message: str) -> None:
         """End this job for good; ``reason`` is ``deadline`` or ``revoked``."""

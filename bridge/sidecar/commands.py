@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
+from urllib.parse import quote
 
 from bridge import errors
 from bridge.sidecar import refusals
@@ -32,6 +35,18 @@ class Commands:
             f"{path_of(delivery)}/cancel", json.dumps({"reason": reason, "message": message}).encode()
         )
 
+    def quiet(self, identity: str) -> None:
+        """Ask the jobs of this worker to stop at their next checkpoint, at every Puma worker at once."""
+        path = f"/workers/{quote(identity, safe=':')}/quiet"
+        asking = [
+            threading.Thread(target=self._tell, args=(member, path), name="bridge-quiet", daemon=True)
+            for member in self._fleet.everyone
+        ]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+
     def post(self, path: str, body: bytes) -> bytes:
         """Send something else to one Puma worker. Raises SidecarError unless one answers 200.
 
@@ -57,10 +72,12 @@ class Commands:
     def _tell_all(self, path: str, body: bytes) -> None:
         """A command, to those as well that take no more jobs."""
         for member in self._fleet.everyone:
-            try:
-                self._send(member, path, body, self._timeouts.command)
-            except (OSError, BadReply, errors.SidecarUnavailable):
-                continue  # it is gone or going, or hangs: the others must be told
+            self._tell(member, path, body)
+
+    def _tell(self, member: Member, path: str, body: bytes = b"") -> None:
+        # One that is gone or going, or hangs, keeps no other from being told.
+        with contextlib.suppress(OSError, BadReply, errors.SidecarUnavailable):
+            self._send(member, path, body, self._timeouts.command)
 
     def _send(
         self, member: Member, path: str, body: bytes, timeout_seconds: float, largest: int = LARGEST_ANSWER

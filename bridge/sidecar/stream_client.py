@@ -86,6 +86,10 @@ class StreamingSidecar:
         """Ask every Puma worker to stop this job."""
         self.client.interrupt(delivery)
 
+    def quiet(self, identity: str) -> None:
+        """Ask all jobs of this worker to stop at their next checkpoint."""
+        self.client.quiet(identity)
+
     def cancel(self, delivery: Delivery, reason: str, message: str) -> None:
         """End this job for good."""
         self.client.cancel(delivery, reason, message)

@@ -21,6 +21,7 @@ from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler as SchedulerWork
 from bridge.worker import control, preflight, settings_check
 from bridge.worker.process_info import process_info
+from bridge.worker.running_jobs import RunningJobs
 from bridge.worker.shutdown import Lifecycle, dump_threads
 
 if TYPE_CHECKING:
@@ -77,11 +78,13 @@ class Heartbeat(BridgeStep):
     def make(self, c: Any) -> Periodic:
         """Make the heartbeat, and the lifecycle that it reports to."""
         runtime = self.runtime(c)
+        jobs = RunningJobs(runtime)
         self.lifecycle = Lifecycle(
             runtime.fetcher,
             runtime.settings.shutdown_timeout_seconds,
-            _interrupter(runtime),
+            jobs.interrupt,
             lambda: runtime.background.scheduler.release() if runtime.background.scheduler else None,
+            ask_to_stop=jobs.ask_to_stop,
         )
         self.work = HeartbeatWork(
             runtime.redis_client(),
@@ -94,7 +97,9 @@ class Heartbeat(BridgeStep):
         )
         self.lifecycle.attach(self.work, runtime.cancellation)
         thread = Periodic("heartbeat", lambda: self._round(c), pause_after_error_seconds=0.5)
-        runtime.background.attach(thread, heartbeat=self.work, give_up=self.lifecycle.give_up)
+        runtime.background.attach(
+            thread, heartbeat=self.work, give_up=self.lifecycle.give_up, quiet=self.lifecycle.quiet
+        )
         return thread
 
     def _round(self, c: Any) -> float:
@@ -233,14 +238,10 @@ def _check_worker(sender: Any, **_: Any) -> None:
         preflight.refuse(error)
     prefork.prepare(app, sender)
     control.install()
-    signal.signal(signal.SIGTSTP, lambda *_: app.bridge.fetcher.quiet())
+    signal.signal(signal.SIGTSTP, lambda *_: _quiet(app))
     signal.signal(signal.SIGTTIN, lambda *_: dump_threads())
 
 
-def _interrupter(runtime: Runtime) -> Any:
-    def interrupt() -> None:
-        for unit in runtime.fetcher.in_flight.running:
-            if not runtime.routing.is_native(unit.job):
-                runtime.sidecar.interrupt(unit.delivery)
-
-    return interrupt
+def _quiet(app: Any) -> None:
+    app.bridge.fetcher.quiet()
+    app.bridge.background.quiet()

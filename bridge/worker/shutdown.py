@@ -37,9 +37,15 @@ class Lifecycle:
         timeout_seconds: float,
         interrupt: Callable[[], None],
         release: Callable[[], None] = lambda: None,
+        ask_to_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        """``release`` pushes the due entries that the scheduler has taken."""
+        """``release`` pushes the due entries that the scheduler has taken.
+
+        ``ask_to_stop`` asks running jobs to stop at their next checkpoint; it may block.
+        """
         self._release = release
+        self._ask_to_stop = ask_to_stop
+        self._asked = False
         self._fetcher = fetcher
         self._timeout = timeout_seconds
         self._interrupt = interrupt
@@ -76,10 +82,13 @@ class Lifecycle:
             dump_threads()
 
     def quiet(self) -> None:
-        """Take no more jobs; running ones go on."""
+        """Take no more jobs, and ask running ones to stop at their next checkpoint; the others go on."""
         self._fetcher.quiet()
         if self._heartbeat is not None:
             self._heartbeat.hurry()
+        if not self._asked:
+            self._asked = True
+            _thread.start_new_thread(self._ask, ())  # see _on_shutting_down
 
     def _on_shutting_down(self, how: str = "Warm", **_: Any) -> None:
         """Celery got TERM, INT or QUIT. Runs inside its signal handler: only flags and a thread."""
@@ -97,6 +106,15 @@ class Lifecycle:
             return
         self._finished.set()
         self._leave()
+
+    # -- in a thread of its own
+
+    def _ask(self) -> None:
+        try:
+            self._ask_to_stop()
+        except Exception:
+            # A sidecar that is away runs none of our jobs, or interrupts them by itself.
+            logger.exception("could not ask the running jobs to stop at a checkpoint")
 
     # -- in the shutdown's thread
 

@@ -29,9 +29,14 @@ def make_lifecycle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Li
     monkeypatch.setattr(shutdown.logging, "shutdown", lambda: None)
     made: list[Lifecycle] = []
 
-    def make(worker: Worker, timeout: float = 0.1, interrupt: Callable[[], Any] = lambda: None) -> Any:
+    def make(
+        worker: Worker,
+        timeout: float = 0.1,
+        interrupt: Callable[[], Any] = lambda: None,
+        ask_to_stop: Callable[[], Any] = lambda: None,
+    ) -> Any:
         worker.fetcher.detach(worker)
-        made.append(Lifecycle(worker.fetcher, timeout, interrupt))
+        made.append(Lifecycle(worker.fetcher, timeout, interrupt, ask_to_stop=ask_to_stop))
         made[-1].exits = exits  # type: ignore[attr-defined]
         return made[-1]
 
@@ -124,3 +129,31 @@ def test_a_worker_is_not_idle_while_a_claim_is_on_its_way(
     assert worker.fetcher.idle
     worker.take()
     assert seen == [False]
+
+
+def test_a_quiet_worker_asks_its_jobs_to_stop_once_and_does_not_wait_for_the_answer(
+    worker: Worker, make_lifecycle: Callable[..., Any]
+) -> None:
+    """Jobs that know checkpoints were asked when the time for running jobs had passed, 25 s after TERM."""
+    asked: list[float] = []
+    hanging = threading.Event()
+
+    def ask() -> None:
+        asked.append(time.monotonic())
+        hanging.wait(20)
+
+    push(worker.client, "default", job())
+    (unit,) = worker.take()
+    ending = make_lifecycle(worker, timeout=30.0, ask_to_stop=ask)
+
+    began_at = time.monotonic()
+    ending.on_signal("TSTP")
+    wait_for(lambda: asked, "the question")
+    signals.worker_shutting_down.send(sender="w", sig="TERM", how="Warm", exitcode=0)
+
+    worker.fetcher.settle(unit.delivery.token, Done())
+    ending.finish()
+    hanging.set()
+    assert len(asked) == 1
+    assert time.monotonic() - began_at < 5
+    assert ending.exits == []

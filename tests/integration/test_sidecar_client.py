@@ -296,6 +296,23 @@ def test_a_job_is_cancelled_at_a_puma_worker_that_takes_no_more_jobs(
     assert [left.worker.boot for left in client.fleet.everyone] == [BOOTS[1]]
 
 
+def test_a_worker_that_stops_tells_each_puma_worker_though_one_does_not_answer(
+    server: ScriptedServer, client: SidecarClient
+) -> None:
+    """A Puma worker that hangs would keep the jobs of the next ones from their checkpoint."""
+    first = server._healthy()["workers"][0]
+    server.health = {**server._healthy(), "workers": [{**first, "boot": boot} for boot in BOOTS[:2]]}
+    client.fleet.refresh()
+    server.answers[:] = [ScriptedServer.CUT, reply(202, {"status": "accepted", "jobs": 1})]
+
+    client.quiet("host:1:abc")
+
+    assert len(server.requests) == 2
+    assert all(request.startswith(b"POST /workers/host:1:abc/quiet") for request in server.requests)
+    boots = {boot for boot in BOOTS[:2] if any(boot.encode() in request for request in server.requests)}
+    assert boots == set(BOOTS[:2])
+
+
 def test_a_command_goes_on_a_fresh_connection(server: ScriptedServer, client: SidecarClient) -> None:
     """It was sent on a kept one, which the other side may have closed, and was lost with it."""
     server.answers[:] = [reply(200, DONE), reply(202, {"status": "accepted"})]

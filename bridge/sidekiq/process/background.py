@@ -19,6 +19,7 @@ class Background:
         self.scheduler: Scheduler | None = None
         self.reaper: Reaper | None = None
         self._give_up: Callable[[str], None] = lambda reason: None
+        self._quiet: Callable[[], None] = lambda: None
 
     def attach(
         self,
@@ -28,13 +29,18 @@ class Background:
         scheduler: Scheduler | None = None,
         reaper: Reaper | None = None,
         give_up: Callable[[str], None] | None = None,
+        quiet: Callable[[], None] | None = None,
     ) -> None:
-        """A bootstep has made this thread and its work. ``give_up`` ends the worker, with a reason."""
+        """A bootstep has made this thread and its work.
+
+        ``give_up`` ends the worker, with a reason; ``quiet`` lets it take no more jobs.
+        """
         self.threads[thread.name] = thread
         self.heartbeat = heartbeat or self.heartbeat
         self.scheduler = scheduler or self.scheduler
         self.reaper = reaper or self.reaper
         self._give_up = give_up or self._give_up
+        self._quiet = quiet or self._quiet
 
     def nudge(self, name: str) -> None:
         """Have the next round of this thread now, if it runs."""
@@ -49,3 +55,7 @@ class Background:
     def give_up(self, reason: str) -> None:
         """End this worker, for another to start in its place."""
         self._give_up(reason)
+
+    def quiet(self) -> None:
+        """Take no more jobs, and ask running ones to stop at their next checkpoint."""
+        self._quiet()

@@ -5,6 +5,7 @@ require "sidekiq_bridge/sidecar/boot/sidekiq_yaml"
 require "sidekiq_bridge/sidecar/errors"
 require "sidekiq_bridge/sidecar/logs/log_text"
 require "sidekiq_bridge/sidecar/sidekiq/argument_guard"
+require "sidekiq_bridge/sidecar/sidekiq/checkpoint_gems"
 
 module SidekiqBridge
   module Sidecar
@@ -42,6 +43,7 @@ module SidekiqBridge
       def apply_options
         VersionAdapter.current.concurrency = @settings.threads
         VersionAdapter.current.options[:environment] = @settings.environment
+        VersionAdapter.current.configure_cli(@settings.environment)
         SidekiqYaml.new(@settings).apply(VersionAdapter.current.options)
       end
 
@@ -67,6 +69,7 @@ module SidekiqBridge
         VersionAdapter.current.replace_middleware
         VersionAdapter.current.replace_error_log
         ArgumentGuard.install
+        CheckpointGems.install
         LogText.install(::Sidekiq.logger)
         DatabasePool.warn_when_smaller_than(@settings.threads, ::Sidekiq.logger)
       end

@@ -23,6 +23,9 @@ module SidekiqBridge
         @superseded = false
       end
 
+      # Names the worker.
+      def identity = id.rpartition("/").first
+
       def attach(run)
         @run = run
         run.carry(self)

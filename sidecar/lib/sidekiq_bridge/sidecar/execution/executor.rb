@@ -15,6 +15,8 @@ module SidekiqBridge
     # the job back. The DeliveryRecords keep the outcome for a worker that asks again.
     class Executor
       SHUTDOWN_GRACE_SECONDS = 3
+      # Workers that stop, remembered for jobs that they sent before. The sidecar forgets the first of more.
+      MOST_QUIET_WORKERS = 1_000
 
       def initialize(slots:, new_runner:, counters:, records: DeliveryRecords.new)
         @slots = Slots.new(slots, new_runner: new_runner, on_finish: method(:finished))
@@ -24,6 +26,7 @@ module SidekiqBridge
         @idle = ConditionVariable.new
         @active = {}.compare_by_identity # or each run would get an object id, and a place in the table of those
         @draining = false
+        @quiet_workers = {}
         @abandoned = false
       end
 
@@ -75,15 +78,28 @@ module SidekiqBridge
         find(id) || raise(Refusals.unknown)
       end
 
-      # Refuses new jobs from now on; running jobs go on.
+      # Refuses new jobs from now on; asks running jobs to stop at their next checkpoint. A job without checkpoints goes
+      # on.
       def drain
-        @lock.synchronize { @draining = true }
+        @lock.synchronize do
+          @draining = true
+          @active.each_key(&:request_checkpoint)
+        end
       end
 
-      # Drains, asks iterable jobs to stop, gives the others `timeout_seconds`, then ends them with Sidekiq::Shutdown.
+      # Asks the jobs of one worker to stop at their next checkpoint, and those that it delivers from now on. Returns the
+      # number of its running jobs.
+      def quiet_worker(identity)
+        @lock.synchronize do
+          @quiet_workers.shift if @quiet_workers.size >= MOST_QUIET_WORKERS
+          @quiet_workers[identity] = true
+          @active.each_key.select { |run| run.of?(identity) }.each(&:request_checkpoint).size
+        end
+      end
+
+      # Drains, gives running jobs `timeout_seconds`, then ends them with Sidekiq::Shutdown.
       def stop(timeout_seconds)
         drain
-        running.each(&:request_checkpoint)
         wait_until_idle(timeout_seconds)
         running.each(&:terminate)
         wait_until_idle(SHUTDOWN_GRACE_SECONDS)
@@ -116,6 +132,7 @@ module SidekiqBridge
         raise Refusals.draining if @draining
         raise Refusals.no_slot if @active.size >= slot_count
         run = Run.new(job)
+        run.request_checkpoint if @quiet_workers.any? && @quiet_workers.key?(delivery.identity)
         delivery.attach(run)
         @active[run] = true
         @records.add(delivery)

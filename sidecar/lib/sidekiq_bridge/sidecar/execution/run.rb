@@ -28,6 +28,9 @@ module SidekiqBridge
         @deliveries << delivery
       end
 
+      # True if this worker waits for the run. Another worker may have taken it over.
+      def of?(identity) = deliveries.any? { |delivery| !delivery.superseded? && delivery.identity == identity }
+
       # -- the slot's side
 
       def started
@@ -62,8 +65,9 @@ module SidekiqBridge
 
       def cancelled? = @cancelled
 
-      # True if the sidecar threw Sidekiq::Shutdown into the job, which is then not the job's own error.
-      def told_to_stop? = @told_to_stop
+      # True if the sidecar threw Sidekiq::Shutdown into the job, or asked it to stop and the job raised that itself: it is
+      # then not the job's own error.
+      def told_to_stop? = @told_to_stop || @checkpoint
 
       # -- the other threads' side
 
@@ -101,7 +105,7 @@ module SidekiqBridge
         tell(delivery, Outcome.superseded)
       end
 
-      # Asks an iterable job to stop at its next checkpoint; other jobs go on.
+      # Asks a job that knows checkpoints to stop at its next one; other jobs go on.
       def request_checkpoint
         @checkpoint = true
       end

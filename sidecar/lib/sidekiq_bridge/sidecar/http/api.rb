@@ -65,6 +65,12 @@ module SidekiqBridge
         accepted(id)
       end
 
+      # A worker stops: asks its jobs to stop at their next checkpoint.
+      def quiet_worker(env, identity)
+        check_boot(accept(env))
+        json(202, status: "accepted", jobs: @executor.quiet_worker(identity))
+      end
+
       # Runs due jobs through the client middleware; their worker moves them.
       def promote(env)
         message = accept(env)

@@ -33,6 +33,7 @@ module SidekiqBridge
       get("/jobs/:identity/:token") { |identity, token| reply @api.outcome(env, "#{identity}/#{token}") }
       post("/jobs/:identity/:token/interrupt") { |identity, token| reply @api.interrupt(env, "#{identity}/#{token}") }
       post("/jobs/:identity/:token/cancel") { |identity, token| reply @api.cancel(env, "#{identity}/#{token}") }
+      post("/workers/:identity/quiet") { |identity| reply @api.quiet_worker(env, identity) }
       post("/jobs/promote") { reply @api.promote(env) }
       post("/drain") { reply @api.drain(env) }
       get("/health") { reply @api.health(env) }

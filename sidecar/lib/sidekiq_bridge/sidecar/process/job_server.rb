@@ -16,6 +16,7 @@ require "sidekiq_bridge/sidecar/monitoring/metrics"
 require "sidekiq_bridge/sidecar/monitoring/worker_state"
 require "sidekiq_bridge/sidecar/sidekiq/class_guard"
 require "sidekiq_bridge/sidecar/sidekiq/cron"
+require "sidekiq_bridge/sidecar/sidekiq/launcher"
 require "sidekiq_bridge/sidecar/stream/streams"
 
 module SidekiqBridge
@@ -41,6 +42,7 @@ module SidekiqBridge
         @cron = Cron.new(@adapter.options)
         @quiet_lock = Mutex.new
         build_executor
+        Launcher.install(Launcher.new(draining: @executor.method(:draining?), drain: method(:drain)))
         build_transports
         build_health(index, state_files, restarts)
         build_app(on_drain || method(:drain), state_files)

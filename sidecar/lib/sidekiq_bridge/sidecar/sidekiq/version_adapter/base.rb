@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/sidekiq/error_log"
+require "sidekiq_bridge/sidecar/sidekiq/launcher"
 
 module SidekiqBridge
   module Sidecar
@@ -16,7 +17,14 @@ module SidekiqBridge
       # Returns the object that performs the runs of one slot; the slot's thread calls this.
       def new_runner(guard)
         enter_thread
-        make_processor.equip(adapter: self, retrier: make_retrier.equip(adapter: self), guard: guard)
+        make_processor.equip(adapter: self, retrier: make_retrier.equip(adapter: self), guard: guard).tap { |runner| Launcher.runs_here(runner) }
+      end
+
+      # Sidekiq's CLI has its configuration before the app loads; gems and jobs read it there.
+      def configure_cli(environment)
+        cli = ::Sidekiq::CLI.instance
+        cli.environment ||= environment
+        cli.config ||= options if cli.respond_to?(:config=)
       end
 
       # Removes Sidekiq's InterruptHandler, which would push, and its Metrics, which would count a second time beside
