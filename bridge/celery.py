@@ -28,7 +28,7 @@ from bridge.settings import Settings
 from bridge.settings import load as load_settings
 from bridge.sidekiq.keys import QUEUE_PREFIX
 from bridge.sidekiq.payload.job import new_jid
-from bridge.worker import bootsteps, celery_commands, preflight, settings_check, user_settings
+from bridge.worker import bootsteps, celery_commands, fixups, preflight, settings_check, user_settings
 from bridge.worker.events import BridgeEvents
 from bridge.worker.user_settings import UserSettings
 
@@ -69,6 +69,16 @@ class Bridge(Celery):
         # would run.
         loader: Any = self.loader
         loader.builtin_modules = ("bridge.tasks", *settings.imports)
+
+    def config_from_object(self, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """Celery's own, and its fix-up for Django."""
+        fixups.ensure(self)
+        return super().config_from_object(obj, *args, **kwargs)
+
+    def autodiscover_tasks(self, *args: Any, **kwargs: Any) -> None:
+        """Celery's own, and its fix-up for Django, which knows the apps of a project."""
+        fixups.ensure(self)
+        super().autodiscover_tasks(*args, **kwargs)
 
     def config_from_cmdline(self, argv: Any, namespace: str = "celery") -> None:
         """Celery's own: settings at the end of a command line. A sentence about one can name its place."""
