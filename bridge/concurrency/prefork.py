@@ -7,18 +7,24 @@ the pool stay in flight. A file lock is taken off a dead process by the kernel.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib
 import os
 import signal
 import tempfile
 import threading
+import time
 from typing import Any
 
 import billiard.pool
+from billiard.common import TERM_SIGNAL
 from celery.concurrency import prefork
 
 Pool: Any = billiard.pool.Pool
+
+#: How long the code of a job may unwind in a pool process that is told to end.
+UNWIND_SECONDS = 0.5
 
 _parent_pipe: tuple[int, int] | None = None
 _parent_pid = 0
@@ -58,6 +64,30 @@ class PreforkPool(prefork.TaskPool):
     """Celery's prefork pool on it. It uses ``BlockingPool`` without an event loop."""
 
     BlockingPool: Any = MortalPool
+    _pool: Any
+
+    def end_processes(self) -> None:
+        """End the pool's processes: their jobs go to other workers, and must not run there beside these."""
+        processes = list(self._pool._pool) if self._pool is not None else []
+        _signal_all(processes, TERM_SIGNAL)
+        deadline = time.monotonic() + UNWIND_SECONDS
+        while any(_is_alive(process) for process in processes) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        _signal_all(processes, signal.SIGKILL)
+
+
+def _signal_all(processes: list[Any], number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(OSError):  # gone
+            os.kill(process.pid, number)
+
+
+def _is_alive(process: Any) -> bool:
+    """Whether it runs. billiard's own question would reap it, which its supervisor does as well."""
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
 
 
 def prepare(app: Any, worker: Any) -> None:

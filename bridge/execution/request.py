@@ -126,8 +126,9 @@ class SidekiqRequest(Request):
         if carried is not None:
             return carried
         if isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt)):
-            # The pool process died under the job: how far the job got is unknown.
-            return UNKNOWN
+            # The pool process died under the job: how far the job got is unknown. A worker that ends has
+            # ended it, and counts nothing.
+            return GiveBack() if self.fetcher.leaving else UNKNOWN
         if isinstance(error, (Reject, Ignore, Terminated, Retry)):
             return None
         if isinstance(error, TimeLimitExceeded):

@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, cast
 
+from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]
 from celery import Task
 from celery.exceptions import MaxRetriesExceededError, Reject, WorkerShutdown, WorkerTerminate
 
 from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RULES_HEADER
+from bridge.errors import EX_SOFTWARE
 from bridge.execution import async_exceptions, eager, failure_log, moments
 from bridge.execution.on_commit import OnCommit
 from bridge.execution.outcomes import DECISION_ATTRIBUTE, JobDied, RetryAt, RubyError, Settle
@@ -131,6 +133,9 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
             given |= {"countdown": countdown, "max_retries": max_retries}
             implicit = self.autoretry_for is SidekiqTask.autoretry_for
             return eager.retry(super().retry, self, given, options, implicit=implicit)
+        if terminate_handler_fired():
+            # This pool process was told to end: the run was cut short, and its parent settles the job.
+            raise SystemExit(EX_SOFTWARE) from exc
         delay = moments.aware(eta, self.app).timestamp() - time.time() if eta is not None else countdown
         decision = self._decide(delivery, exc, delay)
         self._log_failure(delivery, exc, decision)

@@ -19,7 +19,7 @@ from bridge.sidekiq.lease.reaper import Reaper as ReaperWork
 from bridge.sidekiq.process.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler as SchedulerWork
-from bridge.worker import control, preflight, settings_check
+from bridge.worker import control, end_signals, preflight, settings_check
 from bridge.worker.process_info import process_info
 from bridge.worker.running_jobs import RunningJobs
 from bridge.worker.shutdown import Lifecycle, dump_threads
@@ -85,7 +85,10 @@ class Heartbeat(BridgeStep):
             jobs.interrupt,
             lambda: runtime.background.scheduler.release() if runtime.background.scheduler else None,
             ask_to_stop=jobs.ask_to_stop,
+            end_runs=getattr(c.pool, "end_processes", lambda: None),
+            soft_seconds=c.app.conf.worker_soft_shutdown_timeout or 0.0,
         )
+        end_signals.install(c.hostname)
         self.work = HeartbeatWork(
             runtime.redis_client(),
             runtime.fetcher,

@@ -48,7 +48,6 @@ IN_VAIN = {
         _NO_RESULTS,
     ),
     **dict.fromkeys(["worker_log_format", "worker_task_log_format", "worker_redirect_stdouts"], _OWN_LINES),
-    "worker_soft_shutdown_timeout": "write BRIDGE_SHUTDOWN_TIMEOUT_SECONDS",
     "worker_enable_soft_shutdown_on_idle": "write BRIDGE_SHUTDOWN_TIMEOUT_SECONDS",
     "worker_eta_task_limit": "jobs with an eta wait in the schedule set, not in a worker",
 }  # fmt: skip

@@ -38,10 +38,14 @@ class Lifecycle:
         interrupt: Callable[[], None],
         release: Callable[[], None] = lambda: None,
         ask_to_stop: Callable[[], None] = lambda: None,
+        *,
+        end_runs: Callable[[], None] = lambda: None,
+        soft_seconds: float = 0.0,
     ) -> None:
-        """``release`` pushes the due entries that the scheduler has taken.
+        """``release`` pushes the due entries that the scheduler has taken; ``end_runs`` ends pool processes.
 
         ``ask_to_stop`` asks running jobs to stop at their next checkpoint; it may block.
+        ``soft_seconds`` is Celery's ``worker_soft_shutdown_timeout``: how long the first QUIT waits.
         """
         self._release = release
         self._ask_to_stop = ask_to_stop
@@ -50,8 +54,12 @@ class Lifecycle:
         self._timeout = timeout_seconds
         self._interrupt = interrupt
         self._heartbeat: Heartbeat | None = None
+        self._end_runs = end_runs
+        self._soft_seconds = soft_seconds
+        self._pid = os.getpid()
         self._ending = False
-        self._cold = False
+        self._cold_from = float("inf")
+        """Monotonic time from which jobs are given back without a wait."""
         self._finished = threading.Event()
         self._cancellation: Cancellation | None = None
         self._status = 0
@@ -90,9 +98,14 @@ class Lifecycle:
             self._asked = True
             _thread.start_new_thread(self._ask, ())  # see _on_shutting_down
 
-    def _on_shutting_down(self, how: str = "Warm", **_: Any) -> None:
-        """Celery got TERM, INT or QUIT. Runs inside its signal handler: only flags and a thread."""
-        self._cold = self._cold or how == "Cold"
+    def _on_shutting_down(self, how: str = "Warm", exitcode: int = 0, **_: Any) -> None:
+        """This process got TERM, INT or QUIT. Runs inside the signal handler: only flags and a thread."""
+        if os.getpid() != self._pid:
+            return  # a child that a job has forked: the jobs are its parent's
+        self._status = self._status if self._status == EX_SOFTWARE else exitcode
+        if how == "Cold":
+            first, now = self._cold_from == float("inf"), time.monotonic()
+            self._cold_from = now + self._soft_seconds if first else now
         self._fetcher.stop()
         self.quiet()
         if not self._ending:
@@ -100,9 +113,13 @@ class Lifecycle:
             # Not Thread.start(): it waits for the thread, which a signal handler under gevent must not.
             _thread.start_new_thread(self._end, ())
 
+    @property
+    def _cold(self) -> bool:
+        return time.monotonic() >= self._cold_from
+
     def finish(self) -> None:
         """Celery's own shutdown came to its end: leave no key behind."""
-        if self._finished.is_set():
+        if self._finished.is_set() or os.getpid() != self._pid:
             return
         self._finished.set()
         self._leave()
@@ -123,6 +140,7 @@ class Lifecycle:
             return  # Celery's own shutdown does the rest
         self._interrupt_running()
         self._await_idle(0.0 if self._cold else GRACE_SECONDS, heed_cold=False)
+        self._end_runs()
         self._give_back()
         # The pool may wait for a thread that will never end; what it ran is given back, so nothing is lost by
         # going.

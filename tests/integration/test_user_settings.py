@@ -137,7 +137,7 @@ def test_settings_without_an_effect_are_named_with_the_place_that_set_them(
         worker_log_format = "%(message)s"
         result_expires = 60
         broker_heartbeat = 10
-        worker_soft_shutdown_timeout = 10.0
+        worker_enable_soft_shutdown_on_idle = True
         """,
         own_app='from bridge import app\napp.config_from_object("own_config")',
     )
@@ -146,7 +146,7 @@ def test_settings_without_an_effect_are_named_with_the_place_that_set_them(
         "worker_log_format (set in own_config) has no effect: write BRIDGE_LOG_FORMAT",
         "result_expires (set in own_config) has no effect: a Sidekiq job has no result",
         "broker_heartbeat (set in own_config) has no effect",
-        "worker_soft_shutdown_timeout (set in own_config) has no effect: write BRIDGE_SHUTDOWN_",
+        "worker_enable_soft_shutdown_on_idle (set in own_config) has no effect: write BRIDGE_SHUTDOWN_",
     ):
         assert part in worker.log
     assert worker.log.count("has no effect") == 4

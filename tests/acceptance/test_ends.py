@@ -1,0 +1,133 @@
+"""How a worker ends, under each pool: each job is given back, no attempt is spent, and no key stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support import census
+from tests.support.stage import Stage
+from tests.support.waiting import wait_for
+from tests.support.worker_process import WorkerProcess
+
+POOLS = ["default", "threads", "prefork", "gevent", "solo"]
+TERM, INT, QUIT = signal.SIGTERM, signal.SIGINT, signal.SIGQUIT
+REMAPPED = {"REMAP_SIGTERM": "SIGQUIT"}
+#: A running job may end by itself in this time after TERM. The tests of QUIT end long before.
+PATIENCE = {"BRIDGE_SHUTDOWN_TIMEOUT_SECONDS": "40"}
+
+
+MakeWorker = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def make_worker(shared_stage: Stage) -> Iterator[MakeWorker]:
+    """Workers of any pool on the queue ``ends``. A test that fails leaves none behind."""
+    made: list[WorkerProcess] = []
+
+    def make(pool: str, *flags: str, **options: Any) -> WorkerProcess:
+        flags = flags if pool == "default" else ("-P", pool, *flags)
+        options = {"concurrency": 2, "name": f"ends-{pool}", **options}
+        made.append(shared_stage.make_worker("-Q", "ends", *flags, **options))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.process.kill()
+
+
+def hold(stage: Stage, *names: str, **fields: object) -> list[bytes]:
+    """Jobs that run until they are told to end; gives their payloads, the next to run first."""
+    payloads = []
+    for name in names:
+        job = {"class": name, "args": [name], "jid": f"held-{name}", "queue": "ends", **fields}
+        payloads.append(json.dumps(job).encode())
+        stage.push_raw(payloads[-1], "ends")
+        stage.ledger.wait_for("started", f"held-{name}")
+    return payloads
+
+
+def assert_given_back(stage: Stage, payloads: list[bytes], identity: str) -> None:
+    assert stage.redis.lrange("queue:ends", 0, -1)[::-1] == payloads
+    assert stage.counters() == (0, 0)
+    assert not stage.redis.exists("retry", "dead")
+    assert not list(stage.redis.scan_iter("bridge:recovered:*"))
+    assert not stage.redis.exists(f"bridge:inflight:{identity}", f"{identity}:work", identity)
+    census.assert_keys_clean(stage.redis)
+
+
+@pytest.fixture
+def clean(shared_stage: Stage) -> Stage:
+    shared_stage.reset()
+    return shared_stage
+
+
+@pytest.mark.parametrize(
+    ("end", "env"),
+    [
+        pytest.param([QUIT], {}, id="QUIT"),
+        pytest.param([INT, INT], {}, id="INT-INT"),
+        pytest.param([TERM, QUIT], {}, id="TERM-QUIT"),
+        pytest.param([TERM], REMAPPED, id="REMAP"),
+    ],
+)
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_cold_end_gives_a_running_job_back_at_once(
+    clean: Stage, make_worker: MakeWorker, pool: str, end: list[signal.Signals], env: dict[str, str]
+) -> None:
+    """Celery's handler waited for the pool: a job failed as SystemExit, or the process lived on.
+
+    ``retry: false`` was gone, ``retry: 0`` dead; the own pool said NotImplementedError and took nothing more.
+    """
+    stage = clean
+    # Given a job that would be lost or buried if this end counted as a failure
+    worker = make_worker(pool, env={**PATIENCE, **env})
+    identity = worker.identity
+    names = ["NativeGateJob"] if pool == "solo" else ["NativeGateJob", "GateJob"]
+    payloads = hold(stage, *names, retry=0)
+
+    # When the worker is told to end at once
+    for number in end:
+        before = worker.log
+        worker.process.signal(number)
+        wait_for(lambda before=before: worker.log != before, "the worker to notice")
+
+    # Then it ends with status 0, long before the job would, and the job is back as it was
+    assert worker.process.wait(15) == 0
+    assert_given_back(stage, payloads, identity)
+
+
+@pytest.mark.parametrize("pool", ["default", "prefork"])
+def test_a_term_for_every_process_of_a_worker_spends_no_attempt(
+    clean: Stage, make_worker: MakeWorker, pool: str
+) -> None:
+    """A supervisor that signals the group: the pool process ended its job as SystemExit, an attempt spent."""
+    stage = clean
+    worker = make_worker(pool)
+    identity = worker.identity
+    payloads = hold(stage, "NativeGateJob", retry=0)
+
+    os.killpg(worker.pid, TERM)
+
+    assert worker.process.wait(15) == 0
+    assert_given_back(stage, payloads, identity)
+
+
+def test_a_pool_process_that_alone_gets_term_spends_no_attempt(clean: Stage, make_worker: MakeWorker) -> None:
+    """How far the job came is unknown, as after a kill: it runs again, and the third time it is buried."""
+    stage = clean
+    worker = make_worker("prefork")
+    hold(stage, "NativeGateJob", retry=0)
+
+    os.kill(stage.ledger.lines[-1]["pid"], TERM)
+
+    stage.ledger.wait_for("started", "held-NativeGateJob", times=2)
+    assert stage.redis.get("bridge:recovered:held-NativeGateJob") == b"1"
+    stage.ledger.open_gate("all")
+    stage.wait_counters(1, 0)
+    assert worker.terminate() == 0
