@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import click
 from celery import Celery, _state, signals
 from celery.app.amqp import AMQP
-from celery.backends.base import DisabledBackend
 from kombu import Queue
 
-from bridge.broker import messages
+from bridge.broker import messages, push_policy
 from bridge.broker.connection import Connection
 from bridge.broker.context import OPTION
 from bridge.errors import ConfigurationError, PushRefused
-from bridge.execution import moments
+from bridge.execution import moments, task_classes
 from bridge.execution.task import SidekiqTask
 from bridge.fast_path import push
 from bridge.runtime import Runtime
@@ -48,6 +46,7 @@ class Bridge(Celery):
 
     bridge: Runtime
     user_settings: UserSettings
+    _tasks: Any
 
     def __init__(self, settings: Settings, **kwargs: Any) -> None:
         super().__init__(
@@ -111,8 +110,10 @@ class Bridge(Celery):
             PushRefused: keyword arguments, links, chains, priorities, expiry, values that JSON cannot hold: a
                 Sidekiq job has no place for them.
         """
+        if "reply_to" in options and options["reply_to"] == self.thread_oid:
+            del options["reply_to"]  # Celery fills it in for a frozen signature
         with celery_commands.refusing():
-            messages.refuse_foreign(name, kwargs, {**options, **_zeros(options)})
+            push_policy.check(name, kwargs, options)
             messages.check_args(args)
             eta = None if eta is None else moments.aware(eta, self)
         fields = self._push_fields(name, options.pop(messages.OPTIONS_HEADER, None))
@@ -126,9 +127,28 @@ class Bridge(Celery):
         return super().send_task(name, args, None, countdown, eta, jid, **options)
 
     def _get_backend(self) -> Any:
-        """Celery's own, unless it is the one that says nothing about Sidekiq."""
-        found = super()._get_backend()  # type: ignore[misc]
-        return celery_commands.NoResults(self) if type(found) is DisabledBackend else found
+        """Its methods refuse at once: a job never writes to ``result_backend``."""
+        return celery_commands.NoResults(self)
+
+    def _task_from_fun(self, fun: Any, name: str | None = None, base: Any = None, **options: Any) -> Any:
+        """Celery's, with a base class that runs Sidekiq jobs, whatever base the user named."""
+        base = task_classes.adopted(base or self.Task)
+        self.bridge.task_policy.check_name(
+            name or self.gen_task_name(fun.__name__, fun.__module__), fun.__module__
+        )
+        return self._judged(super()._task_from_fun(fun, name, base, **options))
+
+    def register_task(self, task: Any, **options: Any) -> Any:
+        """Celery's, for a task class or its instance; it runs Sidekiq jobs, whatever its base is."""
+        return self._judged(super().register_task(task_classes.adopted_task(task), **options))
+
+    def _judged(self, task: Any) -> Any:
+        try:
+            self.bridge.task_policy.judge_new(task)
+        except ConfigurationError:
+            self._tasks.pop(task.name, None)
+            raise
+        return task
 
     def _push_fields(self, name: str, given: Any) -> dict[str, Any]:
         task = self.tasks.get(name)
@@ -207,11 +227,6 @@ def _set_backoff(settings: Settings) -> None:
         SidekiqTask.use_backoff(
             settings.retry_backoff, settings.retry_backoff_max_seconds, jitter=settings.retry_jitter
         )
-
-
-def _zeros(options: Mapping[str, Any]) -> dict[str, bool]:
-    """``priority=0`` and ``expires=0`` say something too; further down 0 is what kombu fills in."""
-    return {name: True for name in ("priority", "expires") if options.get(name) is not None}
 
 
 def _load_settings() -> Settings:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from typing import Any
 
 from bridge.broker.messages import RUBY_TASK
-from bridge.execution.task import SidekiqTask
+from bridge.execution.task import SidekiqTask, is_builtin
 from bridge.sidekiq.payload.job import SidekiqJob
-
-#: How Ruby writes the name of a class.
-CONSTANT_PATH = re.compile(r"(?:[A-Z]\w*)(?:::[A-Z]\w*)*", re.ASCII)
 
 
 class Routing:
-    """Knows the native tasks of one Celery application."""
+    """Knows the native tasks of one Celery application: those that a user registered, by their names."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -35,8 +31,8 @@ class Routing:
         return task is not None and (self._natives.get(name) is task or self._becomes_native(name, task))
 
     def _becomes_native(self, name: str, task: Any) -> bool:
-        # Celery's own tasks, and whatever else is registered, must not be reachable by pushing their name.
-        if not isinstance(task, SidekiqTask) or CONSTANT_PATH.fullmatch(name) is None:
+        # No job may reach a task of Celery's own by the name of its class.
+        if not isinstance(task, SidekiqTask) or is_builtin(task):
             return False
         self._natives[name] = task
         return True

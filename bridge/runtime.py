@@ -14,6 +14,7 @@ from bridge.broker.context import BrokerContext
 from bridge.errors import PushRefused
 from bridge.event_loop import EventLoop
 from bridge.execution.cancellation import Cancellation
+from bridge.execution.task_policy import TaskPolicy
 from bridge.execution.time_limits import TimeLimits
 from bridge.redis.client import RedisAddress, connect, follower
 from bridge.redis.sentinel import MasterFollower
@@ -73,6 +74,7 @@ class Runtime:
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
         self.routing = Routing(app)
+        self.task_policy = TaskPolicy(app)
 
     @property
     def age_seconds(self) -> float:

@@ -19,6 +19,9 @@ from bridge.broker.transport import Transport
 class Connection(kombu.Connection):
     """Reports the scheme it was given and always uses :class:`bridge.broker.transport.Transport`."""
 
+    carries_jobs = True
+    """A push may name this connection: it leads to Sidekiq's Redis."""
+
     def _init_params(self, hostname: Any, *arguments: Any, **options: Any) -> None:
         """kombu's, which takes rediss:// without options for unverified TLS, and warns of it.
 

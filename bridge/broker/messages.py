@@ -16,6 +16,7 @@ from typing import Any
 import kombu.serialization
 from kombu.message import Message
 
+from bridge.broker import push_policy
 from bridge.errors import PushRefused
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.payload import new_job
@@ -129,7 +130,7 @@ def encode_args(body: Any) -> bytes:
     """
     check_args(body[0] if isinstance(body, list | tuple) and body else body)
     if isinstance(body, list | tuple) and len(body) > 1:
-        refuse_foreign("task_always_eager", body[1], {})  # every other push was asked before
+        push_policy.check_message("task_always_eager", body[1], {})  # every other push was asked before
     return json.dumps(body, ensure_ascii=False, allow_nan=False, default=str).encode("utf-8", "surrogatepass")
 
 
@@ -186,7 +187,7 @@ def to_push(
     """
     headers = message["headers"]
     args, kwargs, embed = json.loads(body)
-    refuse_foreign(headers["task"], kwargs, {**message["properties"], **headers, **embed})
+    push_policy.check_message(headers["task"], kwargs, {**message["properties"], **headers, **embed})
     at = _eta(headers.get("eta"))
     own = headers.get(OPTIONS_HEADER) or {}
     return new_push(queue, headers["task"], args, headers["id"], own, at, timestamps, now)
@@ -206,33 +207,6 @@ def new_push(
     at = at if at is not None and at > now else None
     made = new_job.payload(job_class, args, queue, jid, now, timestamps, own, scheduled=at is not None)
     return Push(queue, made, at)
-
-
-#: What Celery can say of a message and Sidekiq's payload has no place for, with what to do instead.
-_FOREIGN: dict[str, str] = {
-    "callbacks": "link: let the job push the next one itself",
-    "link": "link: let the job push the next one itself",
-    "errbacks": "link_error: use retries and the dead set, or rescue in the job",
-    "link_error": "link_error: use retries and the dead set, or rescue in the job",
-    "chain": "chain: let the job push the next one itself",
-    "chord": "chord: count in your own database, or use Sidekiq Pro's batches from Ruby",
-    "group": "group: push the jobs one by one",
-    "group_id": "group: push the jobs one by one",
-    "expires": "expires: check the age in the job",
-    "priority": "priority: use a queue of its own and the order of -Q",
-}
-
-
-def refuse_foreign(task: str, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
-    """Raise PushRefused where a push uses what Sidekiq has no place for."""
-    if kwargs:
-        raise PushRefused(
-            f"{task}: keyword arguments ({', '.join(sorted(map(str, kwargs)))}) have no place in a "
-            "Sidekiq job. Send them as positional arguments, or as one object."
-        )
-    for option, advice in _FOREIGN.items():
-        if options.get(option):
-            raise PushRefused(f"{task}: a Sidekiq job cannot carry {advice}.")
 
 
 def _eta(value: Any) -> float | None:

@@ -29,6 +29,8 @@ from bridge.sidekiq.outcome.decision import Decision
 from bridge.sidekiq.payload.job import SidekiqJob
 
 _RNG = random.SystemRandom()
+#: Where Celery defines the tasks that every application has.
+_BUILTINS = "celery.app.builtins"
 
 
 def require_lease(app: Any, delivery: Delivery) -> None:
@@ -43,6 +45,11 @@ def job_of(app: Any, delivery: Delivery) -> SidekiqJob:
     if unit is not None and unit.delivery.payload == delivery.payload:
         return cast(SidekiqJob, unit.job)
     return SidekiqJob.parse(delivery.payload)
+
+
+def is_builtin(task: Any) -> bool:
+    """Whether Celery itself defines this task."""
+    return bool(task.__class__.__module__ == _BUILTINS)
 
 
 class SidekiqTask(OnCommit, Task[Any, Any]):
@@ -71,6 +78,14 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
     #: the message.
     autoretry_for = (BaseException,)
     dont_autoretry_for = (Reject, WorkerShutdown, WorkerTerminate)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. A running worker refuses a value that it would refuse at its start."""
+        app = getattr(self, "_app", None)  # not ``app``, which binds the task
+        policy = getattr(getattr(app, "bridge", None), "task_policy", None)
+        if policy is not None:
+            policy.judge_change(self, name, value)
+        super().__setattr__(name, value)
 
     @property
     def _orig_run(self) -> Any:

@@ -69,7 +69,7 @@ class FastDispatch:
             isinstance(task, SidekiqTask)
             and task.Request == SidekiqTask.Request
             and task.Strategy == STRATEGY
-            and task.acks_late
+            and not observers.overrides(task, "start_strategy")
         )
         way = None
         if is_ours:

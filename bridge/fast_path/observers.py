@@ -51,14 +51,14 @@ def observation(task: Any) -> Callable[[], bool]:
 
 def _has_hooks(task: Any) -> bool:
     loader = type(task.app.loader)
-    return any(_overrides(task, name) for name in HOOKS) or any(
+    return any(overrides(task, name) for name in HOOKS) or any(
         getattr(loader, name) is not getattr(BaseLoader, name) for name in LOADER_HOOKS
     )
 
 
 def hears_of_retries(task: Any) -> bool:
     """Whether an observer is told, with an ``einfo``, that a run of this task is to be retried."""
-    return bool(signals.task_retry.receivers) or _overrides(task, "on_retry")
+    return bool(signals.task_retry.receivers) or overrides(task, "on_retry")
 
 
 def is_replaced(function: Any) -> bool:
@@ -66,7 +66,7 @@ def is_replaced(function: Any) -> bool:
     return type(function) is not types.FunctionType or function.__module__ != trace.__name__
 
 
-def _overrides(task: Any, name: str) -> bool:
+def overrides(task: Any, name: str) -> bool:
     """Whether a class of the task's, below Celery's own, has such a method."""
     for cls in task.__class__.__mro__:  # not type(): the task may still be a proxy
         if cls.__module__.startswith("celery."):

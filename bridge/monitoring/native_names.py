@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from bridge.broker.messages import RUBY_TASK
 from bridge.execution.task import SidekiqTask
-from bridge.routing import CONSTANT_PATH
 
 #: As similar as two names are that differ in one or two letters.
 SIMILAR = 0.86
@@ -29,12 +28,7 @@ class Near(NamedTuple):
 
 def native(app: Any) -> list[str]:
     """Names of the classes that run in Python, in the order of the alphabet."""
-    return [name for name in _registered(app) if CONSTANT_PATH.fullmatch(name)]
-
-
-def unreachable(app: Any) -> list[str]:
-    """Names of tasks that no job can have: they are not written as a Ruby class is."""
-    return [name for name in _registered(app) if not CONSTANT_PATH.fullmatch(name)]
+    return ours(name for name, task in app.tasks.items() if isinstance(task, SidekiqTask))
 
 
 def near(classes: Iterable[str], tasks: Collection[str]) -> list[Near]:
@@ -46,10 +40,6 @@ def near(classes: Iterable[str], tasks: Collection[str]) -> list[Near]:
 def ours(names: Iterable[str]) -> list[str]:
     """Of the names of all tasks, those that a user has written."""
     return sorted(name for name in names if name not in _INNER and not name.startswith("celery."))
-
-
-def _registered(app: Any) -> list[str]:
-    return ours(name for name, task in app.tasks.items() if isinstance(task, SidekiqTask))
 
 
 def _nearest(name: str, tasks: Collection[str]) -> str | None:

@@ -35,7 +35,7 @@ _POOLS = {"hybrid": "bridge", "thread": "threads"}
 
 def say(runtime: Runtime, worker: Any) -> None:
     """Log the line, and a warning for each probable mistake."""
-    app, settings = runtime.app, runtime.settings
+    settings = runtime.settings
     queues = served(runtime)
     near, doubtful = look(runtime, queues.names)
     logger.info("%s", "; ".join(parts(runtime, worker, queues, near)))
@@ -43,11 +43,6 @@ def say(runtime: Runtime, worker: Any) -> None:
         logger.warning("%s", complaint)
     for name, known in doubtful:
         logger.warning("queue %s has never had a job: did you mean %s?", name, known)
-    for name in native_names.unreachable(app):
-        logger.warning(
-            "the task %s runs no job: give it the name of a Ruby class, @app.task(name=...) as in ReportJob",
-            name,
-        )
     for each in near:
         logger.warning(
             "jobs of %s wait, and the native task is named %s: Ruby runs these jobs. "
@@ -87,8 +82,7 @@ def look(runtime: Runtime, names: Sequence[str]) -> tuple[list[Near], list[tuple
         return [], []
     finally:
         client.close()
-    tasks = [*native_names.native(runtime.app), *native_names.unreachable(runtime.app)]
-    return native_names.near(classes, tasks), _doubtful(names, known)
+    return native_names.near(classes, native_names.native(runtime.app)), _doubtful(names, known)
 
 
 def _waiting(client: Any, names: Sequence[str]) -> tuple[set[str], set[str]]:

@@ -1,8 +1,10 @@
-"""The control command ``revoke`` (and Flower's Revoke and Terminate), for jobs in Sidekiq's Redis.
+"""Control commands (and Flower's buttons) that mean something else for jobs in Sidekiq's Redis.
 
-Celery's own remembers the id in each worker and drops the task when it comes. Here that would give the job
-back again and again, and would silently eat a later attempt of the same jid. Ours removes a job that waits
-and ends one that runs, at once; nothing stays behind.
+``revoke``: Celery's own remembers the id in each worker and drops the task when it comes. Here that would
+give the job back again and again, and would silently eat a later attempt of the same jid. Ours removes a job
+that waits and ends one that runs, at once; nothing stays behind.
+
+``rate_limit`` refuses what a worker refuses at its start. ``revoke_by_stamped_headers`` finds no job.
 """
 
 from __future__ import annotations
@@ -23,12 +25,15 @@ from bridge.sidekiq.api.commands import Commands
 from bridge.sidekiq.outcome.decision import Discard
 
 logger = logging.getLogger(__name__)
+_CELERYS_RATE_LIMIT: Any = Panel.data["rate_limit"]
 
 
 def install() -> None:
     """Take the place of Celery's commands in this worker."""
     Panel.data["revoke"] = command
     Panel.data["terminate"] = lambda state, signal, task_id, **_: command(state, task_id)
+    Panel.data["rate_limit"] = rate_limit
+    Panel.data["revoke_by_stamped_headers"] = revoke_by_stamped_headers
 
 
 def command(
@@ -39,6 +44,25 @@ def command(
     running = {jid: request for jid in jids if (request := requests.get(jid)) is not None}
     threading.Thread(target=_revoke, args=(state, jids, running), name="bridge-revoke", daemon=True).start()
     return {"ok": f"revoking {len(jids)} jobs, {len(running)} of them running here"}
+
+
+def rate_limit(state: Any, task_name: str, rate_limit: Any, **options: Any) -> Any:
+    """Celery's, unless the limit would hold the jobs of all Ruby classes, or names no task of this worker."""
+    task = state.app.tasks.get(task_name)
+    if task is None:
+        return {
+            "error": f"{task_name} is not a native task of this worker: a Ruby class has its limits in Ruby"
+        }
+    try:
+        state.app.bridge.task_policy.judge_change(task, "rate_limit", rate_limit)
+    except errors.ConfigurationError as error:
+        return {"error": str(error)}
+    return _CELERYS_RATE_LIMIT(state, task_name, rate_limit, **options)
+
+
+def revoke_by_stamped_headers(state: Any, headers: Any, **_: Any) -> dict[str, str]:
+    """Refused: Celery would look for the stamps in every later job."""
+    return {"error": "a Sidekiq job carries no stamps: revoke it by its jid"}
 
 
 def _revoke(state: Any, jids: Iterable[str], running: dict[str, Any]) -> None:

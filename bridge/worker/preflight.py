@@ -56,6 +56,7 @@ def check(app: Any, worker: Any) -> None:
         )
     settings_check.check(app)
     _check_queues(app.amqp.queues.consume_from)
+    app.bridge.task_policy.enforce()
     _check_redis(app.bridge)
     _check_sidecar(app.bridge)
 

@@ -83,7 +83,7 @@ def _timeless(payload: bytes) -> list[tuple[str, Any]]:
         {"countdown": 3600},
         {"countdown": 0},
         {"sidekiq_options": {"retry": 3, "tags": ["a"], "queue": "mine"}},
-        {"ignore_result": False, "shadow": "shown", "time_limit": 7},
+        {"ignore_result": True, "shadow": "shown", "time_limit": 7},
     ],
 )
 def test_both_ways_leave_the_same_job(

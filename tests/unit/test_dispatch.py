@@ -259,11 +259,7 @@ def replace_the_request(worker: Worker) -> None:
     worker.app.tasks["SeeJob"].Request = "celery.worker.request:Request"
 
 
-def acknowledge_early(worker: Worker) -> None:
-    worker.app.tasks["SeeJob"].acks_late = False
-
-
-@pytest.mark.parametrize("notice", [listen, log, revoke, extend, replace_the_request, acknowledge_early])
+@pytest.mark.parametrize("notice", [listen, log, revoke, extend, replace_the_request])
 def test_a_job_that_somebody_would_notice_goes_celerys_way(
     worker: Worker, notice: Callable[[Worker], None]
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.broker import messages
+from bridge.broker import messages, push_policy
 from bridge.errors import PushRefused
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.payload.job import SidekiqJob
@@ -62,12 +62,12 @@ def test_what_json_cannot_hold_is_refused_and_its_place_named(value: Any) -> Non
 )
 def test_what_sidekiq_has_no_place_for_is_refused_with_advice(option: str) -> None:
     with pytest.raises(PushRefused, match="HardJob: a Sidekiq job cannot carry"):
-        messages.refuse_foreign("HardJob", None, {option: "x"})
+        push_policy.check("HardJob", None, {option: "x"})
 
 
 def test_keyword_arguments_are_refused_by_name() -> None:
     with pytest.raises(PushRefused, match=r"\(a, b\)"):
-        messages.refuse_foreign("HardJob", {"b": 1, "a": 2}, {})
+        push_policy.check("HardJob", {"b": 1, "a": 2}, {})
 
 
 @pytest.mark.parametrize("embed", [{"callbacks": ["x"]}, {"chord": "x"}, {"chain": ["x"]}])

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from bridge.cli.doctor.finding import Check, Finding, error, warning
 from bridge.cli.doctor.site import Site
 from bridge.monitoring import native_names
-from bridge.routing import CONSTANT_PATH
 from bridge.sidekiq import keys
 
 
@@ -17,13 +16,6 @@ def near_names(site: Site) -> Iterator[Finding]:
         seen = f"jobs of {near.job_class} run in Ruby, and a native task is named {near.task}"
         cure = f'@app.task(name="{near.job_class}"), if Python should run them'
         yield warning("near-name", seen, cure)
-
-
-def unreachable(site: Site) -> Iterator[Finding]:
-    for name in site.tasks or ():
-        if not CONSTANT_PATH.fullmatch(name):
-            seen = f"the native task {name} runs no job: its name is not that of a Ruby class"
-            yield warning("unreachable-task", seen, "give it one: @app.task(name=...), as in ReportJob")
 
 
 def ruby_waits(site: Site) -> Iterator[Finding]:
@@ -53,4 +45,4 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more classes" if len(names) > 3 else "")
 
 
-CHECKS: tuple[Check, ...] = (near_names, unreachable, ruby_waits)
+CHECKS: tuple[Check, ...] = (near_names, ruby_waits)

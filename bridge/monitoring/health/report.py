@@ -51,10 +51,7 @@ class Report:
             "heartbeat": {"age_seconds": self._heartbeat_age()},
             "sidecar": _sidecar(snapshot),
             "slots": self._slots(),
-            "tasks": {
-                "native": native_names.native(self._runtime.app),
-                "unreachable": native_names.unreachable(self._runtime.app),
-            },
+            "tasks": {"native": native_names.native(self._runtime.app)},
             "quiet": snapshot.quiet,
             "stopping": snapshot.stopping,
         }

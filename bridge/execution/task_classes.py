@@ -1,0 +1,27 @@
+"""Makes a task of any base class run Sidekiq jobs."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from bridge.execution.task import SidekiqTask
+
+
+def adopted(base: type) -> type:
+    """The class itself, or one that adds ``SidekiqTask`` below it: its own methods and attributes count."""
+    if issubclass(base, SidekiqTask):
+        return base
+    if issubclass(SidekiqTask, base):
+        return SidekiqTask  # Celery's Task, or object
+    names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    return type(base.__name__, (base, SidekiqTask), {"abstract": True, **names})
+
+
+def adopted_task(task: Any) -> Any:
+    """The same for what ``app.register_task`` gets: a class, or its instance, which stays the same object."""
+    if inspect.isclass(task):
+        return adopted(task)
+    if not isinstance(task, SidekiqTask):
+        task.__class__ = adopted(type(task))
+    return task

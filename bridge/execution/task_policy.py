@@ -1,0 +1,93 @@
+"""Refuses tasks whose attributes lose, double or stop jobs, or that cannot run a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from celery.app.annotations import resolve_all
+from celery.app.task import Task
+
+from bridge.broker.messages import RUBY_TASK
+from bridge.errors import ConfigurationError
+from bridge.execution import task_rules
+from bridge.execution.task import SidekiqTask, is_builtin
+
+_SETTINGS = dict(Task.from_config)
+#: Tasks of ours, and the module that registers them.
+_OURS = {RUBY_TASK: "bridge.tasks", "SidekiqBridge::NativeProbe": "bridge.tasks"}
+
+
+class TaskPolicy:
+    """Judges the tasks of one application.
+
+    ``enforce`` judges each task once, at the start of a worker: Celery has then applied the decorator, the
+    base class, the annotations and the settings. After that the policy judges each new task and each change
+    of an attribute.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._enforced = False
+
+    @staticmethod
+    def check_name(name: str, module: str) -> None:
+        """Refuse a task of another module that has the name of ours. Raises ConfigurationError."""
+        if _OURS.get(name, module) != module:
+            raise ConfigurationError(
+                f"the task {name} of the module {module} has the name of a task of the bridge. "
+                "Give it another name: @app.task(name=...)."
+            )
+
+    def enforce(self) -> None:
+        """Judge every task, and every later change.
+
+        Raises:
+            ConfigurationError: the sentence names the option, the task, and what to write instead.
+        """
+        for task in sorted(self._app.tasks.values(), key=_all_of_ruby_first):
+            self._judge(task)
+        self._enforced = True
+
+    def judge_new(self, task: Any) -> None:
+        """Judge a task that was just registered. Raises ConfigurationError in a running worker."""
+        if self._enforced:
+            self._judge(task)
+
+    def judge_change(self, task: Any, attribute: str, value: Any) -> None:
+        """Judge a value that is about to be set. Raises ConfigurationError in a running worker."""
+        wrong = task_rules.objection(task, attribute, value) if self._enforced else None
+        if wrong is not None:
+            raise ConfigurationError(f"{attribute} = {value!r} for the task {task.name}: {wrong}.")
+
+    def _judge(self, task: Any) -> None:
+        for sentence in () if is_builtin(task) else self._objections(task):
+            raise ConfigurationError(sentence)
+
+    def _objections(self, task: Any) -> Iterator[str]:
+        if not isinstance(task, SidekiqTask):
+            yield (
+                f"the task {task.name} was put into app.tasks, and cannot run a Sidekiq job. "
+                "Register it with @app.task or app.register_task(...)."
+            )
+            return
+        for attribute in task_rules.RULES:
+            value = getattr(task, attribute, None)
+            wrong = task_rules.objection(task, attribute, value)
+            if wrong is not None:
+                yield f"{self._source(task, attribute, value)}: {wrong}."
+
+    def _source(self, task: Any, attribute: str, value: Any) -> str:
+        """The option as the user wrote it, with its value and the task."""
+        for annotation in resolve_all(self._app.annotations, task):
+            if attribute in annotation:
+                return f"{attribute} = {value!r} in task_annotations, for the task {task.name}"
+        setting = _SETTINGS.get(attribute)
+        if setting is not None and self._app.conf[setting] == value:
+            return f"{setting} = {value!r}, for the task {task.name}"
+        return f"{attribute} = {value!r} of the task {task.name}"
+
+
+def _all_of_ruby_first(task: Any) -> tuple[bool, str]:
+    """Sort key: a sentence about all tasks names the one that runs every Ruby job."""
+    return task.name != RUBY_TASK, str(task.name)

@@ -1,0 +1,110 @@
+"""Which values of a task's attributes lose, double or stop jobs, or have no meaning for a Sidekiq job.
+
+Each rule says what is wrong and what to write instead. The attributes are those of Celery's ``Task`` (see
+``celery/app/task.py`` and the page "Tasks" of its guide), whatever path they came by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery.backends.base import DisabledBackend
+from celery.utils.imports import symbol_by_name
+from celery.utils.time import rate
+
+from bridge.broker.messages import RUBY_TASK
+from bridge.broker.push_policy import PERSISTENT, READABLE
+from bridge.execution.request import SidekiqRequest
+
+Rule = Callable[[Any, Any], str | None]
+"""Takes a task and the attribute's value. Returns what is wrong with it, or None."""
+
+NO_RESULT = "a Sidekiq job has no result. Remove it, and let the job write what it finds to your database"
+_SETTLED_LATE = "a job is settled after its run, and a crash loses none. Remove it"
+_RECOVERED = (
+    "the bridge itself gives back the job of a process that died, and buries it the third time. Remove it"
+)
+
+
+def _must(wanted: bool, sentence: str) -> Rule:
+    return lambda _, value: sentence if value is not None and bool(value) is not wanted else None
+
+
+def _unset(sentence: str) -> Rule:
+    return lambda _, value: sentence if value is not None else None
+
+
+def _among(accepted: frozenset[Any], sentence: str) -> Rule:
+    return lambda _, value: None if value is None or value in accepted else sentence
+
+
+def _backend(_: Any, value: Any) -> str | None:
+    return None if value is None or isinstance(value, DisabledBackend) else NO_RESULT
+
+
+def _rate_limit(task: Any, value: Any) -> str | None:
+    if not value:
+        return None
+    try:
+        rate(value)
+    except (ValueError, TypeError, AttributeError):
+        return 'this is not a rate. Write "10/s", "100/m" or "1000/h"'
+    if task.name != RUBY_TASK or task.app.conf.worker_disable_rate_limits:
+        return None
+    return (
+        "one limit would hold the jobs of all Ruby classes. Limit native tasks by their names, "
+        '@app.task(name="ReportJob", rate_limit="10/s"), and a Ruby class in Ruby'
+    )
+
+
+def _request(_: Any, value: Any) -> str | None:
+    try:
+        found = symbol_by_name(value)
+    except (ImportError, AttributeError, ValueError):
+        return "no such class can be imported. Correct the name"
+    if isinstance(found, type) and issubclass(found, SidekiqRequest):
+        return None
+    return (
+        "it settles no job, which then runs without end. "
+        "Derive it from bridge.execution.request.SidekiqRequest, and call super() in each method"
+    )
+
+
+def _strategy(_: Any, value: Any) -> str | None:
+    try:
+        symbol_by_name(value)
+    except (ImportError, AttributeError, ValueError):
+        return "no such function can be imported. Correct the name"
+    return None
+
+
+RULES: dict[str, Rule] = {
+    "acks_late": _must(True, _SETTLED_LATE),
+    "acks_on_failure": _must(True, "a failed job would run again at once instead of in retry. Remove it"),
+    "acks_on_timeout": _must(True, "a job beyond its time limit would run again without end. Remove it"),
+    "acks_on_failure_or_timeout": _must(True, "a failed job would run again without end. Remove it"),
+    "reject_on_worker_lost": _must(False, _RECOVERED),
+    "retry_on_worker_lost": _must(False, _RECOVERED),
+    "rate_limit": _rate_limit,
+    "Request": _request,
+    "Strategy": _strategy,
+    "ignore_result": _must(True, NO_RESULT),
+    "store_errors_even_if_ignored": _must(False, NO_RESULT),
+    "store_eager_result": _must(False, NO_RESULT),
+    "backend": _backend,
+    "priority": _unset("a Sidekiq queue has no priorities. Use a queue of its own and the order of -Q"),
+    "expires": _unset("a Sidekiq job does not expire. Check the age in the job"),
+    "serializer": _among(READABLE, 'Ruby reads JSON only. Remove it, or write serializer="json"'),
+    "compression": _unset("Ruby reads no compressed job. Remove it"),
+    "delivery_mode": _among(PERSISTENT, "Redis keeps every job. Remove it"),
+    "mandatory": _must(False, "Redis knows no such option. Remove it"),
+    "immediate": _must(False, "Redis knows no such option. Remove it"),
+}
+"""Attribute to rule."""
+
+
+def objection(task: Any, attribute: str, value: Any) -> str | None:
+    """Return the sentence that refuses this value of a task's attribute; None if the value is right."""
+    rule = RULES.get(attribute)
+    return None if rule is None else rule(task, value)
