@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
+
 module SidekiqBridge
   module Sidecar
     # Runs the app's periodic jobs. Gems for them live in Sidekiq processes: an app without Sidekiq processes would
@@ -18,6 +20,11 @@ module SidekiqBridge
       # The default of sidekiq-cron.
       POLL_SECONDS = 30
 
+      # The poller pushes jobs through the app's client middleware, on a thread that lives as long as the process.
+      module InApp
+        def enqueue(...) = VersionAdapter.current.in_app { super }
+      end
+
       class << self
         # Names of the gems for periodic jobs in this process, and of those whose schedule the sidecar cannot run.
         def gems = [*SERVED, *NOT_SERVED].select { |_, constant| Object.const_defined?(constant) }.map(&:first)
@@ -34,7 +41,7 @@ module SidekiqBridge
         return unless index.zero? && self.class.gems.include?(SIDEKIQ_CRON)
         configure
         return unless @options[:cron_poll_interval].positive?
-        @poller = ::Sidekiq::Cron::Poller.new(@options)
+        @poller = ::Sidekiq::Cron::Poller.new(@options).extend(InApp)
         @poller.start
         ::Sidekiq.logger.info { "Polling sidekiq-cron's periodic jobs every #{@options[:cron_poll_interval]} s" }
       end

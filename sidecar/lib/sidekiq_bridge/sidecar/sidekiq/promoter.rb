@@ -5,6 +5,7 @@ require "sidekiq"
 require "sidekiq/client"
 require "sidekiq_bridge/sidecar/errors"
 require "sidekiq_bridge/sidecar/logs/log_text"
+require "sidekiq_bridge/sidecar/sidekiq/app_code"
 
 module SidekiqBridge
   module Sidecar
@@ -66,11 +67,16 @@ module SidekiqBridge
       # of it. The verdicts about the other jobs remain valid.
       def pass(payload)
         before = load(payload)
-        client = Client.new
-        return {"halted" => true} unless client.push(load(payload)) && client.payload
-        difference(before, client.payload).tap { |found| JSON.generate("jobs" => [found]) }
+        after = AppCode.run { pushed(load(payload)) } or return {"halted" => true}
+        difference(before, after).tap { |found| JSON.generate("jobs" => [found]) }
       rescue Exception => e # rubocop:disable Lint/RescueException
         failed("#{e.class}: #{e.message}")
+      end
+
+      # Returns the payload as middleware leaves it; nil if middleware halted it.
+      def pushed(hash)
+        client = Client.new
+        client.payload if client.push(hash)
       end
 
       def killed = failed("it killed its thread")

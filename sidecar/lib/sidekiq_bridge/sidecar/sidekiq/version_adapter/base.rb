@@ -47,10 +47,20 @@ module SidekiqBridge
         handlers.unshift(ErrorLog.new)
       end
 
-      # Fires Sidekiq's lifecycle events; an error in :startup ends the start, as in Sidekiq.
+      # Fires Sidekiq's lifecycle events; an error in :startup ends the start, as in Sidekiq. The main thread lives as
+      # long as the process, so connections that a hook takes must go back.
       def fire(event)
         return unless options[:lifecycle_events].key?(event) # Sidekiq has :exit from 8.0.2 on
-        component.fire_event(event, reverse: event != :startup, reraise: event == :startup)
+        in_app { component.fire_event(event, reverse: event != :startup, reraise: event == :startup) }
+      end
+
+      # Runs the block in the app's executor, as a job. Returns its value.
+      def in_app
+        reloader = options[:reloader]
+        return yield if no_reloader?(reloader)
+        found = nil
+        reloader.call { found = yield }
+        found
       end
 
       def max_retries = options[:max_retries] || ::Sidekiq::JobRetry::DEFAULT_MAX_RETRY_ATTEMPTS
