@@ -14,6 +14,7 @@ from bridge.broker.context import BrokerContext
 from bridge.errors import PushRefused
 from bridge.event_loop import EventLoop
 from bridge.execution.cancellation import Cancellation
+from bridge.execution.coroutine_loop import CoroutineLoop
 from bridge.execution.task_policy import TaskPolicy
 from bridge.execution.time_limits import TimeLimits
 from bridge.redis.client import RedisAddress, connect, follower
@@ -218,6 +219,11 @@ class Runtime:
             give_up=self.background.give_up,
             hurry=lambda: self.background.nudge("time-limits"),
         )
+
+    @cached_property
+    def coroutines(self) -> CoroutineLoop:
+        """The event loop of coroutine tasks; its thread starts with the first of them."""
+        return CoroutineLoop(self.app)
 
     # -- the transport
 

@@ -1,4 +1,4 @@
-"""The bridge's own pool: Ruby tasks on the consumer's thread, native ones in threads.
+"""The bridge's own pool: Ruby tasks on the consumer's thread, coroutines on their loop, others in threads.
 
 A Ruby task only waits for the sidecar; a thread for each would cost more than the job. A native task never
 runs on the consumer's thread: one that blocks would stop the fetching.
@@ -17,6 +17,8 @@ from bridge.broker.messages import RUBY_TASK
 from bridge.concurrency.greenlets import RubyRuns
 from bridge.concurrency.threads import NativeThreads
 from bridge.execution.call import Call, apply
+from bridge.execution.coroutine_run import is_coroutine_function
+from bridge.fast_path.coroutine import run as run_coroutine
 from bridge.fast_path.native import run as run_native
 from bridge.fast_path.request import LazyRequest
 
@@ -38,6 +40,7 @@ class HybridPool(BasePool):
         self._event_loop = event_loop.current()
         self._ruby = RubyRuns(self.app)
         self._native = NativeThreads(self.limit)
+        self._coroutines = self.app.bridge.coroutines
         self.app.bridge.stream_from(self._event_loop, self.limit)
 
     def on_apply(
@@ -56,13 +59,21 @@ class HybridPool(BasePool):
         else:
             self._native.submit(apply, call)
 
-    def runner(self, *, native: bool) -> Callable[[LazyRequest], None]:
-        """Return the function that begins an unobserved job of one kind."""
-        return functools.partial(self._native.submit, run_native) if native else self._ruby.begin
+    def runner(self, task: Any) -> Callable[[LazyRequest], None]:
+        """Return the function that begins an unobserved job of this task."""
+        if task.name == RUBY_TASK:
+            return self._ruby.begin
+        if is_coroutine_function(task.code):
+            return self._begin_coroutine
+        return functools.partial(self._native.submit, run_native)
+
+    def _begin_coroutine(self, request: LazyRequest) -> None:
+        loop = self._coroutines
+        loop.start(lambda: run_coroutine(request, loop, self._native.submit))
 
     def on_stop(self) -> None:
         """Wait for what runs. This is the consumer's thread, so its loop must go on meanwhile."""
-        while self._ruby.running or self._native.busy:
+        while self._ruby.running or self._coroutines.running or self._native.busy:
             self._event_loop.wait(LOOK_SECONDS)
         self._native.stop()
 
@@ -77,6 +88,11 @@ class HybridPool(BasePool):
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()  # type: ignore[misc]
         info.update(
-            {"max-concurrency": self.limit, "parked": self._ruby.running, "threads": self._native.count}
+            {
+                "max-concurrency": self.limit,
+                "parked": self._ruby.running,
+                "threads": self._native.count,
+                "coroutines": self._coroutines.running,
+            }
         )
         return info

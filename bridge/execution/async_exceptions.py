@@ -46,13 +46,21 @@ def raise_in(runner: Any, token: int, error: BaseException, *, hidden: bool = Fa
     return True
 
 
-def window(code: Callable[..., Any], token: Callable[[], int | None]) -> Callable[..., Any]:
-    """``code`` with a window around it, for the delivery that ``token`` names at the time of the call."""
+def window(
+    code: Callable[..., Any],
+    token: Callable[[], int | None],
+    finish: Callable[[Any, int | None], Any] = lambda result, token: result,
+) -> Callable[..., Any]:
+    """``code`` with a window around it, for the delivery that ``token`` names at the time of the call.
+
+    ``finish`` gets what the code returns, unless that is None.
+    """
 
     @functools.wraps(code)
     def within(*args: Any, **kwargs: Any) -> Any:
         number = token()
-        return code(*args, **kwargs) if number is None else call(code, number, args, kwargs)
+        result = code(*args, **kwargs) if number is None else call(code, number, args, kwargs)
+        return None if result is None else finish(result, number)
 
     return within
 

@@ -154,7 +154,9 @@ class SidekiqRequest(Request):
     # -- ended before its own end
 
     def raise_inside(self, error: BaseException) -> bool:
-        """Raise in the native task's thread or greenlet; a pool process is killed."""
+        """Raise in the native task's coroutine, thread or greenlet; a pool process is killed."""
+        if self.app.bridge.coroutines.end(self.delivery.token, error):
+            return True
         hidden = isinstance(error, Ignore)
         return async_exceptions.raise_in(self.runner, self.delivery.token, error, hidden=hidden)
 

@@ -7,6 +7,7 @@ retries. Nothing is published.
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from celery.exceptions import MaxRetriesExceededError, Reject, WorkerShutdown, W
 
 from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RULES_HEADER
 from bridge.errors import EX_SOFTWARE
-from bridge.execution import async_exceptions, eager, failure_log, moments
+from bridge.execution import async_exceptions, coroutine_run, eager, failure_log, moments
 from bridge.execution.on_commit import OnCommit
 from bridge.execution.outcomes import DECISION_ATTRIBUTE, JobDied, RetryAt, RubyError, Settle
 from bridge.sidekiq.fetch.unit_of_work import Delivery
@@ -96,7 +97,10 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
     def _orig_run(self, code: Any) -> None:
         self.code = code
         # A Ruby job is ended in Ruby; under the own pool many of them share the consumer's thread.
-        self._windowed = code if self.name == RUBY_TASK else async_exceptions.window(code, self._token)
+        finish = functools.partial(coroutine_run.finish, self)
+        self._windowed = (
+            code if self.name == RUBY_TASK else async_exceptions.window(code, self._token, finish)
+        )
 
     def _token(self) -> int | None:
         raised: BaseException | None = getattr(self.request, RAISED_HEADER, None)

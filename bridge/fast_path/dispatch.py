@@ -13,7 +13,6 @@ from typing import Any
 
 from celery.worker import state
 
-from bridge.broker.messages import RUBY_TASK
 from bridge.execution.task import SidekiqTask
 from bridge.fast_path import observers
 from bridge.fast_path.request import LazyRequest, request_class
@@ -73,7 +72,7 @@ class FastDispatch:
         )
         way = None
         if is_ours:
-            begin = self._consumer.pool.runner(native=name != RUBY_TASK)
+            begin = self._consumer.pool.runner(task)
             way = Way(observers.observation(task), request_class(self._consumer, task), begin)
         self._ways[name] = way
         return way

@@ -16,6 +16,7 @@ from celery.app.task import Context
 from bridge.broker.messages import RAISED_HEADER
 from bridge.execution import async_exceptions
 from bridge.execution.call import apply
+from bridge.execution.coroutine_run import finish
 from bridge.fast_path.request import LazyRequest
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,10 @@ def _error_of(request: LazyRequest) -> BaseException | None:
     _task_stack.push(task)
     task.request_stack.push(Context(fields, args=args, kwargs=kwargs, called_directly=False))
     try:
-        async_exceptions.call(task.code, request.unit.delivery.token, args, kwargs)
+        token = request.unit.delivery.token
+        result = async_exceptions.call(task.code, token, args, kwargs)
+        if result is not None:
+            finish(task, result, token)
     except BaseException as error:
         return error
     finally:

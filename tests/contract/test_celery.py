@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from celery import Celery, bootsteps, signals
+from celery._state import _task_stack
 from celery.app import trace
 from celery.app.amqp import AMQP
 from celery.concurrency.base import BasePool, apply_target
 from celery.events import EventDispatcher
 from celery.exceptions import Ignore, Reject, Retry
+from celery.utils.threads import LocalStack
 from celery.worker import consumer, request
 from celery.worker.consumer import Consumer
 from celery.worker.control import Panel
@@ -394,3 +396,18 @@ def test_an_ack_is_called_with_a_logger_and_the_errors_of_the_connection() -> No
     """JobConsumer gives Request the message's own method instead of a promise around it."""
     assert "self._on_ack(logger, self._connection_errors)" in source(Request.acknowledge)
     assert "self._on_reject(logger, self._connection_errors, requeue)" in source(Request.reject)
+
+
+def test_the_stacks_of_tasks_and_requests_ask_a_function_whose_they_are() -> None:
+    """Else the coroutines of one thread would see each other's `self.request` and `current_task`."""
+    stack: Any = LocalStack()
+    first, second = object(), object()
+    owner = first
+    stack.__ident_func__ = lambda: owner
+    stack.push("of the first")
+
+    owner = second
+    assert stack.top is None
+    owner = first
+    assert stack.top == "of the first"
+    assert type(_task_stack) is type(stack)
