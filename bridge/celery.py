@@ -6,17 +6,15 @@ Not named ``app.py``: then ``from bridge import app`` would give the module.
 from __future__ import annotations
 
 import os
-import sys
+from functools import cached_property
 from typing import Any
 
 import click
 from celery import Celery, _state, signals
 from celery.app.amqp import AMQP
-from kombu import Queue
 
 from bridge.broker import messages, push_policy
 from bridge.broker.connection import Connection
-from bridge.broker.context import OPTION
 from bridge.errors import ConfigurationError, PushRefused
 from bridge.execution import moments, task_classes
 from bridge.execution.task import SidekiqTask
@@ -24,14 +22,10 @@ from bridge.fast_path import push
 from bridge.runtime import Runtime
 from bridge.settings import Settings
 from bridge.settings import load as load_settings
-from bridge.sidekiq.keys import QUEUE_PREFIX
 from bridge.sidekiq.payload.job import new_jid
-from bridge.worker import bootsteps, celery_commands, fixups, preflight, settings_check, user_settings
+from bridge.worker import bootsteps, celery_commands, fixups, preflight, settings_check
 from bridge.worker.events import BridgeEvents
 from bridge.worker.user_settings import UserSettings
-
-#: What ``BRIDGE_POOL=bridge`` stands for; Celery takes a configured pool by its path.
-OWN_POOL = "bridge.concurrency.hybrid:HybridPool"
 
 
 class BridgeAMQP(AMQP):
@@ -63,7 +57,7 @@ class Bridge(Celery):
             allow_purge=lambda queue: settings.allow_purge and _is_named(queue),
             refusal=click.ClickException if celery_commands.running() is not None else PushRefused,
         )
-        self.user_settings = UserSettings(self, _defaults(self.bridge), _transport_options(self.bridge))
+        self.user_settings = UserSettings(self)
         # Imported beside the user's own `include` and `imports`, which replace a setting of ours: no Ruby job
         # would run.
         loader: Any = self.loader
@@ -84,6 +78,12 @@ class Bridge(Celery):
         super().config_from_cmdline(argv, namespace)
         self.user_settings.came_by_command_line(self.loader.cmdline_config_parser(argv, namespace))
 
+    @cached_property
+    def Beat(self) -> Any:  # noqa: N802 - Celery's name
+        """``celery beat``, which refuses a bad schedule when it reads it."""
+        by_name: Any = "bridge.worker.beat:CheckingBeat"  # it loads Celery's beat
+        return self.subclass_with_self(by_name)
+
     def _connection(self, url: Any, *args: Any, **kwargs: Any) -> Any:
         """Celery's own, to the Redis of our settings under whatever URL the environment names."""
         self.user_settings.ensure_transport_options()
@@ -92,7 +92,7 @@ class Bridge(Celery):
                 settings_check.check_broker(self)
             except ConfigurationError as error:
                 preflight.refuse(error)
-        return super()._connection(broker_url(self.bridge), *args, **kwargs)  # type: ignore[misc]
+        return super()._connection(self.user_settings.ours["broker_url"], *args, **kwargs)  # type: ignore[misc]
 
     def send_task(
         self,
@@ -169,57 +169,17 @@ def make_app(settings: Settings) -> Bridge:
     app = Bridge(settings)
     _set_backoff(settings)
     bootsteps.install(app)
+    app.steps["worker"].add("bridge.worker.beat:BeatCheck")  # by name: it loads Celery's beat
     signals.import_modules.connect(preflight.check_imports, sender=app, weak=False)
     if celery_commands.running() is not None:
         celery_commands.quieten()
     return app
 
 
-def _defaults(runtime: Runtime) -> dict[str, Any]:
-    """Celery's settings, where the user says nothing."""
-    settings = runtime.settings
-    found: dict[str, Any] = {
-        "broker_url": broker_url(runtime),
-        "worker_pool": _pool(settings, sys.argv),
-        "worker_enable_remote_control": settings.remote_control,
-        "task_queues": [Queue(name, routing_key=name) for name in settings.queues.names],
-    }
-    if settings.concurrency is not None:
-        found["worker_concurrency"] = settings.concurrency
-    if settings.child_max_memory_megabytes is not None:
-        found["worker_max_memory_per_child"] = settings.child_max_memory_megabytes * 1_000_000 // 1024
-    return user_settings.defaults(found)
-
-
-def _transport_options(runtime: Runtime) -> dict[str, Any]:
-    return {
-        OPTION: runtime.context,
-        # Flower reads depths as LLEN <prefix><queue>, summed over these priorities.
-        "global_keyprefix": QUEUE_PREFIX,
-        "priority_steps": [0],
-    }
-
-
 def _is_named(queue: str) -> bool:
     """Without -Q the celery command means every queue there is; a program always says which."""
     context = click.get_current_context(silent=True)
     return context is None or queue in (context.params.get("queues") or ())
-
-
-def broker_url(runtime: Runtime) -> str:
-    """The URL as Celery and Flower show it. The transport connects by the settings, in whatever form."""
-    address = runtime.redis_address
-    scheme = "rediss" if address.tls else "redis"
-    host, port = address.sentinels[0] if address.sentinels else (address.host, address.port)
-    credentials = f"{address.username or ''}:{address.password}@" if address.password else ""
-    return f"{scheme}://{credentials}{host}:{port}/{address.database}"
-
-
-def _pool(settings: Settings, argv: list[str]) -> str:
-    """In Celery a configured pool beats even an explicit ``-P prefork``: so it gives way to any -P."""
-    if any(word.startswith(("-P", "--pool")) for word in argv[1:]):
-        return "prefork"
-    return OWN_POOL if settings.pool == "bridge" else settings.pool
 
 
 def _set_backoff(settings: Settings) -> None:

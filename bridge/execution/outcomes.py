@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from celery.exceptions import Ignore, Retry
-from celery.utils.serialization import get_pickleable_exception
+from celery.utils.serialization import UnpickleableExceptionWrapper, get_pickleable_exception
 from kombu.utils.encoding import safe_repr
 
 from bridge.sidecar.result import JobResult
@@ -59,6 +59,24 @@ class DeadlineExceeded(BaseException):
 
 class JobDied(Exception):
     """Stands for what cannot travel or would end the worker: SystemExit, MemoryError, KeyboardInterrupt."""
+
+
+class Unportable(UnpickleableExceptionWrapper):
+    """Replaces an error that pickle cannot carry, and reads as that error does."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def portable(error: Exception) -> Exception:
+    """The error, or a replacement of it, which the tracer hands over unchanged: it may carry a decision.
+
+    Celery's tracer replaces an error that pickle cannot carry, under every pool. The decision on it is lost
+    then, and the dead set showed ``UnpickleableExceptionWrapper``.
+    """
+    if isinstance(error, RubyError) or get_pickleable_exception(error) is error:
+        return error
+    return cast(Exception, Unportable.from_exception(error))
 
 
 class RubyError(Exception):

@@ -22,7 +22,7 @@ from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RU
 from bridge.errors import EX_SOFTWARE
 from bridge.execution import async_exceptions, coroutine_run, eager, failure_log, moments
 from bridge.execution.on_commit import OnCommit
-from bridge.execution.outcomes import DECISION_ATTRIBUTE, JobDied, RetryAt, RubyError, Settle
+from bridge.execution.outcomes import DECISION_ATTRIBUTE, JobDied, RetryAt, RubyError, Settle, portable
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome import decision as decisions
 from bridge.sidekiq.outcome import retry
@@ -211,6 +211,7 @@ def _raise_final(exc: BaseException | None, decision: Decision, name: str) -> No
         final = (
             JobDied(repr(exc)) if exc is not None else MaxRetriesExceededError(f"{name} is out of retries")
         )
+    final = portable(final)
     try:
         setattr(final, DECISION_ATTRIBUTE, decision)
     except AttributeError:

@@ -7,14 +7,23 @@ of Django. A user who sets one thing leaves all the others in force, and a sente
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celery import Celery
 from celery.app.defaults import DEFAULTS
+from kombu import Queue
 
 from bridge import celery_settings
 from bridge.broker.context import OPTION
+from bridge.sidekiq.keys import QUEUE_PREFIX
+
+if TYPE_CHECKING:
+    from bridge.runtime import Runtime
+    from bridge.settings import Settings
+
+#: The meaning of ``BRIDGE_POOL=bridge``; Celery takes a configured pool by its path.
+OWN_POOL = celery_settings.worker_pool
 
 #: What Celery reads from the environment, over every other place.
 ENVIRONMENT = {
@@ -26,22 +35,20 @@ ENVIRONMENT = {
 _TRANSPORT_OPTIONS = "broker_transport_options"
 
 
-def defaults(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """``bridge/celery_settings.py``, and the settings that come from the environment."""
-    known = {name: value for name, value in vars(celery_settings).items() if not name.startswith("_")}
-    return {**known, **environment}
-
-
 class UserSettings:
-    """Puts our defaults under an application's settings, and knows who set what above them.
+    """Puts our defaults under an application's settings, and knows who set what above them."""
 
-    ``ours`` are the defaults by Celery's names; ``transport_options`` are those that a connection needs.
-    """
-
-    def __init__(self, app: Celery, ours: dict[str, Any], transport_options: Mapping[str, Any]) -> None:
+    def __init__(self, app: Any) -> None:
         self._app: Any = app
-        self.ours: Mapping[str, Any] = ours
-        self._needed = transport_options
+        runtime: Runtime = app.bridge
+        self.ours: Mapping[str, Any] = defaults(runtime)
+        """Our defaults by Celery's names."""
+        self._needed = {
+            OPTION: runtime.context,
+            # Flower reads depths as LLEN <prefix><queue>, summed over these priorities.
+            "global_keyprefix": QUEUE_PREFIX,
+            "priority_steps": [0],
+        }
         self._command_line: set[str] = set()
         # First among the receivers: those of the user read complete settings. Celery sends this signal for
         # each configuration that it loads.
@@ -100,3 +107,36 @@ class UserSettings:
         source.maps.insert(last, self.ours)
         source.defaults.insert(last - 1, self.ours)
         source[_TRANSPORT_OPTIONS] = {**(source[_TRANSPORT_OPTIONS] or {}), **self._needed}
+
+
+def defaults(runtime: Runtime) -> dict[str, Any]:
+    """``bridge/celery_settings.py``, and the settings that come from the environment."""
+    settings = runtime.settings
+    found = {name: value for name, value in vars(celery_settings).items() if not name.startswith("_")}
+    found |= {
+        "broker_url": _broker_url(runtime),
+        "worker_pool": _pool(settings, sys.argv),
+        "worker_enable_remote_control": settings.remote_control,
+        "task_queues": [Queue(name, routing_key=name) for name in settings.queues.names],
+    }
+    if settings.concurrency is not None:
+        found["worker_concurrency"] = settings.concurrency
+    if settings.child_max_memory_megabytes is not None:
+        found["worker_max_memory_per_child"] = settings.child_max_memory_megabytes * 1_000_000 // 1024
+    return found
+
+
+def _broker_url(runtime: Runtime) -> str:
+    """The URL as Celery and Flower show it. The transport connects by the settings, in whatever form."""
+    address = runtime.redis_address
+    scheme = "rediss" if address.tls else "redis"
+    host, port = address.sentinels[0] if address.sentinels else (address.host, address.port)
+    credentials = f"{address.username or ''}:{address.password}@" if address.password else ""
+    return f"{scheme}://{credentials}{host}:{port}/{address.database}"
+
+
+def _pool(settings: Settings, argv: list[str]) -> str:
+    """In Celery a configured pool beats even an explicit ``-P prefork``: so it gives way to any -P."""
+    if any(word.startswith(("-P", "--pool")) for word in argv[1:]):
+        return "prefork"
+    return OWN_POOL if settings.pool == "bridge" else settings.pool
