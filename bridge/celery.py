@@ -23,7 +23,7 @@ from bridge.runtime import Runtime
 from bridge.settings import Settings
 from bridge.settings import load as load_settings
 from bridge.sidekiq.payload.job import new_jid
-from bridge.worker import bootsteps, celery_commands, fixups, preflight, settings_check
+from bridge.worker import bootsteps, celery_commands, fixups, preflight, settings_check, task_modules
 from bridge.worker.events import BridgeEvents
 from bridge.worker.user_settings import UserSettings
 
@@ -58,10 +58,7 @@ class Bridge(Celery):
             refusal=click.ClickException if celery_commands.running() is not None else PushRefused,
         )
         self.user_settings = UserSettings(self)
-        # Imported beside the user's own `include` and `imports`, which replace a setting of ours: no Ruby job
-        # would run.
-        loader: Any = self.loader
-        loader.builtin_modules = ("bridge.tasks", *settings.imports)
+        task_modules.install(self)
 
     def config_from_object(self, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Celery's own, and its fix-up for Django."""
@@ -170,7 +167,7 @@ def make_app(settings: Settings) -> Bridge:
     _set_backoff(settings)
     bootsteps.install(app)
     app.steps["worker"].add("bridge.worker.beat:BeatCheck")  # by name: it loads Celery's beat
-    signals.import_modules.connect(preflight.check_imports, sender=app, weak=False)
+    signals.import_modules.connect(task_modules.check_imports, sender=app, weak=False)
     if celery_commands.running() is not None:
         celery_commands.quieten()
     return app

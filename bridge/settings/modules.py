@@ -23,6 +23,8 @@ def find(name: str) -> bool:
         return not f"{name}.".startswith(f"{error.name}.")
     except ValueError:
         return False
+    except Exception:
+        return True  # a package above it cannot be loaded: its import tells why
     finally:
         if added:
             sys.path.remove(here)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -12,7 +11,7 @@ import redis
 from bridge.broker.transport import Transport
 from bridge.errors import EX_CONFIG, EX_NOPERM, ConfigurationError, RedisRefusal
 from bridge.redis import client as connection
-from bridge.settings import Settings, modules, redis_mistakes, values
+from bridge.settings import Settings, redis_mistakes, values
 from bridge.worker import settings_check
 
 #: Celery settings that an invariant rests on, with what would break.
@@ -59,24 +58,6 @@ def check(app: Any, worker: Any) -> None:
     app.bridge.task_policy.enforce()
     _check_redis(app.bridge)
     _check_sidecar(app.bridge)
-
-
-def check_imports(sender: Any, **_: Any) -> None:
-    """Refuse to start without a module of native tasks: its classes would run in Ruby, or not at all.
-
-    Celery's own end is a traceback, and another at each restart.
-    """
-    if not hasattr(sender, "bridge"):
-        return  # another Celery application in this process
-    settings = sender.bridge.settings
-    for name in settings.imports:
-        if not modules.find(name):
-            refuse(
-                ConfigurationError(
-                    f"{settings.source('imports')} names {name}: no such module is in {os.getcwd()} or on "
-                    "Python's path: correct the name, or start the worker where the module is"
-                )
-            )
 
 
 def install_tracing(settings: Settings) -> None:

@@ -77,6 +77,8 @@ def test_inspect_shows_arguments_only_where_events_do(bare_stage: Stage, job_cla
         (("result", "a" * 24), "a Sidekiq job has no result: `bridge jobs show JID`"),
         (("result", "--traceback", "a" * 24), "a Sidekiq job has no result"),
         (("call", "EchoJob", "--kwargs", '{"a": 1}'), "keyword arguments (a) have no place in a Sidekiq job"),
+        (("call", "EchoJob", "--expires", "60"), "a Sidekiq job cannot carry expires: check the age"),
+        (("call", "EchoJob", "--serializer", "pickle"), "serializer='pickle': Ruby reads JSON only"),
     ],
 )
 def test_a_command_without_a_meaning_here_ends_in_a_sentence(

@@ -230,6 +230,35 @@ def test_two_settings_that_say_two_things_are_refused(bare_stage: Stage) -> None
     assert "worker_concurrency = 4 (set in app.conf) contradicts BRIDGE_CONCURRENCY: remove one" in sentence
 
 
+# -- modules that cannot be loaded
+
+BROKEN = {
+    "unclosed": ("x = (1,\ndef f(): pass", "unclosed.py:1 cannot be read: SyntaxError: '(' was never closed"),
+    "unknown": ("\nimport nothing_such", "unknown.py:2 raises ModuleNotFoundError: No module"),
+    "divides": ("1 / 0", "divides.py:1 raises ZeroDivisionError: division by zero"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["BRIDGE_IMPORTS", "include", "-I"])
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_module_that_cannot_be_loaded_is_named_with_file_and_line(
+    bare_stage: Stage, way: str, name: str
+) -> None:
+    # A module of BRIDGE_IMPORTS with a syntax error ended in a traceback, again at each restart.
+    text, reason = BROKEN[name]
+    env = {"BRIDGE_IMPORTS": name} if way == "BRIDGE_IMPORTS" else {}
+    own = f"app.conf.include = ['{name}']" if way == "include" else ""
+    options = ("-I", name) if way == "-I" else ()
+
+    sentence = refused(
+        bare_stage, "worker", *options, env=env, own_app=f"from bridge import app\n{own}", **{name: text}
+    )
+
+    place = "include (set in app.conf)" if way == "include" else way
+    assert sentence.startswith(f"bridge: {place} names {name}, and ")
+    assert reason in sentence
+
+
 # -- the other ways
 
 
