@@ -17,7 +17,7 @@ from bridge.broker import messages, push_policy
 from bridge.errors import ConfigurationError, PushRefused
 from bridge.worker import preflight
 
-#: What an entry may say (celery/beat.py, ``ScheduleEntry``).
+#: The fields of an entry (celery/beat.py, ``ScheduleEntry``).
 FIELDS = ("task", "schedule", "args", "kwargs", "options", "relative")
 
 
