@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -30,6 +30,7 @@ from bridge.sidecar.cron_notice import CronNotice
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.health import Health
+from bridge.sidecar.notices import Teller
 from bridge.sidecar.promotion import Promotion
 from bridge.sidecar.stream_client import StreamingSidecar
 from bridge.sidekiq.fetch.fetcher import Fetcher
@@ -67,7 +68,7 @@ class Runtime:
         self._began = time.monotonic()
         self.metrics = JobMetrics()
         self.pushes = Pushes()
-        self.dialect = Dialect(overrides(settings))
+        self.dialect = Dialect(overrides(settings), settings.has_sidecar)
         self.cron_notice = CronNotice()
         self.listeners = JobListeners()
         self.listeners.settled.append(self.metrics.settled)
@@ -106,7 +107,9 @@ class Runtime:
     def store(self) -> RedisStore:
         """The job store."""
         look = self.follower.look_if_due if self.follower is not None else lambda: None
-        return RedisStore(self.redis_client(), lambda: self.dialect.dead_limits, look)
+        made = RedisStore(self.redis_client(), lambda: self.dialect.dead_limits, look)
+        made.tell_ruby(self.settings.has_sidecar, partial(self.background.nudge, "notices"))
+        return made
 
     # -- the sidecar
 
@@ -168,7 +171,7 @@ class Runtime:
 
     def _learn(self, health: Health) -> None:
         limits = DeadLimits(health.dead_max_jobs, health.dead_timeout_seconds)
-        self.dialect.learn(health.sidekiq_version, health.max_retries, limits)
+        self.dialect.learn(health.sidekiq_version, health.max_retries, limits, bool(health.error_handlers))
         self.cron_notice.say(health)
         self.promotion.learn(health.client_middleware if self.settings.promote_through_sidecar else ())
 
@@ -177,9 +180,14 @@ class Runtime:
         """The way of due jobs through the app's client middleware."""
         return Promotion(self._post_to_sidecar)
 
-    def _post_to_sidecar(self, path: str, body: bytes) -> bytes:
+    @cached_property
+    def teller(self) -> Teller:
+        """Tells sidecars how jobs ended outside of Ruby."""
+        return Teller(self.store, self.fleet, self._post_to_sidecar, self.breaker, self.background.nudge)
+
+    def _post_to_sidecar(self, path: str, body: bytes, boot: str = "") -> bytes:
         client: Any = getattr(self.sidecar, "client", self.sidecar)
-        return bytes(client.post(path, body))
+        return bytes(client.post(path, body, boot))
 
     def ask_neighbours(self) -> None:
         """No sidecar has said which Sidekiq this is: other processes on this Redis may."""

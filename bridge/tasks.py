@@ -21,6 +21,7 @@ from bridge.execution.outcomes import JobCancelled, RubyError, Settle
 from bridge.execution.task import SidekiqTask
 from bridge.sidecar.result import JobResult, Status
 from bridge.sidekiq.fetch.unit_of_work import Delivery
+from bridge.sidekiq.outcome import notice as notices
 from bridge.sidekiq.outcome.decision import Bury, GiveBack, Interrupt
 from bridge.sidekiq.payload.job import SidekiqJob
 
@@ -88,9 +89,9 @@ def conclude(result: JobResult) -> None:
 
 def _buried(delivery: Delivery, error: errors.JobRefused) -> Bury:
     if error.malformed:
-        return Bury(delivery.payload, ran=False)
-    fields = {"error_class": "Bridge::JobRefused", "error_message": str(error)}
-    return Bury(SidekiqJob.parse(delivery.payload).with_fields(fields), ran=False)
+        return Bury(delivery.payload, ran=False, notice=notices.malformed(str(error)))
+    told = notices.refused("Bridge::JobRefused", str(error))
+    return Bury(SidekiqJob.parse(delivery.payload).with_fields(told.fields), ran=False, notice=told)
 
 
 class ProbeFailed(Exception):

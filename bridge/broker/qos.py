@@ -10,6 +10,7 @@ from kombu.transport import virtual
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, Decision, Done, GiveBack
+from bridge.sidekiq.outcome.notice import refused
 
 
 class QoS(virtual.QoS):
@@ -62,5 +63,5 @@ class QoS(virtual.QoS):
         if unit is None:
             return GiveBack()
         reason = "Celery rejected this message as one it cannot run; see the worker's log"
-        fields = {"error_class": "Bridge::Rejected", "error_message": reason}
-        return Bury(unit.job.with_fields(fields), ran=False)
+        told = refused("Bridge::Rejected", reason)
+        return Bury(unit.job.with_fields(told.fields), ran=False, notice=told)

@@ -36,7 +36,7 @@ def cancel(ctx: click.Context, parts: Parts, jids: tuple[str, ...], wait_seconds
 
 
 def _cancel(parts: Parts, jid: str, wait_seconds: float) -> tuple[str, bool]:
-    removed = parts.actions.delete_waiting(jid)
+    removed = parts.actions.revoke_waiting(jid)
     if removed:
         return "removed; it had not begun", True
     if held(parts, jid):
@@ -58,7 +58,7 @@ def _await_end(parts: Parts, jid: str, wait_seconds: float) -> tuple[str, bool]:
         if time.monotonic() > deadline:
             return f"its worker was told, but it still runs after {wait_seconds:g} s", False
         time.sleep(LOOK_SECONDS)
-    parts.actions.delete_waiting(jid)  # it may have failed at that moment, and wait for its retry
+    parts.actions.revoke_waiting(jid)  # it may have failed at that moment, and wait for its retry
     return "ended", True
 
 

@@ -93,7 +93,7 @@ def retry(parts: Parts, ctx: click.Context, **said: Any) -> None:
 @click.command("kill")
 @_options
 def kill(parts: Parts, ctx: click.Context, **said: Any) -> None:
-    """Move jobs to the dead set, as "Kill" does. Death handlers are Ruby's and do not run."""
+    """Move jobs to the dead set, as "Kill" does. A worker has a sidecar run the app's death handlers."""
     if said["place"].key == keys.DEAD:
         raise click.UsageError("they are dead already: delete or retry them")
     actions, now = parts.actions, parts.processes.now_ms() / 1000

@@ -46,7 +46,9 @@ class Parts:
     @cached_property
     def store(self) -> RedisStore:
         """The job store."""
-        return RedisStore(self.client, lambda: self.dialect.dead_limits)
+        store = RedisStore(self.client, lambda: self.dialect.dead_limits)
+        store.tell_ruby(self.settings.has_sidecar)
+        return store
 
     @cached_property
     def processes(self) -> Processes:

@@ -15,7 +15,7 @@ from typing import Any
 import celery
 
 from bridge.execution.outcomes import DECISION_ATTRIBUTE, RubyError
-from bridge.sidekiq.outcome import retry
+from bridge.sidekiq.outcome import failure
 from bridge.sidekiq.payload import backtrace
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.redact import scrub
@@ -67,7 +67,7 @@ def _context(job: SidekiqJob, queue: str, error: BaseException) -> dict[str, Any
 def _names(error: BaseException) -> tuple[str, str]:
     if isinstance(error, RubyError):
         return error.result.error_class, error.result.error_message
-    return retry.class_name(error), retry.message(error)
+    return failure.class_name(error), failure.message(error)
 
 
 def _trace(error: BaseException) -> str | None:

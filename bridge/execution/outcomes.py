@@ -10,6 +10,7 @@ from kombu.utils.encoding import safe_repr
 
 from bridge.sidecar.result import JobResult
 from bridge.sidekiq.outcome.decision import Decision, Discard
+from bridge.sidekiq.outcome.notice import REVOKED
 
 #: Name of the attribute by which an exception carries its decision.
 DECISION_ATTRIBUTE = "sidekiq_decision"
@@ -36,7 +37,7 @@ class JobCancelled(Settle):
     """Raised inside a native task by ``revoke``; no autoretry catches it."""
 
     def __init__(self) -> None:
-        super().__init__(Discard())
+        super().__init__(Discard(REVOKED))
 
     def __reduce__(self) -> Any:
         return type(self), ()

@@ -19,8 +19,9 @@ from bridge.execution import async_exceptions, outcomes, task
 from bridge.execution.time_limits import LONGEST_SECONDS
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import Delivery
-from bridge.sidekiq.outcome import retry as rules
 from bridge.sidekiq.outcome.decision import Decision, Discard, GiveBack
+from bridge.sidekiq.outcome.failure import Failure
+from bridge.sidekiq.outcome.notice import REVOKED
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.redact import scrub
 
@@ -142,7 +143,7 @@ class SidekiqRequest(Request):
         """The rules applied here, where the pool side could not (a time limit, a lost decision)."""
         delivery = self.delivery
         job = task.job_of(self.app, delivery)
-        failure = rules.Failure.of(error, job, trace)
+        failure = Failure.of(error, job, trace)
         return task.decide_native(
             self.task,
             self.request_dict.get(RULES_HEADER) or self.app.bridge.dialect.rules,
@@ -162,7 +163,7 @@ class SidekiqRequest(Request):
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """A person ended this run: the job is discarded."""
-        self.fetcher.in_flight.decide(self.delivery.token, Discard())
+        self.fetcher.in_flight.decide(self.delivery.token, Discard(REVOKED))
         super().terminate(pool, signal)
 
     # -- released

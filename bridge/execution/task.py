@@ -27,6 +27,7 @@ from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome import decision as decisions
 from bridge.sidekiq.outcome import retry
 from bridge.sidekiq.outcome.decision import Decision
+from bridge.sidekiq.outcome.failure import Failure
 from bridge.sidekiq.payload.job import SidekiqJob
 
 _RNG = random.SystemRandom()
@@ -176,7 +177,7 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
         if isinstance(exc, RubyError) and exc.result.next is not None:
             return exc.result.next.decision(job, time.time(), delay)
         error = exc if exc is not None else MaxRetriesExceededError("retried by the task itself")
-        failure = retry.Failure.of(error, job)
+        failure = Failure.of(error, job)
         rules = getattr(self.request, RULES_HEADER, None)
         return decide_native(self, rules, job, delivery.queue, failure, delay)
 
@@ -186,7 +187,7 @@ def decide_native(
     rules: retry.RetryRules | None,
     job: SidekiqJob,
     queue: str,
-    failure: retry.Failure,
+    failure: Failure,
     delay: float | None = None,
 ) -> Decision:
     """Decide about a native job that failed, by Sidekiq's rules. ``delay`` (s) replaces the curve."""

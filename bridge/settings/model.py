@@ -220,6 +220,11 @@ class Settings(Watching):
         """Where Sidekiq's Redis is, as a client is made with it."""
         return self.redis_url.address(self.redis_ca, self.redis_cert, self.redis_key)
 
+    @property
+    def has_sidecar(self) -> bool:
+        """Whether a sidecar is configured. Without one, nothing is noted for Ruby."""
+        return self.says("sidecar_url") or self.sidecar_secret is not None
+
     def require_safe_sidecar(self) -> None:
         """Refuse to send jobs in the clear or unsigned. Raises ConfigurationError.
 

@@ -82,9 +82,9 @@ class SidecarClient(SignedRequests):
         """End this job for good; ``reason`` is ``deadline`` or ``revoked``."""
         self._commands.cancel(delivery, reason, message)
 
-    def post(self, path: str, body: bytes) -> bytes:
-        """Send something else to any Puma worker. Raises SidecarError unless it answers 200."""
-        return self._commands.post(path, body)
+    def post(self, path: str, body: bytes, boot: str = "") -> bytes:
+        """Send something else to a Puma worker, ``boot`` first. Raises SidecarError unless it answers 200."""
+        return self._commands.post(path, body, boot)
 
     # -- one job
 

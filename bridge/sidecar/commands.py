@@ -47,20 +47,20 @@ class Commands:
         for thread in asking:
             thread.join()
 
-    def post(self, path: str, body: bytes) -> bytes:
-        """Send something else to one Puma worker. Raises SidecarError unless one answers 200.
+    def post(self, path: str, body: bytes, boot: str = "") -> bytes:
+        """Send something else to one Puma worker, ``boot`` first. Raises SidecarError unless one answers 200.
 
         The next one is asked only where the first has certainly begun nothing: it goes down, or is gone.
         """
         failure: errors.SidecarError = errors.SidecarUnavailable("no sidecar is ready")
-        for member in sorted(self._fleet.members, key=lambda member: member.worker.draining):
+        for member in self._in_order(boot):
             try:
                 reply = self._send(member, path, body, self._timeouts.read, LARGEST_REPLY)
             except (OSError, BadReply) as error:
                 text = f"{member.worker.address} does not answer: {error!r}"
                 failure = errors.SidecarUnavailable(text)
                 if not isinstance(error, ConnectionRefusedError | FileNotFoundError):
-                    raise failure from error
+                    raise errors.OutcomeUnknown(text) from error
                 continue
             if reply.status == 200:
                 return reply.body
@@ -68,6 +68,10 @@ class Commands:
             if reply.status not in (421, 503):
                 break
         raise failure
+
+    def _in_order(self, boot: str) -> list[Member]:
+        """The one to be asked first is the first; those that go down are the last."""
+        return sorted(self._fleet.members, key=lambda one: (one.worker.boot != boot, one.worker.draining))
 
     def _tell_all(self, path: str, body: bytes) -> None:
         """A command, to those as well that take no more jobs."""

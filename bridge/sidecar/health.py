@@ -30,6 +30,8 @@ class PumaWorker:
     """Whether it is being replaced: what runs there goes on, and nothing new is sent to it."""
     traces_on_streams: bool = False
     """Whether a job on a stream may bring its trace context; older sidecars would take that for garbage."""
+    takes_notices: bool = False
+    """Whether it runs handlers for jobs that ended outside of Ruby; older sidecars do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Health:
     """Seconds that running jobs get after its TERM."""
     cron_unserved: tuple[str, ...] = ()
     """Gems for periodic jobs that need a Ruby Sidekiq process."""
+    error_handlers: bool | None = None
+    """Whether the app has error handlers of its own; None for a sidecar that takes no notices."""
     database_pool: float | None = None
     """Connections of each process to the app's main database; None without one, and for older sidecars."""
 
@@ -166,6 +170,7 @@ def _parse(address: Address, body: bytes) -> Health:
         now=said.now,
         timeout_seconds=said.timeout_seconds,
         database_pool=said.database_pool,
+        error_handlers=said.error_handlers,
     )
 
 
@@ -177,6 +182,7 @@ def _worker(address: Address, said: schema.HealthReply, found: schema.WorkerStat
         found.busy,
         draining=found.draining,
         traces_on_streams=said.traces_on_streams,
+        takes_notices=said.error_handlers is not None,
     )
 
 

@@ -156,6 +156,7 @@ class HealthReply(Said):
     timeout_seconds: float | None = Field(None, ge=0, le=MOST)
     database_pool: Count | None = None
     traces_on_streams: bool = False
+    error_handlers: bool | None = None
 
 
 class Changed(Said):
@@ -177,11 +178,26 @@ class PromotedReply(Said):
     jobs: list[Changed | Halted | Failed]
 
 
+class Told(Said):
+    """One notice. ``discard``: the class's own hook keeps the job out of the dead set."""
+
+    id: Annotated[str, StringConstraints(max_length=400)]
+    status: Literal["told", "running"]
+    discard: bool = False
+
+
+class NoticesReply(Said):
+    """200 to ``/jobs/death`` and ``/jobs/error``: of the first notices, in any order."""
+
+    notices: Annotated[list[Told], Field(max_length=1000)]
+
+
 OUTCOME: TypeAdapter[OutcomeReply] = TypeAdapter(Annotated[OutcomeReply, Field(discriminator="status")])
 ERROR = TypeAdapter(ErrorReply)
 HEALTH = TypeAdapter(HealthReply)
 PROTOCOL_OF = TypeAdapter(ProtocolOf)
 PROMOTED = TypeAdapter(PromotedReply)
+NOTICES = TypeAdapter(NoticesReply)
 
 _Reply = TypeVar("_Reply")
 

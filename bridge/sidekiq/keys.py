@@ -23,6 +23,12 @@ FAILED = "stat:failed"
 LEASE = "bridge:lease"
 #: Exists while a sidecar may remember an orphaned job: then claims look at the counters.
 RECOVERING = "bridge:recovering"
+#: What Ruby is to be told of jobs that ended outside of Ruby, newest first.
+NOTICES = "bridge:notices"
+#: Hash of notices that a worker is about to tell: id to the end of that time in ms, tries, and Puma worker.
+TELLING = "bridge:telling"
+#: How many notices were dropped since a worker asked last.
+NOTICES_DROPPED = "bridge:notices-dropped"
 
 QUEUE_PREFIX = "queue:"
 RECOVERED_PREFIX = "bridge:recovered:"

@@ -97,6 +97,7 @@ class Heartbeat(BridgeStep):
             lambda: runtime.dialect.metrics,
             self.lifecycle.on_signal,
             is_native=runtime.routing.is_native,
+            see_notices=runtime.teller.see if runtime.store.tells_ruby else None,
         )
         self.lifecycle.attach(self.work, runtime.cancellation)
         thread = Periodic("heartbeat", lambda: self._round(c), pause_after_error_seconds=0.5)
@@ -200,26 +201,13 @@ class Reaper(BridgeStep):
             self.keeper.stop(lease_ended=self.runtime(c).lease.ended)
 
 
-class Sentinels(BridgeStep):
-    """Follows a failover by Sentinel, also one that cuts no connection."""
-
-    def include_if(self, c: Any) -> bool:
-        """Only where there are sentinels."""
-        return self.runtime(c).follower is not None
-
-    def make(self, c: Any) -> Periodic:
-        """Make the watch."""
-        follower = self.runtime(c).follower
-        assert follower is not None
-        thread = Periodic("sentinels", follower.round)
-        self.runtime(c).background.attach(thread)
-        return thread
-
-
 def install(app: Any) -> None:
     """Add the steps to an application, and listen to its workers' signals."""
-    app.steps["consumer"].update([Heartbeat, Sidecar, TimeLimits, Scheduler, Reaper, Sentinels])
-    # By name: only a worker needs to load it.
+    app.steps["consumer"].update([Heartbeat, Sidecar, TimeLimits, Scheduler, Reaper])
+    # By name: only a worker needs to load them.
+    app.steps["consumer"].update(
+        [f"bridge.worker.optional_steps:{name}" for name in ("Notices", "Sentinels")]
+    )
     app.steps["worker"].update(
         ["bridge.monitoring.bootstep:Monitoring", "bridge.monitoring.health.systemd:Notifying"]
     )

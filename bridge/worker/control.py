@@ -22,6 +22,7 @@ from bridge.execution.cancellation import REVOKED
 from bridge.execution.request import SidekiqRequest
 from bridge.sidekiq.api.actions import Actions
 from bridge.sidekiq.api.commands import Commands
+from bridge.sidekiq.outcome import notice
 from bridge.sidekiq.outcome.decision import Discard
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def _revoke(state: Any, jids: Iterable[str], running: dict[str, Any]) -> None:
             if jid in running:
                 _end(state, running[jid])
             elif commands.first_to_revoke(jid):
-                logger.info("revoked jid=%s: removed %d waiting jobs", jid, actions.delete_waiting(jid))
+                logger.info("revoked jid=%s: removed %d waiting jobs", jid, actions.revoke_waiting(jid))
         except (errors.StoreError, errors.SidecarError) as error:
             logger.error("could not revoke jid=%s: %s", jid, error)
 
@@ -83,7 +84,7 @@ def _end(state: Any, request: SidekiqRequest) -> None:
     runtime = state.app.bridge
     if request.native and request.in_process:
         logger.warning("ending jid=%s: %s", request.id, REVOKED)
-        runtime.fetcher.in_flight.decide(request.delivery.token, Discard())
+        runtime.fetcher.in_flight.decide(request.delivery.token, Discard(notice.REVOKED))
         request.terminate(state.consumer.pool, signal="KILL")
     else:
         runtime.cancellation.revoke(request)

@@ -115,5 +115,5 @@ def _check_redis(runtime: Any) -> None:
 
 def _check_sidecar(runtime: Any) -> None:
     settings = runtime.settings
-    if settings.says("sidecar_url") or settings.sidecar_secret is not None:
+    if settings.has_sidecar:
         settings.require_safe_sidecar()

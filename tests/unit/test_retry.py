@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Retry
-from bridge.sidekiq.outcome.retry import Failure, Family, RetryRules, decide
+from bridge.sidekiq.outcome.failure import Failure
+from bridge.sidekiq.outcome.retry import Family, RetryRules, decide
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.timestamps import Timestamps
 

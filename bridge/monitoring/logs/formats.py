@@ -17,7 +17,7 @@ from bridge import errors
 from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK
 from bridge.monitoring.log_text import escaped
 from bridge.sidekiq.fetch.unit_of_work import Delivery
-from bridge.sidekiq.outcome import retry
+from bridge.sidekiq.outcome import failure
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.redact import scrub
 from bridge.sidekiq.process import rows
@@ -102,7 +102,7 @@ def _error(record: logging.LogRecord) -> Mapping[str, Any]:
     error = record.exc_info[1] if record.exc_info else None
     if error is None or "error_class" in getattr(record, "ctx", ()):
         return {}
-    return {"error_class": retry.class_name(error), "error_message": _clean(record, retry.message(error))}
+    return {"error_class": failure.class_name(error), "error_message": _clean(record, failure.message(error))}
 
 
 def _clean(record: logging.LogRecord, text: str) -> str:

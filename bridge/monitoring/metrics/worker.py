@@ -39,6 +39,7 @@ class WorkerSeries(Collector):
         yield from self._sidecar()
         yield from self._redis()
         yield from self._orphaned_jobs()
+        yield from self._notices()
         yield from self._memory()
 
     def _slots(self) -> Iterator[Metric]:
@@ -121,6 +122,20 @@ class WorkerSeries(Collector):
             yield CounterMetricFamily(
                 "bridge_jobs_promoted", "Due jobs moved to their queues.", value=scheduler.promoted
             )
+
+    def _notices(self) -> Iterator[Metric]:
+        teller = self._runtime.teller
+        yield GaugeMetricFamily(
+            "bridge_notices_waiting",
+            "Ends outside of Ruby that no sidecar has acknowledged, at the last beat.",
+            value=teller.waiting,
+        )
+        yield CounterMetricFamily("bridge_notices_told", "Ends that were told to Ruby.", value=teller.told)
+        yield CounterMetricFamily(
+            "bridge_notices_dropped",
+            "Ends that Ruby was not told, for too many waited.",
+            value=teller.dropped,
+        )
 
     def _memory(self) -> Iterator[Metric]:
         pids = [pid for pid in self._pool_pids() if pid != os.getpid()]

@@ -1,7 +1,8 @@
 """The Web UI's actions on waiting jobs: retry now, kill, delete. The client that removes an entry owns it.
 
 Follows ``api.rb`` (SortedEntry, JobRecord) of 6.4 to 8.1, with one difference: an entry leaves its place in
-the same step in which it enters the next. Death handlers are Ruby's and do not run.
+the same step in which it enters the next. A sidecar, where one is configured, runs the death handlers of jobs
+that were killed or revoked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from bridge.redis.outages import is_outage, outages, raise_first_error
 from bridge.sidekiq import keys
 from bridge.sidekiq.api.entries import Entries, Entry, Place
 from bridge.sidekiq.outcome.decision import DeadLimits
+from bridge.sidekiq.outcome.notice import KILLED, REVOKED, Notice
 from bridge.sidekiq.payload import timestamps as clock
 from bridge.sidekiq.schedule import due_entry
 from bridge.sidekiq.store import lua
@@ -37,7 +39,14 @@ class Actions:
 
     def kill(self, entries: Iterable[Entry], now: float) -> int:
         """Move entries to the dead set, byte for byte, and trim it."""
-        return self._count([self._kill_call(entry, now) for entry in entries if entry.place.key != keys.DEAD])
+        calls = [self._kill_call(entry, now) for entry in entries if entry.place.key != keys.DEAD]
+        return self._count(calls)
+
+    def revoke(self, entries: Sequence[Entry]) -> int:
+        """Remove entries that a person ended for good: unlike ``delete``, Ruby is told."""
+        if not self.store.tells_ruby:
+            return self.delete(entries)
+        return self._count([self._revoke_call(entry) for entry in entries])
 
     def delete(self, entries: Sequence[Entry]) -> int:
         """Remove entries."""
@@ -52,15 +61,24 @@ class Actions:
 
     def delete_waiting(self, jid: str) -> int:
         """Remove every job with this jid from queues, ``schedule`` and ``retry``. Returns how many."""
-        places = Entries(self.store.client).places()
-        return sum(self.delete_from(place, jid) for place in places if place.key != keys.DEAD)
+        return self._take_waiting(jid, self.delete)
+
+    def revoke_waiting(self, jid: str) -> int:
+        """The same for a job that a person ended: Ruby is told."""
+        return self._take_waiting(jid, self.revoke)
 
     def delete_from(self, place: Place, jid: str) -> int:
         """Remove every job with this jid from one place. Returns how many."""
+        return self._take_from(place, jid, self.delete)
 
+    def _take_waiting(self, jid: str, take: Callable[[Sequence[Entry]], int]) -> int:
+        places = Entries(self.store.client).places()
+        return sum(self._take_from(place, jid, take) for place in places if place.key != keys.DEAD)
+
+    def _take_from(self, place: Place, jid: str, take: Callable[[Sequence[Entry]], int]) -> int:
         def act(page: Sequence[Entry]) -> int:
             found = [entry for entry in page if entry.job.jid == jid]
-            return self.delete(found) if found else 0
+            return take(found) if found else 0
 
         return Entries(self.store.client).sweep(place, act, (jid.encode(),))
 
@@ -83,7 +101,16 @@ class Actions:
         limits = self.dead_limits()
         script = lua.load("move_queued_to_dead" if entry.place.queue else "move_to_dead")
         args = (entry.member, entry.member, now, now - limits.timeout_seconds, -limits.max_jobs)
-        return scripts.Call(script, (entry.place.key, keys.DEAD), args)
+        return self._told(scripts.Call(script, (entry.place.key, keys.DEAD), args), entry, KILLED)
+
+    def _revoke_call(self, entry: Entry) -> scripts.Call:
+        call = scripts.Call(lua.load("remove_waiting"), (entry.place.key,), (entry.member,))
+        return self._told(call, entry, REVOKED)
+
+    def _told(self, call: scripts.Call, entry: Entry, notice: Notice) -> scripts.Call:
+        """Bytes that are not a job have no death handlers to run for."""
+        queue = entry.place.queue or entry.job.queue or "default"
+        return self.store.told(call, notice, queue, entry.member) if entry.job.fields else call
 
     def _count(self, calls: Sequence[scripts.Call]) -> int:
         if not calls:
@@ -92,6 +119,7 @@ class Actions:
         failed = [result for result in results if isinstance(result, redis.RedisError)]
         if failed:
             raise_first_error(sorted(failed, key=is_outage, reverse=True))
+        self.store.on_notice()
         return sum(map(int, results))
 
 

@@ -13,6 +13,7 @@ from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.unanswered_claims import UnansweredClaims
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, Decision, GiveBack
+from bridge.sidekiq.outcome.notice import malformed
 from bridge.sidekiq.payload.job import SidekiqJob, invalid_entry
 from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.store.claims import Claimed
@@ -122,7 +123,7 @@ class InFlight:
         if isinstance(error, errors.InvalidPayload):
             payload = invalid_entry(payload, delivery.queue, str(error), time.time(), self._timestamps())
         unit = UnitOfWork(delivery, SidekiqJob(delivery.payload, {}))
-        self._journal.add(unit, Bury(payload, ran=False))
+        self._journal.add(unit, Bury(payload, ran=False, notice=malformed(str(error))))
 
     # -- a run
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from bridge.sidekiq.outcome.notice import Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Retry:
     at: float
     """Epoch seconds of the next attempt."""
     payload: bytes
+    notice: Notice | None = field(default=None, compare=False)
+    """For Ruby, of a failure that Ruby did not see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,16 @@ class Bury:
     limits: DeadLimits | None = None
     """None: those of the Sidekiq we work beside."""
     ran: bool = True
+    notice: Notice | None = field(default=None, compare=False)
+    """For Ruby, of a death that Ruby did not decide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Discard:
     """Failed (or cancelled) and goes nowhere. Counts as processed and failed."""
+
+    notice: Notice | None = field(default=None, compare=False)
+    """For Ruby, of an end that Ruby did not decide."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,15 +43,25 @@ class Dialect:
     """The current answer; replaced as a whole when more is known. Read by many threads."""
 
     overrides: Overrides = field(default_factory=Overrides)
+    tells_ruby: bool = False
+    """Whether a sidecar is configured, which is told of ends outside of Ruby."""
+    error_handlers: bool = True
+    """Whether the app has error handlers of its own; assumed until a sidecar says so."""
 
     def __post_init__(self) -> None:
         self.version = self.overrides.version or UNKNOWN_VERSION
         self.rules = self._rules(DEFAULT_MAX_RETRIES, DeadLimits())
 
     def learn(
-        self, version: str, max_retries: int = DEFAULT_MAX_RETRIES, limits: DeadLimits = _DEFAULT_LIMITS
+        self,
+        version: str,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        limits: DeadLimits = _DEFAULT_LIMITS,
+        error_handlers: bool | None = None,
     ) -> None:
         """A Sidekiq of this version works on this Redis."""
+        if error_handlers is not None:
+            self.error_handlers = error_handlers
         self.version = self.overrides.version or version
         self.rules = self._rules(max_retries, limits)
 
@@ -92,4 +102,6 @@ class Dialect:
                 limits.max_jobs if said.dead_max_jobs is None else said.dead_max_jobs,
                 limits.timeout_seconds if said.dead_timeout_seconds is None else said.dead_timeout_seconds,
             ),
+            tells_deaths=self.tells_ruby,
+            tells_errors=self.tells_ruby and self.error_handlers,
         )

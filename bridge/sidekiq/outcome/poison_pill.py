@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from bridge.sidekiq.outcome.notice import Death, Notice
 from bridge.sidekiq.payload.job import SidekiqJob
 
 ERROR_CLASS = "Bridge::PoisonPill"
@@ -13,13 +14,17 @@ ERROR_CLASS = "Bridge::PoisonPill"
 RECOVERY_LIMIT = 3
 
 
+REASON = (
+    f"found {RECOVERY_LIMIT} times in 72 hours in the hands of a worker or sidecar that had died, "
+    "or stopped without being asked to: the job itself may be the reason"
+)
+#: For Ruby. The payload that goes with it has the error fields already.
+NOTICE = Notice(ERROR_CLASS, REASON, death=Death.EXHAUSTED)
+
+
 def payload(job: SidekiqJob) -> bytes:
     """The job as it is buried, with the reason in its error fields; empty when ``dead: false`` forbids it."""
     if job.fields.get("dead") is False:
         return b""
-    reason = (
-        f"found {RECOVERY_LIMIT} times in 72 hours in the hands of a worker or sidecar that had died, "
-        "or stopped without being asked to: the job itself may be the reason"
-    )
     known = {} if "failed_at" in job.fields else {"failed_at": time.time()}
-    return job.with_fields({"error_class": ERROR_CLASS, "error_message": reason, **known})
+    return job.with_fields({"error_class": ERROR_CLASS, "error_message": REASON, **known})

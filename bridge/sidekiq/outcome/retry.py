@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Retry
+from bridge.sidekiq.outcome.failure import Failure, scrubbed, wants_backtrace
+from bridge.sidekiq.outcome.notice import Context, Death, Notice
 from bridge.sidekiq.payload import backtrace
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.ruby_json import Json
 from bridge.sidekiq.payload.timestamps import Timestamps
 
 DEFAULT_MAX_RETRIES = 25
-MESSAGE_CHARS = 10_000
 
 #: Keeps count**4 a finite number of seconds whatever count a payload claims; 100 is three years away.
 _LONGEST_CURVE = 1_000
@@ -61,25 +62,10 @@ class RetryRules:
     timestamps: Timestamps = Timestamps.SECONDS
     max_retries: int = DEFAULT_MAX_RETRIES
     dead_limits: DeadLimits = field(default_factory=DeadLimits)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """How a run failed."""
-
-    error_class: str
-    message: str
-    backtrace: tuple[str, ...] = ()
-    """Innermost first, ready for the Web UI (``backtrace.python_lines``)."""
-
-    @classmethod
-    def of(cls, error: BaseException, job: SidekiqJob, trace: Callable[[], str] | None = None) -> Failure:
-        """From an exception of this job, with a backtrace only where the job wants one stored.
-
-        ``trace`` gives the traceback as text, where a pool's pickling has cost the exception its frames.
-        """
-        lines = backtrace.python_lines((trace and trace()) or error) if _wants_backtrace(job) else ()
-        return cls(class_name(error), message(error), tuple(lines))
+    tells_deaths: bool = False
+    """Whether a sidecar is configured, which runs the app's death handlers."""
+    tells_errors: bool = False
+    """Whether the app has error handlers, which Sidekiq calls at each failure."""
 
 
 def decide(
@@ -103,17 +89,32 @@ def decide(
     """
     option = class_retry if job.retry is None else job.retry
     if option is None or option is False:
-        return Discard()
+        return Discard(_notice(failure, {}, rules, Death.KILLED))
     count = 0 if job.retry_count is None else job.retry_count + 1
-    payload = job.with_fields(_fields(job, failure, option, count, queue, rules.timestamps.stamp(now)))
+    fields = _fields(job, failure, option, count, queue, rules.timestamps.stamp(now))
+    payload = job.with_fields(fields)
     if _exhausted(job, option, count, rules, now):
-        return _bury(job, payload, rules)
-    return Retry(now + _delay_seconds(count, rules, rng, delay, delay_is_final), payload)
+        return _bury(job, payload, rules, _notice(failure, fields, rules, Death.EXHAUSTED))
+    at = now + _delay_seconds(count, rules, rng, delay, delay_is_final)
+    return Retry(at, payload, _notice(failure, fields, rules))
 
 
-def _bury(job: SidekiqJob, payload: bytes, rules: RetryRules) -> Bury | Discard:
+def _bury(job: SidekiqJob, payload: bytes, rules: RetryRules, notice: Notice | None) -> Bury | Discard:
     """Only a literal ``false`` keeps a job out of the dead set."""
-    return Discard() if job.fields.get("dead") is False else Bury(payload, rules.dead_limits)
+    if job.fields.get("dead") is False:
+        return Discard(notice)
+    return Bury(payload, rules.dead_limits, notice=notice)
+
+
+def _notice(
+    failure: Failure, fields: Mapping[str, Any], rules: RetryRules, death: Death | None = None
+) -> Notice | None:
+    """Sidekiq calls the death handlers first, then the error handlers."""
+    if not (rules.tells_errors or (death and rules.tells_deaths)):
+        return None
+    errors = Context.FAILED if rules.tells_errors else None
+    message = scrubbed(failure.message)
+    return Notice(failure.error_class, message, tuple(failure.lines()), fields, death, errors)
 
 
 def _fields(
@@ -121,7 +122,7 @@ def _fields(
 ) -> dict[str, Any]:
     """The fields of one failure, in the order in which Sidekiq sets them."""
     stored_option = {"retry": option} if job.retry is None else {}
-    error = {"error_message": _scrub(failure.message), "error_class": failure.error_class}
+    error = {"error_message": scrubbed(failure.message), "error_class": failure.error_class}
     times = _time_fields(job, stamp)
     place = {"queue": _retry_queue(job) or queue}
     return {
@@ -151,16 +152,10 @@ def _time_fields(job: SidekiqJob, stamp: float | int) -> dict[str, float | int]:
 
 def _backtrace_field(job: SidekiqJob, failure: Failure) -> Mapping[str, str]:
     wanted = job.fields.get("backtrace")
-    if not _wants_backtrace(job):
+    if not wants_backtrace(job):
         return {}
     lines = failure.backtrace if wanted is True else failure.backtrace[: _to_i(wanted)]
     return {"error_backtrace": backtrace.encode(lines)}
-
-
-def _wants_backtrace(job: SidekiqJob) -> bool:
-    """By Ruby's truth: 0 stores an empty list."""
-    wanted = job.fields.get("backtrace")
-    return wanted is not None and wanted is not False
 
 
 def _exhausted(job: SidekiqJob, option: Json, count: int, rules: RetryRules, now: float) -> bool:
@@ -215,30 +210,9 @@ def _step(count: int) -> int:
     return max(0, min(count, _LONGEST_CURVE))
 
 
-def _scrub(message: str) -> str:
-    """At most 10,000 characters of valid UTF-8."""
-    return message[:MESSAGE_CHARS].encode("utf-8", "replace").decode()
-
-
 def _to_i(value: object) -> int:
     """Ruby's ``to_i`` for what a payload may hold."""
     if isinstance(value, str):
         number = re.match(r"\s*[+-]?\d{1,9}", value)
         return int(number[0]) if number else 0
     return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
-
-
-def class_name(error: BaseException) -> str:
-    """The name of an exception's class as ``error_class`` stores it."""
-    kind = type(error)
-    if isinstance(named := getattr(kind, "sidekiq_name", None), str):
-        return named
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def message(error: BaseException) -> str:
-    """The message of an exception, even of one whose ``__str__`` is broken."""
-    try:
-        return str(error)
-    except Exception:  # a broken __str__ must not cost the job its retry
-        return "(the error's message could not be read)"

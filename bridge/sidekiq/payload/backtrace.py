@@ -39,7 +39,16 @@ def python_lines(error: BaseException | str) -> list[str]:
     HTML-escaped: no version of the Web UI escapes a backtrace, so ``<module>`` would vanish as a tag. Text
     without frames comes line by line.
     """
-    lines = _text_lines(error) if isinstance(error, str) else _exception_lines(error)
+    return escaped(frames(error))
+
+
+def frames(error: BaseException | str) -> list[str]:
+    """The same, not escaped."""
+    return _text_lines(error) if isinstance(error, str) else _exception_lines(error)
+
+
+def escaped(lines: Iterable[str]) -> list[str]:
+    """For the Web UI."""
     return [html.escape(line, quote=False) for line in lines]
 
 

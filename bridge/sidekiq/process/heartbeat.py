@@ -52,6 +52,9 @@ class Heartbeat:
     is_native: Callable[[SidekiqJob], bool] = lambda job: False
     """Whether a job runs in Python: its row says so."""
 
+    see_notices: Callable[[int], None] | None = None
+    """Told at each beat how many notices for Ruby wait; None where no sidecar is configured."""
+
     rows: set[int] = field(default_factory=set)
     beat_at: float = 0.0
     """Epoch seconds of the last beat that Redis took."""
@@ -131,11 +134,16 @@ class Heartbeat:
                 pipeline.expire(keys.work(identity), TTL_SECONDS)
                 pipeline.expire(keys.workers(identity), TTL_SECONDS)
                 pipeline.hlen(keys.work(identity))
-            signal, *_, shown = pipeline.execute()
-        if self.rows and shown != len(self.rows):
+            if self.see_notices is not None:
+                pipeline.llen(keys.NOTICES)
+            found = pipeline.execute()
+        signal, shown = found[0], found[6:7]
+        if self.rows and shown != [len(self.rows)]:
             self._rows_are_sure = False
         self._busy = busy
         self.rtt_us = int((time.perf_counter() - started) * 1_000_000)
+        if self.see_notices is not None:
+            self.see_notices(found[-1])
         return signal.decode(errors="replace") if signal else None
 
     def _update_rows(self) -> None:

@@ -17,6 +17,7 @@ from bridge import errors
 from bridge.sidekiq import keys
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.outcome.decision import DeadLimits
+from bridge.sidekiq.outcome.notice import malformed
 from bridge.sidekiq.payload import timestamps as clock
 from bridge.sidekiq.payload.job import invalid_entry
 from bridge.sidekiq.schedule.due_entry import UNCHANGED, Middleware, NoMiddleware, due_entry
@@ -154,7 +155,7 @@ class Scheduler:
         if isinstance(error, errors.InvalidPayload):
             payload = invalid_entry(member, "default", str(error), now, self.timestamps())
         try:
-            if self.store.bury_entry(source, member, payload, self.dead_limits(), now):
+            if self.store.bury_entry(source, member, payload, self.dead_limits(), now, malformed(str(error))):
                 logger.error("buried a due entry of %s that is not a job: %s", source, error)
         except errors.StoreUnavailable:
             raise

@@ -12,9 +12,10 @@ from bridge.redis import scripts
 from bridge.redis.outages import is_outage, outages, raise_first_error
 from bridge.sidekiq import keys
 from bridge.sidekiq.outcome.decision import DeadLimits
+from bridge.sidekiq.outcome.notice import Notice
 from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.claims import Due, Promoted
-from bridge.sidekiq.store.script_calls import ScriptCalls
+from bridge.sidekiq.store.notices import NoticeCalls
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class DueEntry(NamedTuple):
     """Epoch seconds for which client middleware put the job off; None for a push to ``queue``."""
 
 
-class DueEntries(ScriptCalls):
+class DueEntries(NoticeCalls):
     """Reads and moves entries of ``schedule`` and ``retry``."""
 
     def due(self, limit: int, skip_retry: int = 0, skip_schedule: int = 0) -> Due:
@@ -74,7 +75,16 @@ class DueEntries(ScriptCalls):
             found: Any = self.client.zrangebyscore(keys.LEASE, "(0", "+inf", withscores=True)
         return any(score == int(score) for _, score in found)
 
-    def bury_entry(self, source: str, member: bytes, payload: bytes, limits: DeadLimits, now: float) -> bool:
+    def bury_entry(
+        self,
+        source: str,
+        member: bytes,
+        payload: bytes,
+        limits: DeadLimits,
+        now: float,
+        notice: Notice | None = None,
+    ) -> bool:
         """Move an entry that is not a job to ``dead``. False when another client took it."""
         args = (member, payload, now, now - limits.timeout_seconds, -limits.max_jobs)
-        return bool(self._one(scripts.Call(lua.load("move_to_dead"), (source, keys.DEAD), args)))
+        call = scripts.Call(lua.load("move_to_dead"), (source, keys.DEAD), args)
+        return bool(self._one(self.told(call, notice, source, member) if notice else call))

@@ -13,6 +13,9 @@ from bridge.redis.outages import raise_first_error
 class ScriptCalls:
     """A client of Redis, and how a single script is called over it. Raises StoreError."""
 
+    tells_ruby = False
+    """Whether ends outside of Ruby are noted for it: a sidecar is configured."""
+
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
 

@@ -20,8 +20,10 @@ from bridge.sidekiq.outcome.decision import (
     Interrupt,
     Retry,
 )
-from bridge.sidekiq.outcome.poison_pill import RECOVERY_LIMIT
+from bridge.sidekiq.outcome.notice import Notice
+from bridge.sidekiq.outcome.poison_pill import NOTICE, RECOVERY_LIMIT
 from bridge.sidekiq.store import lua
+from bridge.sidekiq.store.notices import telling
 
 RECOVERED_TTL_SECONDS = 72 * 3600
 #: The answer of settle_orphan.lua where it did so.
@@ -57,10 +59,19 @@ class SettlementBatch:
     """Turns settlements into script calls and the calls' results back into outcomes."""
 
     def __init__(
-        self, settlements: Sequence[Settlement], dead_limits: Callable[[], DeadLimits], ahead: float = 0.0
+        self,
+        settlements: Sequence[Settlement],
+        dead_limits: Callable[[], DeadLimits],
+        ahead: float = 0.0,
+        *,
+        tells_ruby: bool = False,
     ) -> None:
-        """``ahead``: seconds by which Redis' clock is before that of this machine, which decided."""
+        """``ahead``: seconds by which Redis' clock is before that of this machine, which decided.
+
+        ``tells_ruby``: whether notices of ends are written.
+        """
         self._settlements = settlements
+        self._tells_ruby = tells_ruby
         self._single = [i for i, s in enumerate(settlements) if not isinstance(s.decision, Done)]
         self._finished: dict[str, list[int]] = {}
         for i, settlement in enumerate(settlements):
@@ -73,7 +84,7 @@ class SettlementBatch:
         ]
         if self._single:
             limits = dead_limits()
-            self.calls += [_single_call(settlements[i], now, day, limits, ahead) for i in self._single]
+            self.calls += [self._single_call(settlements[i], now, day, limits, ahead) for i in self._single]
 
     def outcomes(self, results: Sequence[Any]) -> list[Settled]:
         """One outcome for each settlement, in their order."""
@@ -88,6 +99,26 @@ class SettlementBatch:
             if isinstance(result, int):
                 outcomes[i] = _outcome(self._settlements[i].decision, result)
         return outcomes
+
+    @property
+    def has_notices(self) -> bool:
+        """Whether a call adds a notice for Ruby, if it takes effect."""
+        return self._tells_ruby and bool(self._single) and any(keys.NOTICES in c.keys for c in self.calls)
+
+    def _single_call(
+        self, settlement: Settlement, now: float, day: str, limits: DeadLimits, ahead: float
+    ) -> scripts.Call:
+        decision = settlement.decision
+        if isinstance(decision, GiveBack) and decision.unknown_outcome:
+            return recover_call(settlement, limits, now, tells_ruby=self._tells_ruby)
+        call = _single_call(settlement, now, day, limits, ahead)
+        notice: Notice | None = getattr(decision, "notice", None)
+        if notice is None or not self._tells_ruby:
+            return call
+        entry = notice.entry(
+            f"{settlement.identity}/{settlement.token}", settlement.queue, settlement.payload
+        )
+        return telling(call, entry)
 
     def _finish_call(self, identity: str, members: Sequence[int], day: str) -> scripts.Call:
         tokens = [self._settlements[i].token for i in members]
@@ -136,8 +167,6 @@ def _single_call(
             return _set_call(shared, settlement.token, (1, 1), keys.DEAD, ("", b"", "", ""))
         case Interrupt(payload=payload):
             return _queue_call(shared, settlement, (1, 1), "LPUSH", payload)
-        case GiveBack(unknown_outcome=True):
-            return recover_call(settlement, dead_limits, now)
         case _:
             return _queue_call(shared, settlement, (0, 0), "RPUSH", settlement.payload)
 
@@ -178,7 +207,18 @@ def _queue_call(
     )
 
 
-def recover_call(settlement: Settlement, limits: DeadLimits, now: float) -> scripts.Call:
+def recover_call(
+    settlement: Settlement, limits: DeadLimits, now: float, *, tells_ruby: bool = False
+) -> scripts.Call:
+    """Give an orphaned job back, or bury it the third time."""
+    call = _recover_call(settlement, limits, now)
+    if not (tells_ruby and settlement.poison):
+        return call
+    name = f"{settlement.identity}/{settlement.token}"
+    return telling(call, NOTICE.entry(name, settlement.queue, b""))
+
+
+def _recover_call(settlement: Settlement, limits: DeadLimits, now: float) -> scripts.Call:
     return scripts.Call(
         lua.load("settle_orphan"),
         (

@@ -31,7 +31,7 @@ from bridge.sidekiq.store.claims import (
 )
 from bridge.sidekiq.store.due import DueEntries
 from bridge.sidekiq.store.lease_calls import LeaseCalls
-from bridge.sidekiq.store.settlement import Settlement, SettlementBatch, recover_call
+from bridge.sidekiq.store.settlement import RECOVER_BURIED, Settlement, SettlementBatch, recover_call
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,9 @@ class RedisStore(LeaseCalls, DueEntries):
 
         For one thread at a time.
         """
-        batch = SettlementBatch(settlements, self._dead_limits, self._ahead) if settlements else None
+        batch = None
+        if settlements:
+            batch = SettlementBatch(settlements, self._dead_limits, self._ahead, tells_ruby=self.tells_ruby)
         calls = batch.calls if batch else []
         if claim is not None:
             calls = [*calls, claim_call(claim)]
@@ -82,6 +84,8 @@ class RedisStore(LeaseCalls, DueEntries):
         results = scripts.run(self.client, calls, self._line.send)
         answer = None if claim is None else results.pop()
         settled = batch.outcomes(results) if batch else ()
+        if batch and batch.has_notices:
+            self.on_notice()
         if claim is None:
             return Exchange(settled)
         if isinstance(answer, redis.RedisError):
@@ -191,7 +195,10 @@ class RedisStore(LeaseCalls, DueEntries):
 
     def recover(self, settlement: Settlement, limits: DeadLimits, now: float) -> int:
         """Take one job out of a dead worker's hands. Returns 0 (gone), 1 (given back) or 2 (buried)."""
-        return int(self._one(recover_call(settlement, limits, now)))
+        outcome = int(self._one(recover_call(settlement, limits, now, tells_ruby=self.tells_ruby)))
+        if outcome == RECOVER_BURIED:
+            self.on_notice()
+        return outcome
 
     def push(self, queue: str, payload: bytes) -> None:
         """Push a job as Sidekiq's client does: SADD ``queues``, LPUSH."""

@@ -18,6 +18,45 @@ module SidekiqBridge
     def self.name = "Bridge::ThreadKilled"
   end
 
+  # The Python code of a job failed. Each Python class has a subclass with its name here: `sidekiq_retry_in`, error
+  # trackers and the retry and dead sets see "ValueError", and `rescue SidekiqBridge::PythonError` sees them all.
+  class PythonError < StandardError
+    MOST_CLASSES = 1000
+    @lock = Mutex.new
+    @named = {}
+
+    class << self
+      def of(name, message, backtrace)
+        named(name).new(message).tap { |error| error.set_backtrace(backtrace) unless backtrace.empty? }
+      end
+
+      private
+
+      def named(name)
+        @lock.synchronize { @named[name] ||= (@named.size < MOST_CLASSES) ? subclass(name) : self }
+      end
+
+      def subclass(name)
+        Class.new(self) { %i[name to_s inspect].each { |method| define_singleton_method(method) { name } } }
+      end
+    end
+  end
+
+  # A job died because its workers died: the dead set has the reason.
+  class PoisonPill < StandardError
+    def self.name = "Bridge::PoisonPill"
+  end
+
+  # A job died because neither side may run it.
+  class JobRefused < StandardError
+    def self.name = "Bridge::JobRefused"
+  end
+
+  # A payload is JSON, but not a job.
+  class InvalidPayload < StandardError
+    def self.name = "Bridge::InvalidPayload"
+  end
+
   module Sidecar
     # The sidecar cannot start. `exit_status` follows sysexits(3).
     class StartError < StandardError

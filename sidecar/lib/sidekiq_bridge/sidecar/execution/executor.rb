@@ -58,6 +58,9 @@ module SidekiqBridge
         delivery
       end
 
+      # Runs code of the app that is not a job on a slot's thread, behind the jobs that wait. Returns the Errand.
+      def lend(&work) = Errand.new(&work).tap { |errand| @slots << errand }
+
       # True if jobs wait for a thread, so that outcomes follow each other closely.
       def backlog? = @slots.backlog?
 

@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/execution/errand"
 require "sidekiq_bridge/sidecar/execution/run_queue"
 require "sidekiq_bridge/sidecar/sidekiq/outcome"
 require "sidekiq_bridge/sidecar/sidekiq/thread_interrupts"
@@ -49,6 +50,7 @@ module SidekiqBridge
         runner = @new_runner.call
         @on_finish.call(orphan, runner.call_killed(orphan)) if orphan
         while (current = @queue.pop)
+          next current.call if current.is_a?(Errand)
           @on_finish.call(current, runner.call(current))
         end
         closed = true

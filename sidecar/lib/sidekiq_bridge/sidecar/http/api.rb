@@ -17,10 +17,11 @@ module SidekiqBridge
     class Api
       UPGRADE = "bridge-jobs"
 
-      def initialize(executor:, dispatcher:, streams:, authenticator:, health:, boot:, max_body:, on_drain:)
+      def initialize(executor:, dispatcher:, streams:, notices:, authenticator:, health:, boot:, max_body:, on_drain:)
         @executor = executor
         @dispatcher = dispatcher
         @streams = streams
+        @notices = notices
         @authenticator = authenticator
         @health = health
         @boot = boot
@@ -77,6 +78,14 @@ module SidekiqBridge
         check_boot(message)
         raise Refusals.draining if @executor.draining?
         json(200, jobs: Promoter.new.call(message.body))
+      end
+
+      # Runs the app's handlers for jobs that ended outside of Ruby.
+      def notices(env, kind)
+        message = accept(env)
+        check_boot(message)
+        raise Refusals.draining if @executor.draining?
+        json(200, notices: @notices.call(kind, message.body))
       end
 
       def drain(env)

@@ -35,6 +35,8 @@ module SidekiqBridge
       post("/jobs/:identity/:token/cancel") { |identity, token| reply @api.cancel(env, "#{identity}/#{token}") }
       post("/workers/:identity/quiet") { |identity| reply @api.quiet_worker(env, identity) }
       post("/jobs/promote") { reply @api.promote(env) }
+      post("/jobs/death") { reply @api.notices(env, :death) }
+      post("/jobs/error") { reply @api.notices(env, :error) }
       post("/drain") { reply @api.drain(env) }
       get("/health") { reply @api.health(env) }
       get("/health/live") { reply @api.live }

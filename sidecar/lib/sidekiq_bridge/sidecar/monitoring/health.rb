@@ -62,6 +62,7 @@ module SidekiqBridge
         {
           "max_retries" => adapter.max_retries, "dead" => adapter.dead_limits, "timestamps" => adapter.timestamps,
           "metrics_family" => adapter.metrics_family, "client_middleware" => adapter.client_middleware,
+          "error_handlers" => adapter.app_error_handlers?,
           "cron" => Cron.gems, "cron_unserved" => Cron.unserved
         }
       end

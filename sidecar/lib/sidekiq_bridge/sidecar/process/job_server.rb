@@ -3,6 +3,7 @@
 require "securerandom"
 require "sidekiq_bridge/sidecar/execution/dispatcher"
 require "sidekiq_bridge/sidecar/execution/executor"
+require "sidekiq_bridge/sidecar/execution/notices"
 require "sidekiq_bridge/sidecar/http/client_budget"
 require "sidekiq_bridge/sidecar/http/fast_routes"
 require "sidekiq_bridge/sidecar/http/probe_app"
@@ -17,6 +18,7 @@ require "sidekiq_bridge/sidecar/monitoring/worker_state"
 require "sidekiq_bridge/sidecar/sidekiq/class_guard"
 require "sidekiq_bridge/sidecar/sidekiq/cron"
 require "sidekiq_bridge/sidecar/sidekiq/launcher"
+require "sidekiq_bridge/sidecar/sidekiq/notice_handlers"
 require "sidekiq_bridge/sidecar/stream/streams"
 
 module SidekiqBridge
@@ -44,6 +46,7 @@ module SidekiqBridge
         build_executor
         Launcher.install(Launcher.new(draining: @executor.method(:draining?), drain: method(:drain)))
         build_transports
+        build_notices
         build_health(index, state_files, restarts)
         build_app(on_drain || method(:drain), state_files)
       end
@@ -126,6 +129,10 @@ module SidekiqBridge
         @streams = Streams.new(dispatcher: @dispatcher, busy: @executor.method(:backlog?), max_body: @settings.max_body)
       end
 
+      def build_notices
+        @notices = Notices.new(NoticeHandlers.new(@adapter, @guard), @executor.method(:lend))
+      end
+
       def build_health(index, state_files, restarts)
         @worker_state = WorkerState.new(index: index, boot: @boot, url: url, socket: private_socket, executor: @executor,
           streams: @streams, counters: @counters, restarts: restarts)
@@ -136,7 +143,7 @@ module SidekiqBridge
         authenticator = Authenticator.new(@settings.secrets)
         @gate = SignatureGate.new(authenticator, max_body: @settings.max_body)
         @budget = ClientBudget.of_this_process { @counters.refused("connections") }
-        api = Api.new(executor: @executor, dispatcher: @dispatcher, streams: @streams, authenticator: authenticator,
+        api = Api.new(executor: @executor, dispatcher: @dispatcher, streams: @streams, notices: @notices, authenticator: authenticator,
           health: @health, boot: @boot, max_body: @settings.max_body, on_drain: on_drain)
         routes = FastRoutes.new(Routes.new(api, Metrics.new(@health)), api)
         @tunnels = Tunnels.new(routes, state_files) if private_socket

@@ -17,7 +17,7 @@ module SidekiqBridge
       # Returns the object that performs the runs of one slot; the slot's thread calls this.
       def new_runner(guard)
         enter_thread
-        make_processor.equip(adapter: self, retrier: make_retrier.equip(adapter: self), guard: guard).tap { |runner| Launcher.runs_here(runner) }
+        make_processor.equip(adapter: self, retrier: new_retrier, guard: guard).tap { |runner| Launcher.runs_here(runner) }
       end
 
       # Sidekiq's CLI has its configuration before the app loads; gems and jobs read it there.
@@ -26,6 +26,15 @@ module SidekiqBridge
         cli.environment ||= environment
         cli.config ||= options if cli.respond_to?(:config=)
       end
+
+      # Returns Sidekiq's retry code without its writes.
+      def new_retrier = make_retrier.equip(adapter: self)
+
+      # True if the app added error handlers to Sidekiq's own.
+      def app_error_handlers? = error_handlers.any? { |handler| !handler.is_a?(ErrorLog) }
+
+      # The context of a failed job; up to Sidekiq 6 with the payload's text.
+      def error_context(context, _payload) = context
 
       # Removes Sidekiq's InterruptHandler, which would push, and its Metrics, which would count a second time beside
       # the worker.

@@ -42,6 +42,8 @@ module SidekiqBridge
 
         def metrics_family = "none"
 
+        def error_context(context, payload) = context.merge(jobstr: payload)
+
         private
 
         def default_options = ::Sidekiq::DEFAULTS

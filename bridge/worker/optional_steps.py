@@ -1,0 +1,44 @@
+"""Bootsteps that only some configurations need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bridge.periodic import Periodic
+from bridge.worker.bootsteps import BridgeStep, Sidecar
+
+
+class Notices(BridgeStep):
+    """Tells Ruby how jobs ended in Python, or in the hands of a worker.
+
+    The thread sleeps until a job of this worker ends so, or the heartbeat sees that a notice waits.
+    """
+
+    requires = ("celery.worker.consumer:Connection", Sidecar)
+
+    def include_if(self, c: Any) -> bool:
+        """Only where a sidecar is configured."""
+        return self.runtime(c).store.tells_ruby
+
+    def make(self, c: Any) -> Periodic:
+        """Make the thread."""
+        runtime = self.runtime(c)
+        thread = Periodic("notices", runtime.teller.round)
+        runtime.background.attach(thread)
+        return thread
+
+
+class Sentinels(BridgeStep):
+    """Follows a failover by Sentinel, also one that cuts no connection."""
+
+    def include_if(self, c: Any) -> bool:
+        """Only where there are sentinels."""
+        return self.runtime(c).follower is not None
+
+    def make(self, c: Any) -> Periodic:
+        """Make the watch."""
+        follower = self.runtime(c).follower
+        assert follower is not None
+        thread = Periodic("sentinels", follower.round)
+        self.runtime(c).background.attach(thread)
+        return thread
