@@ -39,7 +39,6 @@ from bridge.sidekiq.lease.identity import new_identity
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.outcome.decision import DeadLimits
 from bridge.sidekiq.outcome.dialect import Dialect
-from bridge.sidekiq.process import version_probe
 from bridge.sidekiq.process.background import Background
 from bridge.sidekiq.process.metrics import JobMetrics
 from bridge.sidekiq.process.push_counts import Pushes
@@ -188,13 +187,6 @@ class Runtime:
     def _post_to_sidecar(self, path: str, body: bytes, boot: str = "") -> bytes:
         client: Any = getattr(self.sidecar, "client", self.sidecar)
         return bytes(client.post(path, body, boot))
-
-    def ask_neighbours(self) -> None:
-        """No sidecar has said which Sidekiq this is: other processes on this Redis may."""
-        if not self.dialect.version and (
-            found := version_probe.version(self.store.client, self.lease.identity)
-        ):
-            self.dialect.learn(found)
 
     # -- jobs
 

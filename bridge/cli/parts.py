@@ -74,8 +74,7 @@ class Parts:
     def dialect(self) -> Dialect:
         """Which Sidekiq the timestamps are written for: the settings', else that of the processes."""
         dialect = Dialect(overrides(self.settings))
-        if not dialect.version and (found := version_probe.version(self.client, "")):
-            dialect.learn(found)
+        version_probe.teach(dialect, self.client, "")
         return dialect
 
 

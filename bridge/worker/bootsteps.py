@@ -16,6 +16,7 @@ from bridge.periodic import Periodic
 from bridge.redis import eviction
 from bridge.sidekiq.lease.keeper import Keeper
 from bridge.sidekiq.lease.reaper import Reaper as ReaperWork
+from bridge.sidekiq.process import version_probe
 from bridge.sidekiq.process.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler as SchedulerWork
@@ -125,7 +126,7 @@ class Sidecar(BridgeStep):
         """Probe once before the first job is taken: its answer says which Sidekiq we work beside."""
         runtime = self.runtime(c)
         runtime.breaker.round()
-        runtime.ask_neighbours()
+        version_probe.teach(runtime.dialect, runtime.store.client, runtime.lease.identity)
         thread = Periodic("sidecar", runtime.probe_sidecar)
         runtime.background.attach(thread)
         return thread

@@ -8,8 +8,15 @@ from typing import Any
 
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
+from bridge.sidekiq.outcome.dialect import Dialect
 
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
+
+
+def teach(dialect: Dialect, client: Any, own_identity: str) -> None:
+    """No sidecar and no setting has said which Sidekiq this is: the others may."""
+    if not dialect.version and (found := version(client, own_identity)):
+        dialect.learn(found)
 
 
 def version(client: Any, own_identity: str) -> str | None:
