@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bridge.execution import forks
+
 _lock = threading.Lock()
 #: Thread to the token of the delivery whose code it runs.
 _open: dict[int, int] = {}
@@ -68,6 +70,7 @@ def window(
 def call(code: Callable[..., Any], token: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call the code of a task within a window."""
     thread = threading.get_ident()
+    generation = forks.generation
     try:
         # Within: what is raised from outside may arrive as soon as the window is open.
         _open_for(thread, token)
@@ -80,6 +83,8 @@ def call(code: Callable[..., Any], token: int, args: Sequence[Any], kwargs: Mapp
             error.args = meant.args
         raise
     finally:
+        if generation != forks.generation:
+            forks.leave()
         _close(thread)
 
 

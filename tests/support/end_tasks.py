@@ -1,0 +1,52 @@
+"""Native tasks that fork, close what the worker writes to, or are limited in their rate."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+
+from bridge.execution.task import SidekiqTask
+from tests.support.native_tasks import app, note
+
+__all__ = ["app"]
+
+
+@app.task(name="NativeChildJob", bind=True)
+def child(self: SidekiqTask) -> None:
+    """Starts a process, as a library would that needs a second core, and ends it."""
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    process.start()
+    time.sleep(0.2)
+    process.terminate()
+    process.join(20)
+    note(self, "child", process.exitcode)
+    process.kill()
+
+
+@app.task(name="NativePoolJob", bind=True)
+def pool(self: SidekiqTask) -> None:
+    """A process pool with a time-out: leaving it sends TERM to its processes."""
+    with multiprocessing.get_context("fork").Pool(1) as processes:
+        try:
+            processes.apply_async(time.sleep, (60,)).get(0.2)
+        except multiprocessing.TimeoutError:
+            note(self, "late")
+    note(self, "done")
+
+
+@app.task(name="NativeForkJob", bind=True)
+def fork(self: SidekiqTask, end: str) -> None:
+    """Forks by hand. The child ends as ``end`` says, within the task's own code."""
+    pid = os.fork()
+    if pid == 0:
+        if end == "exit":
+            sys.exit(3)
+        if end == "raise":
+            raise ValueError("in the child")
+        if end == "push":
+            app.send_task("NativeEchoJob", args=["child"], queue="forked")
+        return
+    _, status = os.waitpid(pid, 0)
+    note(self, "child", os.waitstatus_to_exitcode(status))
