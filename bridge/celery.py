@@ -16,7 +16,7 @@ from celery.app.amqp import AMQP
 from bridge.broker import messages, push_policy
 from bridge.broker.connection import Connection
 from bridge.errors import ConfigurationError, PushRefused
-from bridge.execution import moments, task_classes
+from bridge.execution import moments, task_classes, time_limits
 from bridge.execution.task import SidekiqTask
 from bridge.fast_path import push
 from bridge.runtime import Runtime
@@ -107,13 +107,14 @@ class Bridge(Celery):
             PushRefused: keyword arguments, links, chains, priorities, expiry, values that JSON cannot hold: a
                 Sidekiq job has no place for them.
         """
-        if "reply_to" in options and options["reply_to"] == self.thread_oid:
+        if options.get("reply_to", "") == self.thread_oid:
             del options["reply_to"]  # Celery fills it in for a frozen signature
         with celery_commands.refusing():
             push_policy.check(name, kwargs, options)
             messages.check_args(args)
             eta = None if eta is None else moments.aware(eta, self)
-        fields = self._push_fields(name, options.pop(messages.OPTIONS_HEADER, None))
+            limits = time_limits.of_push(name, options, self.tasks.get(name))
+        fields = {**self._push_fields(name, options.pop(messages.OPTIONS_HEADER, None)), **limits}
         if options.get("queue") is None and isinstance(fields.get("queue"), str):
             options["queue"] = fields["queue"]
         jid = task_id or new_jid(os.urandom(12))
@@ -148,8 +149,7 @@ class Bridge(Celery):
         return task
 
     def _push_fields(self, name: str, given: Any) -> dict[str, Any]:
-        task = self.tasks.get(name)
-        own = task.push_options() if isinstance(task, SidekiqTask) else {}
+        own = task.push_options() if isinstance(task := self.tasks.get(name), SidekiqTask) else {}
         return {**self._trace_fields(), **own, **(given or {})}
 
     def _trace_fields(self) -> dict[str, str]:

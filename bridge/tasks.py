@@ -36,7 +36,7 @@ def perform(self: SidekiqTask) -> None:
     """Run the job in Rails, through the sidecar.
 
     Raises:
-        RubyError: the job failed; Celery's autoretry carries out what Ruby decided.
+        RubyError: the job failed; ``SidekiqTask`` carries out what Ruby decided.
         Settle: the job was not run to its end, and no attempt is spent.
     """
     delivery = self.delivery

@@ -7,18 +7,16 @@ is traced, with the sidecar's reply at hand. The tracer runs in a greenlet, whic
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
 import greenlet
 
+from bridge.execution import failure_log
 from bridge.execution.call import Call, apply
 from bridge.fast_path.request import LazyRequest
 from bridge.sidecar.parking import Parkable
 from bridge.sidecar.stream_client import StreamingSidecar
-
-logger = logging.getLogger(__name__)
 
 
 class RubyRuns:
@@ -67,9 +65,9 @@ class RubyRuns:
 
     def _lose(self, request: LazyRequest) -> None:
         # A fault of ours must cost neither the slot nor the job, nor the end of the worker.
-        logger.exception("jid=%s could not be run to its end", request.id)
         self.running -= 1
         request.lose()
+        failure_log.fault("jid=%s could not be run to its end", request.id)
 
     def _run(self, call: Call) -> None:
         try:

@@ -19,7 +19,10 @@ from typing import Any
 
 import billiard.pool
 from billiard.common import TERM_SIGNAL
+from celery import signals
 from celery.concurrency import prefork
+
+from bridge.fast_path import retry_tracer
 
 Pool: Any = billiard.pool.Pool
 
@@ -28,6 +31,7 @@ UNWIND_SECONDS = 0.5
 
 _parent_pipe: tuple[int, int] | None = None
 _parent_pid = 0
+_application: Any = None
 
 
 class FileLock:
@@ -92,7 +96,8 @@ def _is_alive(process: Any) -> bool:
 
 def prepare(app: Any, worker: Any) -> None:
     """Set up what must exist before the pool's processes do."""
-    global _parent_pipe, _parent_pid
+    global _parent_pipe, _parent_pid, _application
+    _application = app
     _parent_pid = os.getpid()
     _parent_pipe = os.pipe()
     _ = app.bridge.lease  # pool processes look at what their parent knows of it
@@ -100,9 +105,17 @@ def prepare(app: Any, worker: Any) -> None:
         worker.pool_cls = PreforkPool
         # Pool processes share the pages of what is imported before the fork; each asks the sidecars.
         importlib.import_module("bridge.sidecar.requests_session")
+    signals.worker_process_init.connect(guard_tracers, weak=False)
+    app.bridge.attach_pool(worker.pool_cls)  # its processes are forked before it is there
     if worker.pool_cls.__module__.endswith(".solo"):
         # The prefetch count follows -c, but this pool runs one job at a time.
         app.bridge.fetcher.in_flight.limit_slots(1)
+
+
+def guard_tracers(**_: Any) -> None:
+    """In a pool process: no hook of a task ends it, or leaves its job without an outcome."""
+    if _application is not None and os.getpid() != _parent_pid:
+        retry_tracer.guard(_application)
 
 
 def watch_parent(**_: Any) -> None:

@@ -8,7 +8,6 @@ code runs within a window, and what is still on its way when the window closes i
 from __future__ import annotations
 
 import ctypes
-import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -46,25 +45,6 @@ def raise_in(runner: Any, token: int, error: BaseException, *, hidden: bool = Fa
     if greenlet is not None:
         greenlet.kill(kind, block=False)
     return True
-
-
-def window(
-    code: Callable[..., Any],
-    token: Callable[[], int | None],
-    finish: Callable[[Any, int | None], Any] = lambda result, token: result,
-) -> Callable[..., Any]:
-    """``code`` with a window around it, for the delivery that ``token`` names at the time of the call.
-
-    ``finish`` gets what the code returns, unless that is None.
-    """
-
-    @functools.wraps(code)
-    def within(*args: Any, **kwargs: Any) -> Any:
-        number = token()
-        result = code(*args, **kwargs) if number is None else call(code, number, args, kwargs)
-        return None if result is None else finish(result, number)
-
-    return within
 
 
 def call(code: Callable[..., Any], token: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 from celery.concurrency.base import apply_target
 
-logger = logging.getLogger(__name__)
+from bridge.execution import failure_log
 
 
 class Call(NamedTuple):
@@ -34,7 +33,7 @@ def apply(call: Call) -> None:
     except BaseException:
         # The tracer turns every error of a task into a result; what arrives here is a fault of ours or of
         # Celery, and it must cost neither the thread nor the loop.
-        logger.exception("a task could not be run to its end")
         request = getattr(callback, "__self__", None)
         if request is not None and hasattr(request, "lose"):
             request.lose()
+        failure_log.fault("a task could not be run to its end")

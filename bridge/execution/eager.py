@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
+from celery.exceptions import Ignore, Retry
+
 #: Runs after the first, if neither the task nor the call says a number: Sidekiq's own.
 DEFAULT_RETRIES = 25
-_AUTORETRY = "celery.app.autoretry"
 
 
-def retry(
-    celerys: Callable[..., Any], task: Any, given: dict[str, Any], options: dict[str, Any], *, implicit: bool
-) -> Any:
-    """Celery's own retry, for a run outside of a worker.
+def run(task: Any, args: Any, kwargs: Any) -> Any:
+    """The task's own code, with the retries that its own ``autoretry_for`` names.
 
-    ``celerys`` is ``Task.retry`` and ``given`` its arguments. ``implicit``: the task does not name the errors
-    to retry, and so every error comes here. Celery has no such retries, and the caller of an eager run wants
-    the error: a task that always failed ran 490 times, into a RecursionError.
+    The base of all tasks names every error. The caller of an eager run wants that error: a task that always
+    failed ran 490 times, into a RecursionError.
     """
-    exc = given["exc"]
-    if task.request.is_eager and implicit and exc is not None and _asked_by_autoretry():
-        raise exc
+    named = tuple(task.autoretry_for)
+    if BaseException in named:
+        return task.as_function(args, kwargs)
+    try:
+        return task.as_function(args, kwargs)
+    except (Ignore, Retry, *task.dont_autoretry_for):
+        raise
+    except named as error:
+        raise task.retry(exc=error, **task.retry_kwargs) from None
+
+
+def retry(celerys: Callable[..., Any], task: Any, given: dict[str, Any], options: dict[str, Any]) -> Any:
+    """Celery's own retry, outside of a worker. ``celerys`` is ``Task.retry``, ``given`` its arguments."""
     if given["max_retries"] is None:
         given["max_retries"] = _limit(task)
     try:
@@ -30,11 +37,6 @@ def retry(
     finally:
         # Celery leaves the limit of one call on the task, for its next runs.
         vars(task).pop("override_max_retries", None)
-
-
-def _asked_by_autoretry() -> bool:
-    """Whether Celery's wrapper around the task called, and not the task's own code."""
-    return sys._getframe(3).f_globals.get("__name__") == _AUTORETRY
 
 
 def _limit(task: Any) -> int:

@@ -21,6 +21,7 @@ from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.redact import scrub
 
 logger = logging.getLogger("celery.app.trace")
+_faults = logging.getLogger(__name__)
 
 #: Code between Celery's tracer and a task's own: its frames say nothing about the failure.
 _INNER = tuple(f"{Path(str(module)).parent}/" for module in (celery.__file__, Path(__file__).parent))
@@ -40,6 +41,14 @@ def note(job: SidekiqJob, queue: str, error: BaseException | None, *, last: bool
         _write(level, job, queue, error, last=last, traced=wanted != "none")
 
 
+def fault(words: str, *subject: object) -> None:
+    """Log a fault with the exception that is being handled, even if that one cannot be told of."""
+    try:
+        _faults.exception(words, *subject)
+    except BaseException:
+        _faults.error(words, *subject)
+
+
 def _write(
     level: int, job: SidekiqJob, queue: str, error: BaseException, *, last: bool, traced: bool
 ) -> None:
@@ -57,7 +66,7 @@ def _context(job: SidekiqJob, queue: str, error: BaseException) -> dict[str, Any
         "jid": job.jid,
         "class": job.native_class,
         "queue": queue,
-        "ran": "ruby" if isinstance(error, RubyError) else "python",
+        "ran": "ruby" if type(error) is RubyError else "python",
         "error_class": name,
         "error_message": scrub(message, job.args)[:LONGEST_MESSAGE],
     }
@@ -65,26 +74,28 @@ def _context(job: SidekiqJob, queue: str, error: BaseException) -> dict[str, Any
 
 
 def _names(error: BaseException) -> tuple[str, str]:
-    if isinstance(error, RubyError):
+    if type(error) is RubyError:
         return error.result.error_class, error.result.error_message
     return failure.class_name(error), failure.message(error)
 
 
 def _trace(error: BaseException) -> str | None:
-    if isinstance(error, RubyError):
+    if type(error) is RubyError:
         return _ruby_trace(error)
     told = TracebackException(type(error), error, _own_frames(error.__traceback__), compact=True)
     _without_carets(told)
-    return "".join(told.format()).rstrip()
+    return "".join(told.format()).rstrip().encode("utf-8", "replace").decode()
 
 
-def _without_carets(told: TracebackException | None) -> None:
+def _without_carets(told: TracebackException) -> None:
     """Python finds their places by parsing each line, which takes three times as long as all the rest."""
-    while told is not None:
-        for frame in told.stack:
-            frame.colno = frame.end_colno = None
-        _without_carets(told.__cause__)
-        told = told.__context__
+    waiting: list[TracebackException | None] = [told]
+    while waiting:  # a chain of causes may be longer than Python's stack
+        each = waiting.pop()
+        if each is not None:
+            for frame in each.stack:
+                frame.colno = frame.end_colno = None
+            waiting += (each.__cause__, each.__context__)
 
 
 def _own_frames(step: TracebackType | None) -> TracebackType | None:

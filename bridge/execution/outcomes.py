@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
 
-from celery.exceptions import Ignore, Retry
+import celery.exceptions
+from celery.exceptions import Ignore
 from celery.utils.serialization import UnpickleableExceptionWrapper, get_pickleable_exception
 from kombu.utils.encoding import safe_repr
 
+from bridge.broker.messages import RAISED_HEADER
 from bridge.sidecar.result import JobResult
-from bridge.sidekiq.outcome.decision import Decision, Discard
+from bridge.sidekiq.outcome import failure
+from bridge.sidekiq.outcome.decision import Decision, Discard, Retry
 from bridge.sidekiq.outcome.notice import REVOKED
+from bridge.sidekiq.payload import backtrace
 
 #: Name of the attribute by which an exception carries its decision.
 DECISION_ATTRIBUTE = "sidekiq_decision"
+#: A longer chain of causes is not told of: each would be a traceback in the log.
+LONGEST_CHAIN = 100
+#: Attribute of a running task's request: the :class:`Ending` that ``self.retry`` has decided.
+ASKED_ATTRIBUTE = "sidekiq_asked"
 
 
 class Settle(Ignore):
@@ -59,7 +68,37 @@ class DeadlineExceeded(BaseException):
 
 
 class JobDied(Exception):
-    """Stands for what cannot travel or would end the worker: SystemExit, MemoryError, KeyboardInterrupt."""
+    """Stands for an error that cannot travel, cannot be told of, or would end the worker (SystemExit)."""
+
+
+class Carried(NamedTuple):
+    """A decision on the task's own exception. Several jobs may raise one object: ``token`` names the job."""
+
+    token: int
+    decision: Decision
+
+
+class Wish(NamedTuple):
+    """A task's wish for its retry: ``delay`` (s) replaces Sidekiq's curve, ``fields`` go into the payload."""
+
+    delay: float | None = None
+    limit: int | None = None
+    """A number of retries."""
+    fields: Mapping[str, Any] = {}
+
+
+class Ending(NamedTuple):
+    """How a run ends: ``error`` carries the decision to Celery, ``cause`` is what the task raised, if any."""
+
+    error: BaseException
+    decision: Decision
+    cause: BaseException | None
+    wish: Wish
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether the job is to run again."""
+        return isinstance(self.decision, Retry)
 
 
 class Unportable(UnpickleableExceptionWrapper):
@@ -75,9 +114,12 @@ def portable(error: Exception) -> Exception:
     Celery's tracer replaces an error that pickle cannot carry, under every pool. The decision on it is lost
     then, and the dead set showed ``UnpickleableExceptionWrapper``.
     """
-    if isinstance(error, RubyError) or get_pickleable_exception(error) is error:
-        return error
-    return cast(Exception, Unportable.from_exception(error))
+    try:
+        if isinstance(error, RubyError) or get_pickleable_exception(error) is error:
+            return error
+        return cast(Exception, Unportable.from_exception(error))
+    except BaseException:  # its own way of being pickled
+        return stand_in(error)
 
 
 class RubyError(Exception):
@@ -94,7 +136,7 @@ class RubyError(Exception):
         return f"{self.result.error_class}({self.result.error_message!r})"
 
 
-class RetryAt(Retry):
+class RetryAt(celery.exceptions.Retry):
     """A retry that carries its decision. Retry's own pickling would lose it between processes."""
 
     is_eager = False
@@ -121,6 +163,57 @@ class RetryAt(Retry):
         return type(self), (self.message, portable, self.when, self.sidekiq_decision)
 
 
-def decision_of(error: BaseException | None) -> Decision | None:
-    """The decision an exception carries, if any."""
-    return getattr(error, DECISION_ATTRIBUTE, None)
+def as_headers(request: Any, error: BaseException | None = None) -> dict[str, Any]:
+    """The headers that tell the tracer how a run ended: its error and the retry it asked for.
+
+    None for a success. ``request`` is the one that the task's code saw.
+    """
+    asked: Ending | None = request.__dict__.get(ASKED_ATTRIBUTE)
+    if error is None and asked is not None and asked.is_retry:
+        error = asked.error  # retry(throw=False), or the code has swallowed the Retry
+    return {} if error is None else {RAISED_HEADER: error, ASKED_ATTRIBUTE: asked}
+
+
+def decision_of(error: BaseException, token: int) -> Decision | None:
+    """The decision that an exception carries about this delivery, if any."""
+    carried = getattr(error, DECISION_ATTRIBUTE, None)
+    if isinstance(carried, Carried):
+        return carried.decision if carried.token == token else None
+    return cast(Decision | None, carried)
+
+
+def tellable(error: BaseException) -> BaseException:
+    """The error itself, or a :class:`JobDied` where telling of the error would be another error.
+
+    Logs, events, signals and Celery's tracer ask an error, and all that led to it, for text, class and
+    attributes. A method that raises there would cost the job its outcome, or the worker a thread.
+    """
+    found: dict[int, BaseException] = {}
+    waiting: list[BaseException | None] = [error]
+    try:
+        while waiting:
+            each = waiting.pop()
+            if each is None or id(each) in found:
+                continue
+            found[id(each)] = each
+            if len(found) > LONGEST_CHAIN or not _is_tame(each):
+                return stand_in(error)
+            waiting += (each.__cause__, each.__context__)
+            if isinstance(each, BaseExceptionGroup):
+                waiting += each.exceptions
+    except BaseException:
+        return stand_in(error)
+    return error
+
+
+def _is_tame(error: BaseException) -> bool:
+    kind = type(error)
+    hash(error)
+    error.__traceback__ = error.__traceback__
+    return (type(str(error)), type(repr(error)), error.__class__) == (str, str, kind) and error == error
+
+
+def stand_in(error: BaseException) -> JobDied:
+    """An error that can be told of everywhere, with the class and the message of this one."""
+    text = f"{failure.class_name(error)}: {failure.message(error)}"
+    return JobDied(text).with_traceback(backtrace.traceback_of(error))

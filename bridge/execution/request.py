@@ -15,7 +15,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK, RULES_HEADER
-from bridge.execution import async_exceptions, outcomes, task
+from bridge.execution import async_exceptions, failure_log, outcomes, retries, task
 from bridge.execution.time_limits import LONGEST_SECONDS
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import Delivery
@@ -89,6 +89,9 @@ class SidekiqRequest(Request):
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """The run ended with an exception: a retry, a failure, another decision, or a lost process."""
         error = _original(exc_info.exception)
+        if isinstance(error, MemoryError):
+            # Celery raises it again here, in the worker's parent: the job would stay in flight.
+            error = exc_info.exception = outcomes.stand_in(error)
         decision = self._decision_for(error, lambda: exc_info.traceback)
         if decision is not None:
             self.fetcher.in_flight.decide(self.delivery.token, decision)
@@ -97,7 +100,13 @@ class SidekiqRequest(Request):
         if isinstance(error, outcomes.JobCancelled):
             # To Celery it is an ignored task, of which Flower would never hear again.
             self.send_event("task-revoked", terminated=True, signum=None, expired=False)
-        return super().on_failure(exc_info, send_failed_event, return_ok)
+        try:
+            return super().on_failure(exc_info, send_failed_event, return_ok)
+        except Exception:
+            # To tell of the failure was another one: the decision about the job is recorded.
+            self.lose()
+            failure_log.fault("jid=%s: its failure could not be told of", self.id)
+            return None
 
     def on_retry(self, exc_info: Any) -> None:
         """The run is to be retried. Its traceback is written out for those only who would see it."""
@@ -114,17 +123,17 @@ class SidekiqRequest(Request):
 
     def decision_after(self, error: BaseException) -> Decision:
         """The decision about the job when this error ends it."""
-        carried = outcomes.decision_of(error)
+        carried = outcomes.decision_of(error, self.delivery.token)
         return self._native_decision(error) if carried is None else carried
 
     def _decision_for(self, error: BaseException, trace: Callable[[], str]) -> Decision | None:
-        carried = outcomes.decision_of(error)
+        carried = outcomes.decision_of(error, self.delivery.token)
         if carried == UNKNOWN and self.app.bridge.cancellation.is_overdue(self.delivery.token):
             # Its time was up, and that is for us to say: an attempt is spent, whatever became of the run.
             return self._native_decision(
                 outcomes.DeadlineExceeded("the job ran longer than its time limit"), trace
             )
-        if carried is not None:
+        if carried is not None or self._is_decided:
             return carried
         if isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt)):
             # The pool process died under the job: how far the job got is unknown. A worker that ends has
@@ -136,6 +145,12 @@ class SidekiqRequest(Request):
             error = outcomes.DeadlineExceeded.after(error.args[0])
         return self._native_decision(error, trace)
 
+    @property
+    def _is_decided(self) -> bool:
+        """Whether the task has recorded a decision on the delivery, which it does within this process."""
+        unit = self.fetcher.in_flight.held.get(self.delivery.token)
+        return not self.in_process and unit is not None and unit.decision is not None
+
     def _record_failure(self, error: BaseException) -> None:
         self.fetcher.in_flight.decide(self.delivery.token, self._native_decision(error))
 
@@ -144,12 +159,13 @@ class SidekiqRequest(Request):
         delivery = self.delivery
         job = task.job_of(self.app, delivery)
         failure = Failure.of(error, job, trace)
-        return task.decide_native(
+        return retries.decide(
             self.task,
             self.request_dict.get(RULES_HEADER) or self.app.bridge.dialect.rules,
             job,
             delivery.queue,
             failure,
+            retries.of_task(self.task, error),
         )
 
     # -- ended before its own end

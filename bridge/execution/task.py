@@ -1,14 +1,13 @@
-"""Celery's autoretry, with the job's own policy and Sidekiq's sets.
+"""Ends a run that fails, by the job's own policy, the options of its task, and Sidekiq's rules.
 
-A run ends in a decision. Celery's machinery carries it from the pool side, which decides, to the worker's
-parent, which settles: inside a ``RetryAt`` for a retry, on the exception itself where the job is out of
-retries. Nothing is published.
+A run ends in a decision. It is recorded on the delivery at once, where the worker's parent runs the task.
+Celery's machinery carries it as well, from a pool process to the parent: inside a ``RetryAt`` for a retry, on
+the exception itself where the job is out of retries. Nothing is published.
 """
 
 from __future__ import annotations
 
 import functools
-import random
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -16,21 +15,21 @@ from typing import Any, NoReturn, cast
 
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]
 from celery import Task
-from celery.exceptions import MaxRetriesExceededError, Reject, WorkerShutdown, WorkerTerminate
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, WorkerShutdown, WorkerTerminate
 
 from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RULES_HEADER
 from bridge.errors import EX_SOFTWARE
-from bridge.execution import async_exceptions, coroutine_run, eager, failure_log, moments
+from bridge.execution import async_exceptions, coroutine_run, eager, failure_log, outcomes, retries
 from bridge.execution.on_commit import OnCommit
-from bridge.execution.outcomes import DECISION_ATTRIBUTE, JobDied, RetryAt, RubyError, Settle, portable
+from bridge.execution.outcomes import ASKED_ATTRIBUTE, Ending, RetryAt, RubyError, Settle, Wish
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome import decision as decisions
-from bridge.sidekiq.outcome import retry
 from bridge.sidekiq.outcome.decision import Decision
 from bridge.sidekiq.outcome.failure import Failure
 from bridge.sidekiq.payload.job import SidekiqJob
 
-_RNG = random.SystemRandom()
+#: Errors that end the worker, not the job.
+_OF_THE_WORKER = (WorkerShutdown, WorkerTerminate)
 #: Where Celery defines the tasks that every application has.
 _BUILTINS = "celery.app.builtins"
 
@@ -67,6 +66,8 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
     acks_late = True
     ignore_result = True
     max_retries: int | None = None
+    default_retry_delay: float | None = None  # type: ignore[assignment]
+    """Seconds; None is Sidekiq's curve."""
     sidekiq_options: Mapping[str, Any] = {}
     code: Callable[..., Any]
     """The task's own code, without what Celery and the bridge put around it."""
@@ -75,11 +76,14 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
     retry_backoff: bool | float
     retry_backoff_max: int
     retry_jitter: bool
+    retry_kwargs: Mapping[str, Any] = {}
 
     #: Everything, because a ``sys.exit()`` in a task must not cost its slot; but not what ends the worker or
-    #: the message.
-    autoretry_for = (BaseException,)
-    dont_autoretry_for = (Reject, WorkerShutdown, WorkerTerminate)
+    #: the message. An error that a task's own options leave out buries the job at once.
+    autoretry_for: tuple[type[BaseException], ...] = (BaseException,)
+    dont_autoretry_for: tuple[type[BaseException], ...] = (Reject, *_OF_THE_WORKER)
+    #: Celery looks for it before it puts its own autoretry around a task: ``run`` is ours already.
+    _orig_run = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute. A running worker refuses a value that it would refuse at its start."""
@@ -89,29 +93,49 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
             policy.judge_change(self, name, value)
         super().__setattr__(name, value)
 
-    @property
-    def _orig_run(self) -> Any:
-        """What Celery's autoretry wraps: the task's own code, in a window for time limits and ``revoke``."""
-        return self._windowed
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """A task whose ``run`` knows what becomes of an error. An ``__init__`` need not call ours."""
+        task = super().__new__(cls)
+        task.take_over()
+        return task
 
-    @_orig_run.setter
-    def _orig_run(self, code: Any) -> None:
-        self.code = code
-        # A Ruby job is ended in Ruby; under the own pool many of them share the consumer's thread.
-        finish = functools.partial(coroutine_run.finish, self)
-        self._windowed = (
-            code if self.name == RUBY_TASK else async_exceptions.window(code, self._token, finish)
-        )
+    def take_over(self) -> None:
+        """Put the decision about errors around ``run``."""
+        code = self.code = self.run
+        run = functools.wraps(code)(lambda *args, **kwargs: self._run(args, kwargs))
+        self.run = run  # type: ignore[method-assign]
 
-    def _token(self) -> int | None:
-        raised: BaseException | None = getattr(self.request, RAISED_HEADER, None)
-        if raised is not None:
-            raise raised  # it was run already: this is the tracer's turn to see how it ended
+    def _run(self, args: Any, kwargs: Any) -> Any:
+        """Call the task's own code, in a window for time limits and ``revoke``. Decides about its errors."""
         delivery = self.delivery
         if delivery is None:
-            return None
-        require_lease(self.app, delivery)
-        return delivery.token
+            return eager.run(self, args, kwargs) if self.request.is_eager else self.as_function(args, kwargs)
+        failed: BaseException
+        try:
+            raised: BaseException | None = getattr(self.request, RAISED_HEADER, None)
+            if raised is not None:
+                raise raised  # it was run already: this is the tracer's turn to see how it ended
+            require_lease(self.app, delivery)
+            # A Ruby job is ended in Ruby; under the own pool many of them share the consumer's thread.
+            if self.name == RUBY_TASK:
+                return self.code(*args, **kwargs)
+            result = async_exceptions.call(self.code, delivery.token, args, kwargs)
+            if result is not None:
+                result = coroutine_run.finish(self, result, delivery.token)
+        except BaseException as error:
+            failed = error
+        else:
+            asked: Ending | None = getattr(self.request, ASKED_ATTRIBUTE, None)
+            if asked is None or not asked.is_retry:
+                return result
+            failed = asked.error  # retry(throw=False), or the code has swallowed the Retry
+        # Outside of the block above: an error that cannot be told of must not become the context of another.
+        return self._conclude(delivery, failed)
+
+    def as_function(self, args: Any, kwargs: Any) -> Any:
+        """Call the task's own code, for no delivery."""
+        result = self.code(*args, **kwargs)
+        return None if result is None else coroutine_run.finish(self, result, None)
 
     @property
     def delivery(self) -> Delivery | None:
@@ -144,87 +168,81 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
     ) -> Any:
         """End this run as a failure; whether and when it runs again is the job's own policy.
 
-        ``countdown`` (seconds) or ``eta`` replace the delay. ``args``, ``kwargs`` and ``max_retries`` are
-        ignored: a retry is the same job, and its payload holds its limit.
+        ``countdown`` (seconds) or ``eta`` replace the delay, ``args`` the arguments, ``queue`` the queue,
+        ``time_limit`` and ``soft_time_limit`` the limits. The lower one of ``max_retries`` and the job's own
+        limit counts. The job runs again even if the code swallows the ``Retry``, or wants none (``throw``).
+
+        Raises:
+            Retry: the job is to run again.
+            MaxRetriesExceededError: it has no retry left; or ``exc``, where that was given.
+            PushRefused: an option that a Sidekiq job has no place for.
         """
         delivery = self.delivery
         if delivery is None or self.request.called_directly or self.request.is_eager:
             given = {"args": args, "kwargs": kwargs, "exc": exc, "throw": throw, "eta": eta}
             given |= {"countdown": countdown, "max_retries": max_retries}
-            implicit = self.autoretry_for is SidekiqTask.autoretry_for
-            return eager.retry(super().retry, self, given, options, implicit=implicit)
+            return eager.retry(super().retry, self, given, options)
+        job = job_of(self.app, delivery)
+        wish = retries.asked(self, job, args, kwargs, eta, countdown, max_retries, options)
+        ending = self._decide(delivery, exc, wish)
+        setattr(self.request, ASKED_ATTRIBUTE, ending)
+        if throw or not ending.is_retry:
+            raise ending.error
+        return ending.error
+
+    # -- what becomes of an error
+
+    def _conclude(self, delivery: Delivery, error: BaseException) -> NoReturn:
+        """Decide about a run that ended with this error, and raise what carries the decision."""
         if terminate_handler_fired():
             # This pool process was told to end: the run was cut short, and its parent settles the job.
-            raise SystemExit(EX_SOFTWARE) from exc
-        delay = moments.aware(eta, self.app).timestamp() - time.time() if eta is not None else countdown
-        decision = self._decide(delivery, exc, delay)
-        self._log_failure(delivery, exc, decision)
-        if not isinstance(decision, decisions.Retry):
-            _raise_final(exc, decision, self.name)
-        retry = RetryAt(exc=_portable(exc), when=max(0.0, decision.at - time.time()), decision=decision)
-        if throw:
-            raise retry from exc
-        return retry
+            raise SystemExit(EX_SOFTWARE)
+        kind = type(error)  # not isinstance, which asks an error for its class
+        asked: Ending | None = getattr(self.request, ASKED_ATTRIBUTE, None)
+        if asked is not None and asked.error is error:
+            self._end(delivery, asked)
+        again = asked if asked is not None and asked.is_retry else None
+        if issubclass(kind, (Settle, *_OF_THE_WORKER)):
+            raise error
+        if issubclass(kind, (Ignore, Reject, Retry)) and again is not None:
+            self._end(delivery, again)
+        if issubclass(kind, (Ignore, Reject)):
+            raise error
+        if issubclass(kind, Retry):  # made by the task itself, without self.retry
+            self._end(delivery, self._decide(delivery, cast(Retry, error).exc, retries.of_retry(self, error)))
+        self._end(delivery, self._decide(delivery, error, retries.of_task(self, error, again)))
 
-    def _log_failure(self, delivery: Delivery, exc: BaseException | None, decision: Decision) -> None:
-        app: Any = self.app
-        job, wanted = job_of(app, delivery), app.bridge.settings.log_tracebacks
-        last = not isinstance(decision, decisions.Retry)
-        failure_log.note(job, delivery.queue, exc, last=last, wanted=wanted)
-
-    def _decide(self, delivery: Delivery, exc: BaseException | None, delay: float | None) -> Decision:
+    def _decide(self, delivery: Delivery, exc: BaseException | None, wish: Wish) -> Ending:
         job = job_of(self.app, delivery)
-        if isinstance(exc, RubyError) and exc.result.next is not None:
-            return exc.result.next.decision(job, time.time(), delay)
-        error = exc if exc is not None else MaxRetriesExceededError("retried by the task itself")
-        failure = Failure.of(error, job)
-        rules = getattr(self.request, RULES_HEADER, None)
-        return decide_native(self, rules, job, delivery.queue, failure, delay)
+        if type(exc) is RubyError and exc.result.next is not None:
+            decision = exc.result.next.decision(job, time.time(), wish.delay)
+        else:
+            error = exc if exc is not None else MaxRetriesExceededError("retried by the task itself")
+            failure = Failure.of(error, job)
+            rules = getattr(self.request, RULES_HEADER, None)
+            decision = retries.decide(self, rules, job, delivery.queue, failure, wish)
+        told = None if exc is None else outcomes.tellable(exc)
+        carried = None if told is None else self._fit_to_travel(told, decision)
+        if isinstance(decision, decisions.Retry):
+            when = max(0.0, decision.at - time.time())
+            return Ending(RetryAt(exc=carried, when=when, decision=decision), decision, told, wish)
+        final = carried or MaxRetriesExceededError(f"{self.name} is out of retries")
+        return Ending(retries.marked(final, outcomes.Carried(delivery.token, decision)), decision, told, wish)
 
+    def _end(self, delivery: Delivery, ending: Ending) -> NoReturn:
+        """Record the decision on the delivery: whatever happens in Celery from now on, it holds."""
+        app: Any = self.app
+        app.bridge.fetcher.in_flight.decide(delivery.token, ending.decision)
+        job, wanted = job_of(app, delivery), app.bridge.settings.log_tracebacks
+        failure_log.note(job, delivery.queue, ending.cause, last=not ending.is_retry, wanted=wanted)
+        if ending.cause is None or ending.cause is ending.error:
+            raise ending.error
+        raise ending.error from ending.cause
 
-def decide_native(
-    task: Any,
-    rules: retry.RetryRules | None,
-    job: SidekiqJob,
-    queue: str,
-    failure: Failure,
-    delay: float | None = None,
-) -> Decision:
-    """Decide about a native job that failed, by Sidekiq's rules. ``delay`` (s) replaces the curve."""
-    class_retry = task.push_options().get("retry", True) if isinstance(task, SidekiqTask) else True
-    return retry.decide(
-        job,
-        failure,
-        queue=queue,
-        rules=rules or retry.RetryRules(),
-        now=time.time(),
-        rng=_RNG,
-        class_retry=class_retry,
-        delay=(lambda count: delay) if delay is not None else None,
-        delay_is_final=True,
-    )
-
-
-def _raise_final(exc: BaseException | None, decision: Decision, name: str) -> NoReturn:
-    """Out of retries: the task fails with its own exception, for signals, logs and Flower to show."""
-    final = exc if isinstance(exc, Exception) and not isinstance(exc, MemoryError) else None
-    if final is None:
-        final = (
-            JobDied(repr(exc)) if exc is not None else MaxRetriesExceededError(f"{name} is out of retries")
-        )
-    final = portable(final)
-    try:
-        setattr(final, DECISION_ATTRIBUTE, decision)
-    except AttributeError:
-        final = JobDied(repr(exc))
-        setattr(final, DECISION_ATTRIBUTE, decision)
-    raise final from exc
-
-
-def _portable(exc: BaseException | None) -> BaseException | None:
-    """An error that a Retry may carry: Celery pickles it, and takes a SystemExit for the end."""
-    return (
-        exc
-        if exc is None or (isinstance(exc, Exception) and not isinstance(exc, MemoryError))
-        else JobDied(repr(exc))
-    )
+    def _fit_to_travel(self, error: BaseException, decision: Decision) -> BaseException:
+        """An error that Celery can carry. It takes a SystemExit for the end, and pickles the last failure."""
+        app: Any = self.app
+        if not isinstance(error, Exception) or isinstance(error, MemoryError):
+            return outcomes.stand_in(error)
+        is_pickled = not isinstance(decision, decisions.Retry) or app.bridge.pool_has_processes
+        return outcomes.portable(error) if is_pickled else error

@@ -24,4 +24,5 @@ def adopted_task(task: Any) -> Any:
         return adopted(task)
     if not isinstance(task, SidekiqTask):
         task.__class__ = adopted(type(task))
+        task.take_over()
     return task

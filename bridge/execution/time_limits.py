@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.errors import PushRefused
 from bridge.sidekiq.payload.job import SidekiqJob
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,22 @@ class Limits:
 NONE = Limits()
 
 
+def of_push(name: str, options: Mapping[str, Any], task: Any = None) -> dict[str, float]:
+    """The fields of a payload that carry the limits of one push. Celery adds the task's own: not carried.
+
+    Raises PushRefused for a value that is not in seconds.
+    """
+    found: dict[str, float] = {}
+    for key in (HARD, SOFT):
+        value = options.get(key)
+        if value is None or value == getattr(task, key, None):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST_SECONDS:
+            raise PushRefused(f"{name}: {key}={value!r}: write seconds, above 0 and up to ten years.")
+        found[key] = value
+    return found
+
+
 class TimeLimits:
     """The nearest to the job counts: its payload, the setting for its class, its task, what holds for all."""
 
@@ -54,6 +71,8 @@ class TimeLimits:
         hard = self._number(job, HARD) or self._by_class.get(job.native_class or "")
         hard = hard or getattr(task, HARD, None) or self._by_class.get(ANY_CLASS) or self.default.hard
         soft = self._number(job, SOFT) or getattr(task, SOFT, None) or self.default.soft
+        if task is None and job.fields.get(SOFT) is not None:
+            self._complain(job.native_class or "", SOFT, soft, "Ruby runs the job; write time_limit")
         return Limits(hard, soft) if hard or soft else NONE
 
     def _number(self, job: SidekiqJob, key: str) -> float | None:
@@ -62,11 +81,11 @@ class TimeLimits:
             return None
         if isinstance(value, int | float) and value is not True and 0 < value <= LONGEST_SECONDS:
             return float(value)
-        self._complain(job.native_class or "", key, value)
+        self._complain(job.native_class or "", key, value, "write seconds, up to ten years")
         return None
 
-    def _complain(self, name: str, key: str, value: Any) -> None:
+    def _complain(self, name: str, key: str, value: Any, advice: str) -> None:
         """Once for each class: who pushes such a job pushes many."""
         if name not in self._complained:
             self._complained.add(name)
-            logger.warning("%s: %s %.100r is ignored: write seconds, up to ten years", name, key, value)
+            logger.warning("%s: %s %.100r is ignored: %s", name, key, value, advice)

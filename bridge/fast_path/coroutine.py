@@ -7,20 +7,17 @@ the tracer calls may block.
 from __future__ import annotations
 
 import contextvars
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
 from celery.app.task import Context
 
-from bridge.broker.messages import RAISED_HEADER
+from bridge.execution import failure_log, outcomes
 from bridge.execution.call import apply
 from bridge.execution.coroutine_loop import CoroutineLoop
 from bridge.execution.coroutine_run import CoroutineRun
 from bridge.fast_path.request import LazyRequest
-
-logger = logging.getLogger(__name__)
 
 
 async def run(request: LazyRequest, loop: CoroutineLoop, in_thread: Callable[..., None]) -> None:
@@ -29,26 +26,27 @@ async def run(request: LazyRequest, loop: CoroutineLoop, in_thread: Callable[...
         began = time.monotonic()
         if not request.begin():
             return
-        error = await _error_of(request, loop)
-        if error is None:
+        raised = await _run(request, loop)
+        if not raised:
             request.done(time.monotonic() - began)
         else:
-            call = request.call(**{RAISED_HEADER: error})
+            call = request.call(**raised)
             in_thread(contextvars.copy_context().run, apply, call)
     except BaseException:
         # A fault of ours costs neither the loop nor the job.
-        logger.exception("jid=%s could not be run to its end", request.id)
         request.lose()
+        failure_log.fault("jid=%s could not be run to its end", request.id)
 
 
-async def _error_of(request: LazyRequest, loop: CoroutineLoop) -> BaseException | None:
-    """Await the task's coroutine; returns what it raised."""
+async def _run(request: LazyRequest, loop: CoroutineLoop) -> dict[str, Any]:
+    """Await the task's coroutine. Returns headers, as ``outcomes.as_headers`` says."""
     task: Any = request.task
+    fields, args, kwargs = request.context()
+    context = Context(fields, args=args, kwargs=kwargs, called_directly=False)
     try:
-        fields, args, kwargs = request.context()
         run = CoroutineRun(task.code(*args, **kwargs), task, request.unit.delivery.token)
-        with run.as_current(Context(fields, args=args, kwargs=kwargs, called_directly=False)):
+        with run.as_current(context):
             await loop.result(run)
     except BaseException as error:
-        return error
-    return None
+        return outcomes.as_headers(context, error)
+    return outcomes.as_headers(context)

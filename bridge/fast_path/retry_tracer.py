@@ -9,12 +9,18 @@ places are noted, and written out for their reader. Observed retries (a receiver
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from traceback import FrameSummary, StackSummary, TracebackException
 from types import CodeType, TracebackType
 from typing import Any
 
+from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]
+from billiard.einfo import ExceptionInfo
+from celery import states
 from celery.app import trace
+from celery.exceptions import WorkerShutdown, WorkerTerminate
 
+from bridge.execution import failure_log, outcomes
 from bridge.fast_path import observers
 
 Place = tuple[CodeType, int, int]
@@ -48,11 +54,13 @@ class RetryInfo:
         return self.traceback
 
     def _fill(self, told: TracebackException, error: BaseException) -> None:
-        places = self._places.get(id(error), [])
-        told.stack = StackSummary.from_list([_summary(*place) for place in places])
-        for part, origin in ((told.__cause__, error.__cause__), (told.__context__, error.__context__)):
+        waiting: list[tuple[TracebackException | None, BaseException | None]] = [(told, error)]
+        while waiting:  # a chain of causes may be longer than Python's stack
+            part, origin = waiting.pop()
             if part is not None and origin is not None:
-                self._fill(part, origin)
+                places = self._places.get(id(origin), [])
+                part.stack = StackSummary.from_list([_summary(*place) for place in places])
+                waiting += [(part.__cause__, origin.__cause__), (part.__context__, origin.__context__)]
 
 
 class RunInfo(trace.TraceInfo):
@@ -72,10 +80,44 @@ def install(app: Any, hostname: str) -> None:
 
     Not where a library (Sentry, New Relic) has replaced the tracer: it may look for Celery's own.
     """
-    if observers.is_replaced(trace.build_tracer):
-        return
-    for name, task in app.tasks.items():
-        task.__trace__ = trace.build_tracer(name, task, app.loader, hostname, Info=RunInfo, app=app)
+    if not observers.is_replaced(trace.build_tracer):
+        for name, task in app.tasks.items():
+            task.__trace__ = trace.build_tracer(name, task, app.loader, hostname, Info=RunInfo, app=app)
+    guard(app)
+
+
+def guard(app: Any) -> None:
+    """Let the tracers of this application raise nothing but what ends the worker.
+
+    A hook of a task or a receiver of a signal may raise what Celery does not catch (SystemExit, MemoryError).
+    It would leave the job in flight, or end a pool process. The solo pool would run the job without end.
+    """
+    for task in app.tasks.values():
+        if task.__trace__ is not None:
+            task.__trace__ = _guarded(task.__trace__)
+
+
+def _guarded(tracer: Callable[..., Any]) -> Callable[..., Any]:
+    def trace_task(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
+        try:
+            return tracer(uuid, args, kwargs, request)
+        except (WorkerShutdown, WorkerTerminate):
+            raise
+        except BaseException as error:
+            if terminate_handler_fired():
+                raise  # this pool process was told to end, and its parent settles the job
+            failure_log.fault("jid=%s could not be told of", uuid)
+            failed = outcomes.stand_in(error)
+        return trace.trace_ok_t(_info_of(failed), trace.TraceInfo(states.FAILURE, failed), 0.0, None)
+
+    return trace_task
+
+
+def _info_of(error: Exception) -> ExceptionInfo:
+    try:
+        raise error
+    except Exception:
+        return ExceptionInfo()
 
 
 def _take_places(error: BaseException) -> dict[int, list[Place]]:

@@ -12,9 +12,10 @@ from celery import Celery, bootsteps, signals
 from celery._state import _task_stack
 from celery.app import trace
 from celery.app.amqp import AMQP
+from celery.app.autoretry import add_autoretry_behaviour
 from celery.concurrency.base import BasePool, apply_target
 from celery.events import EventDispatcher
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, Retry
 from celery.utils.threads import LocalStack
 from celery.worker import consumer, request
 from celery.worker.consumer import Consumer
@@ -112,57 +113,29 @@ def test_retry_keeps_its_signature() -> None:
     assert theirs == ours
 
 
-def test_autoretry_keeps_the_tasks_own_code_where_we_put_its_window() -> None:
-    """Else a time limit or revoke would hit Celery's code after the task's, and cost the slot."""
+def test_celery_puts_no_autoretry_around_a_task_whose_run_is_ours() -> None:
+    """Its wrapper would read the options once, and leave out what they do not name."""
     app = Celery("contract", set_as_current=False)
-    called: list[str] = []
+    assert "hasattr(task, '_orig_run')" in source(add_autoretry_behaviour)
 
-    @app.task(name="Native", base=SidekiqTask)
-    def native() -> str:
-        called.append("code")
-        return "done"
+    for options in (
+        {},
+        {"autoretry_for": ()},
+        {"autoretry_for": (OSError,), "retry_kwargs": {"max_retries": 2}},
+    ):
 
-    assert native._orig_run.__code__.co_name == "within"
-    assert native.run() == "done"
-    assert called == ["code"]
+        @app.task(name=f"Native{len(options)}", base=SidekiqTask, **options)
+        def native() -> str:
+            return "done"
+
+        assert native.run is not native.code
+        assert "_run" in native.run.__code__.co_names
+        assert native.run() == native() == "done"
 
 
 def test_the_pool_is_given_the_time_limits_of_the_request() -> None:
     """Else the limits of a payload would end nothing under prefork."""
     assert "time_limit, soft_time_limit = self.time_limits" in source(create_request_cls)
-
-
-def test_autoretry_asks_our_retry_for_every_error_and_lets_retry_reject_and_ignore_pass() -> None:
-    """The whole retry policy hangs on it: task.run is wrapped, and what retry returns is raised."""
-    app = Celery("contract", set_as_current=False)
-    seen: list[BaseException] = []
-
-    class Asked(Exception):
-        pass
-
-    class Base(SidekiqTask):
-        abstract = True
-
-        def retry(self, *args: Any, exc: BaseException | None = None, **options: Any) -> Any:
-            assert exc is not None
-            seen.append(exc)
-            raise Asked
-
-    raised: list[BaseException] = []
-
-    @app.task(name="Boom", base=Base)
-    def boom() -> None:
-        raise raised[0]
-
-    for error in (ValueError("x"), SystemExit(1), KeyboardInterrupt()):
-        raised[:] = [error]
-        with pytest.raises(Asked):
-            boom.run()
-    for passing in (Retry(), Ignore(), Reject(), Settle(decision.GiveBack())):
-        raised[:] = [passing]
-        with pytest.raises(type(passing)):
-            boom.run()
-    assert [type(error) for error in seen] == [ValueError, SystemExit, KeyboardInterrupt]
 
 
 def test_a_retry_loses_its_attributes_between_processes_unless_it_says_how() -> None:

@@ -26,7 +26,7 @@ class Runner:
 
     def __init__(self, code: Callable[[], Any]) -> None:
         self.error: BaseException | None = None
-        self._code = async_exceptions.window(code, lambda: 7)
+        self._code = lambda: async_exceptions.call(code, 7, (), {})
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -63,7 +63,9 @@ def test_it_is_not_raised_for_another_delivery_or_outside_the_window() -> None:
 def test_one_that_is_late_never_reaches_what_the_thread_does_next() -> None:
     """It hit the next job of the thread, or Celery between the two, and the slot was gone."""
     late, stop = [], threading.Event()
-    turn = async_exceptions.window(lambda: busy(0.0002), lambda: 7)
+
+    def turn() -> None:
+        async_exceptions.call(lambda: busy(0.0002), 7, (), {})
 
     def work() -> None:
         while not stop.is_set():
@@ -100,10 +102,6 @@ def test_one_that_arrives_while_the_window_opens_is_the_tasks(monkeypatch: pytes
     with pytest.raises(JobCancelled):
         async_exceptions.call(lambda: None, 7, (), {})
     assert threading.get_ident() not in async_exceptions._open
-
-
-def test_a_call_outside_of_a_delivery_has_no_window() -> None:
-    assert async_exceptions.window(lambda: 5, lambda: None)() == 5
 
 
 def test_a_task_cannot_swallow_what_is_hidden_from_it() -> None:

@@ -48,16 +48,21 @@ def scrubbed(message: str) -> str:
 
 
 def class_name(error: BaseException) -> str:
-    """The name of an exception's class as ``error_class`` stores it."""
+    """The name of an exception's class as ``error_class`` stores it. Never raises."""
     kind = type(error)
-    if isinstance(named := getattr(kind, "sidekiq_name", None), str):
-        return named
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        if isinstance(named := getattr(kind, "sidekiq_name", None), str):
+            return scrubbed(named)
+        module, name = kind.__module__, kind.__qualname__
+        return scrubbed(name if module == "builtins" or not isinstance(module, str) else f"{module}.{name}")
+    except BaseException:  # of a metaclass
+        return scrubbed(type.__repr__(kind))
 
 
 def message(error: BaseException) -> str:
-    """The message of an exception, even of one whose ``__str__`` is broken."""
+    """The message of an exception, even of one whose ``__str__`` is broken. Never raises."""
     try:
-        return str(error)
-    except Exception:  # a broken __str__ must not cost the job its retry
+        text = str.__str__(str(error))  # of a class of the task's own: the text without its methods
+    except BaseException:  # a broken __str__ must not cost the job its retry, nor a SystemExit in it the slot
         return "(the error's message could not be read)"
+    return text.encode("utf-8", "replace").decode()

@@ -77,13 +77,15 @@ def decide(
     now: float,
     rng: random.Random,
     class_retry: bool | int | None = True,
+    limit: int | None = None,
     delay: Callable[[int], float | None] | None = None,
     delay_is_final: bool = False,
 ) -> Retry | Bury | Discard:
     """The next place of a failed job, with the payload to store there.
 
     ``queue`` is the one it was taken from, ``now`` epoch seconds. ``class_retry`` replaces an absent
-    ``retry``. ``delay`` gives seconds for the failure count (0 at first) and replaces the curve, as
+    ``retry``. ``limit`` is the task's own number of retries: the lower one counts, and for ``retry: true`` it
+    alone. ``delay`` gives seconds for the failure count (0 at first) and replaces the curve, as
     ``sidekiq_retry_in`` does: None, 0 and less mean the curve, and jitter is added; ``delay_is_final`` takes
     it as it is (Celery's own jitter is in it).
     """
@@ -93,7 +95,7 @@ def decide(
     count = 0 if job.retry_count is None else job.retry_count + 1
     fields = _fields(job, failure, option, count, queue, rules.timestamps.stamp(now))
     payload = job.with_fields(fields)
-    if _exhausted(job, option, count, rules, now):
+    if _exhausted(job, option, count, rules, now, limit):
         return _bury(job, payload, rules, _notice(failure, fields, rules, Death.EXHAUSTED))
     at = now + _delay_seconds(count, rules, rng, delay, delay_is_final)
     return Retry(at, payload, _notice(failure, fields, rules))
@@ -158,13 +160,18 @@ def _backtrace_field(job: SidekiqJob, failure: Failure) -> Mapping[str, str]:
     return {"error_backtrace": backtrace.encode(lines)}
 
 
-def _exhausted(job: SidekiqJob, option: Json, count: int, rules: RetryRules, now: float) -> bool:
+def _exhausted(
+    job: SidekiqJob, option: Json, count: int, rules: RetryRules, now: float, limit: int | None
+) -> bool:
+    if limit is not None and count >= limit:
+        return True
+    most = limit if limit is not None and type(option) is not int else _max_retries(option, rules)
     retry_for = _retry_for(job, rules.family)
     if retry_for is None:
-        return count >= _max_retries(option, rules)
+        return count >= most
     first_failure = now if job.retry_count is None or job.failed_at is None else job.failed_at
     timed_out = first_failure + retry_for <= now
-    return timed_out or (rules.family is not Family.EIGHT_1 and count >= _max_retries(option, rules))
+    return timed_out or (rules.family is not Family.EIGHT_1 and count >= most)
 
 
 def _retry_for(job: SidekiqJob, family: Family) -> float | None:

@@ -9,6 +9,8 @@ import re
 import traceback
 import zlib
 from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, cast
 
 from bridge.sidekiq.payload import ruby_json
 
@@ -52,8 +54,14 @@ def escaped(lines: Iterable[str]) -> list[str]:
     return [html.escape(line, quote=False) for line in lines]
 
 
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """The traceback of an exception, past any attribute access of its own."""
+    descriptor: Any = BaseException.__traceback__
+    return cast("TracebackType | None", descriptor.__get__(error))
+
+
 def _exception_lines(error: BaseException) -> list[str]:
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(traceback_of(error))
     return [_line(frame.filename, frame.lineno or 0, frame.name) for frame in reversed(frames)]
 
 

@@ -1,0 +1,113 @@
+"""Native tasks that decide about their own retries, in the ways of Celery's documentation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
+
+from bridge import app
+from bridge.execution.task import SidekiqTask
+from tests.support.native_tasks import note
+
+DELAY = 3600
+
+
+class Other(Exception):
+    """An error that a task does not name."""
+
+
+@app.task(name="AskingJob", bind=True)
+def asking(self: SidekiqTask, way: str) -> None:  # noqa: C901 - one branch for each way
+    """Ask for a retry, and end in another way."""
+    note(self, "started", way)
+    if way == "without a throw":
+        self.retry(countdown=DELAY, throw=False)
+    elif way == "swallowed":
+        with contextlib.suppress(Exception):
+            raise self.retry(countdown=DELAY)
+    elif way == "another error":
+        self.retry(countdown=DELAY, throw=False)
+        raise Other("after the retry")
+    elif way == "ignored":
+        self.retry(countdown=DELAY, throw=False)
+        raise Ignore
+    elif way == "rejected":
+        self.retry(countdown=DELAY, throw=False)
+        raise Reject("no")
+    elif way == "bare":
+        raise Retry("by hand", None, DELAY)
+    elif way == "other arguments":
+        raise self.retry(args=["again", {"n": 1}], queue="other", time_limit=30, countdown=DELAY)
+    elif way == "given up":
+        with contextlib.suppress(MaxRetriesExceededError):
+            self.retry(max_retries=0)
+    elif way == "swallowed ignore":
+        with contextlib.suppress(Exception):
+            raise Ignore
+    elif way == "swallowed reject":
+        with contextlib.suppress(Exception):
+            raise Reject("no")
+    elif way == "replaced":
+        with contextlib.suppress(Ignore):
+            self.replace(done.s(way))
+    elif way == "keywords":
+        raise self.retry(kwargs={"a": 1})
+    elif way == "an option":
+        raise self.retry(priority=3)
+    note(self, "done", way)
+
+
+@app.task(name="DoneJob", bind=True)
+def done(self: SidekiqTask, *args: Any) -> None:
+    note(self, "done", *args)
+
+
+def failing(name: str, error: BaseException, **options: Any) -> None:
+    @app.task(name=name, bind=True, **options)
+    def fail(self: SidekiqTask) -> None:
+        note(self, "started")
+        raise error
+
+
+#: name -> error, options. The entry that a first failure leaves is written in the test.
+OPTIONS: dict[str, tuple[BaseException, dict[str, Any]]] = {
+    "NamedJob": (OSError("named"), {"autoretry_for": (OSError,)}),
+    "UnnamedJob": (Other("unnamed"), {"autoretry_for": (OSError,)}),
+    "NothingNamedJob": (Other("nothing"), {"autoretry_for": ()}),
+    "ExceptedJob": (Other("excepted"), {"dont_autoretry_for": (Other,)}),
+    "NotExceptedJob": (ValueError("other"), {"dont_autoretry_for": (Other,)}),
+    "DelayedJob": (Other("delayed"), {"default_retry_delay": DELAY}),
+    "CountdownJob": (Other("countdown"), {"retry_kwargs": {"countdown": DELAY, "max_retries": 5}}),
+    "LowLimitJob": (Other("low"), {"max_retries": 2}),
+    "LowKwargsJob": (Other("low"), {"retry_kwargs": {"max_retries": 2}}),
+    "HighLimitJob": (Other("high"), {"max_retries": 40}),
+    "BackoffJob": (
+        Other("backoff"),
+        {"retry_backoff": 500, "retry_backoff_max": 1500, "retry_jitter": False},
+    ),
+}
+for each, (raised, chosen) in OPTIONS.items():
+    failing(each, raised, **chosen)
+
+
+@app.task(name="OwnLimitJob", bind=True)
+def own_limit(self: SidekiqTask) -> None:
+    note(self, "started")
+    raise self.retry(exc=Other("own"), max_retries=1, countdown=DELAY)
+
+
+@app.task(name="AskingCoroutineJob", bind=True)
+async def asking_coroutine(self: SidekiqTask, way: str) -> None:
+    note(self, "started", way)
+    await asyncio.sleep(0)
+    if way == "swallowed":
+        with contextlib.suppress(Exception):
+            raise self.retry(countdown=DELAY)
+    elif way == "without a throw":
+        self.retry(countdown=DELAY, throw=False)
+    elif way == "error":
+        raise Other("in a coroutine")
+    note(self, "done", way)
