@@ -13,6 +13,7 @@ from typing import Any
 from celery._state import _task_stack  # type: ignore[attr-defined]
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.threads import get_ident
+from greenlet import getcurrent
 
 from bridge.execution.outcomes import Settle
 
@@ -148,12 +149,16 @@ def finish(task: Any, result: Any, token: int | None) -> Any:
         return result  # called as a function: the caller awaits it
     if not inspect.isawaitable(result):
         raise TypeError(f"{task.name} returned a generator, and its body did not run: write a loop instead")
+    if hasattr(getcurrent(), "kill"):
+        raise TypeError(f"{task.name} returned a coroutine, and its body did not run: gevent cannot run one")
     return task.app.bridge.coroutines.run(task, result, token)
 
 
 def is_coroutine_function(code: Any) -> bool:
     """Whether a call of this code returns a coroutine, and runs nothing of its own."""
-    return inspect.iscoroutinefunction(code) or inspect.iscoroutinefunction(type(code).__call__)
+    return inspect.iscoroutinefunction(code) or (
+        callable(code) and inspect.iscoroutinefunction(type(code).__call__)
+    )
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

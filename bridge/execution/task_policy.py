@@ -10,7 +10,7 @@ from celery.app.task import Task
 
 from bridge.broker.messages import RUBY_TASK
 from bridge.errors import ConfigurationError
-from bridge.execution import task_rules
+from bridge.execution import coroutine_rules, task_rules
 from bridge.execution.task import SidekiqTask, is_builtin
 
 _SETTINGS = dict(Task.from_config)
@@ -76,6 +76,7 @@ class TaskPolicy:
             wrong = task_rules.objection(task, attribute, value)
             if wrong is not None:
                 yield f"{self._source(task, attribute, value)}: {wrong}."
+        yield from coroutine_rules.objections(task)
 
     def _source(self, task: Any, attribute: str, value: Any) -> str:
         """The option as the user wrote it, with its value and the task."""

@@ -10,6 +10,7 @@ import redis
 
 from bridge.broker.transport import Transport
 from bridge.errors import EX_CONFIG, EX_NOPERM, ConfigurationError, RedisRefusal
+from bridge.execution import coroutine_rules
 from bridge.redis import client as connection
 from bridge.settings import Settings, redis_mistakes, values
 from bridge.worker import settings_check
@@ -56,8 +57,15 @@ def check(app: Any, worker: Any) -> None:
     settings_check.check(app)
     _check_queues(app.amqp.queues.consume_from)
     app.bridge.task_policy.enforce()
+    _check_coroutines(app, worker.pool_cls)
     _check_redis(app.bridge)
     _check_sidecar(app.bridge)
+
+
+def _check_coroutines(app: Any, pool: Any) -> None:
+    for sentence in (coroutine_rules.pool_objection(app, pool), *coroutine_rules.signal_objections()):
+        if sentence is not None:
+            raise ConfigurationError(sentence)
 
 
 def install_tracing(settings: Settings) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.acceptance.test_commands import celery
 from tests.support import census
+from tests.support.processes import ROOT, clean_environment
 from tests.support.stage import Stage
 from tests.support.waiting import wait_for, wait_until_equal
-from tests.support.worker_process import WorkerProcess
+from tests.support.worker_process import CELERY, WorkerProcess, bridge_environment
 
 MODULE = "tests.support.coroutine_tasks"
 #: An unobserved job takes the fast path, and no thread waits for its coroutine; log lines observe it.
@@ -40,16 +43,18 @@ ALIKE = [
 class Pooled:
     """A worker of one pool on a queue of its own."""
 
-    def __init__(self, stage: Stage, pool: str) -> None:
+    def __init__(self, stage: Stage, pool: str, **env: str) -> None:
         self.stage, self.pool = stage, pool
         self.worker: WorkerProcess = stage.make_worker(
             "-Q",
             "coro",
+            "-n",
+            "coro@%h",
             *POOLS[pool],
             module=MODULE,
             concurrency=SLOTS,
             name=f"coro-{pool}",
-            env={"TEST_UNOBSERVED": "1"} if pool == "unobserved" else {},
+            env={**env, **({"TEST_UNOBSERVED": "1"} if pool == "unobserved" else {})},
         )
 
     def push(self, name: str, *args: Any, **options: Any) -> str:
@@ -132,6 +137,47 @@ def test_each_coroutine_has_its_own_context_task_and_request(pooled: Pooled) -> 
             assert re.search(f"jid={jid} .*{re.escape(word)}", pooled.worker.log)
 
 
+def test_as_many_coroutines_run_at_once_as_there_are_slots(pooled: Pooled) -> None:
+    stage = pooled.stage
+    if pooled.pool == "solo":
+        pytest.skip("the solo pool runs one job at a time")
+    jids = [pooled.push("CoroGateJob", "slots") for _ in range(SLOTS + 1)]
+    wait_until_equal(lambda: stage.ledger.count("started"), SLOTS, "coroutines at once")
+
+    # An unobserved one holds no thread
+    if pooled.pool == "unobserved":
+        answers = json.loads(celery(stage, "inspect", "stats", "--json").stdout)
+        (stats,) = [found for name, found in answers.items() if name.startswith("coro@")]
+        assert (stats["pool"]["coroutines"], stats["pool"]["threads"]) == (SLOTS, 0)
+
+    assert stage.redis.llen("queue:coro") == 1
+    stage.ledger.open_gate("slots")
+    for jid in jids:
+        stage.ledger.wait_for("done", jid)
+
+
+def test_a_task_that_a_coroutine_leaves_behind_is_cancelled_at_the_end(pooled: Pooled) -> None:
+    stage = pooled.stage
+    jid = pooled.push("CoroBackgroundJob")
+    stage.ledger.wait_for("done", jid)
+    stage.wait_idle()
+    assert not stage.ledger.count("ended behind")
+
+    assert pooled.worker.terminate() == 0
+
+    assert [line["args"] for line in stage.ledger.lines if line["event"] == "ended behind"] == [[jid]]
+
+
+def test_a_coroutine_that_blocks_the_loop_is_named_in_the_log(pooled: Pooled) -> None:
+    jid = pooled.push("CoroBlockJob", 2.5)
+
+    pooled.stage.ledger.wait_for("done", jid)
+
+    said = f"jid={jid} class=CoroBlockJob blocks the event loop at "
+    wait_for(lambda: said in pooled.worker.log, "the warning")
+    assert "coroutine_tasks.py" in pooled.worker.log
+
+
 def test_time_limits_reach_a_coroutine(pooled: Pooled) -> None:
     stage = pooled.stage
 
@@ -212,3 +258,77 @@ def test_quit_gives_a_coroutine_back_at_once(pooled: Pooled) -> None:
     wait_for(lambda: stage.redis.llen("queue:coro") == 1, "the job to be back")
     assert stage.counters() == (0, 0)
     assert not stage.redis.exists("retry", "dead")
+
+
+@pytest.mark.parametrize("pool", ["observed", "threads"])
+def test_signals_and_hooks_of_coroutines_are_celerys(shared_stage: Stage, pool: str) -> None:
+    stage = shared_stage
+    stage.reset()
+    pooled = Pooled(stage, pool, TEST_SIGNALS="1")
+    try:
+        # Given receivers of Celery's signals, a coroutine finds the context that they have set
+        done = pooled.push("CoroKindJob")
+        stage.ledger.wait_for("task_postrun", done)
+        assert stage.ledger.events(done) == ["task_prerun", "kind", "task_success", "task_postrun"]
+        assert stage.ledger.args(done, "kind") == ["set by task_prerun"]
+        # and they may block: none of them is called on the loop
+        threads = {line["args"][0] for line in stage.ledger.lines if line["event"].startswith("task_")}
+        assert "bridge-coroutines" not in threads
+
+        # A failing one tells of its retry, and at last of its failure
+        again, dead = pooled.push("CoroFailJob"), pooled.push("CoroFailJob", retry=False)
+        for jid, event in ((again, "task_retry"), (dead, "task_failure")):
+            stage.ledger.wait_for("task_postrun", jid)
+            assert sorted(stage.ledger.events(jid)) == sorted(
+                ["task_prerun", "failed", event, "task_postrun"]
+            )
+
+        # and the hooks of a class go around the coroutine, a `__call__` as well
+        hooked = pooled.push("CoroHookedJob")
+        stage.ledger.wait_for("task_postrun", hooked)
+        events = [event for event in stage.ledger.events(hooked) if not event.startswith("task_")]
+        assert events == ["before_start", "kind", "left", "on_success", "after_return"]
+        assert stage.ledger.args(hooked, "kind") == ["in the context of __call__"]
+    finally:
+        pooled.worker.stop()
+
+
+REFUSED = {
+    "a generator": (
+        (),
+        "def report(): yield",
+        "the task ReportJob is a generator function",
+    ),
+    "an asynchronous generator": (
+        (),
+        "async def report(): yield",
+        "the task ReportJob is a generator function",
+    ),
+    "a pool of greenlets": (
+        ("-P", "gevent"),
+        "async def report(): pass",
+        "-P gevent cannot run the `async def` tasks ReportJob",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_worker_refuses_tasks_whose_body_would_never_run(
+    shared_stage: Stage, tmp_path: Path, case: str
+) -> None:
+    flags, code, said = REFUSED[case]
+    (tmp_path / "usertasks.py").write_text(f'from bridge import app\n@app.task(name="ReportJob")\n{code}\n')
+    env = clean_environment() | bridge_environment(shared_stage.redis_url, None)
+
+    ended = subprocess.run(
+        [CELERY, "-A", "usertasks", "worker", "-c", "1", *flags],
+        env=env | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert ended.returncode == 78, ended.stderr
+    (sentence,) = [line for line in ended.stderr.splitlines() if line.startswith("bridge: ")]
+    assert said in sentence

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from celery import current_task
+from celery import current_task, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from bridge import app
@@ -224,6 +224,76 @@ def runs_one(self: SidekiqTask, *args: Any) -> None:
 @app.task(name="GeneratorReturnedJob", bind=True)
 def returns_a_generator(self: SidekiqTask) -> Any:
     return (note(self, "never", n) for n in range(3))
+
+
+@app.task(name="CoroBackgroundJob", bind=True)
+async def leaves_one_behind(self: SidekiqTask) -> None:
+    """Starts a task that it does not await, as a library's pool of connections does."""
+    BEHIND.add(asyncio.create_task(_stays(self, self.request.id)))
+    note(self, "done")
+
+
+BEHIND: set[asyncio.Task[None]] = set()
+
+
+async def _stays(task: SidekiqTask, jid: str | None) -> None:
+    try:
+        await asyncio.sleep(300)
+    finally:
+        note(task, "ended behind", jid)
+
+
+def _tell_of_signals() -> None:
+    """Have Celery's signals write lines, with the thread in which each is sent."""
+
+    def teller(event: str) -> Callable[..., None]:
+        def tell(sender: Any = None, **_: Any) -> None:
+            if isinstance(sender, SidekiqTask):
+                note(sender, event, threading.current_thread().name, KIND.get())
+                KIND.set(f"set by {event}")
+
+        return tell
+
+    for event in ("task_prerun", "task_postrun", "task_success", "task_failure", "task_retry"):
+        getattr(signals, event).connect(teller(event), weak=False)
+
+
+if os.environ.get("TEST_SIGNALS"):
+    _tell_of_signals()
+
+
+@app.task(name="CoroKindJob", bind=True)
+async def kind(self: SidekiqTask) -> None:
+    note(self, "kind", KIND.get())
+
+
+class Hooked(SidekiqTask):
+    """A class with hooks, and a ``__call__`` that opens a context as Flask's users write it."""
+
+    name = "CoroHookedJob"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        KIND.set("in the context of __call__")
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            note(self, "left")
+
+    async def run(self) -> None:
+        await asyncio.sleep(0.05)
+        note(self, "kind", KIND.get())
+
+    def before_start(self, *_: Any) -> None:
+        note(self, "before_start")
+
+    def on_success(self, *_: Any) -> None:
+        note(self, "on_success")
+
+    def after_return(self, *_: Any) -> None:
+        note(self, "after_return")
+
+
+app.register_task(Hooked())
 
 
 @app.task(name="CoroPushJob", bind=True)
