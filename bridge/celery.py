@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import click
 from celery import Celery, _state, signals
-from celery.app.amqp import AMQP
 
-from bridge.broker import messages, push_policy
-from bridge.broker.connection import Connection
+from bridge.broker import messages
 from bridge.errors import ConfigurationError, PushRefused
-from bridge.execution import moments, task_classes, time_limits
+from bridge.execution import moments, pushing, task_classes, time_limits
+from bridge.execution.message_layer import BridgeAMQP
 from bridge.execution.task import SidekiqTask
 from bridge.fast_path import push
 from bridge.runtime import Runtime
@@ -26,13 +25,6 @@ from bridge.sidekiq.payload.job import new_jid
 from bridge.worker import bootsteps, celery_commands, fixups, preflight, settings_check, task_modules
 from bridge.worker.events import BridgeEvents
 from bridge.worker.user_settings import UserSettings
-
-
-class BridgeAMQP(AMQP):
-    """Celery's message layer, on connections of this application alone."""
-
-    Connection = Connection
-    BrokerConnection = Connection
 
 
 class Bridge(Celery):
@@ -110,19 +102,22 @@ class Bridge(Celery):
         if options.get("reply_to", "") == self.thread_oid:
             del options["reply_to"]  # Celery fills it in for a frozen signature
         with celery_commands.refusing():
-            push_policy.check(name, kwargs, options)
-            messages.check_args(args)
+            pushing.check(name, args, kwargs, task_id, options)
             eta = None if eta is None else moments.aware(eta, self)
             limits = time_limits.of_push(name, options, self.tasks.get(name))
-        fields = {**self._push_fields(name, options.pop(messages.OPTIONS_HEADER, None)), **limits}
+            fields = pushing.fields(self.tasks.get(name), name, options)
+        fields = {**self._trace_fields(), **fields, **limits}
         if options.get("queue") is None and isinstance(fields.get("queue"), str):
             options["queue"] = fields["queue"]
         jid = task_id or new_jid(os.urandom(12))
         if eta is None and push.push(self, name, args, jid, fields, countdown, options):
             return push.result(self, jid, options)
         if fields:
-            options["headers"] = {**(options.get("headers") or {}), messages.OPTIONS_HEADER: fields}
-        return super().send_task(name, args, None, countdown, eta, jid, **options)
+            options["headers"] = {messages.OPTIONS_HEADER: fields}
+        options["router"] = cast(BridgeAMQP, self.amqp).straight_router(options.get("router"))
+        result = super().send_task(name, args, None, countdown, eta, jid, **options)
+        result.ignored = False  # or get() would return None at once
+        return result
 
     def _get_backend(self) -> Any:
         """Its methods refuse at once: a job never writes to ``result_backend``."""
@@ -147,10 +142,6 @@ class Bridge(Celery):
             self._tasks.pop(task.name, None)
             raise
         return task
-
-    def _push_fields(self, name: str, given: Any) -> dict[str, Any]:
-        own = task.push_options() if isinstance(task := self.tasks.get(name), SidekiqTask) else {}
-        return {**self._trace_fields(), **own, **(given or {})}
 
     def _trace_fields(self) -> dict[str, str]:
         if self.bridge.settings.tracing == "off":

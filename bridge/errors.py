@@ -35,6 +35,13 @@ class ConfigurationError(BridgeError):
     """A setting is wrong. The message names it, its value, and what to write instead."""
 
 
+#: A task, or the caller of one, asks for what Celery keeps in a result backend.
+NO_RESULT = (
+    "a Sidekiq job has no result: `bridge jobs show JID` says where the job is; "
+    "its outcome is in the log of the worker and in the retry and dead sets"
+)
+
+
 class RedisRefusal(ConfigurationError):
     """Redis answers and refuses this user or password. The message names where they were written."""
 

@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from bridge.broker.messages import RUBY_TASK
-from bridge.execution.task import SidekiqTask, is_builtin
+from bridge.execution.task import SidekiqTask
+from bridge.execution.task_classes import is_builtin
 from bridge.sidekiq.payload.job import SidekiqJob
 
 

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from amqp.protocol import queue_declare_ok_t
+from kombu.compression import decompress
 from kombu.transport import virtual
 from kombu.transport.virtual.base import Message as VirtualMessage
 
@@ -16,6 +17,7 @@ from bridge.broker.context import OPTION, BrokerContext
 from bridge.broker.exchanges import EXCHANGE_TYPES
 from bridge.broker.fanout import topic
 from bridge.broker.qos import QoS
+from bridge.errors import PushRefused
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -92,11 +94,17 @@ class Channel(virtual.Channel):
         if replies.is_reply_queue(queue):
             replies.send(self.connection.redis, queue, message)
             return
+        if "task" not in message["headers"]:
+            raise PushRefused("this message does not name a task: push a job with app.send_task(...)")
         body = self.decode_body(message["body"], message["properties"].get("body_encoding"))
+        if (compression := message["headers"].get("compression")) is not None:  # by task_compression
+            body = decompress(body, compression)
         push = messages.to_push(queue, message, body, self.context.rules().timestamps, time.time())
         self.context.push(push, str(message["headers"]["task"]))
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
+        if "task" in message["headers"]:
+            raise PushRefused(f"{message['headers']['task']}: a Sidekiq job runs once. Write queue='name'.")
         name = topic(self.context.database, exchange, routing_key)
         receivers = self.connection.publish(name, json.dumps(message).encode())
         if exchange == EVENTS:
@@ -109,7 +117,12 @@ class Channel(virtual.Channel):
         # key.
         if exchange == replies.EXCHANGE:
             return [replies.queue_name(routing_key)]
-        return list(super()._lookup(exchange, routing_key, default))
+        found = list(super()._lookup(exchange, routing_key, default))
+        if not found:  # kombu would drop the message
+            raise PushRefused(
+                f"exchange={exchange!r}, routing_key={routing_key!r} leads to no queue. Write queue='name'."
+            )
+        return found
 
     def queue_declare(self, queue: str | None = None, passive: bool = False, **kwargs: Any) -> Any:
         """Nothing to declare: a Sidekiq queue exists when it holds a job. It is counted where asked to."""

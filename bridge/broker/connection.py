@@ -52,6 +52,7 @@ class Pooled(PooledConnection):
     """A connection in a pool. kombu's own class would look the transport up by the URL's scheme."""
 
     get_transport_cls = Connection.get_transport_cls
+    carries_jobs = True
 
 
 class Pool(ConnectionPool):

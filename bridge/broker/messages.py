@@ -19,7 +19,7 @@ from kombu.message import Message
 from bridge.broker import push_policy
 from bridge.errors import PushRefused
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
-from bridge.sidekiq.payload import new_job
+from bridge.sidekiq.payload import new_job, queue_names
 from bridge.sidekiq.payload.timestamps import Timestamps
 
 #: Content type of arguments on their way into a job: JSON, and nothing that JSON cannot hold.
@@ -34,6 +34,9 @@ RULES_HEADER = "sidekiq_rules"
 RAISED_HEADER = "sidekiq_raised"
 #: Header under which ``sidekiq_options`` travel to the producer.
 OPTIONS_HEADER = "sidekiq_options"
+
+#: Field of a payload with the ``headers`` of a push from Python, for ``self.request.headers``.
+HEADERS_FIELD = "bridge_headers"
 
 #: Where Sentry's Ruby SDK puts the trace of who pushed a job, and what of it is passed on.
 SENTRY_FIELD = "trace_propagation_headers"
@@ -112,6 +115,8 @@ def headers_for(
     }
     if (sentry := job.fields.get(SENTRY_FIELD)) is not None:
         headers["headers"] = _sentry_headers(sentry)
+    if isinstance(given := job.fields.get(HEADERS_FIELD), Mapping):
+        headers["headers"] = {**given, **headers["headers"]}
     return headers
 
 
@@ -136,10 +141,11 @@ def encode_args(body: Any) -> bytes:
 
 def check_args(args: Any) -> None:
     """Raise PushRefused where a value could not be held by JSON, and so not by Ruby."""
-    _check(args, "args")
+    check_value(args, "args")
 
 
-def _check(value: Any, where: str) -> None:
+def check_value(value: Any, where: str) -> None:
+    """Raise PushRefused where JSON cannot hold a value. ``where`` names its place in the sentence."""
     if value is None or isinstance(value, str | bool | int):
         return
     if isinstance(value, float):
@@ -148,7 +154,7 @@ def _check(value: Any, where: str) -> None:
         return
     if isinstance(value, list | tuple):
         for i, item in enumerate(value):
-            _check(item, f"{where}[{i}]")
+            check_value(item, f"{where}[{i}]")
         return
     if isinstance(value, dict):
         _check_object(value, where)
@@ -165,7 +171,7 @@ def _check_object(value: dict[Any, Any], where: str) -> None:
             raise PushRefused(
                 f"{where} has the key {key!r}: JSON objects have string keys only. Use str(key)."
             )
-        _check(item, f"{where}[{key!r}]")
+        check_value(item, f"{where}[{key!r}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +209,13 @@ def new_push(
     timestamps: Timestamps,
     now: float,
 ) -> Push:
-    """A new job. ``own`` are more fields of its payload; ``at`` (epoch seconds) counts if it is to come."""
+    """A new job. ``own`` are more fields of its payload; ``at`` (epoch seconds) counts if it is to come.
+
+    Raises:
+        PushRefused: no worker could read a queue of this name.
+    """
+    if (wrong := queue_names.objection(queue)) is not None:
+        raise PushRefused(f"{job_class}: {wrong}.")
     at = at if at is not None and at > now else None
     made = new_job.payload(job_class, args, queue, jid, now, timestamps, own, scheduled=at is not None)
     return Push(queue, made, at)

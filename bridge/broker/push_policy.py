@@ -32,12 +32,12 @@ _EMBEDDED: dict[str, str] = {
     "expires": "expires: check the age in the job",
     "priority": "priority: use a queue of its own and the order of -Q",
     "stamps": "stamps: send the values among the arguments",
-    "compression": "compression: Ruby reads no compressed job",
 }
 
 #: The options of a push that a job cannot carry. Celery fills in some of them later, so a message has them.
 _REFUSED: dict[str, str] = {
     **_EMBEDDED,
+    "compression": "compression: Ruby reads no compressed job",
     "link": _EMBEDDED["callbacks"],
     "link_error": _EMBEDDED["errbacks"],
     "group_id": _EMBEDDED["group"],
@@ -61,8 +61,10 @@ def _any(_: Any) -> bool:
 
 def _is_ours(value: Any) -> bool:
     """A connection of the bridge's application, or a producer on one."""
-    connection = value if hasattr(value, "transport_options") else getattr(value, "connection", None)
-    return bool(getattr(connection, "carries_jobs", False))
+    if not hasattr(value, "transport_options"):
+        # A producer of a pool connects when its channel is first read.
+        value = getattr(value, "connection", None) or value.channel.connection.client
+    return bool(getattr(value, "carries_jobs", False))
 
 
 #: Carried, where the rule says so; else refused with this sentence.

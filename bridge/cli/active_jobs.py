@@ -26,7 +26,7 @@ def refuse(parts: Parts, job_class: str, args: Sequence[Any]) -> None:
     Raises:
         UsageError: the class is an ActiveJob.
     """
-    seen = next((entry for entry in _entries(parts) if _shows(entry, job_class.removeprefix("::"))), None)
+    seen = next((entry for entry in sample(parts) if _shows(entry, job_class.removeprefix("::"))), None)
     if seen is not None:
         ruby = f"{job_class}.perform_later({', '.join(map(_literal, args))})"
         raise click.UsageError(
@@ -35,7 +35,8 @@ def refuse(parts: Parts, job_class: str, args: Sequence[Any]) -> None:
         )
 
 
-def _entries(parts: Parts) -> Iterator[Entry]:
+def sample(parts: Parts) -> Iterator[Entry]:
+    """The first jobs of each place."""
     for place in parts.entries.places():
         try:
             yield from itertools.islice(parts.entries.in_order(place), SAMPLE)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 import click
 
 from bridge.cli.parts import Parts
-from bridge.settings.values import QUEUE_NAME
+from bridge.sidekiq.payload.queue_names import QUEUE_NAME
 
 
 def check(names: Sequence[str]) -> Sequence[str]:

@@ -14,15 +14,15 @@ import click
 from click.core import ParameterSource
 
 from bridge import errors
-from bridge.cli import active_jobs, completion, naming, output
+from bridge.cli import active_jobs, classes, completion, naming, output
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.spans import SPAN
 from bridge.sidekiq.payload import new_job as pushing
+from bridge.sidekiq.payload import options as sidekiq_options
 from bridge.sidekiq.payload.job import new_jid
 
-_CONSTANT_PATH = re.compile(r"(?:::)?[A-Z]\w*(?:::[A-Z]\w*)*", re.ASCII)
-#: Fields that the client itself writes.
-_OWN = frozenset(["class", "args", "jid", "queue", "created_at", "enqueued_at", "at"])
+#: A Ruby class, or the name that Celery gives to a task of Python's.
+_CLASS = re.compile(r"(?:::)?[A-Z]\w*(?:::[A-Z]\w*)*|[A-Za-z_]\w*(?:\.\w+)+|[a-z_]+_[a-z0-9_]+", re.ASCII)
 
 
 class Json(click.ParamType[Any]):
@@ -97,6 +97,7 @@ def push(
         naming.confirm_queues(parts, [queue], "push to it", yes)
     if not yes:
         active_jobs.refuse(parts, job_class, args)
+    slip = _slip(parts, job_class)
     now, jid = time.time(), new_jid(os.urandom(12))
     when = at if after is None else now + after
     when = when if when is not None and when > now else None
@@ -112,25 +113,36 @@ def push(
     with contextlib.suppress(errors.BridgeError):
         # The job is there: what keeps a hint from being made must not look like a failed push.
         naming.hint_when_unserved(parts, queue)
+    classes.hint(slip)
 
 
 def _check(job_class: str, queue: str, after: float | None, at: float | None) -> None:
-    if not _CONSTANT_PATH.fullmatch(job_class):
-        raise click.UsageError(f"{job_class} is not a class: write it as in Ruby, HardJob or Module::HardJob")
+    if not _CLASS.fullmatch(job_class):
+        raise click.UsageError(
+            f"{job_class} is not a class: write it as in Ruby, HardJob or Module::HardJob, "
+            "or as a native task is named, mytasks.report"
+        )
     naming.check([queue])
     if after is not None and at is not None:
         raise click.UsageError("--in and --at are both given: write one of them")
 
 
+def _slip(parts: Parts, job_class: str) -> str | None:
+    with contextlib.suppress(errors.BridgeError):
+        return classes.unknown(parts, job_class)
+    return None  # a failure of the hint must not keep the job from its queue
+
+
 def _option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
-    if not equals or name in _OWN:
+    if not equals or name in ("class", "args", "queue"):
         raise click.UsageError(
             f"--set {text}: write NAME=JSON, such as retry=5; CLASS and --queue have places of their own"
         )
-    if name in ("expires_in", "unique_for", "bid"):
-        raise click.UsageError(f"--set {name}: this belongs to Sidekiq Pro or Enterprise; push it from Ruby")
-    return name, _checked(name, _json(text, value))
+    option = _json(text, value)
+    if (wrong := sidekiq_options.objection({name: option})) is not None:
+        raise click.UsageError(f"--set {wrong}")
+    return name, option
 
 
 def _json(text: str, value: str) -> Any:
@@ -138,15 +150,6 @@ def _json(text: str, value: str) -> Any:
         return Json().convert(value, None, None)
     except click.BadParameter as error:
         raise click.UsageError(f"--set {text}: {error.message}") from None
-
-
-def _checked(name: str, value: Any) -> Any:
-    """Options that Sidekiq itself would stumble over when the job fails, or when a page shows it."""
-    if name == "retry" and not (value is None or (isinstance(value, bool | int) and value >= 0)):
-        raise click.UsageError(f"--set retry={json.dumps(value)}: write true, false or a number of retries")
-    if name == "tags" and not isinstance(value, list):
-        raise click.UsageError(f"--set tags={json.dumps(value)}: write a list, '[\"one\"]'")
-    return value
 
 
 def _refuse(name: str) -> None:

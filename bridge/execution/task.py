@@ -18,7 +18,7 @@ from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, WorkerShutdown, WorkerTerminate
 
 from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RULES_HEADER
-from bridge.errors import EX_SOFTWARE
+from bridge.errors import EX_SOFTWARE, NO_RESULT
 from bridge.execution import async_exceptions, coroutine_run, eager, failure_log, outcomes, retries
 from bridge.execution.on_commit import OnCommit
 from bridge.execution.outcomes import ASKED_ATTRIBUTE, Ending, RetryAt, RubyError, Settle, Wish
@@ -30,8 +30,6 @@ from bridge.sidekiq.payload.job import SidekiqJob
 
 #: Errors that end the worker, not the job.
 _OF_THE_WORKER = (WorkerShutdown, WorkerTerminate)
-#: Where Celery defines the tasks that every application has.
-_BUILTINS = "celery.app.builtins"
 
 
 def require_lease(app: Any, delivery: Delivery) -> None:
@@ -46,11 +44,6 @@ def job_of(app: Any, delivery: Delivery) -> SidekiqJob:
     if unit is not None and unit.delivery.payload == delivery.payload:
         return cast(SidekiqJob, unit.job)
     return SidekiqJob.parse(delivery.payload)
-
-
-def is_builtin(task: Any) -> bool:
-    """Whether Celery itself defines this task."""
-    return bool(task.__class__.__module__ == _BUILTINS)
 
 
 class SidekiqTask(OnCommit, Task[Any, Any]):
@@ -147,6 +140,10 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
     def use_backoff(cls, backoff: bool | float, most_seconds: int, *, jitter: bool) -> None:
         """Retry by Celery's exponential backoff, not by Sidekiq's curve, where a task does not say more."""
         cls.retry_backoff, cls.retry_backoff_max, cls.retry_jitter = backoff, most_seconds, jitter
+
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
+        """Refused: raises NotImplementedError. Celery would write to no backend, and say nothing."""
+        raise NotImplementedError(NO_RESULT)
 
     def push_options(self) -> dict[str, Any]:
         """Fields that this class puts into its payloads."""

@@ -1,4 +1,4 @@
-"""Makes a task of any base class run Sidekiq jobs."""
+"""Makes a task of any base class run Sidekiq jobs, and tells Celery's own tasks from a user's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import inspect
 from typing import Any
 
 from bridge.execution.task import SidekiqTask
+
+#: Where Celery defines the tasks that every application has.
+_BUILTINS = "celery.app.builtins"
+
+
+def is_builtin(task: Any) -> bool:
+    """Whether Celery itself defines this task."""
+    return bool(task.__class__.__module__ == _BUILTINS)
 
 
 def adopted(base: type) -> type:

@@ -11,7 +11,8 @@ from celery.app.task import Task
 from bridge.broker.messages import RUBY_TASK
 from bridge.errors import ConfigurationError
 from bridge.execution import coroutine_rules, task_rules
-from bridge.execution.task import SidekiqTask, is_builtin
+from bridge.execution.task import SidekiqTask
+from bridge.execution.task_classes import is_builtin
 
 _SETTINGS = dict(Task.from_config)
 #: Tasks of ours, and the module that registers them.

@@ -16,6 +16,7 @@ from celery.utils.time import rate
 from bridge.broker.messages import RUBY_TASK
 from bridge.broker.push_policy import PERSISTENT, READABLE
 from bridge.execution.request import SidekiqRequest
+from bridge.sidekiq.payload import options as sidekiq_options
 
 Rule = Callable[[Any, Any], str | None]
 """Takes a task and the attribute's value. Returns what is wrong with it, or None."""
@@ -58,6 +59,11 @@ def _rate_limit(task: Any, value: Any) -> str | None:
     )
 
 
+def _count(_: Any, value: Any) -> str | None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return None if value is None or is_count else "write a number of retries, or None"
+
+
 def _request(_: Any, value: Any) -> str | None:
     try:
         found = symbol_by_name(value)
@@ -95,6 +101,8 @@ RULES: dict[str, Rule] = {
     "backend": _backend,
     "priority": _unset("a Sidekiq queue has no priorities. Use a queue of its own and the order of -Q"),
     "expires": _unset("a Sidekiq job does not expire. Check the age in the job"),
+    "sidekiq_options": lambda _, value: sidekiq_options.objection(value),
+    "max_retries": _count,
     "serializer": _among(READABLE, 'Ruby reads JSON only. Remove it, or write serializer="json"'),
     "compression": _unset("Ruby reads no compressed job. Remove it"),
     "delivery_mode": _among(PERSISTENT, "Redis keeps every job. Remove it"),

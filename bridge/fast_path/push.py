@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 from bridge import errors
 from bridge.broker import messages
 from bridge.broker.context import BrokerContext
+from bridge.broker.push_policy import READABLE
 
 #: Options that change nothing about a Sidekiq job: it has no place for them, and Celery's way drops them too.
 WITHOUT_EFFECT = frozenset(
@@ -56,7 +57,6 @@ def push(
 def result(app: Celery, jid: str, options: Mapping[str, Any]) -> Any:
     """What Celery returns for a task that was sent."""
     made = (options.get("result_cls") or app.AsyncResult)(jid)
-    made.ignored = options.get("ignore_result")
     if (parent := app.current_worker_task) is not None:
         parent.add_trail(made)
     return made
@@ -82,15 +82,13 @@ def _is_plain(options: Mapping[str, Any], args: Any, delay: Any) -> bool:
 
 def _is_ours(option: str, value: Any) -> bool:
     """The queue by its name, and a serializer that writes what JSON can hold: every task names one."""
-    return (option == "queue" and isinstance(value, str)) or (
-        option == "serializer" and value in (messages.ARGS_SERIALIZER, "json")
-    )
+    return (option == "queue" and isinstance(value, str)) or (option == "serializer" and value in READABLE)
 
 
 def _leads_straight(app: Celery, queue: Any) -> bool:
     """Whether no ``task_routes`` and no declaration of the user's leads it elsewhere."""
-    declared, router = app.amqp.queues.get(queue), cast(Any, app.amqp.router)
-    return not router.routes and (declared is None or declared.routing_key in ("", queue))
+    amqp: Any = app.amqp
+    return not amqp.router.routes and bool(amqp.queues.leads_straight(queue))
 
 
 def _is_observed(app: Celery) -> bool:

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 from bridge.settings.redis_url import Address
 from bridge.sidekiq.fetch.queues import QueueSet
+from bridge.sidekiq.payload.queue_names import QUEUE_NAME
 
-#: Names that the Web UI accepts in the address of a queue's page.
-QUEUE_NAME = re.compile(r"[A-Za-z0-9_:.\-]+")
 #: Celery's own beside ours; gevent is checked where the worker starts.
 POOLS = ("bridge", "threads", "prefork", "solo", "gevent", "processes")
 _QUEUE_SPELLING = (

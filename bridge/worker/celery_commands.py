@@ -10,12 +10,7 @@ from typing import Any
 import click
 from celery.backends.base import DisabledBackend
 
-from bridge.errors import PushRefused
-
-NO_RESULT = (
-    "a Sidekiq job has no result: `bridge jobs show JID` says where the job is; "
-    "its outcome is in the log of the worker and in the retry and dead sets"
-)
+from bridge.errors import NO_RESULT, PushRefused
 
 
 class NoResults(DisabledBackend):
@@ -27,6 +22,7 @@ class NoResults(DisabledBackend):
 
     get_state = get_status = get_result = get_traceback = refuse
     get_task_meta_for = wait_for = get_many = refuse
+    add_pending_result = forget = refuse
     #: Missing in Celery's: ``AsyncResult.state`` ended in an AttributeError.
     _get_task_meta_for = refuse
 

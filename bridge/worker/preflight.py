@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import redis
@@ -12,7 +11,8 @@ from bridge.broker.transport import Transport
 from bridge.errors import EX_CONFIG, EX_NOPERM, ConfigurationError, RedisRefusal
 from bridge.execution import coroutine_rules
 from bridge.redis import client as connection
-from bridge.settings import Settings, redis_mistakes, values
+from bridge.settings import Settings, redis_mistakes
+from bridge.sidekiq.payload import queue_names
 from bridge.worker import settings_check
 
 #: Celery settings that an invariant rests on, with what would break.
@@ -55,7 +55,7 @@ def check(app: Any, worker: Any) -> None:
             "own. Leave broker_transport unset and use `from bridge import app`."
         )
     settings_check.check(app)
-    _check_queues(app.amqp.queues.consume_from)
+    _check_queues(app.amqp.queues)
     app.bridge.task_policy.enforce()
     _check_coroutines(app, worker.pool_cls)
     _check_redis(app.bridge)
@@ -89,14 +89,19 @@ def refuse(error: ConfigurationError) -> NoReturn:
     sys.exit(EX_NOPERM if isinstance(error, RedisRefusal) else EX_CONFIG)
 
 
-def _check_queues(names: Iterable[str]) -> None:
-    for name in names:
+def _check_queues(queues: Any) -> None:
+    for name in queues.broadcasts(queues.consume_from):
+        raise ConfigurationError(
+            f"the queue {name} in task_queues is a broadcast, and a Sidekiq job runs once. Declare it as "
+            f"Queue({name!r}), without Broadcast and without a fanout exchange."
+        )
+    for name in queues.consume_from:
         plain, _, weight = name.rpartition(":")
         if plain and weight.isdigit():
             raise ConfigurationError(
                 f"-Q {name}: -Q takes names in strict order; weights are written BRIDGE_QUEUES={name}"
             )
-        if not values.QUEUE_NAME.fullmatch(name):
+        if not queue_names.QUEUE_NAME.fullmatch(name):
             raise ConfigurationError(
                 f'-Q "{name}": the name of a queue has letters, digits and _ : . - only, '
                 "and commas without spaces separate names: -Q critical,default"

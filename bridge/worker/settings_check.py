@@ -49,10 +49,20 @@ IN_VAIN = {
     ),
     **dict.fromkeys(["worker_log_format", "worker_task_log_format", "worker_redirect_stdouts"], _OWN_LINES),
     "worker_enable_soft_shutdown_on_idle": "write BRIDGE_SHUTDOWN_TIMEOUT_SECONDS",
+    "task_protocol": "a push writes Sidekiq's payload",
+    **dict.fromkeys(["task_queue_max_priority", "task_inherit_parent_priority"], "a queue has no priorities"),
+    "task_allow_error_cb_on_chord_header": "a Sidekiq job cannot carry a chord",
     "worker_eta_task_limit": "jobs with an eta wait in the schedule set, not in a worker",
 }  # fmt: skip
-#: Refused by name, or merged with ours.
+#: Refused, or merged with ours.
 _JUDGED_ELSEWHERE = ("result_backend", "result_accept_content")
+
+#: Settings that contradict what a Sidekiq job is: the values that say nothing, and what to write instead.
+REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "result_backend": ((None, "", "disabled"), f"{_NO_RESULTS}. Remove it"),
+    "task_ignore_result": ((True,), f"{_NO_RESULTS}. Remove it, or set it to True"),
+    "task_compression": ((None, ""), "Ruby reads no compressed job. Remove it"),
+}
 
 #: Transport options that kombu's connection reads; every other one is for kombu's own transports.
 KOMBU_OPTIONS = ("max_retries", "interval_start", "interval_step", "interval_max", "errback", "callback")
@@ -65,6 +75,8 @@ def check(app: Any) -> None:
         ConfigurationError: the sentence names the setting, who set it, and what to write instead.
     """
     check_broker(app)
+    if (refusal := refused(app)) is not None:
+        raise ConfigurationError(refusal)
     settings = app.bridge.settings
     for name, ours in TWINS.items():
         place = app.user_settings.place(name)
@@ -73,6 +85,16 @@ def check(app: Any) -> None:
                 f"{name} = {_plain(app.conf[name])!r} (set {place}) contradicts {settings.source(ours)}: "
                 "remove one of them"
             )
+
+
+def refused(app: Any) -> str | None:
+    """The sentence about the first setting of the user's that no job can have; None without one."""
+    for name, (silent, advice) in REFUSED.items():
+        value = app.conf[name]
+        if value not in silent and (place := app.user_settings.place(name)):
+            shown = mask(value) if isinstance(value, str) else value
+            return f"{name} = {shown!r} (set {place}): {advice}."
+    return None
 
 
 def check_broker(app: Any) -> None:

@@ -88,6 +88,26 @@ REFUSED: dict[str, tuple[str, str]] = {
         'app.conf.task_default_rate_limit = "5/s"\n',
         "task_default_rate_limit = '5/s', for the task bridge.perform",
     ),
+    "options that Sidekiq does not understand": (
+        TASK.format('sidekiq_options={"retry": "yes"}'),
+        "of the task ReportJob: retry = 'yes': write true, false or a number of retries",
+    ),
+    "a result backend": (
+        'app.conf.result_backend = "redis://:secret@127.0.0.1:1/0"\n',
+        "result_backend = 'redis://***@127.0.0.1:1/0' (set in app.conf): a Sidekiq job has no result",
+    ),
+    "results of all tasks": (
+        "app.conf.task_ignore_result = False\n",
+        "task_ignore_result = False (set in app.conf): a Sidekiq job has no result",
+    ),
+    "compressed messages": (
+        'app.conf.task_compression = "gzip"\n',
+        "task_compression = 'gzip' (set in app.conf): Ruby reads no compressed job",
+    ),
+    "a broadcast": (
+        "from kombu.common import Broadcast\napp.conf.task_queues = [Broadcast('default', unique=False)]\n",
+        "the queue default in task_queues is a broadcast, and a Sidekiq job runs once",
+    ),
     "a result": (TASK.format("ignore_result=False"), "ignore_result = False of the task ReportJob"),
     "pickle": (TASK.format('serializer="pickle"'), "serializer = 'pickle' of the task ReportJob"),
     "a task beside the decorator": (
@@ -237,3 +257,55 @@ def test_a_command_of_the_users_own_that_sets_an_early_ack_is_refused(
     stage.ledger.wait_for("done", jid)
     wait_for(lambda: stage.redis.zcard("retry") == 1, "the failure in retry")
     holds_for(lambda: stage.counters() == (1, 1), 0.3, "it failed")
+
+
+PUSHING = """
+from kombu import Exchange, Queue
+app.conf.task_queues = [
+    Queue("default", Exchange("tasks", type="topic"), routing_key="task.#"),
+    Queue("low", Exchange("media"), routing_key="media.video"),
+    Queue("high"),
+    Queue("mailers"),
+]
+app.conf.task_routes = {"usertasks.watch": {"exchange": "media", "routing_key": "media.video"}}
+
+@app.task(bind=True)
+def watch(self):
+    note(self, "done", self.request.headers.get("tenant"), self.request.delivery_info["routing_key"])
+
+@app.task(bind=True)
+def progress(self):
+    self.update_state(state="PROGRESS", meta={"done": 5})
+"""
+
+
+class TestPushes:
+    """A worker reads a queue whatever its exchange is, and a native task sees what the push said."""
+
+    @pytest.fixture
+    def pushing(self, bare_stage: Stage, module: Callable[[str], str]) -> tuple[Stage, str]:
+        path = module(PUSHING)
+        bare_stage.start_worker(module="usertasks", env={"PYTHONPATH": path})
+        return bare_stage, path
+
+    def test_a_queue_of_a_topic_exchange_is_read(self, pushing: tuple[Stage, str]) -> None:
+        # The worker subscribed to it: pushed jobs waited without a word.
+        stage, _ = pushing
+        stage.ledger.wait_for("done", stage.push_job({"class": "NativeEchoJob"}, "default"))
+
+    def test_a_route_by_exchange_and_headers_reach_the_task(self, pushing: tuple[Stage, str]) -> None:
+        stage, path = pushing
+        push = "usertasks.watch.apply_async(headers={'tenant': 7}, shadow='Watching')"
+
+        jid = python(stage, path, f"import usertasks; print({push}.id)")
+
+        stage.ledger.wait_for("done", jid)
+        assert stage.ledger.args(jid) == [7, "low"]
+
+    def test_a_task_that_updates_its_state_fails_with_the_sentence(self, pushing: tuple[Stage, str]) -> None:
+        stage, _ = pushing
+        stage.push_job({"class": "usertasks.progress"}, "default")
+        wait_for(lambda: stage.redis.zcard("retry") == 1, "the failure in retry")
+        entry = json.loads(stage.redis.zrange("retry", 0, 0)[0])
+        assert entry["error_class"] == "NotImplementedError"
+        assert entry["error_message"].startswith("a Sidekiq job has no result")

@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import redis
 
+from bridge.sidekiq import keys
 from bridge.sidekiq.api.actions import Actions
 from bridge.sidekiq.api.entries import Entries, Place
 from bridge.sidekiq.payload.timestamps import Timestamps
@@ -328,6 +330,34 @@ def test_a_job_for_later_stands_in_the_schedule(bridge: Bridge, ruby: RubyHelper
     assert "enqueued_at" not in soon["item"]
 
 
+@pytest.mark.parametrize("name", ["mytasks.report", "send_mail", "myapp.tasks.Report"])
+def test_a_native_task_is_pushed_by_the_name_that_celery_gave_it(
+    bridge: Bridge, empty_redis: redis.Redis, name: str
+) -> None:
+    bridge("push", name).well()
+    assert json.loads(empty_redis.lindex("queue:default", 0))["class"] == name
+
+
+@pytest.mark.parametrize("trace", ["a queue", "retry", "metrics of 7", "metrics of 8"])
+def test_a_class_that_redis_has_not_seen_deserves_a_word(
+    bridge: Bridge, empty_redis: redis.Redis, trace: str
+) -> None:
+    # MailJob instead of MailerJob: Ruby's NameError, 25 retries, and no word at the push.
+    job, now = json.dumps({"class": "MailerJob", "args": [], "jid": "a" * 24}), datetime.now(UTC)
+    if trace == "a queue":
+        empty_redis.sadd("queues", "low")
+        empty_redis.lpush("queue:low", job)
+    elif trace == "retry":
+        empty_redis.zadd("retry", {job: 4e9})
+    else:
+        key = keys.metrics_minute_7(now) if trace.endswith("7") else keys.metrics_ten_minutes_8(now)
+        empty_redis.hset(key, "MailerJob|p", 1)
+
+    assert "no trace of MailJob is in this Redis: did you mean MailerJob?" in bridge("push", "MailJob").err
+    assert "no trace" not in bridge("push", "MailerJob").well().err
+    assert "no trace" not in bridge("push", "::MailerJob").well().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -338,8 +368,14 @@ def test_a_job_for_later_stands_in_the_schedule(bridge: Bridge, ruby: RubyHelper
         (("EchoJob", "--in", "soon"), "is not a span of time"),
         (("EchoJob", "--at", "tomorrow"), "is not a time"),
         (("EchoJob", "--in", "1h", "--at", "2100-01-01"), "write one of them"),
-        (("EchoJob", "--set", "jid=1"), "write NAME=JSON"),
+        (("EchoJob", "--set", "queue=1"), "write NAME=JSON"),
+        (("EchoJob", "--set", "jid=1"), "--set jid: Sidekiq writes it"),
         (("EchoJob", "--set", "expires_in=60"), "Sidekiq Pro or Enterprise"),
+        (("EchoJob", "--set", "encrypt=true"), "Sidekiq Pro or Enterprise"),
+        (("EchoJob", "--set", 'lock="until_executed"'), "sidekiq-unique-jobs takes the lock"),
+        (("EchoJob", "--set", "retires=3"), "Sidekiq has no such option. Write retry"),
+        (("EchoJob", "--set", "dead=5"), "write true or false"),
+        (("EchoJob", "--set", 'retry_queue="a b"'), "write the name of a queue"),
     ],
 )
 def test_a_push_that_makes_no_sense_is_refused_with_what_to_write(

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import redis
 from celery import signals
-from celery.result import AsyncResult
-from kombu import Queue
+from celery.exceptions import QueueNotFound
+from celery.result import AsyncResult, ResultSet
+from kombu import Exchange, Queue
+from kombu.common import Broadcast
 from kombu.exceptions import OperationalError
 
 from bridge.celery import Bridge, make_app
@@ -229,3 +231,164 @@ def test_a_forked_process_does_not_use_its_parents_connection(own_server: RedisS
     assert int(os.read(reading, 100)) not in parents
     assert lines.send([("CLIENT", "ID")]) == parents
     client.close()
+
+
+ROUTED: list[tuple[dict[str, Any], str]] = [
+    ({"exchange": "media", "routing_key": "media.video"}, "videos"),
+    ({"exchange": Exchange("media"), "routing_key": "media.video"}, "videos"),
+    ({"exchange": "feeds", "routing_key": "feed.import"}, "imports"),
+    ({"queue": "videos"}, "videos"),
+    ({"queue": "imports"}, "imports"),
+    ({"queue": "imports", "routing_key": "feed.other"}, "imports"),
+    ({"queue": Queue("videos", Exchange("media"), routing_key="media.video")}, "videos"),
+    ({"exchange": "", "routing_key": "plain"}, "plain"),
+    ({}, "default"),
+]
+
+
+@pytest.mark.parametrize(("options", "queue"), ROUTED)
+@pytest.mark.parametrize("by", ["push", "route", "task"])
+def test_exchanges_and_keys_lead_to_the_declared_queue(
+    app: Bridge, client: redis.Redis, options: dict[str, Any], queue: str, by: str
+) -> None:
+    # An id was returned and nothing was written; a topic exchange published the job to no reader.
+    name = f"PushedJob{next(NUMBERS)}"
+    app.conf.task_queues = [
+        Queue("default"),
+        Queue("videos", Exchange("media"), routing_key="media.video"),
+        Queue("imports", Exchange("feeds", type="topic"), routing_key="feed.#"),
+    ]
+    if by == "route":
+        app.conf.task_routes = {name: dict(options)}
+    if by == "task":
+
+        @app.task(name=name, **options)
+        def task() -> None:
+            """Nothing."""
+
+    app.send_task(name, **(options if by == "push" else {}))
+
+    assert client.keys("queue:*") == [f"queue:{queue}".encode()]
+    assert client.llen(f"queue:{queue}") == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"exchange": "nowhere", "routing_key": "x"}, {"queue": "everybody"}, {"exchange": "fan"}]
+)
+def test_a_place_that_is_no_queue_is_refused(
+    app: Bridge, client: redis.Redis, options: dict[str, Any]
+) -> None:
+    app.conf.task_queues = [Queue("default"), Broadcast("everybody"), Queue("fan", Exchange("fan", "fanout"))]
+    app.conf.task_routes = {"RoutedJob": dict(options)}
+
+    for push in (lambda: app.send_task("HardJob", **options), lambda: app.send_task("RoutedJob")):
+        with pytest.raises(PushRefused, match=r"a Sidekiq job is in one|no declared queue"):
+            push()
+    assert not client.keys("*")
+
+
+def test_a_queue_that_is_not_declared_is_refused_where_celery_refuses_it(app: Bridge) -> None:
+    # The short way pushed to it, whatever task_create_missing_queues said.
+    app.conf.task_create_missing_queues = False
+    with pytest.raises(QueueNotFound):
+        app.send_task("HardJob", queue="elsewhere")
+
+
+@pytest.mark.parametrize(
+    "option", [{"serializer": "json"}, {"delivery_mode": 2}, {"delivery_mode": "persistent"}]
+)
+def test_an_option_that_says_what_is_so_changes_nothing(
+    app: Bridge, client: redis.Redis, option: dict[str, Any]
+) -> None:
+    app.send_task("HardJob", args=[1], task_id=JID)
+    plain = everything(client)
+    app.send_task("HardJob", args=[1], task_id=JID, **option)
+    assert everything(client) == plain
+
+
+@pytest.mark.parametrize("setting", [{"task_compression": "zlib"}, {"task_protocol": 1}])
+@pytest.mark.parametrize("options", [{}, {"retry": True}])
+def test_a_setting_about_messages_leaves_the_payload_as_it_is(
+    app: Bridge, client: redis.Redis, setting: dict[str, Any], options: dict[str, Any]
+) -> None:
+    app.send_task("HardJob", args=[1], task_id=JID)
+    plain = everything(client)
+    app.conf.update(setting)
+    app.send_task("HardJob", args=[1], task_id=JID, **options)
+    assert everything(client) == plain
+
+
+def test_a_connection_of_the_application_may_be_named(app: Bridge, client: redis.Redis) -> None:
+    with app.connection_for_write() as connection, app.producer_pool.acquire(block=True) as producer:
+        app.send_task("HardJob", connection=connection)
+        app.send_task("HardJob", producer=producer)
+    assert client.llen("queue:default") == 2
+
+
+def test_what_a_push_says_of_itself_is_in_the_payload(app: Bridge, client: redis.Redis) -> None:
+    """They were dropped without a word."""
+    sentry = {"sentry-trace": "a-b-1", "baggage": "c=d"}
+    app.send_task("HardJob", shadow="Shown", headers={"tenant": 7, **sentry})
+
+    (job,) = (json.loads(each) for each in client.lrange("queue:default", 0, -1))
+    assert job["display_class"] == "Shown"
+    assert job["bridge_headers"] == {"tenant": 7, **sentry}
+    assert job["trace_propagation_headers"] == sentry
+
+
+LOOKS: dict[str, Any] = {
+    "get": lambda result: result.get(timeout=1),
+    "wait": lambda result: result.wait(timeout=1),
+    "state": lambda result: result.state,
+    "status": lambda result: result.status,
+    "result": lambda result: result.result,
+    "info": lambda result: result.info,
+    "traceback": lambda result: result.traceback,
+    "ready": lambda result: result.ready(),
+    "successful": lambda result: result.successful(),
+    "failed": lambda result: result.failed(),
+    "name": lambda result: result.name,
+    "date_done": lambda result: result.date_done,
+    "retries": lambda result: result.retries,
+    "maybe_throw": lambda result: result.maybe_throw(),
+    "collect": lambda result: list(result.collect(timeout=1)),
+    "then": lambda result: result.then(print),
+    "forget": lambda result: result.forget(),
+    "children": lambda result: result.children,
+    "ResultSet": lambda result: ResultSet([result]).join(timeout=1),
+}
+
+
+@pytest.mark.parametrize("backend", [None, "redis://127.0.0.1:1/0"])
+@pytest.mark.timeout(60)
+def test_a_result_is_refused_at_once_however_it_is_asked_for(app: Bridge, backend: str | None) -> None:
+    """It was None at once, an AttributeError, or a wait without an end."""
+    if backend is not None:
+        app.conf.result_backend = backend
+
+    @app.task(name=f"PushedJob{next(NUMBERS)}")
+    def task() -> None:
+        """Nothing."""
+
+    results = {
+        "short": task.delay(),
+        "celerys": task.apply_async(retry=True),
+        "by name": app.send_task("HardJob"),
+        "by id": app.AsyncResult(JID),
+    }
+    for (way, result), (look, ask) in itertools.product(results.items(), LOOKS.items()):
+        try:
+            found = ask(result)
+        except NotImplementedError as refusal:
+            assert str(refusal).startswith("a Sidekiq job has no result")  # noqa: PT017
+        else:
+            pytest.fail(f"{look} of a result {way} gives {found!r}")
+
+
+def test_a_task_that_updates_its_state_is_refused(app: Bridge) -> None:
+    @app.task(name=f"PushedJob{next(NUMBERS)}", bind=True)
+    def task(self: Any) -> None:
+        self.update_state(state="PROGRESS", meta={"done": 5})
+
+    with pytest.raises(NotImplementedError, match="a Sidekiq job has no result"):
+        task()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from celery import chain, chord
+from kombu import Connection
 
 from bridge.celery import Bridge, make_app
 from bridge.errors import PushRefused
@@ -37,6 +38,62 @@ def test_an_option_without_a_place_in_sidekiq_is_refused_with_advice(
 ) -> None:
     with pytest.raises(PushRefused, match=advice):
         app.send_task("HardJob", args=[1], **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"serializer": "pickle"}, "serializer='pickle': Ruby reads JSON only"),  # a raw UnicodeDecodeError
+        ({"serializer": "yaml"}, "serializer='yaml': Ruby reads JSON only"),
+        ({"compression": "gzip"}, "compression: Ruby reads no compressed job"),
+        ({"ignore_result": False}, "ignore_result=False: a Sidekiq job has no result"),
+        ({"reply_to": "me"}, "reply_to: it has no result"),
+        ({"delivery_mode": 1}, "delivery_mode=1: Redis keeps every job"),
+        ({"delivery_mode": "transient"}, "Redis keeps every job"),
+        ({"mandatory": True}, "mandatory: Redis knows no such option"),
+        ({"stamped_headers": ["a"], "a": 1}, "cannot carry stamps"),
+        ({"argsrepr": "***"}, "BRIDGE_SHOW_ARGS"),
+        ({"retries": 3}, "sidekiq_options="),
+        ({"group_index": 1}, "one by one"),
+        ({"expiration": 5}, "check the age"),
+        ({"message_id": "x"}, "cannot carry message_id: remove it"),
+        ({"countdwon": 5}, "cannot carry countdwon: remove it"),
+        ({"connection": Connection("memory://")}, "another broker"),
+        ({"producer": Connection("memory://").Producer()}, "another broker"),
+        ({"queue": "bad name*"}, "'bad name\\*' cannot be the name of a queue"),
+        ({"queue": "bad name*", "retry": True}, "cannot be the name of a queue"),
+        ({"sidekiq_options": {"queue": "bad name*"}}, "write the name of a queue"),
+        ({"sidekiq_options": {"retry": "yes"}}, "HardJob: sidekiq_options: retry = 'yes'"),
+        ({"sidekiq_options": {"unique_for": 5}}, "unique_for: Sidekiq Pro"),
+        ({"sidekiq_options": {"tenant": object()}}, "sidekiq_options\\['tenant'\\] is a object"),
+        ({"sidekiq_options": 5}, "write an object"),
+        ({"headers": {"a": object()}}, "headers\\['a'\\] is a object"),
+        ({"task_id": 5}, "task_id=5: a jid is a string"),
+        ({"task_id": "a\nb"}, "without control characters"),
+        ({"exchange": "media", "routing_key": "media.video"}, "leads to no declared queue"),
+    ],
+)
+def test_an_option_that_had_no_effect_is_refused_and_named(
+    app: Bridge, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(PushRefused, match=said):
+        app.send_task("HardJob", args=[1], **options)
+
+
+def test_the_options_of_a_task_are_judged_where_it_is_pushed(app: Bridge) -> None:
+    @app.task(name="ReportJob", shared=False, sidekiq_options={"retry": "yes"})
+    def report() -> None:
+        """Nothing."""
+
+    for push in (report.delay, report.apply_async, lambda: app.send_task("ReportJob")):
+        with pytest.raises(PushRefused, match="ReportJob: sidekiq_options: retry = 'yes'"):
+            push()
+
+
+@pytest.mark.parametrize("name", [5, "", None])
+def test_a_push_names_its_class(app: Bridge, name: Any) -> None:
+    with pytest.raises(PushRefused, match="not the name of a class"):
+        app.send_task(name)
 
 
 def test_a_chain_is_refused(app: Bridge) -> None:

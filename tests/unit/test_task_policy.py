@@ -38,9 +38,14 @@ def register(app: Bridge, **options: Any) -> Any:
     return report
 
 
-def refused(app: Bridge) -> str:
+def forget_others(app: Bridge) -> None:
+    """Every application gets the tasks that another test module has registered."""
     for name in {*app.tasks} - {"ReportJob", "bridge.perform"}:
-        del app.tasks[name]  # a task of another test module, which every application gets
+        del app.tasks[name]
+
+
+def refused(app: Bridge) -> str:
+    forget_others(app)
     with pytest.raises(ConfigurationError) as error:
         app.bridge.task_policy.enforce()
     return str(error.value)
@@ -70,6 +75,11 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("compression", "gzip", "no compressed job"),
     ("delivery_mode", 1, "Redis keeps every job"),
     ("mandatory", True, "no such option"),
+    ("sidekiq_options", {"retry": "yes"}, "retry = 'yes': write true, false or a number"),
+    ("sidekiq_options", {"unique_for": 5}, "unique_for: Sidekiq Pro"),
+    ("sidekiq_options", [], "write an object"),
+    ("max_retries", "5", "write a number of retries"),
+    ("max_retries", -1, "write a number of retries"),
 ]
 
 
@@ -102,6 +112,7 @@ def test_an_option_that_breaks_a_promise_is_refused_in_a_sentence(
 )
 def test_an_option_that_works_is_accepted(app: Bridge, options: dict[str, Any]) -> None:
     register(app, **options)
+    forget_others(app)
     app.bridge.task_policy.enforce()
 
 
@@ -170,12 +181,14 @@ class TestPaths:
 
     def test_a_change_in_a_running_worker(self, app: Bridge) -> None:
         report = register(app)
+        forget_others(app)
         app.bridge.task_policy.enforce()
         with pytest.raises(ConfigurationError, match="acks_late = False for the task ReportJob"):
             report.acks_late = False
         assert report.acks_late is True
 
     def test_a_task_that_a_running_worker_registers(self, app: Bridge) -> None:
+        forget_others(app)
         app.bridge.task_policy.enforce()
         with pytest.raises(ConfigurationError, match="acks_late"):
             register(app, acks_late=False).run()
@@ -188,6 +201,7 @@ class TestRateLimits:
     @pytest.fixture
     def state(self, app: Bridge) -> Any:
         register(app)
+        forget_others(app)
         app.bridge.task_policy.enforce()
         return SimpleNamespace(app=app, consumer=SimpleNamespace(reset_rate_limits=lambda: None))
 
@@ -217,6 +231,7 @@ class TestRateLimits:
     def test_limits_that_the_worker_disables_hold_nothing(self, app: Bridge) -> None:
         app.conf.worker_disable_rate_limits = True
         app.tasks["bridge.perform"].rate_limit = "5/s"
+        forget_others(app)
         app.bridge.task_policy.enforce()
 
 

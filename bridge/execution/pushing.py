@@ -1,0 +1,60 @@
+"""Judges a push, and gathers the fields of its payload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.broker import messages, push_policy
+from bridge.errors import PushRefused
+from bridge.execution.task import SidekiqTask
+from bridge.sidekiq.payload import options as sidekiq_options
+
+
+def check(name: str, args: Any, kwargs: Any, jid: Any, options: Mapping[str, Any]) -> None:
+    """Judge a push. Raises PushRefused: the sentence names task and option, and says what to write."""
+    if not isinstance(name, str) or not name:
+        raise PushRefused(f"{name!r} is not the name of a class: write app.send_task('HardJob', args=[...])")
+    if jid is not None and (not isinstance(jid, str) or not jid.isprintable()):
+        raise PushRefused(f"{name}: task_id={jid!r}: a jid is a string without control characters")
+    push_policy.check(name, kwargs, options)
+    messages.check_args(args)
+
+
+def fields(task: Any, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The fields that a push adds to its payload. Takes what became a field out of ``options``.
+
+    Raises:
+        PushRefused: Sidekiq, or its Web UI, would stumble over a field.
+    """
+    given = options.pop(messages.OPTIONS_HEADER, None)
+    own = task.push_options() if isinstance(task, SidekiqTask) else {}
+    found = own if given is None else _merged(name, own, given)
+    if found:
+        _check(name, found)
+    if shadow := options.pop("shadow", None):
+        found = {"display_class": str(shadow), **found}
+    if headers := options.pop("headers", None):
+        messages.check_value(headers, "headers")
+        found = {**found, **_header_fields(headers)}
+    return found
+
+
+def _header_fields(headers: Any) -> dict[str, Any]:
+    """The headers for the native task, and those of Sentry's where its SDK for Ruby puts them as well."""
+    sentry = {each: headers[each] for each in messages.SENTRY_HEADERS if each in headers}
+    found = {messages.HEADERS_FIELD: dict(headers)}
+    return {**found, messages.SENTRY_FIELD: sentry} if sentry else found
+
+
+def _merged(name: str, own: Mapping[str, Any], given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise PushRefused(f"{name}: sidekiq_options={given!r}: write an object, such as {{'retry': 5}}.")
+    return {**own, **given}
+
+
+def _check(name: str, found: Mapping[str, Any]) -> None:
+    wrong = sidekiq_options.objection(found)
+    if wrong is not None:
+        raise PushRefused(f"{name}: sidekiq_options: {wrong}.")
+    messages.check_value(found, "sidekiq_options")
