@@ -13,6 +13,7 @@ from typing import Any
 
 import redis
 
+from bridge.redis import commands
 from bridge.redis.outages import is_outage
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Fanout:
         self._database = database
         self._queues: dict[str, list[str]] = {}
         self._mend_at = 0.0
+        self._refused = False
 
     def subscribe(self, queue: str, exchange: str, routing_key: str) -> None:
         """Deliver what is broadcast on the exchange under the key to ``queue``."""
@@ -61,9 +63,16 @@ class Fanout:
         """The (queue, message) pairs that have arrived. A cut link loses what was sent meanwhile."""
         received: list[tuple[str, dict[str, Any]]] = []
         try:
-            while self._queues and (found := self._pubsub.get_message(timeout=0)) is not None:
+            while (
+                self._queues
+                and not self._refused
+                and (found := self._pubsub.get_message(timeout=0)) is not None
+            ):
                 received += self._deliveries(found)
         except (redis.RedisError, OSError) as error:
+            if commands.is_forbidden(error):
+                self._give_up(error)
+                return []
             if not is_outage(error):
                 raise
             if self._pubsub.connection:
@@ -74,7 +83,7 @@ class Fanout:
     def socket(self) -> Any:
         """The socket to wait on; None while nothing is subscribed, or the link cannot be mended."""
         connection = self._pubsub.connection
-        if connection is None or not self._queues:
+        if connection is None or not self._queues or self._refused:
             return None
         if connection._sock is None:
             self._mend(connection)
@@ -89,6 +98,15 @@ class Fanout:
             connection.connect()  # its callback subscribes to everything again
         except (redis.RedisError, OSError) as error:
             logger.debug("broadcasts: %s", error)
+
+    def _give_up(self, error: BaseException) -> None:
+        """Redis refuses subscriptions: the worker runs jobs, and hears no broadcast."""
+        self._refused = True
+        logger.warning(
+            "Redis refuses PSUBSCRIBE (%s): this worker hears no remote control. Allow PUBLISH and "
+            "PSUBSCRIBE, or set BRIDGE_REMOTE_CONTROL=false",
+            error,
+        )
 
     def close(self) -> None:
         """End all subscriptions."""

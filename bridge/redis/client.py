@@ -9,6 +9,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from bridge.redis.address import RedisAddress
+from bridge.redis.commands import introduce
 from bridge.redis.encoding import CommandPacker
 from bridge.redis.sentinel import MasterFollower
 
@@ -34,7 +35,7 @@ def connect(address: RedisAddress, following: MasterFollower | None = None) -> r
         "socket_timeout": address.timeout_seconds,
         "socket_connect_timeout": address.connect_timeout_seconds,
         "socket_keepalive": True,
-        "client_name": "sidekiq-bridge",
+        "redis_connect_func": introduce,
         # The library's own retries would send a claim twice; we know better when that is safe.
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,

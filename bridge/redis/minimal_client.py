@@ -57,7 +57,12 @@ class MinimalRedis:
         except errors.StoreError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
-        self.call("SCRIPT", "LOAD", text)
+        try:
+            self.call("SCRIPT", "LOAD", text)
+        except errors.StoreUnavailable:
+            raise
+        except errors.StoreError:  # a managed Redis may refuse it
+            return self.call("EVAL", text, *words[1:])
         return self.call("EVALSHA", *words)
 
     def close(self) -> None:
@@ -97,17 +102,18 @@ class MinimalRedis:
 
     def _introduce(self, link: _Link) -> None:
         address = self._address
-        commands: list[tuple[Word, ...]] = [("CLIENT", "SETNAME", CLIENT_NAME)]
+        commands: list[tuple[Word, ...]] = []
         if address.username:
-            commands.insert(0, ("AUTH", address.username, address.password or ""))
+            commands.append(("AUTH", address.username, address.password or ""))
         elif address.password:
-            commands.insert(0, ("AUTH", address.password))
+            commands.append(("AUTH", address.password))
         if address.database:
             commands.append(("SELECT", address.database))
         for command in commands:
             answer = link.ask(*command)
             if isinstance(answer, hiredis.ReplyError):
                 raise self._refused(str(answer))
+        link.ask("CLIENT", "SETNAME", CLIENT_NAME)  # a managed Redis may refuse it
 
     def _master(self) -> tuple[str, int]:
         """Who is the master now, by the first sentinel that knows one that is up."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from bridge.redis import commands
 from bridge.redis.encoding import Words
 from bridge.redis.outages import connection_error
 
@@ -52,17 +53,16 @@ def run(client: redis.Redis, calls: Sequence[Call], send: Send | None = None) ->
         StoreUnavailable: the connection failed; Redis may or may not have carried out any of the calls.
     """
     send = send or functools.partial(_pipeline, client)
-    commands: list[Words] = [
+    evalshas: list[Words] = [
         ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls
     ]
     try:
-        results = send(commands)
+        results = send(evalshas)
         missing = [
             i for i, answer in enumerate(results) if isinstance(answer, redis.exceptions.NoScriptError)
         ]
         if missing:
-            _teach(client, [calls[i].script for i in missing])
-            for i, result in zip(missing, send([commands[i] for i in missing]), strict=True):
+            for i, result in zip(missing, _teach(client, [calls[i] for i in missing], send), strict=True):
                 results[i] = result
     except (redis.RedisError, OSError) as error:
         raise connection_error(error) from error
@@ -76,6 +76,19 @@ def _pipeline(client: redis.Redis, commands: Sequence[Words]) -> list[Any]:
     return list(pipeline.execute(raise_on_error=False))
 
 
-def _teach(client: redis.Redis, scripts: Sequence[Script]) -> None:
-    for script in dict.fromkeys(scripts):
-        client.execute_command("SCRIPT LOAD", script.text)
+def _teach(client: redis.Redis, calls: Sequence[Call], send: Send) -> list[Any]:
+    """Run calls whose scripts Redis does not know. A managed Redis may refuse SCRIPT LOAD, and know EVAL."""
+    name = "EVALSHA"
+    try:
+        for script in dict.fromkeys(call.script for call in calls):
+            client.execute_command("SCRIPT LOAD", script.text)
+    except redis.ResponseError as error:
+        if not commands.is_forbidden(error):
+            raise
+        name = "EVAL"
+    return send([_words(call, name) for call in calls])
+
+
+def _words(call: Call, name: str) -> Words:
+    script = call.script.sha if name == "EVALSHA" else call.script.text
+    return (name, script, len(call.keys), *call.keys, *call.args)

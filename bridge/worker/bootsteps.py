@@ -13,7 +13,7 @@ from bridge.errors import ConfigurationError
 from bridge.execution.time_limits import Limits
 from bridge.monitoring.logs import setup
 from bridge.periodic import Periodic
-from bridge.redis import eviction
+from bridge.redis import commands
 from bridge.sidekiq.lease.keeper import Keeper
 from bridge.sidekiq.lease.reaper import Reaper as ReaperWork
 from bridge.sidekiq.process import version_probe
@@ -181,7 +181,7 @@ class Reaper(BridgeStep):
     def make(self, c: Any) -> Periodic:
         """Make the reaper."""
         runtime = self.runtime(c)
-        eviction.warn(runtime.store.client)
+        commands.warn(runtime.store.client)
         self.keeper = Keeper(runtime.redis_address, runtime.settings.lease_seconds)
         work = ReaperWork(
             runtime.store,

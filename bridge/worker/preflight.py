@@ -11,6 +11,7 @@ from bridge.broker.transport import Transport
 from bridge.errors import EX_CONFIG, EX_NOPERM, ConfigurationError, RedisRefusal
 from bridge.execution import coroutine_rules
 from bridge.redis import client as connection
+from bridge.redis import commands
 from bridge.settings import Settings, redis_mistakes
 from bridge.sidekiq.payload import queue_names
 from bridge.worker import settings_check
@@ -115,6 +116,9 @@ def _check_redis(runtime: Any) -> None:
     client = connection.connect(runtime.redis_address)
     try:
         client.ping()
+        commands.require(client)
+    except RedisRefusal:
+        raise
     except (redis.RedisError, OSError) as error:
         mistake = redis_mistakes.explain(error, runtime.settings)
         if redis_mistakes.is_refusal(error):
