@@ -86,3 +86,9 @@ def push(self: SidekiqTask, name: str) -> None:
 @app.task(name="NativeLambdaJob", bind=True)
 def from_lambda(self: SidekiqTask) -> None:
     (lambda: 1 // 0)()
+
+
+@app.task(name="NativeUniqueJob", bind=True)
+def fail_in_an_active_job(self: SidekiqTask, message: str) -> None:
+    note(self, "failed", message)
+    raise ValueError(message)
