@@ -68,13 +68,14 @@ class Runtime:
         self.metrics = JobMetrics()
         self.pushes = Pushes()
         self.dialect = Dialect(overrides(settings), settings.has_sidecar)
-        self.cron_notice = CronNotice()
         self.listeners = JobListeners()
         self.listeners.settled.append(self.metrics.settled)
         self.background = Background()
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
         self.routing = Routing(app)
+        self.on_health: list[Callable[[Health], None]] = [CronNotice().say]
+        """Told of each answer of a sidecar, in the probing thread."""
         self.task_policy = TaskPolicy(app)
 
     @property
@@ -171,7 +172,8 @@ class Runtime:
     def _learn(self, health: Health) -> None:
         limits = DeadLimits(health.dead_max_jobs, health.dead_timeout_seconds)
         self.dialect.learn(health.sidekiq_version, health.max_retries, limits, bool(health.error_handlers))
-        self.cron_notice.say(health)
+        for told in self.on_health:
+            told(health)
         self.promotion.learn(health.client_middleware if self.settings.promote_through_sidecar else ())
 
     @cached_property

@@ -41,6 +41,8 @@ class BrokerContext:
     rules: Callable[[], RetryRules]
     fetcher: Callable[[], Fetcher]
     weights: Mapping[str, int] = field(default_factory=dict)
+    ahead: set[str] = field(default_factory=set)
+    """Queues that come before all others in strict order."""
     poll_seconds: float = 1.0
     show_args: bool = False
     allow_purge: Callable[[str], bool] = lambda _: False

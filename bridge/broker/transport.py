@@ -108,7 +108,8 @@ class Transport(virtual.Transport):
     def consume_jobs(self, queue: str, channel: JobChannel, callback: Callable[[Any], None]) -> None:
         """Take jobs from this queue too."""
         self._fetcher = fetcher = self.context.fetcher()
-        fetcher.order.add(queue, self.context.weights.get(queue, 0))
+        ahead = queue in self.context.ahead
+        fetcher.order.add(queue, self.context.weights.get(queue, 0), ahead=ahead)
         if self._poller is None:
             deliver = self._delivery_to(channel, callback)
             self._poller = Poller(fetcher, self.event_loop, self.redis, deliver, self.context.poll_seconds)

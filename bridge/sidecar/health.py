@@ -35,6 +35,17 @@ class PumaWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class AppQueue:
+    """A queue that the app or one of its gems registers as it starts."""
+
+    name: str
+    concurrency: int | None
+    """Jobs at once in its capsule; None without one."""
+    ahead: bool
+    """Whether it must not wait behind other queues in strict order."""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """The reply, as far as the worker uses it."""
 
@@ -57,6 +68,8 @@ class Health:
     """Gems for periodic jobs that need a Ruby Sidekiq process."""
     error_handlers: bool | None = None
     """Whether the app has error handlers of its own; None for a sidecar that takes no notices."""
+    queues: tuple[AppQueue, ...] = ()
+    """Queues that the app registers beyond those of the worker's settings."""
     database_pool: float | None = None
     """Connections of each process to the app's main database; None without one, and for older sidecars."""
 
@@ -171,6 +184,7 @@ def _parse(address: Address, body: bytes) -> Health:
         timeout_seconds=said.timeout_seconds,
         database_pool=said.database_pool,
         error_handlers=said.error_handlers,
+        queues=tuple(AppQueue(one.name, one.concurrency, one.ahead) for one in said.queues),
     )
 
 

@@ -139,6 +139,14 @@ class WorkerState(Said):
     draining: bool = False
 
 
+class AppQueue(Said):
+    """A queue that the app registers as it starts, in ``/health``."""
+
+    name: Word
+    concurrency: Count | None = None
+    ahead: bool = False
+
+
 class HealthReply(Said):
     """200 to ``/health``, as far as the worker uses it."""
 
@@ -151,6 +159,7 @@ class HealthReply(Said):
     client_middleware: Words = Field(default_factory=list)
     cron: Words = Field(default_factory=list)
     cron_unserved: Words = Field(default_factory=list)
+    queues: list[AppQueue] = Field(default_factory=list, max_length=1000)
     version: Word = ""
     now: float | None = Field(None, ge=0, le=1e11)
     timeout_seconds: float | None = Field(None, ge=0, le=MOST)

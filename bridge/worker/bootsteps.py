@@ -21,6 +21,7 @@ from bridge.sidekiq.process.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler as SchedulerWork
 from bridge.worker import control, end_signals, preflight, settings_check
+from bridge.worker.app_queues import AppQueues
 from bridge.worker.process_info import process_info
 from bridge.worker.running_jobs import RunningJobs
 from bridge.worker.shutdown import Lifecycle, dump_threads
@@ -125,6 +126,7 @@ class Sidecar(BridgeStep):
     def make(self, c: Any) -> Periodic:
         """Probe once before the first job is taken: its answer says which Sidekiq we work beside."""
         runtime = self.runtime(c)
+        runtime.on_health.append(AppQueues(runtime, c).learn)
         runtime.breaker.round()
         version_probe.teach(runtime.dialect, runtime.store.client, runtime.lease.identity)
         thread = Periodic("sidecar", runtime.probe_sidecar)
@@ -230,10 +232,5 @@ def _check_worker(sender: Any, **_: Any) -> None:
         preflight.refuse(error)
     prefork.prepare(app, sender)
     control.install()
-    signal.signal(signal.SIGTSTP, lambda *_: _quiet(app))
+    signal.signal(signal.SIGTSTP, lambda *_: (app.bridge.fetcher.quiet(), app.bridge.background.quiet()))
     signal.signal(signal.SIGTTIN, lambda *_: dump_threads())
-
-
-def _quiet(app: Any) -> None:
-    app.bridge.fetcher.quiet()
-    app.bridge.background.quiet()

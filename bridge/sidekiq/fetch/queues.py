@@ -70,9 +70,9 @@ class QueueOrder:
         self.names = self.queues.names
         """Names of the queues, in the order in which they were added. Read many times a turn."""
 
-    def add(self, name: str, weight: int = 0) -> None:
-        """Look into this queue too, after the others."""
-        self._set({**self._given, name: weight})
+    def add(self, name: str, weight: int = 0, *, ahead: bool = False) -> None:
+        """Look into this queue too, after the others or ahead of them."""
+        self._set({name: weight, **self._given} if ahead else {**self._given, name: weight})
 
     def remove(self, name: str) -> None:
         """Look into it no more."""

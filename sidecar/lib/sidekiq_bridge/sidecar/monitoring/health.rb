@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/boot/database_pool"
+require "sidekiq_bridge/sidecar/sidekiq/app_queues"
 require "sidekiq_bridge/sidecar/sidekiq/cron"
 require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
 require "sidekiq_bridge/sidecar/version"
@@ -33,9 +34,10 @@ module SidekiqBridge
 
       def full
         own = @worker_state.to_h
+        all = states(own)
         {"protocol" => PROTOCOL.to_i, "status" => status, "boot" => own["boot"], "version" => VERSION, "streams" => true, "traces_on_streams" => true,
          "now" => Process.clock_gettime(Process::CLOCK_REALTIME), "timeout_seconds" => @timeout,
-         **facts, "workers" => states(own).map { |state| state.slice(*PUBLIC) }}
+         **facts, "queues" => AppQueues.merge(all.map { |state| state["queues"] }), "workers" => all.map { |state| state.slice(*PUBLIC) }}
       end
 
       # This Puma worker's state is current; the others' may be a second old.

@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/sidekiq/app_queues"
+
 module SidekiqBridge
   module Sidecar
     # The state of this Puma worker, for /health, /metrics and its siblings.
@@ -30,7 +32,7 @@ module SidekiqBridge
           "index" => @index, "boot" => @boot, "pid" => Process.pid, "url" => @url, "socket" => @socket,
           "slots" => @executor.slot_count, "busy" => @executor.busy, "rss_bytes" => rss_bytes,
           "streams" => @streams.size, "draining" => @retiring || @executor.draining?, "retiring" => @retiring,
-          "started_at" => @started_at, "restarts" => RESTARTS.to_h { |reason| [reason, @restarts.fetch(reason, 0)] }, **@counters.to_h
+          "started_at" => @started_at, "queues" => AppQueues.report, "restarts" => RESTARTS.to_h { |reason| [reason, @restarts.fetch(reason, 0)] }, **@counters.to_h
         }
       end
 

@@ -29,9 +29,10 @@ module SidekiqBridge
       def initialize(settings)
         @settings = settings
         @workers = {}
+        @first = nil # a pid
         @restarts = Hash.new { |hash, index| hash[index] = Hash.new(0) }
         @rolling_restart = RollingRestart.new(max_rss_bytes: settings.max_rss_bytes, start: method(:start_another),
-          retire: ->(pid) { Process.kill(RollingRestart::RETIRE, pid) })
+          retire: method(:retire))
         @stopping = false
         @manager = Systemd.new(settings.watchdog_seconds)
       end
@@ -58,10 +59,24 @@ module SidekiqBridge
       end
 
       def start_worker(index)
-        restarts = @restarts[index]
-        pid = fork { ClusterWorker.new(@settings, index, @shared, @probes, StateFiles.new(@directory), @master_pid, restarts).run }
+        restarts, first = @restarts[index], @first.nil?
+        pid = fork { ClusterWorker.new(@settings, index, @shared, @probes, StateFiles.new(@directory), @master_pid, restarts, first: first).run }
         @workers[pid] = [index, now]
+        appoint(pid) if first
         pid
+      end
+
+      # This process does what a sidecar does once. A first process that lives hands over by itself.
+      def appoint(pid)
+        @first = pid
+        state_files = StateFiles.new(@directory)
+        state_files.next_first = pid
+        state_files.first = pid unless @workers.key?(state_files.first)
+      end
+
+      def retire(pid)
+        Process.kill(RollingRestart::RETIRE, pid)
+        appoint((@workers.keys - [pid]).last) if pid == @first
       end
 
       # Uses the spare address: there is one more of them than Puma workers.
@@ -142,11 +157,21 @@ module SidekiqBridge
           index, started_at = @workers.delete(pid)
           next unless index
           StateFiles.new(@directory).withdraw(index)
+          succeed(pid) unless @stopping
           replace(pid, index, started_at, $?) unless @stopping
           @rolling_restart.ended(pid)
         end
       rescue Errno::ECHILD
         nil
+      end
+
+      # The process that ended may be the first one, or its heir. Without another one, the next that starts is the first.
+      def succeed(pid)
+        return unless pid == @first
+        @first = nil
+        staying, leaving = @workers.keys.partition { |other| !@rolling_restart.leaving?(other) }
+        heir = staying.last || leaving.last
+        appoint(heir) if heir
       end
 
       def replace(pid, index, started_at, status)

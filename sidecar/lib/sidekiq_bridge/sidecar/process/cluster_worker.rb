@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/http/listener"
+require "sidekiq_bridge/sidecar/process/first_process"
 require "sidekiq_bridge/sidecar/process/job_server"
 require "sidekiq_bridge/sidecar/process/signals"
 
@@ -10,8 +11,11 @@ module SidekiqBridge
     class ClusterWorker
       NO_START = 70
       BEAT_SECONDS = 1
+      # Seconds that the others wait for the first process's hooks.
+      LONGEST_WAIT_SECONDS = 10
 
-      def initialize(settings, index, shared, probes, state_files, master_pid, restarts)
+      # `first`: it does what a sidecar does once.
+      def initialize(settings, index, shared, probes, state_files, master_pid, restarts, first:)
         @settings = settings
         @index = index
         @shared = shared
@@ -19,14 +23,15 @@ module SidekiqBridge
         @state_files = state_files
         @master_pid = master_pid
         @restarts = restarts
+        @first = first
       end
 
       def run
-        signals = Signals.new([*Signals::NAMES, RollingRestart::RETIRE])
+        @signals = Signals.new([*Signals::NAMES, RollingRestart::RETIRE])
         trap("CHLD", "DEFAULT")
         trap("HUP", "IGNORE") # a terminal sends it to the whole group, but only the master acts on it
         start
-        beat until asked_to_stop?(signals)
+        beat until asked_to_stop?
         @worker.stop
         @own.close
         @worker.abandoned? ? exit!(0) : exit(0)
@@ -39,7 +44,10 @@ module SidekiqBridge
         @own = Listener.new(@settings.address.private(@index, @state_files.directory)).open
         @worker = JobServer.new(@settings, listeners: [@shared, @own], probes: @probes, index: @index, state_files: @state_files,
           on_drain: method(:drain_all), restarts: @restarts)
-        @worker.start
+        @first_process = FirstProcess.new(@state_files, first: @first, lead: method(:lead), resign: @worker.method(:resign))
+        wait_for_first unless @first
+        @worker.start(first: @first)
+        @signals.arm
         beat
         ::Sidekiq.logger.info { "Sidecar worker #{@index} ready on #{@worker.url}, #{@settings.threads} slots" }
       rescue => e
@@ -50,8 +58,8 @@ module SidekiqBridge
 
       # Beats once a second: waits for a signal, then publishes its state to the siblings. It ends when its master has
       # ended.
-      def asked_to_stop?(signals)
-        case signals.next(BEAT_SECONDS)
+      def asked_to_stop?
+        case @signals.next(BEAT_SECONDS)
         when "TERM", "INT" then return true
         when "TSTP" then @worker.drain
         when "TTIN" then Signals.log_backtraces
@@ -60,7 +68,20 @@ module SidekiqBridge
         Process.ppid != @master_pid || @worker.retired?
       end
 
+      # A hook at :startup may set its own traps.
+      def lead
+        @worker.lead
+        @signals.arm
+      end
+
+      # The first process starts first: a server on a port that a hook starts is then its own.
+      def wait_for_first
+        deadline = Process.clock_gettime(Process::CLOCK_MONOTONIC) + LONGEST_WAIT_SECONDS
+        sleep 0.01 until @state_files.states.any? || Process.clock_gettime(Process::CLOCK_MONOTONIC) > deadline
+      end
+
       def beat
+        @first_process.look
         @state_files.publish(@index, @worker.worker_state.to_h)
       end
 

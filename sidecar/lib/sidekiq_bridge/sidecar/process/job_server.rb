@@ -17,6 +17,7 @@ require "sidekiq_bridge/sidecar/monitoring/metrics"
 require "sidekiq_bridge/sidecar/monitoring/worker_state"
 require "sidekiq_bridge/sidecar/sidekiq/class_guard"
 require "sidekiq_bridge/sidecar/sidekiq/cron"
+require "sidekiq_bridge/sidecar/sidekiq/hooks"
 require "sidekiq_bridge/sidecar/sidekiq/launcher"
 require "sidekiq_bridge/sidecar/sidekiq/notice_handlers"
 require "sidekiq_bridge/sidecar/stream/streams"
@@ -41,6 +42,7 @@ module SidekiqBridge
         @probes = probes
         @boot = SecureRandom.hex(8)
         @index = index
+        @hooks = Hooks.new(@adapter, alone: state_files.nil?)
         @cron = Cron.new(@adapter.options)
         @quiet_lock = Mutex.new
         build_executor
@@ -51,12 +53,26 @@ module SidekiqBridge
         build_app(on_drain || method(:drain), state_files)
       end
 
-      def start
-        @adapter.fire(:startup)
-        @cron.start(@index)
+      # `first`: this process does what a sidecar does once.
+      def start(first: true)
+        @hooks.start(first: first)
+        @cron.start if first
         @executor.start
         @servers = [serve(@app, @listeners, @settings.threads, @budget.main_share(@gate)), *serve_probes]
         @health.booted
+      end
+
+      # This process becomes the first one of the sidecar.
+      def lead
+        return if @quiet
+        @hooks.lead
+        @cron.start
+      end
+
+      # Another process becomes the first one.
+      def resign
+        @cron.stop
+        @hooks.resign
       end
 
       # Refuses new jobs; a second call is harmless.
@@ -86,13 +102,13 @@ module SidekiqBridge
         drain
         deadline = now + @settings.timeout + Streams::FLUSH_SECONDS
         stopping = Thread.new { @executor.stop(@settings.timeout) }
-        @adapter.fire(:shutdown)
+        @hooks.fire(:shutdown)
         stopping.join
         @streams.close
         @servers&.each(&:stop)
         # If this Puma worker leaves alone, its siblings stay: its clients connect again and ask for missing outcomes.
         @tunnels&.close(@retire_at ? now : deadline)
-        @adapter.fire(:exit)
+        @hooks.fire(:exit)
       end
 
       # The address at which clients reach this Puma worker: its own if of the shared one's scheme, else the shared one.
@@ -115,7 +131,7 @@ module SidekiqBridge
       # Uses the order of Sidekiq's Launcher, which sidekiq-cron extends.
       def stop_cron_and_fire_quiet
         @cron.stop
-        @adapter.fire(:quiet)
+        @hooks.fire(:quiet)
       end
 
       def build_executor

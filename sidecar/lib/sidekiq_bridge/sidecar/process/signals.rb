@@ -14,10 +14,16 @@ module SidekiqBridge
       def initialize(names = NAMES)
         @reader, @writer = IO.pipe
         @pid = Process.pid
-        names.each { |name| trap(name) { arrived(name) } }
+        @names = names
+        arm
         while (name = EARLY.shift)
           arrived(name) if names.include?(name)
         end
+      end
+
+      # Sets the traps, again after code of the app that may have replaced them.
+      def arm
+        @names.each { |name| trap(name) { arrived(name) } }
       end
 
       # Returns the next signal's name, or nil after `seconds`.

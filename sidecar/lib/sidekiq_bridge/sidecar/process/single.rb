@@ -20,6 +20,7 @@ module SidekiqBridge
         probes = @settings.metrics_address && Listener.new(@settings.metrics_address).open
         worker = JobServer.new(@settings, listeners: [listener], probes: probes)
         worker.start
+        signals.arm # a hook at :startup may have set its own traps
         ::Sidekiq.logger.info { "Sidecar ready on #{listener.bind}, #{@settings.threads} slots" }
         @manager.ready
         serve(worker, signals)

@@ -20,9 +20,7 @@ module SidekiqBridge
       end
 
       def publish(index, state)
-        path = File.join(@directory, index.to_s)
-        File.write("#{path}.new", JSON.generate("at" => @now.call, "state" => state))
-        File.rename("#{path}.new", path)
+        write(index.to_s, {"at" => @now.call, "state" => state})
       end
 
       def withdraw(index)
@@ -47,9 +45,29 @@ module SidekiqBridge
         newest ? @now.call - newest : Float::INFINITY
       end
 
+      # The pid of the process that does what a sidecar does once: periodic jobs, :beat. Nil before the first start.
+      def first = read("first")
+
+      def first=(pid)
+        write("first", pid)
+      end
+
+      # The pid of the process that takes over from the first one, which hands over by itself.
+      def next_first = read("next_first")
+
+      def next_first=(pid)
+        write("next_first", pid)
+      end
+
       private
 
       def published = Dir.children(@directory).grep(/\A\d+\z/).sort_by(&:to_i).filter_map { |name| read(name) }
+
+      def write(name, value)
+        path = File.join(@directory, name)
+        File.write("#{path}.new", JSON.generate(value))
+        File.rename("#{path}.new", path)
+      end
 
       def read(name)
         JSON.parse(File.read(File.join(@directory, name)))

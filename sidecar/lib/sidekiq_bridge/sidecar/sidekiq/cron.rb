@@ -36,9 +36,9 @@ module SidekiqBridge
         @options = options
       end
 
-      # Starts the poller in one process of a sidecar only.
-      def start(index)
-        return unless index.zero? && self.class.gems.include?(SIDEKIQ_CRON)
+      # Starts the poller. Call it in one process of a sidecar.
+      def start
+        return unless self.class.gems.include?(SIDEKIQ_CRON) && enabled?
         configure
         return unless @options[:cron_poll_interval].positive?
         @poller = ::Sidekiq::Cron::Poller.new(@options).extend(InApp)
@@ -49,6 +49,12 @@ module SidekiqBridge
       def stop = @poller&.terminate
 
       private
+
+      # Version 2 can be switched off; its Launcher then makes no poller.
+      def enabled?
+        own = ::Sidekiq::Cron.configuration if ::Sidekiq::Cron.respond_to?(:configuration)
+        !own.respond_to?(:enabled) || own.enabled
+      end
 
       # Configures the poller as its Launcher does: version 2 has its own configuration, version 1 an option of
       # Sidekiq's.

@@ -9,6 +9,7 @@ module SidekiqBridge
     class VersionAdapter
       FEWEST_DEAD_JOBS = 2
       SHORTEST_DEAD_SECONDS = 60
+      IN_REVERSE = %i[quiet shutdown exit].freeze
       OWN_CLIENT_MIDDLEWARE = /\ASidekiq::/
 
       # True if the loaded Sidekiq is of that version or later.
@@ -58,9 +59,23 @@ module SidekiqBridge
 
       # Fires Sidekiq's lifecycle events; an error in :startup ends the start, as in Sidekiq. The main thread lives as
       # long as the process, so connections that a hook takes must go back.
-      def fire(event)
-        return unless options[:lifecycle_events].key?(event) # Sidekiq has :exit from 8.0.2 on
-        in_app { component.fire_event(event, reverse: event != :startup, reraise: event == :startup) }
+      def fire(event, once: true)
+        return unless events.key?(event) # Sidekiq has :exit from 8.0.2 on
+        in_app { component.fire_event(event, reverse: IN_REVERSE.include?(event), reraise: event == :startup, oneshot: once) }
+      end
+
+      # The hooks by event; Sidekiq empties a list when it has fired the event.
+      def events = options[:lifecycle_events]
+
+      # Runs one hook as #fire would. `quietly` passes an error to the error handlers and nowhere else; the caller handles
+      # those of `own`.
+      def run_hook(event, hook, quietly: false, own: [])
+        in_app { hook.call }
+      rescue *own
+        raise
+      rescue => e
+        component.handle_exception(e, {context: "Exception during Sidekiq lifecycle event.", event: event})
+        raise unless quietly
       end
 
       # Runs the block in the app's executor, as a job. Returns its value.
@@ -82,6 +97,10 @@ module SidekiqBridge
       def client_middleware
         client_chain.map { |entry| entry.klass.to_s }.grep_v(OWN_CLIENT_MIDDLEWARE)
       end
+
+      # Queues that the app itself names, in its initializers or at :startup; the worker takes their jobs too. The key is a
+      # queue's name, the value the number of jobs at once in its capsule (nil without one).
+      def app_queues = Array(options[:queues]).to_h { |name| [name.to_s, nil] }
 
       # True for the reloader that Sidekiq has without a framework.
       def no_reloader?(reloader) = reloader.nil? || reloader.equal?(default_options[:reloader])

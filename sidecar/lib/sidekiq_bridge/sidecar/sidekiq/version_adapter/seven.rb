@@ -29,6 +29,15 @@ module SidekiqBridge
           options.concurrency = threads
         end
 
+        # Sidekiq gives the default capsule the queue "default": that one says nothing about the app.
+        def app_queues
+          options.capsules.each_with_object({}) do |(name, capsule), found|
+            own = name != "default"
+            queues = (own || capsule.queues != ["default"]) ? capsule.queues : []
+            queues.each { |queue| found[queue.to_s] = (capsule.concurrency if own) }
+          end
+        end
+
         def lookup(_processor, name) = Object.const_get(name)
 
         def metrics_family = "7"

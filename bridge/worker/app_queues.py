@@ -1,0 +1,71 @@
+"""Queues that the app or its gems register as they start: a capsule, sidekiq_alive's own queue."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from bridge.settings import values
+from bridge.sidecar.health import AppQueue, Health
+
+if TYPE_CHECKING:
+    from bridge.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+
+class AppQueues:
+    """Takes jobs from the queues that sidecars report, beside those of the settings.
+
+    ``-Q`` (and ``-X``) name all queues of a worker, so such a worker takes no others. Sidekiq's own process
+    has its command line first, too.
+    """
+
+    def __init__(self, runtime: Runtime, consumer: Any) -> None:
+        self._runtime = runtime
+        self._consumer = consumer
+        self._known: set[str] = set()
+
+    def learn(self, health: Health) -> None:
+        """Take jobs from what is new in this answer. May be called by any thread."""
+        for queue in health.queues:
+            if queue.name not in self._known:
+                self._known.add(queue.name)
+                self._take_over(queue)
+
+    def _take_over(self, queue: AppQueue) -> None:
+        queues = self._consumer.app.amqp.queues
+        if queue.name in queues.consume_from:
+            return
+        if not values.QUEUE_NAME.fullmatch(queue.name):
+            logger.warning(
+                "the app registers the queue %r: no worker can serve a queue of that name", queue.name
+            )
+        elif _are_pinned(queues):
+            logger.warning(
+                "the app registers the queue %s, which -Q does not name: this worker takes no jobs from it",
+                queue.name,
+            )
+        else:
+            self._serve(queue)
+
+    def _serve(self, queue: AppQueue) -> None:
+        if queue.ahead:
+            self._runtime.context.ahead.add(queue.name)
+        logger.info("the app registers the queue %s: this worker takes its jobs too", queue.name)
+        if queue.concurrency is not None and not queue.ahead:
+            logger.warning(
+                "the app's capsule runs at most %d jobs of %s at once, which this worker does not keep: "
+                "run a worker for that queue alone (-Q %s -c %d), and name the others' queues by -Q as well",
+                queue.concurrency, queue.name, queue.name, queue.concurrency,
+            )  # fmt: skip
+        if self._consumer.task_consumer is None:
+            self._consumer.app.amqp.queues.select_add(queue.name)
+            return
+        self._consumer.call_soon(self._consumer.add_task_queue, queue.name)
+        self._runtime.fetcher.wake()
+
+
+def _are_pinned(queues: Any) -> bool:
+    """Whether -Q or -X chose the queues of this worker; kombu keeps no public word for it."""
+    return queues._consume_from is not None
