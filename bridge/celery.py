@@ -103,10 +103,18 @@ class Bridge(Celery):
             del options["reply_to"]  # Celery fills it in for a frozen signature
         with celery_commands.refusing():
             pushing.check(name, args, kwargs, task_id, options)
-            eta = None if eta is None else moments.aware(eta, self)
-            limits = time_limits.of_push(name, options, self.tasks.get(name))
-            fields = pushing.fields(self.tasks.get(name), name, options)
-        fields = {**self._trace_fields(), **fields, **limits}
+            return self._push(name, args, countdown, eta, task_id, options)
+
+    def _push(
+        self, name: str, args: Any, countdown: Any, eta: Any, task_id: str | None, options: dict[str, Any]
+    ) -> Any:
+        eta = None if eta is None else moments.aware(eta, self)
+        limits = time_limits.of_push(name, options, self.tasks.get(name))
+        fields = {
+            **self._trace_fields(),
+            **pushing.fields(self.tasks.get(name), name, options),
+            **limits,
+        }
         if options.get("queue") is None and isinstance(fields.get("queue"), str):
             options["queue"] = fields["queue"]
         jid = task_id or new_jid(os.urandom(12))

@@ -13,8 +13,8 @@ from typing import Any
 from celery import bootsteps
 from celery.apps.beat import Beat
 
-from bridge.broker import messages, push_policy
 from bridge.errors import ConfigurationError, PushRefused
+from bridge.execution import pushing
 from bridge.worker import preflight
 
 #: The fields of an entry (celery/beat.py, ``ScheduleEntry``).
@@ -80,8 +80,8 @@ def _check_entry(app: Any, entry: Mapping[str, Any]) -> None:
     args, options = entry.get("args") or (), entry.get("options") or {}
     if not isinstance(args, list | tuple):
         raise PushRefused(f"its args are {args!r}: write a list")
-    push_policy.check(task, entry.get("kwargs"), {**_of_task(app, task), **options})
-    messages.check_args(args)
+    pushing.check(task, args, entry.get("kwargs"), None, {**_of_task(app, task), **options})
+    pushing.fields(app.tasks.get(task), task, dict(options))
 
 
 def _is_schedule(value: Any) -> bool:

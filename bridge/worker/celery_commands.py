@@ -23,6 +23,8 @@ class NoResults(DisabledBackend):
     get_state = get_status = get_result = get_traceback = refuse
     get_task_meta_for = wait_for = get_many = refuse
     add_pending_result = forget = refuse
+    #: Beat would push ``celery.backend_cleanup`` each night, to Ruby.
+    supports_autoexpire = True
     #: Missing in Celery's: ``AsyncResult.state`` ended in an AttributeError.
     _get_task_meta_for = refuse
 

@@ -47,7 +47,10 @@ class JobConsumer(Consumer):
         strategies, callbacks = self.strategies, self.on_task_message
 
         def on_task_received(message: Any) -> Any:
-            strategy = strategies.get(message.headers["task"]) if isinstance(message, JobMessage) else None
+            strategy = None
+            if isinstance(message, JobMessage):
+                name = message.headers["task"]
+                strategy = strategies.get(name) or self._late_strategy(name)
             if strategy is None:
                 return celerys(message)  # no job, or no task for it
             try:
@@ -56,3 +59,12 @@ class JobConsumer(Consumer):
                 self.on_invalid_task(None, message, error)
 
         return on_task_received
+
+    def _late_strategy(self, name: str) -> Any:
+        """The way to a task that a running worker has registered; None without such a task.
+
+        Celery would reject the job as unknown, again and again.
+        """
+        if name in self.app.tasks:
+            self.update_strategies()
+        return self.strategies.get(name)

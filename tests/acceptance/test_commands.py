@@ -77,6 +77,11 @@ def test_inspect_shows_arguments_only_where_events_do(bare_stage: Stage, job_cla
         (("result", "a" * 24), "a Sidekiq job has no result: `bridge jobs show JID`"),
         (("result", "--traceback", "a" * 24), "a Sidekiq job has no result"),
         (("call", "EchoJob", "--kwargs", '{"a": 1}'), "keyword arguments (a) have no place in a Sidekiq job"),
+        (("call", "EchoJob", "--queue", "bad name*"), "'bad name*' cannot be the name of a queue"),
+        (
+            ("call", "EchoJob", "--exchange", "media", "--routing-key", "a"),
+            "exchange='media', routing_key='a' leads to no declared queue",
+        ),
         (("call", "EchoJob", "--expires", "60"), "a Sidekiq job cannot carry expires: check the age"),
         (("call", "EchoJob", "--serializer", "pickle"), "serializer='pickle': Ruby reads JSON only"),
     ],

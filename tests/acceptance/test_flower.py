@@ -6,6 +6,7 @@ import base64
 import json
 import signal
 import threading
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -219,3 +220,16 @@ def test_revoking_what_is_nowhere_leaves_no_mark(stage: Stage, flower: str) -> N
     stage.push_job({"class": "EchoJob", "args": [], "jid": jid})
     stage.ledger.wait_for("done", jid)
     holds_for(lambda: stage.ledger.count("done", jid) == 1, 0.5, "once")
+
+
+def test_its_button_for_a_rate_limit_says_why_it_is_refused(flower: str, stage: Stage) -> None:
+    # The worker then ran Ruby jobs on the timer's thread, lost their slots, and stopped.
+    (worker,) = fetch_json(f"{flower}/api/workers")
+    form = {"workername": worker, "ratelimit": "5/m"}
+
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        fetch(f"{flower}/api/task/rate-limit/bridge.perform", form)
+
+    assert refused.value.code == 403
+    assert "hold the jobs of all Ruby classes" in refused.value.read().decode()
+    stage.ledger.wait_for("done", stage.push_job({"class": "EchoJob"}))

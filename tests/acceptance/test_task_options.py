@@ -309,3 +309,68 @@ class TestPushes:
         entry = json.loads(stage.redis.zrange("retry", 0, 0)[0])
         assert entry["error_class"] == "NotImplementedError"
         assert entry["error_message"].startswith("a Sidekiq job has no result")
+
+
+OWN_PARTS = """
+from bridge.execution.request import SidekiqRequest
+
+class Own(SidekiqRequest):
+    def on_success(self, *args, **kwargs):
+        note(self.task, "succeeded")
+        return super().on_success(*args, **kwargs)
+
+    def on_failure(self, *args, **kwargs):
+        note(self.task, "broke")
+        return super().on_failure(*args, **kwargs)
+
+@app.task(name="GoodJob", bind=True, Request=Own)
+def good(self): note(self, "done")
+
+@app.task(name="BadJob", bind=True, Request="usertasks:Own", sidekiq_options={"retry": 3})
+def bad(self): raise ValueError("on purpose")
+
+@app.task(name="LoadingJob", bind=True)
+def load(self):
+    @app.task(name="LateJob", bind=True)
+    def late(self): note(self, "done")
+    late.name
+    note(self, "done")
+
+@app.task(name="EarlyJob", bind=True)
+def load_early(self):
+    @app.task(name="TooEarlyJob", acks_late=False)
+    def too_early(): pass
+    too_early.name
+"""
+
+
+class TestOwnParts:
+    @pytest.fixture(params=["bridge", "threads"])
+    def stage(self, request: Any, bare_stage: Stage, module: Callable[[str], str]) -> Stage:
+        env = {"PYTHONPATH": module(OWN_PARTS), "BRIDGE_POOL": request.param}
+        bare_stage.start_worker(module="usertasks", env=env)
+        return bare_stage
+
+    def test_a_request_class_derived_from_ours_runs_and_settles_each_job_once(self, stage: Stage) -> None:
+        # A class derived from Celery's settled nothing: one job ran 5,456 times in 10 s.
+        good, bad = (stage.push_job({"class": name}) for name in ("GoodJob", "BadJob"))
+
+        stage.ledger.wait_for("done", good)
+        wait_for(lambda: stage.redis.zcard("retry") == 1, "the failure in retry")
+
+        stage.wait_counters(2, 1)
+        assert stage.ledger.count("done", good) == 1
+        assert stage.ledger.count("succeeded") + stage.ledger.count("broke") >= 1
+        assert json.loads(stage.redis.zrange("retry", 0, 0)[0])["jid"] == bad
+
+    def test_a_task_that_a_job_registers_runs(self, stage: Stage) -> None:
+        stage.ledger.wait_for("done", stage.push_job({"class": "LoadingJob"}))
+        late = stage.push_job({"class": "LateJob"})
+        stage.ledger.wait_for("done", late)
+        holds_for(lambda: stage.ledger.count("done", late) == 1, 0.5, "it ran once")
+
+    def test_one_that_loses_jobs_is_refused_where_it_is_registered(self, stage: Stage) -> None:
+        stage.push_job({"class": "EarlyJob"})
+        wait_for(lambda: stage.redis.zcard("retry") == 1, "the failure in retry")
+        entry = json.loads(stage.redis.zrange("retry", 0, 0)[0])
+        assert "acks_late = False of the task TooEarlyJob" in entry["error_message"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from celery import chain, chord
+from celery.beat import Scheduler
 from kombu import Connection
 
 from bridge.celery import Bridge, make_app
@@ -88,6 +89,13 @@ def test_the_options_of_a_task_are_judged_where_it_is_pushed(app: Bridge) -> Non
     for push in (report.delay, report.apply_async, lambda: app.send_task("ReportJob")):
         with pytest.raises(PushRefused, match="ReportJob: sidekiq_options: retry = 'yes'"):
             push()
+
+
+def test_beat_adds_no_clean_up_of_results(app: Bridge) -> None:
+    # Each night it pushed celery.backend_cleanup: an error in the log.
+    schedule: dict[str, Any] = {}
+    Scheduler(app, schedule=schedule, lazy=True).install_default_entries(schedule)
+    assert not schedule
 
 
 @pytest.mark.parametrize("name", [5, "", None])
