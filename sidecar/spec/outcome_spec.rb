@@ -14,4 +14,9 @@ RSpec.describe SidekiqBridge::Sidecar::Outcome do
       expect(outcome.to_json_for(id, jid, 0.125)).to eq(generated(outcome, extra, id, jid))
     end
   end
+
+  it "writes a jid or a message that JSON refuses, too" do
+    outcome = described_class.refused("not \xff UTF-8")
+    expect(JSON.parse(outcome.to_json_for("h:1:a/1", "\xed\xa0\x80", 0.1))).to include("jid" => "\uFFFD" * 3, "message" => "not \uFFFD UTF-8")
+  end
 end

@@ -37,6 +37,8 @@ end
 
 JOB = defined?(Sidekiq::Job) ? Sidekiq::Job : Sidekiq::Worker
 
+require_relative "odd_outcomes"
+
 class EchoJob
   include JOB
   include Listed

@@ -44,18 +44,31 @@ module SidekiqBridge
         thread.name = "bridge.slot-#{index}"
       end
 
-      # The thread ends at the end of the queue, or because its job killed it.
+      # The thread ends at the end of the queue, after a failed job, or because its job killed it.
       def work(index, orphan)
         current = orphan
         runner = @new_runner.call
-        @on_finish.call(orphan, runner.call_killed(orphan)) if orphan
-        while (current = @queue.pop)
-          next current.call if current.is_a?(Errand)
-          @on_finish.call(current, runner.call(current))
+        spent = orphan && finish(orphan, runner.call_killed(orphan))
+        while !spent && (current = @queue.pop)
+          spent = current.is_a?(Errand) ? current.call && false : finish(current, runner.call(current))
         end
-        closed = true
+        ended = true
+        respawn(index) if spent
       ensure
-        replace(index, current, orphan) unless closed
+        replace(index, current, orphan) unless ended
+      end
+
+      # True if the thread must not run another job. Sidekiq replaces the thread of each failed job: what the job left
+      # in its locals (Time.zone, a tenant) must not reach the next one.
+      def finish(run, outcome)
+        @on_finish.call(run, outcome)
+        outcome.failed?
+      end
+
+      def respawn(index)
+        spawn(index)
+      rescue ThreadError
+        nil # the process is ending and refuses new threads
       end
 
       # A run that killed two threads (the second in its own retry hooks) does not get a third.
@@ -64,7 +77,7 @@ module SidekiqBridge
         @on_finish.call(current, Outcome.killed(VersionAdapter.current.dead_limits))
         spawn(index)
       rescue ThreadError
-        nil # the process is ending and refuses new threads
+        nil # as above
       end
     end
   end

@@ -2,6 +2,7 @@
 
 require "json"
 require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/sidekiq/encodable"
 
 module SidekiqBridge
   module Sidecar
@@ -42,6 +43,9 @@ module SidekiqBridge
         @extra = extra
       end
 
+      # True if Sidekiq's processor would have raised: it then goes on with a new thread.
+      def failed? = status == "failed" || status == "interrupted"
+
       # The refusal that replaces an outcome which the protocol does not report as one.
       def refusal
         case status
@@ -52,14 +56,23 @@ module SidekiqBridge
 
       # Builds plain outcomes by hand: JSON.generate takes longer than the rest of a reply.
       def to_json_for(delivery_id, jid, duration_ms)
-        extra = ",#{JSON.generate(@extra)[1..-2]}" if @extra
+        extra = ",#{encoded(@extra)[1..-2]}" if @extra
         %({"status":"#{status}","jid":#{json(jid)},"delivery":#{json(delivery_id)},"duration_ms":#{duration_ms}#{extra}})
       end
 
       private
 
       def json(value)
-        (value.is_a?(String) && PLAIN.match?(value)) ? %("#{value}") : JSON.generate(value)
+        (value.is_a?(String) && PLAIN.match?(value)) ? %("#{value}") : encoded(value)
+      rescue ArgumentError # text that is not UTF-8
+        encoded(value)
+      end
+
+      # A job's own values must not look like an outage of the sidecar.
+      def encoded(value)
+        JSON.generate(value)
+      rescue StandardError
+        JSON.generate(Encodable.of(value))
       end
     end
   end

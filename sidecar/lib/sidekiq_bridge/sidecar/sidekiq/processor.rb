@@ -137,7 +137,7 @@ module SidekiqBridge
 
       def failed(error)
         decision = @work.acknowledged ? @retrier.decision : @retrier.last_resort(error)
-        Outcome.failed(error.class.name || error.class.to_s, @retrier.message_of(error), decision)
+        Outcome.failed(Encodable.text(error.class.name || error.class), @retrier.message_of(error), decision)
       end
     end
   end

@@ -3,6 +3,7 @@
 require "sidekiq/job_retry"
 require "sidekiq_bridge/sidecar/errors"
 require "sidekiq_bridge/sidecar/logs/log_text"
+require "sidekiq_bridge/sidecar/sidekiq/encodable"
 
 module SidekiqBridge
   module Sidecar
@@ -92,7 +93,8 @@ module SidekiqBridge
       # Returns the fields that the retry code (or a hook it called) set, in its order.
       def fields(message)
         original = ::Sidekiq.load_json(@run.job.payload)
-        message.except(*NEVER_SET).select { |key, value| SET_BY_SIDEKIQ.include?(key) || !original.key?(key) || !original[key].eql?(value) }
+        changed = message.select { |key, value| SET_BY_SIDEKIQ.include?(key) || !original.key?(key) || !original[key].eql?(value) }
+        Encodable.of(changed).except(*NEVER_SET)
       end
     end
   end
