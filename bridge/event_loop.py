@@ -33,7 +33,8 @@ class EventLoop:
         self._writer.setblocking(False)
         self._woken = False
         self._interrupted = False
-        self._soon: deque[Callback] = deque()
+        self.soon: deque[Callback] = deque()
+        """The calls of the next wait. The owner itself may append to it, without a wake-up."""
         self._selector.register(self._reader, selectors.EVENT_READ, (self._drain, None))
         self._writing: set[Any] = set()
         self._awake_since = time.monotonic()
@@ -66,11 +67,6 @@ class EventLoop:
         self._interrupted = True
         self._write()
 
-    def take_interrupt(self) -> bool:
-        """Whether ``interrupt`` was called since the last look."""
-        interrupted, self._interrupted = self._interrupted, False
-        return interrupted
-
     def _write(self) -> None:
         self._woken = True
         # The pipe may be full, or closed at shutdown: the wait ends all the same.
@@ -79,19 +75,19 @@ class EventLoop:
 
     def call_soon(self, callback: Callback) -> None:
         """Have the owner call this at its next wait."""
-        self._soon.append(callback)
+        self.soon.append(callback)
         self.wake()
 
     def run_soon(self) -> None:
         """Call now what waits for the next wait."""
-        for _ in range(len(self._soon)):
-            self._soon.popleft()()
+        for _ in range(len(self.soon)):
+            self.soon.popleft()()
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait and call what became ready. Returns whether anything did."""
-        called = bool(self._soon)
+        """Wait and call what became ready. Returns whether ``interrupt`` was called since the last wait."""
+        called = bool(self.soon)
         self.run_soon()
-        if called or self._soon:
+        if called or self.soon:
             timeout_seconds = 0.0
         events = self._selector.select(max(0.0, timeout_seconds))
         self._awake_since = time.monotonic()
@@ -101,7 +97,8 @@ class EventLoop:
                 writable()
             if mask & selectors.EVENT_READ:
                 readable()
-        return called or bool(events)
+        interrupted, self._interrupted = self._interrupted, False
+        return interrupted
 
     def linger(self, seconds: float) -> None:
         """Wait for a wake-up alone: what comes over the sockets meanwhile stays in them.
@@ -110,7 +107,7 @@ class EventLoop:
         time may well be what the others wait for.
         """
         now = time.monotonic()
-        if self._soon or self._writing or seconds < BUSY_TIMES * (now - self._awake_since):
+        if self.soon or self._writing or seconds < BUSY_TIMES * (now - self._awake_since):
             return
         if seconds > 0:
             self._bell.select(seconds)

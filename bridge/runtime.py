@@ -148,11 +148,20 @@ class Runtime:
         return Breaker(
             self.fleet,
             self._learn,
-            on_change=lambda: self.fetcher.wake(),
+            on_change=self._follow_breaker,
             before_probe=self._probe_streams,
             after_probe=self._open_streams,
             probe_soon=lambda: self.background.nudge("sidecar"),
         )
+
+    @cached_property
+    def gate(self) -> SidecarGate:
+        """Says which jobs may leave their queues while no sidecar answers."""
+        return SidecarGate(self.breaker, self.routing.is_native)
+
+    def _follow_breaker(self) -> None:
+        self.gate.follow()
+        self.fetcher.wake()
 
     def probe_sidecar(self) -> float:
         """Ask the sidecars, with the secret and certificates of now. Returns seconds to the next time."""
@@ -200,12 +209,10 @@ class Runtime:
     @cached_property
     def fetcher(self) -> Fetcher:
         """The holder of this process's jobs."""
-        gate = SidecarGate(self.breaker, self.routing.is_native)
-        self.listeners.settled.append(gate.settled)
         return Fetcher(
             self.store,
             self.lease,
-            gate,
+            self.gate,
             listeners=self.listeners,
             timestamps=lambda: self.dialect.timestamps,
             promoting=self.background.promoting,

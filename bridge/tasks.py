@@ -17,7 +17,7 @@ from bridge import errors
 from bridge.broker.messages import RUBY_TASK
 from bridge.celery import app
 from bridge.execution import task
-from bridge.execution.outcomes import JobCancelled, RubyError, Settle
+from bridge.execution.outcomes import Settle, failure_of
 from bridge.execution.task import SidekiqTask
 from bridge.sidecar.result import JobResult, Status
 from bridge.sidekiq.fetch.unit_of_work import Delivery
@@ -77,7 +77,7 @@ def hand_over(delivery: Delivery) -> JobResult:
 def conclude(result: JobResult) -> None:
     """End this run as its outcome says: finished, failed or released."""
     if result.status is Status.FAILED:
-        raise JobCancelled if result.was_cancelled else RubyError(result)
+        raise failure_of(result)
     if result.status is Status.INTERRUPTED:
         raise Settle(Interrupt(result.payload))
     if result.status is Status.SHUTDOWN:

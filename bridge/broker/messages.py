@@ -42,7 +42,7 @@ HEADERS_FIELD = "bridge_headers"
 SENTRY_FIELD = "trace_propagation_headers"
 SENTRY_HEADERS = ("sentry-trace", "baggage")
 
-_EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _HIDDEN = "(...)"
 
 #: The task behind every class that has no native task.
@@ -58,7 +58,7 @@ class JobMessage(Message):
     def __init__(self, unit: UnitOfWork, channel: Any, headers: dict[str, Any], args: Args) -> None:
         # Not kombu's own: it is made for text that comes from anywhere, and takes longer than the claim.
         delivery = unit.delivery
-        body: Any = (args[0], args[1], _EMBED)
+        body: Any = (args[0], args[1], EMBED)
         tag: Any = delivery.token
         properties: dict[str, Any] = {"priority": None, "correlation_id": headers["id"]}
         self.unit = unit
@@ -82,13 +82,13 @@ def register() -> None:
 def from_unit(unit: UnitOfWork, channel: Any, task: str, *, native: bool, show_args: bool) -> JobMessage:
     """The Celery message for a claimed job. ``native`` tasks get its arguments, others read the payload."""
     headers = headers_for(unit, task, unit.id, unit.job.shown_class, show_args=show_args)
-    return JobMessage(unit, channel, headers, unit.job.native_arguments() if native else _NO_ARGS)
+    return JobMessage(unit, channel, headers, unit.job.native_arguments() if native else NO_ARGS)
 
 
 Args = tuple[Sequence[Any], Mapping[str, Any]]
 """Positional and keyword arguments of a task."""
 
-_NO_ARGS: Args = ((), {})
+NO_ARGS: Args = ((), {})
 
 
 def headers_for(
@@ -96,7 +96,7 @@ def headers_for(
 ) -> dict[str, Any]:
     """The headers of a job's message. ``show_args``: events and logs may show its arguments."""
     job = unit.job
-    count = job.retry_count
+    count = job.retry_count if "retry_count" in job.fields else None
     headers: dict[str, Any] = {
         "lang": "py",
         "task": task,

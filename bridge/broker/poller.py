@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 import redis
 
 from bridge import errors
+from bridge.broker.context import BrokerContext
 from bridge.broker.queue_watches import Watches
 from bridge.event_loop import EventLoop
-from bridge.sidekiq.fetch.fetcher import NOTHING_TO_DO, Fetcher
+from bridge.sidekiq.fetch.fetcher import NO_FREE_SLOT, NOTHING_TO_DO, Fetcher
 from bridge.sidekiq.fetch.unit_of_work import Fetched, UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -30,22 +32,26 @@ class Poller:
 
     def __init__(
         self,
+        context: BrokerContext,
         fetcher: Fetcher,
         event_loop: EventLoop,
         client: redis.Redis,
+        channel: Any,
         deliver: Callable[[UnitOfWork], None],
-        poll_seconds: float = 1.0,
     ) -> None:
-        self._poll_seconds = poll_seconds
+        self._context = context
+        self._poll_seconds = context.poll_seconds
         self._fetcher = fetcher
         self._event_loop = event_loop
         self._watches = Watches(client, event_loop, self._job_came, self._woken, self._woken_without_job)
+        self._channel = channel
         self._deliver = deliver
         self._more_expected = True
         self._poll_at = 0.0
         self._claim_at = 0.0
         self._pause = 0.0
         self._claims_fail = False
+        self._may_claim = False
         self._spurious: list[float] = []
         self._rearm_at = 0.0
         self._seen_tail: tuple[str, bytes] | None = None
@@ -77,9 +83,11 @@ class Poller:
         try:
             fetched = self._fetcher.turn(claim=claim, look=look, seen_tail=self._seen_tail)
         except errors.StoreError as error:
-            self._back_off(error, claim and self._fetcher.may_claim)
+            self._may_claim = self._fetcher.may_claim
+            self._back_off(error, claim and self._may_claim)
             return 0
-        if fetched is NOTHING_TO_DO:
+        self._may_claim = fetched.may_claim
+        if fetched is NOTHING_TO_DO or fetched is NO_FREE_SLOT:
             return 0
         claim = fetched.claimed
         self._recovered(claim and not fetched.adopted)
@@ -87,7 +95,7 @@ class Poller:
         refused = [unit for unit in fetched.units if not self._hand_over(unit)]
         if claim:
             self._seen_tail = None
-            if fetched.units:
+            if self._event_loop.soon:
                 self._event_loop.run_soon()
             self._plan_next_claim(fetched)
         if refused:
@@ -98,8 +106,8 @@ class Poller:
 
     def _before_wait(self) -> float:
         # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.
-        may_claim = self._fetcher.may_claim
-        if not may_claim and (seconds := self._fetcher.batch_delay_seconds):
+        may_claim = self._may_claim
+        if not may_claim and (seconds := self._fetcher.in_flight.batch_delay_seconds):
             # Jobs that end in the next moments are settled together.
             self._event_loop.linger(seconds)
         now = time.monotonic()
@@ -153,7 +161,8 @@ class Poller:
 
     def _hand_over(self, unit: UnitOfWork) -> bool:
         try:
-            self._deliver(unit)
+            if not self._context.fast_dispatch(unit, self._channel):
+                self._deliver(unit)
         except Exception:
             # A fault between claim and pool must not lose the job, nor those claimed with it.
             logger.exception("could not hand over jid=%s; it is given back", unit.job.jid)

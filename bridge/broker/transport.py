@@ -111,8 +111,11 @@ class Transport(virtual.Transport):
         ahead = queue in self.context.ahead
         fetcher.order.add(queue, self.context.weights.get(queue, 0), ahead=ahead)
         if self._poller is None:
-            deliver = self._delivery_to(channel, callback)
-            self._poller = Poller(fetcher, self.event_loop, self.redis, deliver, self.context.poll_seconds)
+
+            def deliver(unit: UnitOfWork) -> None:
+                callback(channel.message_for(unit))
+
+            self._poller = Poller(self.context, fetcher, self.event_loop, self.redis, channel, deliver)
         self._poller.attend()
         self.event_loop.wake()
 
@@ -154,26 +157,21 @@ class Transport(virtual.Transport):
         deadline = time.monotonic() + timeout if timeout is not None else None
         while not self._deliver_inbox() and not self._turn():
             wait = LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
-            if wait <= 0 or self._interrupted():
+            # At a shutdown Celery's loop goes round once more before it heeds the signal: without a wait.
+            is_leaving = self._fetcher is not None and self._fetcher.leaving
+            if wait <= 0 or is_leaving or self._wait(min(wait, LONGEST_WAIT_SECONDS)):
                 raise TimeoutError
-            self._wait(min(wait, LONGEST_WAIT_SECONDS))
-
-    def _interrupted(self) -> bool:
-        """Whether Celery's loop should look at once for what a signal wants of it."""
-        if self._fetcher is not None and self._fetcher.leaving:
-            # For good: at a shutdown Celery's loop goes round once more before it heeds the signal.
-            return True
-        return self.event_loop.take_interrupt()
 
     def _turn(self) -> bool:
         return self._poller is not None and self._poller.turn() > 0
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> bool:
+        """Returns whether Celery's loop should look at once for what a signal wants of it."""
         if self._poller is not None:
             seconds = min(seconds, self._poller.wait_seconds)
         if self._watched is None and self._fanout is not None:
             self._watch_fanout()
-        self.event_loop.wait(seconds)
+        return self.event_loop.wait(seconds)
 
     def _deliver_inbox(self) -> bool:
         inbox, self._inbox = self._inbox, []
@@ -188,17 +186,6 @@ class Transport(virtual.Transport):
         except (KeyError, TypeError, ValueError, AttributeError):
             # Any client of this Redis could end the worker with a JSON value that is not a message.
             logger.exception("ignored a broadcast that is not a message, for %s", queue)
-
-    def _delivery_to(
-        self, channel: JobChannel, callback: Callable[[Any], None]
-    ) -> Callable[[UnitOfWork], None]:
-        context = self.context
-
-        def deliver(unit: UnitOfWork) -> None:
-            if not context.fast_dispatch(unit, channel):
-                callback(channel.message_for(unit))
-
-        return deliver
 
     def _watch_fanout(self) -> None:
         # The socket changes where the link is cut, and where it is mended: until then each wait tries.

@@ -1,8 +1,9 @@
 """Runs Ruby tasks on the consumer's thread, many at a time: each only waits for the sidecar.
 
 Celery's tracer takes a quarter of the worker's time for a small job, and is there for what others may notice:
-signals, errors, retries. So a plain request goes to the sidecar first. One that was done is done; any other
-is traced, with the sidecar's reply at hand. The tracer runs in a greenlet, which parks wherever it must wait.
+signals, errors, retries. So a plain request goes to the sidecar first. One that was done is done; of one that
+failed the tracer sees the end. Any other is traced, with the sidecar's reply at hand. The tracer runs in a
+greenlet, which parks wherever it must wait.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any
 
 import greenlet
 
-from bridge.execution import failure_log
+from bridge.broker.messages import RAISED_HEADER
+from bridge.execution import failure_log, outcomes
 from bridge.execution.call import Call, apply
 from bridge.fast_path.request import LazyRequest
 from bridge.sidecar.parking import Parkable
+from bridge.sidecar.result import JobResult
 from bridge.sidecar.stream_client import StreamingSidecar
 
 
@@ -51,16 +54,19 @@ class RubyRuns:
             self.running -= 1
             request.done(time.monotonic() - began, run_ms)
 
-        def trace() -> None:
+        def failed(result: JobResult) -> None:
+            trace(result.duration_ms, **{RAISED_HEADER: outcomes.failure_of(result)})
+
+        def trace(run_ms: float | None = None, **headers: Any) -> None:
             try:
-                call = request.call()
+                call = request.call(run_ms, **headers)
             except Exception:
                 self._lose(request)
             else:
                 Parkable(self._run, self._loop).switch(call)
 
         streams = isinstance(sidecar, StreamingSidecar)
-        if not streams or not sidecar.begin(request.unit.delivery, done, trace):
+        if not streams or not sidecar.begin(request.unit, done, failed, trace):
             trace()
 
     def _lose(self, request: LazyRequest) -> None:

@@ -55,22 +55,22 @@ def _write(
     words = "the job failed for the last time" if last else "the attempt failed and will be retried"
     # As text: a handler that keeps records must not keep the frames, with all that the job had in its hands.
     trace = _trace(error) if traced else None
-    record = logger.makeRecord(logger.name, level, __file__, 0, words, (), None, sinfo=trace)
-    record.ctx = _context(job, queue, error)
-    logger.handle(record)
-
-
-def _context(job: SidekiqJob, queue: str, error: BaseException) -> dict[str, Any]:
     name, message = _names(error)
+    args = job.fields.get("args")
+    record = logger.makeRecord(
+        logger.name, level, __file__, 0, words, (), None, sinfo=scrub(trace, args) if trace else None
+    )
     found = {
         "jid": job.jid,
         "class": job.native_class,
         "queue": queue,
         "ran": "ruby" if type(error) is RubyError else "python",
         "error_class": name,
-        "error_message": scrub(message, job.args)[:LONGEST_MESSAGE],
+        "error_message": scrub(message, args)[:LONGEST_MESSAGE],
     }
-    return {key: value for key, value in found.items() if value is not None}
+    record.ctx = {key: value for key, value in found.items() if value is not None}
+    record.is_scrubbed = True
+    logger.handle(record)
 
 
 def _names(error: BaseException) -> tuple[str, str]:
@@ -113,8 +113,8 @@ def _ruby_trace(error: RubyError) -> str | None:
     """The backtrace that the sidecar reports: for jobs with ``backtrace`` among their options."""
     decided = error.result.next
     fields: Mapping[str, Any] = decided.fields if decided is not None else {}
-    lines = backtrace.decode(fields.get("error_backtrace"))
-    return "\n".join(lines) or None
+    encoded = fields.get("error_backtrace")
+    return "\n".join(backtrace.decode(encoded)) or None if encoded is not None else None
 
 
 def _is_news(record: logging.LogRecord) -> bool:

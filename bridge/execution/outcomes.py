@@ -136,6 +136,11 @@ class RubyError(Exception):
         return f"{self.result.error_class}({self.result.error_message!r})"
 
 
+def failure_of(result: JobResult) -> BaseException:
+    """The exception that ends the run of a job that failed in Ruby."""
+    return JobCancelled() if result.was_cancelled else RubyError(result)
+
+
 class RetryAt(celery.exceptions.Retry):
     """A retry that carries its decision. Retry's own pickling would lose it between processes."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from celery.worker import state
 
+from bridge.broker.messages import RUBY_TASK
 from bridge.execution.task import SidekiqTask
 from bridge.fast_path import observers
 from bridge.fast_path.request import LazyRequest, request_class
@@ -37,13 +38,15 @@ class FastDispatch:
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
         self._runtime = consumer.app.bridge
+        self._tasks = consumer.app.tasks
         self._context = self._runtime.context
         self._ways: dict[str | None, Way | None] = {}
 
     def __call__(self, unit: UnitOfWork, channel: Any) -> bool:
         """Begin this job; False where it must go Celery's way."""
-        # A native task has the name of its class: for one that was met before, the route is known.
-        way = self._ways.get(unit.job.native_class) or self._way_of(unit.job)
+        # A class without a task of its name is Ruby's. For a task that was met before, the way is known.
+        name = unit.job.native_class
+        way = self._ways.get(name if name in self._tasks else RUBY_TASK) or self._way_of(unit.job)
         if way is None or self._context.listeners or way.is_observed() or self._consumer.on_task_message:
             return False
         request = way.make(unit, channel)
@@ -63,7 +66,7 @@ class FastDispatch:
         return self._ways[name] if name in self._ways else self._find(name)
 
     def _find(self, name: str) -> Way | None:
-        task = self._consumer.app.tasks[name]
+        task = self._tasks[name]
         is_ours = (
             isinstance(task, SidekiqTask)
             and task.Request == SidekiqTask.Request

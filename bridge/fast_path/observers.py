@@ -56,11 +56,6 @@ def _has_hooks(task: Any) -> bool:
     )
 
 
-def hears_of_retries(task: Any) -> bool:
-    """Whether an observer is told, with an ``einfo``, that a run of this task is to be retried."""
-    return bool(signals.task_retry.receivers) or overrides(task, "on_retry")
-
-
 def is_replaced(function: Any) -> bool:
     """Whether a function of Celery's tracer is not Celery's own."""
     return type(function) is not types.FunctionType or function.__module__ != trace.__name__

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from celery.app import trace
@@ -24,6 +24,9 @@ from bridge.execution.request import SidekiqRequest
 from bridge.execution.time_limits import HARD, SOFT, TimeLimits
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack
+
+RunContext = tuple[dict[str, Any], Sequence[Any], Mapping[str, Any]]
+"""Fields of ``self.request``, positional and keyword arguments."""
 
 _DONE = Done()
 _filling = threading.RLock()
@@ -41,9 +44,11 @@ class LazyRequest(SidekiqRequest):
         # Not Celery's: that is what _fill_in does.
         self.unit = unit
         self.channel = channel
-        self.id = unit.id
+        self.id = unit.job.jid or unit.id
         self.name = unit.job.shown_class  # type: ignore[misc]
         self._is_full = False
+        self._run_ms: float | None = None
+        self._run_context: RunContext | None = None
 
     def __getattr__(self, name: str) -> Any:
         """Called for what is not there yet. By any thread: a control command may ask while the job runs."""
@@ -112,10 +117,19 @@ class LazyRequest(SidekiqRequest):
             self.acknowledged = True
             self._runtime.fetcher.settle(self.unit.delivery.token, decision, run_ms)
 
-    def context(self) -> tuple[dict[str, Any], list[Any], dict[str, Any]]:
-        """What ``self.request`` of a native task shows, and its arguments."""
+    def acknowledge(self) -> None:
+        """Settle by the recorded decision. Celery's own goes through kombu to the same end."""
+        self._end(_DONE if self.unit.started_at is not None else GiveBack(), self._run_ms)
+
+    def context(self) -> RunContext:
+        """What ``self.request`` of a task shows, and its arguments. Made once."""
+        if self._run_context is None:
+            self._run_context = self._make_context()
+        return self._run_context
+
+    def _make_context(self) -> RunContext:
         unit = self.unit
-        args, kwargs = unit.job.native_arguments()
+        args, kwargs = unit.job.native_arguments() if self.native else messages.NO_ARGS
         fields = messages.headers_for(
             unit, self._type, self.id, self.name, show_args=self._runtime.context.show_args
         )
@@ -131,11 +145,16 @@ class LazyRequest(SidekiqRequest):
         }
         return fields, args, kwargs
 
-    def call(self, **more: Any) -> Call:
-        """The run as Celery asks its pools for it, with its tracer; begun already. ``more`` headers."""
-        request = {**self.request_dict, **more}
-        args = (self.type, self.id, request, self.body, self.content_type, self.content_encoding)
-        return Call(self._tracer, args, {}, self.on_success, None)
+    def call(self, run_ms: float | None = None, **more: Any) -> Call:
+        """The run as Celery asks its pools for it, with its tracer; begun already. ``more`` headers.
+
+        ``run_ms``: how long the run took, where it has ended and the sidecar says so.
+        """
+        self._run_ms = run_ms
+        fields, args, kwargs = self.context()
+        body = (args, kwargs, messages.EMBED)
+        request = {**fields, **more}
+        return Call(self._tracer, (self._type, self.id, request, body, None, None), {}, self.on_success, None)
 
 
 def request_class(consumer: Any, task: Any) -> type[LazyRequest]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]
 from billiard.einfo import ExceptionInfo
-from celery import states
+from celery import signals, states
 from celery.app import trace
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 
@@ -68,7 +68,7 @@ class RunInfo(trace.TraceInfo):
 
     def handle_retry(self, task: Any, req: Any, store_errors: bool = True, **kwargs: Any) -> Any:
         """Returns what the pool's callback gets as ``exc_info``."""
-        if store_errors or observers.hears_of_retries(task):
+        if store_errors or signals.task_retry.receivers:
             return super().handle_retry(task, req, store_errors, **kwargs)
         name = trace.get_task_name(req, task.name)
         trace.info(trace.LOG_RETRY, {"id": req.id, "name": name, "exc": str(self.retval)})
@@ -82,7 +82,8 @@ def install(app: Any, hostname: str) -> None:
     """
     if not observers.is_replaced(trace.build_tracer):
         for name, task in app.tasks.items():
-            task.__trace__ = trace.build_tracer(name, task, app.loader, hostname, Info=RunInfo, app=app)
+            info = trace.TraceInfo if observers.overrides(task, "on_retry") else RunInfo
+            task.__trace__ = trace.build_tracer(name, task, app.loader, hostname, Info=info, app=app)
     guard(app)
 
 

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from bridge.sidecar.breaker import Breaker, State
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Decision, GiveBack
 from bridge.sidekiq.payload.job import SidekiqJob
-from bridge.sidekiq.store.settlement import Settled
 
 _LIMITS = {State.OPEN: 0, State.HALF_OPEN: 1, State.CLOSED: None}
 
 
-@dataclass
 class SidecarGate:
     """The fetcher's gate. ``is_native`` says whether a job runs in Python."""
 
-    breaker: Breaker
-    is_native: Callable[[SidekiqJob], bool]
+    def __init__(self, breaker: Breaker, is_native: Callable[[SidekiqJob], bool]) -> None:
+        self._breaker = breaker
+        self._is_native = is_native
+        self.restricts = True
+        self.follow()
+
+    def follow(self) -> None:
+        """The breaker's state has changed. Called by any thread."""
+        self.restricts = self._breaker.state is not State.CLOSED
 
     def admits(self, job: SidekiqJob) -> bool:
         """Native jobs never wait for the sidecar."""
-        return self.is_native(job)
+        return self._is_native(job)
 
     def limit(self) -> int | None:
         """None leaves for a sidecar that does not answer; one goes first when it has just come back."""
-        return _LIMITS[self.breaker.state]
+        return _LIMITS[self._breaker.state]
 
-    def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
+    def settled(self, decided: Sequence[tuple[UnitOfWork, Decision]]) -> None:
         """A Ruby job that has run closes the circuit."""
-        if (
-            self.breaker.state is State.HALF_OPEN
-            and unit.started_at is not None
-            and not isinstance(decision, GiveBack)
-            and not unit.native
-        ):
-            self.breaker.passed()
+        if any(_ran_in_ruby(unit, decision) for unit, decision in decided):
+            self._breaker.passed()
+
+
+def _ran_in_ruby(unit: UnitOfWork, decision: Decision) -> bool:
+    return unit.started_at is not None and not isinstance(decision, GiveBack) and not unit.native

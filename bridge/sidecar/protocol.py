@@ -25,6 +25,11 @@ def attach_trace(current: Callable[[], Mapping[str, str]]) -> None:
     _current_trace = current
 
 
+def is_tracing() -> bool:
+    """Whether this worker makes spans."""
+    return _current_trace is not None
+
+
 def trace_headers() -> list[tuple[str, str]]:
     """For a request: the trace context of the calling job. A value that no header may hold stays out."""
     if _current_trace is None:

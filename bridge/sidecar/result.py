@@ -13,6 +13,7 @@ from bridge.sidecar import schema
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Decision, Discard, Retry
 from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.payload.splice import splice
 
 
 class Status(Enum):
@@ -28,7 +29,7 @@ class Status(Enum):
 CANCELLED = "Bridge::Cancelled"
 #: A reply that says nothing but that the job was performed, as the sidecar writes it: nearly all are this.
 _DONE = re.compile(
-    rb'\{"status":"done","jid":(?:"[\w:./-]*"|null),"delivery":"([\w:./-]*)",'
+    rb'\{"status":"done","jid":(?:"[\w:./-]*"|null),"delivery":"([\w:./-]*)/(\d{1,19})",'
     rb'"duration_ms":(\d{1,12}(?:\.\d{1,9})?)\}'
 )
 
@@ -39,7 +40,19 @@ _DEFAULT_LIMITS = DeadLimits()
 def done_ms(body: bytes, delivery: Delivery) -> float | None:
     """Milliseconds of the run, of a reply that says "done" and nothing else. ``None`` may still be that."""
     found = _DONE.fullmatch(body)
-    return float(found[2]) if found is not None and found[1] == delivery.name.encode() else None
+    if found is None or found[1] != delivery.identity.encode() or int(found[2]) != delivery.token:
+        return None
+    return float(found[3])
+
+
+def failure(body: bytes, delivery: Delivery, job: SidekiqJob) -> JobResult | None:
+    """The outcome of a run that failed. None for every other reply, and for one that makes no sense."""
+    try:
+        said = schema.read(schema.OUTCOME, body)
+        _check_same(said, delivery, job)
+        return JobResult._of(said, job) if isinstance(said, schema.FailedOutcome) else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +72,7 @@ class Next:
         """
         if self.place == "none":
             return Discard()
-        payload = job.with_fields(self.fields)
+        payload = splice(job.raw, self.fields)
         if self.place == "dead":
             return Bury(payload, self.dead_limits)
         delay = self.delay_seconds
@@ -80,13 +93,10 @@ class JobResult:
     payload: bytes = b""
     asked: bool = True
     """False for an unasked shutdown: the job raised Sidekiq::Shutdown by itself."""
+    was_cancelled: bool = False
+    """Whether a person ended it, for good."""
     was_last: bool = False
     """Whether it comes from a Puma worker that goes down, and no other one is known."""
-
-    @property
-    def was_cancelled(self) -> bool:
-        """Whether a person ended it, for good."""
-        return self.error_class == CANCELLED and self.next is not None and self.next.place == "none"
 
     @classmethod
     def parse(cls, body: bytes, delivery: Delivery) -> JobResult:
@@ -99,7 +109,8 @@ class JobResult:
             return cls(Status.DONE, duration_ms)
         try:
             said = schema.read(schema.OUTCOME, body)
-            job = _same_job(said, delivery)
+            job = SidekiqJob.parse(delivery.payload)
+            _check_same(said, delivery, job)
             return cls._of(said, job)
         except (ValueError, errors.PayloadError) as error:
             raise errors.OutcomeUnknown(f"the sidecar's reply makes no sense: {error}") from None
@@ -108,8 +119,16 @@ class JobResult:
     def _of(cls, said: schema.OutcomeReply, job: SidekiqJob) -> JobResult:
         match said:
             case schema.FailedOutcome():
-                error = said.error
-                return cls(Status.FAILED, said.duration_ms, error.class_, error.message, _next(said.next))
+                error, next_ = said.error, _next(said.next)
+                cancelled = error.class_ == CANCELLED and next_.place == "none"
+                return cls(
+                    Status.FAILED,
+                    said.duration_ms,
+                    error.class_,
+                    error.message,
+                    next_,
+                    was_cancelled=cancelled,
+                )
             case schema.InterruptedOutcome():
                 return cls(Status.INTERRUPTED, said.duration_ms, payload=_payload(said.payload, job))
             case schema.ShutdownOutcome():
@@ -117,15 +136,13 @@ class JobResult:
         return cls(Status.DONE, said.duration_ms)
 
 
-def _same_job(said: schema.OutcomeReply, delivery: Delivery) -> SidekiqJob:
-    if said.delivery != delivery.name:
+def _check_same(said: schema.OutcomeReply, delivery: Delivery, job: SidekiqJob) -> None:
+    if said.delivery != f"{delivery.identity}/{delivery.token}":
         raise ValueError("it is about another delivery")
-    job = SidekiqJob.parse(delivery.payload)
     own = job.fields.get("jid")
     # A jid that is not a text is any client's invention: Ruby may write it in another way.
     if isinstance(own, str) and not job.ruby_only and said.jid != own:
         raise ValueError("it is about another job")
-    return job
 
 
 def _payload(text: str, job: SidekiqJob) -> bytes:

@@ -131,7 +131,7 @@ class Stream:
         # Not at once: small frames of one turn go out together, in one system call.
         if not self._flushing and not self._blocked:
             self._flushing = True
-            self._event_loop.call_soon(self._flush_now)
+            self._event_loop.soon.append(self._flush_now)
 
     def _flush_now(self) -> None:
         self._flushing = False
@@ -146,7 +146,7 @@ class Stream:
             sent = 0
         except OSError as error:
             # Not here: a task that is just sending would be told from within itself.
-            self._event_loop.call_soon(functools.partial(self._cut, str(error)))
+            self._event_loop.soon.append(functools.partial(self._cut, str(error)))
             return
         del self._outgoing[:sent]
         if bool(self._outgoing) is not self._blocked:

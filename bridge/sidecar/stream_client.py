@@ -14,14 +14,14 @@ from typing import Any
 
 from bridge import errors
 from bridge.event_loop import EventLoop
-from bridge.sidecar import parking
+from bridge.sidecar import parking, protocol
 from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Member
 from bridge.sidecar.messages import BadReply, Reply
-from bridge.sidecar.result import JobResult, done_ms
+from bridge.sidecar.result import JobResult, done_ms, failure
 from bridge.sidecar.stream import Stream
 from bridge.sidecar.stream_upgrade import OpenStream
-from bridge.sidekiq.fetch.unit_of_work import Delivery
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 
 logger = logging.getLogger(__name__)
 
@@ -40,22 +40,32 @@ class StreamingSidecar:
         self._early: dict[int, EarlyReply] = {}
 
     def begin(
-        self, delivery: Delivery, on_done: Callable[[float], None], on_other: Callable[[], None]
+        self,
+        unit: UnitOfWork,
+        on_done: Callable[[float], None],
+        on_failed: Callable[[JobResult], None],
+        on_other: Callable[[], None],
     ) -> bool:
         """Send a job without parking anything. Returns False where no stream is to be had.
 
-        ``on_done`` is called with the milliseconds of the run when it was performed. For any other end
-        ``on_other`` is, and ``execute`` then goes on from the reply that has come.
+        ``on_done`` is called with the milliseconds of the run when it was performed, ``on_failed`` with its
+        outcome when it failed. For any other end ``on_other`` is, and ``execute`` then goes on from the reply
+        that has come.
         """
+        delivery = unit.delivery
         member = None if delivery.recovered else self._acquire()
         if member is None:
             return False
 
         def on_reply(status: int | None, body: bytes) -> None:
             run_ms = done_ms(body, delivery) if status == 200 else None
+            failed = failure(body, delivery, unit.job) if status == 200 and run_ms is None else None
             if run_ms is not None:
                 self.client.fleet.release(member)
                 on_done(run_ms)
+            elif failed is not None:
+                self.client.fleet.release(member)
+                on_failed(failed)
             else:
                 self._early[delivery.token] = (member, status, body)
                 on_other()
@@ -144,7 +154,8 @@ class StreamingSidecar:
                 member.carry(None)
             self._streams.discard(stream)
 
-        stream = Stream(opened, self._event_loop, forget, traced=member.worker.traces_on_streams)
+        traced = member.worker.traces_on_streams and protocol.is_tracing()
+        stream = Stream(opened, self._event_loop, forget, traced=traced)
         member.carry(stream)
         self._streams.add(stream)
 

@@ -160,7 +160,7 @@ class Lifecycle:
     def _is_idle(self) -> bool:
         """Whether nothing is left to wait for: not for jobs that do not end, either."""
         cancellation, held = self._cancellation, list(self._fetcher.in_flight.held)
-        if cancellation is None or not held or self._fetcher.unsettled:
+        if cancellation is None or not held or len(self._fetcher.journal):
             return self._fetcher.idle
         return all(cancellation.may_be_left(token) for token in held)
 

@@ -72,6 +72,7 @@ def _followed(kind: str, client: redis.Redis, worker: subprocess.Popen[bytes], f
     file.unlink(missing_ok=True)
     worker.send_signal(signal.SIGUSR2)
     _run(kind, client)
+    time.sleep(0.3)  # Redis has the outcome before the worker has counted and logged it
     worker.send_signal(signal.SIGUSR2)
     _wait(file.exists, "the steps")
     time.sleep(0.2)  # for the rest of the file
@@ -81,8 +82,9 @@ def _followed(kind: str, client: redis.Redis, worker: subprocess.Popen[bytes], f
 
 def _run(kind: str, client: redis.Redis) -> None:
     before = _processed(client)
-    job = {"class": JOBS[kind], "args": [1], "retry": True, "queue": "default", "created_at": time.time()}
-    client.lpush("queue:default", json.dumps({**job, "jid": os.urandom(12).hex()}))
+    now = time.time()
+    job = {"class": JOBS[kind], "args": [1], "retry": True, "queue": "default", "created_at": now}
+    client.lpush("queue:default", json.dumps({**job, "jid": os.urandom(12).hex(), "enqueued_at": now}))
     _wait(lambda: _processed(client) > before, "the job")
 
 

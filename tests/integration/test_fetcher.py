@@ -494,7 +494,7 @@ def test_a_refused_settlement_is_repeated_until_it_is_written(worker: Worker) ->
     worker.settle(unit, Retry(1.0, b"{}"))
     for _ in range(3):
         worker.fetcher.turn()
-        assert worker.fetcher.unsettled == 1
+        assert len(worker.fetcher.journal) == 1
     worker.client.delete("retry")
     worker.fetcher.turn()
     assert worker.client.zcard("retry") == 1
@@ -510,7 +510,7 @@ def test_decisions_that_cannot_be_written_do_not_pile_up_for_ever(
     for _ in range(10):
         for unit in worker.take():
             worker.settle(unit, Bury(b"{}"))
-    assert 10 < worker.fetcher.unsettled < 20
+    assert 10 < len(worker.fetcher.journal) < 20
     assert worker.client.llen("queue:default") > 30
 
 

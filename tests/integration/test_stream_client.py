@@ -23,8 +23,9 @@ from bridge.sidecar.result import JobResult, Status
 from bridge.sidecar.signature import Signer
 from bridge.sidecar.stream_client import StreamingSidecar
 from bridge.sidecar.timeouts import Timeouts
-from bridge.sidekiq.fetch.unit_of_work import Delivery
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.payload import ruby_json
+from bridge.sidekiq.payload.job import SidekiqJob
 from tests.support.ledger import Ledger
 from tests.support.sidecar_process import SidecarProcess
 
@@ -54,6 +55,12 @@ class Bench:
         delivery = self.delivery(job_class, *args)
         Parkable(self._task, greenlet.getcurrent()).switch(delivery)
         return delivery
+
+    def begin(self, job_class: str, told: list[Any]) -> None:
+        """Send a job without a task that waits; ``told`` gets the milliseconds, the failure or "other"."""
+        delivery = self.delivery(job_class)
+        unit = UnitOfWork(delivery, SidekiqJob.parse(delivery.payload))
+        assert self.sidecar.begin(unit, told.append, told.append, lambda: told.append("other"))
 
     def delivery(self, job_class: str, *args: Any) -> Delivery:
         self.token += 1
@@ -126,10 +133,20 @@ def test_a_reply_that_nobody_asks_for_keeps_no_slot_taken(bench: Bench) -> None:
     # The lease was lost while the job ran: its task ends without a look at the reply.
     told: list[str] = []
 
-    bench.sidecar.begin(bench.delivery("FailJob"), lambda ms: None, lambda: told.append("other"))
+    bench.begin("StoppingJob", told)
+
+    bench.until(lambda: told == ["other"], "the reply")
+    bench.until(lambda: not any(member.running for member in bench.fleet.members), "the slot to be free")
+
+
+def test_a_failure_is_told_with_what_ruby_decided_and_keeps_no_slot(bench: Bench) -> None:
+    told: list[Any] = []
+
+    bench.begin("FailJob", told)
 
     bench.until(lambda: told, "the reply")
-    bench.until(lambda: not any(member.running for member in bench.fleet.members), "the slot to be free")
+    assert told[0].next.place == "retry"
+    assert not any(member.running for member in bench.fleet.members)
 
 
 def test_a_failure_carries_what_ruby_decided(bench: Bench) -> None:

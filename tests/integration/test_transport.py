@@ -172,6 +172,7 @@ def test_a_queue_that_may_not_be_taken_from_is_no_hot_loop(
         client.sadd("paused", "default")
     if case.startswith("ruby"):
         consumer.runtime.breaker.state = State.OPEN
+        consumer.runtime.gate.follow()
     consumer.idle(0.3)
     before = commands(client)
     consumer.idle(3.0)

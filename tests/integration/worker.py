@@ -83,12 +83,16 @@ class OpenGate:
 
     open: bool = True
     most: int | None = None
+    restricts = True
 
     def admits(self, job: SidekiqJob) -> bool:
         return str(job.job_class).startswith("Native")
 
     def limit(self) -> int | None:
         return self.most if self.open else 0
+
+    def settled(self, decided: object) -> None:
+        pass
 
 
 class Worker:
@@ -146,7 +150,7 @@ class Worker:
     def use(self, store: Any) -> Any:
         """Put this in the place of the store, in every part that asks it. Returns it."""
         fetcher = self.fetcher
-        for part in (fetcher, fetcher.in_flight, fetcher.reconciler, fetcher._native_only):
+        for part in (fetcher, fetcher.in_flight, fetcher.reconciler, fetcher.native_only):
             part._store = store
         return store
 

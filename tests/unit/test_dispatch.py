@@ -118,7 +118,16 @@ def worker() -> Worker:
 
 def test_a_native_job_sees_the_same_request_as_on_celerys_way(worker: Worker) -> None:
     native.run(worker.plain("SeeJob", 7))
-    apply(worker.plain("SeeJob", 7).call())
+    request = worker.plain("SeeJob", 7)
+    celerys_args = (
+        request.type,
+        request.id,
+        request.request_dict,
+        request.body,
+        request.content_type,
+        request.content_encoding,
+    )
+    apply(request.call()._replace(args=celerys_args))
 
     short, celerys = worker.seen
     embedded = ("callbacks", "errbacks", "chain", "chord", "reply_to", "is_eager")

@@ -43,7 +43,7 @@ def test_an_add_that_is_interrupted_within_its_append_is_not_lost() -> None:
     journal = Journal(JobListeners())
     journal.keep_order()
     journal.add(unit(1), GiveBack())
-    append = journal._returning.append
+    append = journal.returning.append
     journal._release()
     append((unit(2), GiveBack()))
     journal._release()

@@ -18,8 +18,8 @@ from bridge.sidecar.health import Health
 from bridge.sidecar.http import request_bytes
 from bridge.sidecar.result import JobResult, Next, Status, done_ms
 from bridge.sidecar.signature import Signer, signed_text
-from bridge.sidekiq.fetch.unit_of_work import Delivery
-from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Retry
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Done, Retry
 from bridge.sidekiq.payload.job import SidekiqJob
 from tests.support.waiting import wait_for
 
@@ -334,8 +334,11 @@ def test_the_gate_lets_native_jobs_pass_and_one_ruby_job_first(breaker: Breaker,
     assert not gate.admits(JOB)
     states(breaker, fleet, "ready")
     assert gate.limit() == 1
-    breaker.passed()
+    assert gate.restricts
+    gate.settled([(UnitOfWork(DELIVERY, JOB, started_at=1.0), Done())])
     assert gate.limit() is None
+    gate.follow()
+    assert not gate.restricts
 
 
 DONE = b'{"status":"done","jid":"a","delivery":"h:1:n/7","duration_ms":0.125}'

@@ -70,7 +70,7 @@ class Report:
             "answers": snapshot.redis_answers,
             "silent_seconds": _rounded(snapshot.redis_silent_seconds),
             "round_trip_us": heartbeat.rtt_us if heartbeat else None,
-            "unwritten_settlements": self._runtime.fetcher.unsettled,
+            "unwritten_settlements": len(self._runtime.fetcher.journal),
         }
 
     def _lease(self) -> dict[str, Any]:

@@ -73,5 +73,5 @@ class Examiner:
             rejected=breaker.rejected,
             breaker=breaker.state,
             breaker_reason=breaker.reason,
-            kept_back=tuple(sorted(fetcher.kept_back)) if breaker.is_open else (),
+            kept_back=tuple(sorted(fetcher.native_only.kept_back)) if breaker.is_open else (),
         )

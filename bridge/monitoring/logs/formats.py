@@ -107,7 +107,8 @@ def _error(record: logging.LogRecord) -> Mapping[str, Any]:
 
 def _clean(record: logging.LogRecord, text: str) -> str:
     """Without passwords and, where it may quote them, the arguments of the job that is running."""
-    if record.levelno >= logging.WARNING and (args := _running_args()):
+    is_scrubbed = record.levelno < logging.WARNING or getattr(record, "is_scrubbed", False)
+    if not is_scrubbed and (args := _running_args()):
         text = scrub(text, args)
     return redact(text)
 

@@ -33,7 +33,7 @@ def _pushed_in(job: SidekiqJob) -> str | None:
     return trace_context.trace_id(job.fields)
 
 
-_trace_of: Callable[[SidekiqJob], str | None] = _pushed_in
+_trace_of: Callable[[SidekiqJob], str | None] | None = None
 
 
 def attach_trace(trace_of: Callable[[SidekiqJob], str | None]) -> None:
@@ -48,9 +48,8 @@ class JobLog:
     def started(self, unit: UnitOfWork) -> None:
         """``start``."""
         if logger.isEnabledFor(logging.INFO):
-            context = _identity(unit)
-            unit.name_in_logs(context)
-            _log("start", context)
+            unit.log_context.update(_identity(unit))
+            _log("start", unit.log_context)
 
     def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
         """``done``, ``retry``, ``fail``, ``interrupted`` or ``given back``, for a job that has run.
@@ -83,9 +82,12 @@ def _identity(unit: UnitOfWork) -> dict[str, Any]:
     shown = job.fields.get("display_class")
     name = shown if isinstance(shown, str) else job.native_class
     found = {"jid": _cut(job.jid), "class": _cut(name), "queue": unit.delivery.queue}
-    if (correlation := trace_context.correlation_id(job.fields)) is not None:
+    fields = job.fields
+    has_ids = not trace_context.ID_FIELDS.isdisjoint(fields)  # most jobs have none
+    if has_ids and (correlation := trace_context.correlation_id(fields)) is not None:
         found["correlation_id"] = _cut(correlation)
-    if (trace := _trace_of(job)) is not None:
+    trace_of = _trace_of or (_pushed_in if has_ids else None)
+    if trace_of is not None and (trace := trace_of(job)) is not None:
         found["trace_id"] = trace
     return found
 
@@ -100,8 +102,10 @@ def _error(decision: Decision) -> dict[str, Any]:
         return {}  # malformed bytes, buried as they are
     if not isinstance(fields, dict):
         return {}
-    found = {name: fields[name] for name in ("error_class", "error_message") if name in fields}
-    return {name: _cut(scrub(str(value or ""), fields.get("args"))) for name, value in found.items()}
+    found = {name: str(fields[name] or "") for name in ("error_class", "error_message") if name in fields}
+    if "error_message" in found:
+        found["error_message"] = scrub(found["error_message"], fields.get("args"))
+    return {name: _cut(value) for name, value in found.items()}
 
 
 def _cut(value: object) -> str:

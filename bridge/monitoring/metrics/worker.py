@@ -63,7 +63,7 @@ class WorkerSeries(Collector):
         yield GaugeMetricFamily(
             "bridge_settlements_waiting",
             "Ended jobs that Redis does not know of yet.",
-            value=fetcher.unsettled,
+            value=len(fetcher.journal),
         )
         yield CounterMetricFamily(
             "bridge_fenced", "Settlements refused because the lease was gone.", value=fetcher.journal.fenced

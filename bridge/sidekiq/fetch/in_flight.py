@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from bridge import errors
+from bridge.sidekiq.fetch import batch_delay
 from bridge.sidekiq.fetch.gate import Gate
 from bridge.sidekiq.fetch.journal import Journal
 from bridge.sidekiq.fetch.listeners import JobListeners
@@ -50,6 +52,8 @@ class InFlight:
         self.is_quiet = False
         self.next_token = 1
         self.unanswered = UnansweredClaims()
+        self.slot_waits: deque[float] = deque(maxlen=batch_delay.LOOKED_AT)
+        """How long the last jobs waited for a thread of the sidecar, in seconds; see ``batch_delay``."""
         self._parsed: dict[bytes, SidekiqJob] = {}
         """Jobs that were read before their claim, each parsed once."""
 
@@ -59,6 +63,13 @@ class InFlight:
     def free_slots(self) -> int:
         """How many jobs may still be taken."""
         return 0 if self.is_quiet else max(0, self.slots - len(self.held))
+
+    @property
+    def batch_delay_seconds(self) -> float:
+        """How long this worker may look away: its slots are full, and their jobs wait behind each other."""
+        if self.is_quiet or len(self.held) < self.slots or self._journal:
+            return 0.0
+        return batch_delay.seconds(self.slot_waits)
 
     def set_slots(self, prefetch_count: int) -> None:
         """Celery's prefetch count: how many jobs may be held at once."""
@@ -76,8 +87,12 @@ class InFlight:
 
     def reserve(self, count: int) -> None:
         """A claim with the next ``count`` tokens is about to be sent."""
-        self.unanswered.sent(self.next_token, count)
-        self.next_token += count
+        first, self.next_token = self.next_token, self.next_token + count
+        self.unanswered.tokens.update(range(first, self.next_token))
+
+    def answered(self, first: int, count: int) -> None:
+        """It is known what became of a claim with these tokens."""
+        self.unanswered.tokens.difference_update(range(first, first + count))
 
     def read(self, payload: bytes) -> SidekiqJob:
         """Parse a job before its claim. Raises PayloadError."""
@@ -161,6 +176,10 @@ class InFlight:
             unit.run_seconds = 0.0 if unit.began is None else time.monotonic() - unit.began
             if run_ms is not None:
                 unit.run_ms = run_ms
+            if unit.run_ms is not None:
+                self.slot_waits.append(unit.run_seconds - unit.run_ms / 1000)
+            else:
+                self.slot_waits.clear()  # a job that cannot tell ends the delay
         return unit
 
     def give_back_all(self, units: Iterable[UnitOfWork]) -> None:

@@ -20,17 +20,14 @@ Decided = tuple[UnitOfWork, Decision]
 
 
 class Batch:
-    """Decisions that are being written, and how the store takes them. Empty is false."""
+    """Decisions that are being written, and how the store takes them."""
 
     def __init__(self, decided: Sequence[Decided]) -> None:
         self.decided = decided
         self.settlements = [_settlement(unit, decision) for unit, decision in decided]
 
-    def __bool__(self) -> bool:
-        return bool(self.decided)
 
-
-_NOTHING = Batch(())
+NO_DECISION = Batch(())
 
 
 class Journal:
@@ -38,19 +35,21 @@ class Journal:
 
     def __init__(self, listeners: JobListeners) -> None:
         self._listeners = listeners
-        self._waiting: deque[Decided] = deque()
-        self._returning: deque[Decided] = deque()
+        self.waiting: deque[Decided] = deque()
+        """Decisions for the next exchange. The consumer's loop looks at it in each turn."""
+        self.returning: deque[Decided] = deque()
+        """Jobs that a stopping worker gives back, kept for their order."""
         self._in_order = False
         self.fenced = 0
         self.buried = 0
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._returning)
+        return len(self.waiting) + len(self.returning)
 
     @property
     def units(self) -> list[UnitOfWork]:
         """All that waits."""
-        return [unit for unit, _ in [*list(self._waiting), *list(self._returning)]]
+        return [unit for unit, _ in [*list(self.waiting), *list(self.returning)]]
 
     @property
     def tokens(self) -> set[int]:
@@ -60,9 +59,9 @@ class Journal:
     def add(self, unit: UnitOfWork, decision: Decision) -> None:
         """Note the decision about a job."""
         if self._in_order and isinstance(decision, GiveBack) and not decision.unknown_outcome:
-            self._returning.append((unit, decision))
+            self.returning.append((unit, decision))
         else:
-            self._waiting.append((unit, decision))
+            self.waiting.append((unit, decision))
 
     def keep_order(self) -> None:
         """Keep what is given back until all has come in, to put it back in the order of the claims."""
@@ -71,31 +70,31 @@ class Journal:
     def _release(self) -> None:
         """All that is given back has come in: the first claimed goes back last, and so runs first."""
         returning: list[Decided] = []
-        while self._returning:
+        while self.returning:
             # One by one: another thread may add a decision at any moment, and none may fall between.
-            returning.append(self._returning.popleft())
-        self._waiting.extend(sorted(returning, key=lambda decided: decided[0].delivery.token, reverse=True))
+            returning.append(self.returning.popleft())
+        self.waiting.extend(sorted(returning, key=lambda decided: decided[0].delivery.token, reverse=True))
 
     def batch(self, *, everything: bool = True) -> Batch:
         """Take decisions out, to be written now; ``everything``: also what was kept for its order."""
-        if everything and self._returning:
+        if everything and self.returning:
             self._release()
-        if not self._waiting:
-            return _NOTHING
+        if not self.waiting:
+            return NO_DECISION
         batch: list[Decided] = []
-        while self._waiting and len(batch) < LARGEST_BATCH:
-            batch.append(self._waiting.popleft())
+        while self.waiting and len(batch) < LARGEST_BATCH:
+            batch.append(self.waiting.popleft())
         return Batch(batch)
 
     def put_back(self, batch: Batch) -> None:
         """They could not be written."""
-        self._waiting.extendleft(reversed(batch.decided))
+        self.waiting.extendleft(reversed(batch.decided))
 
     def confirm(self, batch: Batch, outcomes: Sequence[Settled]) -> None:
         """Redis has answered: what it refused for now is kept."""
         for (unit, decision), outcome in zip(batch.decided, outcomes, strict=True):
             if outcome is Settled.FAILED:
-                self._waiting.append((unit, decision))
+                self.waiting.append((unit, decision))
                 continue
             if outcome is Settled.FENCED:
                 self.fenced += 1

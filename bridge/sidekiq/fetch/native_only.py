@@ -32,12 +32,12 @@ class NativeOnlyClaim:
 
     def take(self, seen_tail: tuple[str, bytes] | None) -> Fetched:
         """Claim admitted jobs for the free slots. ``seen_tail``: queue and job that woke this worker."""
+        self._in_flight.forget_read()
         units = self._take_seen(seen_tail)
         if units:
             return Fetched(tuple(units))
         blocked: set[str] = set()
         kept_back: set[str] = set()
-        self._in_flight.forget_read()
         names, free = self._order.names, lambda: self._in_flight.free_slots
         try:
             for name, next_jobs in self._tails.tails(self._store, names, free):
@@ -74,7 +74,7 @@ class NativeOnlyClaim:
         claim = self._store.claim_exact(identity, token, queue, payloads)
         blocked.update(claim.paused)
         units = in_flight.admit(identity, claim.jobs, claim.claimed_at_ms)
-        in_flight.unanswered.answered(token, len(payloads))
+        in_flight.answered(token, len(payloads))
         if claim.recovering:
             in_flight.note_recoveries(units)
         if claim.lease is not LeaseState.HELD:

@@ -19,17 +19,10 @@ class UnansweredClaims:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.tokens: set[int] = set()
+        """Tokens of claims that are on their way. ``InFlight`` adds and removes them."""
         self._look_at = 0.0
         self.looks = 0
         """Looks that are still to come."""
-
-    def sent(self, first: int, count: int) -> None:
-        """A claim with these tokens is on its way."""
-        self.tokens.update(range(first, first + count))
-
-    def answered(self, first: int, count: int) -> None:
-        """It is known what became of these tokens."""
-        self.tokens.difference_update(range(first, first + count))
 
     @property
     def due(self) -> bool:

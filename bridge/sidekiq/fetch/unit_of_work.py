@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bridge.sidekiq.outcome.decision import Decision
@@ -44,17 +43,13 @@ class UnitOfWork:
     decision: Decision | None = None
     native: bool = False
     """Whether it runs, or ran, in Python; known once it has started."""
-    log_context: Mapping[str, Any] | None = None
-    """How log lines name it; kept from the line at its start to the one at its end."""
+    log_context: dict[str, Any] = field(default_factory=dict)
+    """How log lines name it; filled for the line at its start and kept for the one at its end."""
 
     @property
     def id(self) -> str:
         """The jid; for a job without one, the name of its delivery."""
         return self.job.jid or self.delivery.name
-
-    def name_in_logs(self, context: Mapping[str, Any]) -> None:
-        """Log lines name the job so from now on."""
-        self.log_context = context
 
     @property
     def seconds(self) -> float:
@@ -72,3 +67,5 @@ class Fetched(NamedTuple):
     """Whether a claim was made, or would have been had anything been allowed to leave its queue."""
     adopted: bool = False
     """Whether this turn looked for what was claimed before, and claimed nothing."""
+    may_claim: bool = True
+    """Whether a slot was free, and there was a queue to take a job from, when the turn began."""

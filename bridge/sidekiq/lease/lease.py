@@ -47,6 +47,8 @@ class Lease:
         self._end_ms = 0.0
         self.redis_clock = RedisClock(self._length_ms * HARMLESS_JUMP)
         self._shared = SharedLease(self.clock)
+        self.is_taken = False
+        """Whether it was ever taken."""
         self.ended = False
         """Whether it was ended in order."""
 
@@ -55,13 +57,13 @@ class Lease:
         sent_at = self.clock()
         self.store.lease(self.identity, self._length_ms, register=True)
         self._pid = os.getpid()
-        self._held_since = self.clock()
+        self._held_since, self.is_taken = self.clock(), True
         self._note_renewal(sent_at)
         self._end_ms = self._look(self.identity).end_ms
 
     def ensure(self) -> None:
         """Take the lease, if it never was."""
-        if self._held_since is None:
+        if not self.is_taken:
             self.register()
 
     def renew(self) -> None:

@@ -20,6 +20,7 @@ from bridge.sidekiq.outcome.notice import Context, Death, Notice
 from bridge.sidekiq.payload import backtrace
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.ruby_json import Json
+from bridge.sidekiq.payload.splice import splice
 from bridge.sidekiq.payload.timestamps import Timestamps
 
 DEFAULT_MAX_RETRIES = 25
@@ -89,12 +90,14 @@ def decide(
     ``sidekiq_retry_in`` does: None, 0 and less mean the curve, and jitter is added; ``delay_is_final`` takes
     it as it is (Celery's own jitter is in it).
     """
-    option = class_retry if job.retry is None else job.retry
+    own, before = job.retry, job.retry_count
+    option = class_retry if own is None else own
     if option is None or option is False:
         return Discard(_notice(failure, {}, rules, Death.KILLED))
-    count = 0 if job.retry_count is None else job.retry_count + 1
-    fields = _fields(job, failure, option, count, queue, rules.timestamps.stamp(now))
-    payload = job.with_fields(fields)
+    count = 0 if before is None else before + 1
+    stored_option = {"retry": option} if own is None else {}
+    fields = {**stored_option, **_fields(job, failure, before, queue, rules.timestamps.stamp(now))}
+    payload = splice(job.raw, fields)
     if _exhausted(job, option, count, rules, now, limit):
         return _bury(job, payload, rules, _notice(failure, fields, rules, Death.EXHAUSTED))
     at = now + _delay_seconds(count, rules, rng, delay, delay_is_final)
@@ -120,19 +123,16 @@ def _notice(
 
 
 def _fields(
-    job: SidekiqJob, failure: Failure, option: Json, count: int, queue: str, stamp: float | int
+    job: SidekiqJob, failure: Failure, before: int | None, queue: str, stamp: float | int
 ) -> dict[str, Any]:
-    """The fields of one failure, in the order in which Sidekiq sets them."""
-    stored_option = {"retry": option} if job.retry is None else {}
+    """The fields of one failure, in the order in which Sidekiq sets them; ``before``: its ``retry_count``."""
     error = {"error_message": scrubbed(failure.message), "error_class": failure.error_class}
-    times = _time_fields(job, stamp)
     place = {"queue": _retry_queue(job) or queue}
     return {
-        **stored_option,
         **place,
         **error,
-        **times,
-        "retry_count": count,
+        **_time_fields(job, before, stamp),
+        "retry_count": 0 if before is None else before + 1,
         **_backtrace_field(job, failure),
     }
 
@@ -142,14 +142,16 @@ def _retry_queue(job: SidekiqJob) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _time_fields(job: SidekiqJob, stamp: float | int) -> dict[str, float | int]:
+def _time_fields(job: SidekiqJob, before: int | None, stamp: float | int) -> dict[str, float | int]:
     """``failed_at`` for the first failure, ``retried_at`` for each later one.
 
     One that lost its ``failed_at`` gets a new one: the Web UI raises without it, and ``retry_for`` would
     never end.
     """
-    first = {"failed_at": stamp} if job.retry_count is None or job.failed_at is None else {}
-    return first if job.retry_count is None else {**first, "retried_at": stamp}
+    if before is None:
+        return {"failed_at": stamp}
+    first = {"failed_at": stamp} if job.failed_at is None else {}
+    return {**first, "retried_at": stamp}
 
 
 def _backtrace_field(job: SidekiqJob, failure: Failure) -> Mapping[str, str]:

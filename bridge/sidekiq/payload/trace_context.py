@@ -10,7 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-TRACE_FIELDS = ("traceparent", "tracestate", "baggage")
+TRACE_FIELD = "traceparent"
+TRACE_FIELDS = (TRACE_FIELD, "tracestate", "baggage")
+#: The fields that may hold an id: of the request that pushed the job, or of its trace.
+ID_FIELDS = frozenset([TRACE_FIELD, "correlation_id", "cattr"])
 LONGEST_ID = 200
 LONGEST_HEADER = 8192
 
@@ -29,7 +32,7 @@ def correlation_id(fields: Mapping[str, Any]) -> str | None:
 
 def trace_id(fields: Mapping[str, Any]) -> str | None:
     """The trace that the job was pushed in: 32 hex digits."""
-    found = fields.get("traceparent")
+    found = fields.get(TRACE_FIELD)
     match = _TRACEPARENT.fullmatch(found) if isinstance(found, str) else None
     return match[1] if match else None
 

@@ -83,8 +83,9 @@ class SettlementBatch:
             self._finish_call(identity, members, day) for identity, members in self._finished.items()
         ]
         if self._single:
-            limits = dead_limits()
-            self.calls += [self._single_call(settlements[i], now, day, limits, ahead) for i in self._single]
+            self.calls += [
+                self._single_call(settlements[i], now, day, dead_limits, ahead) for i in self._single
+            ]
 
     def outcomes(self, results: Sequence[Any]) -> list[Settled]:
         """One outcome for each settlement, in their order."""
@@ -106,11 +107,11 @@ class SettlementBatch:
         return self._tells_ruby and bool(self._single) and any(keys.NOTICES in c.keys for c in self.calls)
 
     def _single_call(
-        self, settlement: Settlement, now: float, day: str, limits: DeadLimits, ahead: float
+        self, settlement: Settlement, now: float, day: str, limits: Callable[[], DeadLimits], ahead: float
     ) -> scripts.Call:
         decision = settlement.decision
         if isinstance(decision, GiveBack) and decision.unknown_outcome:
-            return recover_call(settlement, limits, now, tells_ruby=self._tells_ruby)
+            return recover_call(settlement, limits(), now, tells_ruby=self._tells_ruby)
         call = _single_call(settlement, now, day, limits, ahead)
         notice: Notice | None = getattr(decision, "notice", None)
         if notice is None or not self._tells_ruby:
@@ -152,14 +153,14 @@ def _settling_keys(identity: str, day: str) -> tuple[str, ...]:
 
 
 def _single_call(
-    settlement: Settlement, now: float, day: str, dead_limits: DeadLimits, ahead: float
+    settlement: Settlement, now: float, day: str, dead_limits: Callable[[], DeadLimits], ahead: float
 ) -> scripts.Call:
     shared = _settling_keys(settlement.identity, day)
     match settlement.decision:
         case Retry(at=at, payload=payload):
             return _set_call(shared, settlement.token, (1, 1), keys.RETRY, (at + ahead, payload, "", ""))
         case Bury(payload=payload, limits=own_limits, ran=ran):
-            limits = own_limits or dead_limits
+            limits = own_limits or dead_limits()
             trims = (now - limits.timeout_seconds, -limits.max_jobs)
             counts = (1, 1) if ran else (0, 0)
             return _set_call(shared, settlement.token, counts, keys.DEAD, (now, payload, *trims))
