@@ -12,7 +12,6 @@ import redis
 from bridge import __version__
 from bridge.broker.context import BrokerContext
 from bridge.errors import PushRefused
-from bridge.event_loop import EventLoop
 from bridge.execution.cancellation import Cancellation
 from bridge.execution.coroutine_loop import CoroutineLoop
 from bridge.execution.task_policy import TaskPolicy
@@ -22,22 +21,13 @@ from bridge.redis.sentinel import MasterFollower
 from bridge.routing import Routing
 from bridge.settings import Settings
 from bridge.settings.overrides import overrides
-from bridge.sidecar import from_settings
-from bridge.sidecar.breaker import Breaker
-from bridge.sidecar.client import Sidecar, SidecarClient
-from bridge.sidecar.credentials import Credentials
 from bridge.sidecar.cron_notice import CronNotice
-from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.gate import SidecarGate
-from bridge.sidecar.health import Health
-from bridge.sidecar.notices import Teller
-from bridge.sidecar.promotion import Promotion
-from bridge.sidecar.stream_client import StreamingSidecar
+from bridge.sidecar.parts import SidecarParts
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.lease.identity import new_identity
 from bridge.sidekiq.lease.lease import Lease
-from bridge.sidekiq.outcome.decision import DeadLimits
 from bridge.sidekiq.outcome.dialect import Dialect
 from bridge.sidekiq.process.background import Background
 from bridge.sidekiq.process.metrics import JobMetrics
@@ -48,7 +38,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 
-class Runtime:
+class Runtime(SidecarParts):
     """All parts of one process; ``app.bridge``. They may be replaced before the worker starts."""
 
     def __init__(
@@ -74,8 +64,7 @@ class Runtime:
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
         self.routing = Routing(app)
-        self.on_health: list[Callable[[Health], None]] = [CronNotice().say]
-        """Told of each answer of a sidecar, in the probing thread."""
+        self.on_health = [CronNotice().say]
         self.task_policy = TaskPolicy(app)
 
     @property
@@ -111,48 +100,12 @@ class Runtime:
         made.tell_ruby(self.settings.has_sidecar, partial(self.background.nudge, "notices"))
         return made
 
-    # -- the sidecar
+    # -- jobs
 
     @cached_property
-    def credentials(self) -> Credentials:
-        """The shared secret, and certificates."""
-        return from_settings.credentials(self.settings)
-
-    @cached_property
-    def fleet(self) -> Fleet:
-        """All Puma workers of all sidecars."""
-        return from_settings.fleet(self.settings, self.credentials)
-
-    @cached_property
-    def sidecar(self) -> Sidecar:
-        """The client of the sidecars."""
-        return from_settings.client(self.settings, self.fleet, self.credentials)
-
-    def stream_from(self, event_loop: EventLoop, limit: int) -> None:
-        """The pool parks Ruby tasks on this event loop's thread: give it streams."""
-        client = self.sidecar
-        if isinstance(client, SidecarClient):
-            self.sidecar = StreamingSidecar(client, event_loop, limit)
-
-    def _probe_streams(self) -> None:
-        if isinstance(self.sidecar, StreamingSidecar):
-            self.sidecar.probe_streams()
-
-    def _open_streams(self) -> None:
-        if isinstance(self.sidecar, StreamingSidecar):
-            self.sidecar.open_streams()
-
-    @cached_property
-    def breaker(self) -> Breaker:
-        """Keeps Ruby jobs in their queues while no sidecar can run them."""
-        return Breaker(
-            self.fleet,
-            self._learn,
-            on_change=self._follow_breaker,
-            before_probe=self._probe_streams,
-            after_probe=self._open_streams,
-            probe_soon=lambda: self.background.nudge("sidecar"),
-        )
+    def lease(self) -> Lease:
+        """This worker's right to hold jobs."""
+        return Lease(self.store, new_identity, self.settings.lease_seconds)
 
     @cached_property
     def gate(self) -> SidecarGate:
@@ -162,49 +115,6 @@ class Runtime:
     def _follow_breaker(self) -> None:
         self.gate.follow()
         self.fetcher.wake()
-
-    def probe_sidecar(self) -> float:
-        """Ask the sidecars, with the secret and certificates of now. Returns seconds to the next time."""
-        if self.credentials.refresh():
-            self.fleet.close()
-            if isinstance(self.sidecar, StreamingSidecar):
-                self.sidecar.renew()
-        return self.breaker.round()
-
-    def note_outage(self, reason: str, *, rejected: bool = False) -> None:
-        """A job met an outage of the sidecar."""
-        if rejected:
-            self.breaker.reject(reason)
-        else:
-            self.breaker.trip(reason)
-
-    def _learn(self, health: Health) -> None:
-        limits = DeadLimits(health.dead_max_jobs, health.dead_timeout_seconds)
-        self.dialect.learn(health.sidekiq_version, health.max_retries, limits, bool(health.error_handlers))
-        for told in self.on_health:
-            told(health)
-        self.promotion.learn(health.client_middleware if self.settings.promote_through_sidecar else ())
-
-    @cached_property
-    def promotion(self) -> Promotion:
-        """The way of due jobs through the app's client middleware."""
-        return Promotion(self._post_to_sidecar)
-
-    @cached_property
-    def teller(self) -> Teller:
-        """Tells sidecars how jobs ended outside of Ruby."""
-        return Teller(self.store, self.fleet, self._post_to_sidecar, self.breaker, self.background.nudge)
-
-    def _post_to_sidecar(self, path: str, body: bytes, boot: str = "") -> bytes:
-        client: Any = getattr(self.sidecar, "client", self.sidecar)
-        return bytes(client.post(path, body, boot))
-
-    # -- jobs
-
-    @cached_property
-    def lease(self) -> Lease:
-        """This worker's right to hold jobs."""
-        return Lease(self.store, new_identity, self.settings.lease_seconds)
 
     @cached_property
     def fetcher(self) -> Fetcher:

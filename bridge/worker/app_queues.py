@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from bridge.settings import values
 from bridge.sidecar.health import AppQueue, Health
+from bridge.sidekiq.payload import queue_names
 
 if TYPE_CHECKING:
     from bridge.runtime import Runtime
@@ -37,7 +37,7 @@ class AppQueues:
         queues = self._consumer.app.amqp.queues
         if queue.name in queues.consume_from:
             return
-        if not values.QUEUE_NAME.fullmatch(queue.name):
+        if not queue_names.QUEUE_NAME.fullmatch(queue.name):
             logger.warning(
                 "the app registers the queue %r: no worker can serve a queue of that name", queue.name
             )
