@@ -22,6 +22,8 @@ worker_enable_prefetch_count_reduction = False
 worker_pool = "bridge.concurrency.hybrid:HybridPool"
 #: Celery's own, with a shorter way for each message.
 worker_consumer = "bridge.worker.consumer:JobConsumer"
+#: The slots follow the pool's size; a job leaves its queue only for a slot that is there.
+worker_autoscaler = "bridge.worker.autoscaler:Autoscaler"
 #: Flower and `celery events` see every job without a flag.
 worker_send_task_events = True
 #: Sidekiq's Web UI speaks of queues, not of exchanges; what is named by -Q exists.

@@ -15,6 +15,7 @@ from celery.concurrency.base import BasePool
 from bridge import event_loop
 from bridge.broker.messages import RUBY_TASK
 from bridge.concurrency.greenlets import RubyRuns
+from bridge.concurrency.size import at_least_one, positive
 from bridge.concurrency.threads import NativeThreads
 from bridge.execution.call import Call, apply
 from bridge.execution.coroutine_run import is_coroutine_function
@@ -23,6 +24,8 @@ from bridge.fast_path.native import run as run_native
 from bridge.fast_path.request import LazyRequest
 
 LOOK_SECONDS = 0.1
+#: Threads for calls of the sidecar that block. Each begins when a slot needs it: the slots are the bound.
+MOST_HELPERS = 10_000
 
 
 def _nobody(*_: Any) -> None:
@@ -41,7 +44,7 @@ class HybridPool(BasePool):
         self._ruby = RubyRuns(self.app)
         self._native = NativeThreads(self.limit)
         self._coroutines = self.app.bridge.coroutines
-        self.app.bridge.stream_from(self._event_loop, self.limit)
+        self.app.bridge.stream_from(self._event_loop, MOST_HELPERS)
 
     def on_apply(
         self,
@@ -79,6 +82,18 @@ class HybridPool(BasePool):
 
     def on_terminate(self) -> None:
         """Cold shutdown: the lifecycle has given the jobs back."""
+
+    def grow(self, n: int = 1) -> None:
+        """Have ``n`` more slots (``--autoscale``, ``celery control pool_grow``, Flower)."""
+        self._resize(self.limit + positive(n))
+
+    def shrink(self, n: int = 1) -> None:
+        """Have ``n`` slots fewer. Running jobs go on."""
+        self._resize(self.limit - positive(n))
+
+    def _resize(self, size: int) -> None:
+        self.limit = at_least_one(size)
+        self._native.resize(size)
 
     @property
     def num_processes(self) -> int:

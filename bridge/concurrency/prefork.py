@@ -22,6 +22,7 @@ from billiard.common import TERM_SIGNAL
 from celery import signals
 from celery.concurrency import prefork
 
+from bridge.concurrency.size import at_least_one, positive
 from bridge.fast_path import retry_tracer
 
 Pool: Any = billiard.pool.Pool
@@ -69,6 +70,27 @@ class PreforkPool(prefork.TaskPool):
 
     BlockingPool: Any = MortalPool
     _pool: Any
+    limit: int
+    num_processes: int
+
+    def on_start(self) -> None:
+        """Start the processes."""
+        super().on_start()
+        self._grow, self._shrink = self._pool.grow, self._pool.shrink
+        self.grow, self.shrink = self._checked_grow, self._checked_shrink
+
+    def _checked_grow(self, n: int = 1) -> None:
+        self._grow(positive(n))
+        self.limit = self.num_processes
+
+    def _checked_shrink(self, n: int = 1) -> None:
+        """billiard would end all idle processes before it says that these are too few."""
+        at_least_one(self.num_processes - positive(n))
+        idle = sum(1 for _ in self._pool._iterinactive())
+        if idle < n:
+            raise ValueError(f"only {idle} of {self.num_processes} pool processes are idle")
+        self._shrink(n)
+        self.limit = self.num_processes
 
     def end_processes(self) -> None:
         """End the pool's processes: their jobs go to other workers, and must not run there beside these."""

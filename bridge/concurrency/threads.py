@@ -52,6 +52,13 @@ class NativeThreads:
                 self.busy -= 1
                 raise
 
+    def resize(self, limit: int) -> None:
+        """Start no more threads than that from now on. Those that are there stay: idle ones cost nothing."""
+        with self._lock:
+            self._limit = limit
+            if self._runs:
+                self._wake_one()
+
     def stop(self) -> None:
         """End the threads; busy ones end after their run."""
         with self._lock:

@@ -20,7 +20,7 @@ from bridge.sidekiq.process import version_probe
 from bridge.sidekiq.process.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler as SchedulerWork
-from bridge.worker import control, end_signals, preflight, settings_check
+from bridge.worker import control, end_signals, pool_options, preflight, settings_check
 from bridge.worker.app_queues import AppQueues
 from bridge.worker.process_info import process_info
 from bridge.worker.running_jobs import RunningJobs
@@ -216,7 +216,8 @@ def install(app: Any) -> None:
     )
     setup.install()
     signals.worker_init.connect(_check_worker, weak=False)
-    signals.celeryd_after_setup.connect(settings_check.warn, weak=False)
+    for check in (settings_check.warn, pool_options.check_made):
+        signals.celeryd_after_setup.connect(check, weak=False)
     signals.worker_process_init.connect(prefork.watch_parent, weak=False)
 
 
@@ -226,6 +227,7 @@ def _check_worker(sender: Any, **_: Any) -> None:
     if not hasattr(app, "bridge"):
         return  # another Celery application in this process
     try:
+        pool_options.check(sender)
         preflight.check(app, sender)
         preflight.install_tracing(app.bridge.settings)
     except ConfigurationError as error:

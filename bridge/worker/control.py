@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 from celery.worker.control import Panel
 from celery.worker.state import requests
@@ -32,9 +32,27 @@ _CELERYS_RATE_LIMIT: Any = Panel.data["rate_limit"]
 def install() -> None:
     """Take the place of Celery's commands in this worker."""
     Panel.data["revoke"] = command
+    for name in ("pool_grow", "pool_shrink"):
+        Panel.data[name] = _resizing(Panel.data[name])
     Panel.data["terminate"] = lambda state, signal, task_id, **_: command(state, task_id)
     Panel.data["rate_limit"] = rate_limit
     Panel.data["revoke_by_stamped_headers"] = revoke_by_stamped_headers
+
+
+def _resizing(celerys: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that changes the pool's size: what cannot be done is an answer, not a traceback."""
+
+    def resize(state: Any, n: int = 1, **_: Any) -> dict[str, str]:
+        if not hasattr(state.consumer.pool, "grow"):
+            return {
+                "error": "the pool of this worker has a fixed size: use the bridge's own pool or -P prefork"
+            }
+        try:
+            return cast(dict[str, str], celerys(state, n))
+        except ValueError as error:
+            return {"error": str(error)}
+
+    return resize
 
 
 def command(

@@ -7,6 +7,7 @@ of Django. A user who sets one thing leaves all the others in force, and a sente
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ ENVIRONMENT = {
     "broker_write_url": "CELERY_BROKER_WRITE_URL",
     "result_backend": "CELERY_RESULT_BACKEND",
 }
+#: ``-P x``, ``-Px``, ``--pool x``, ``--pool=x``, and -P behind flags; not ``--pool-start-method``.
+_NAMES_POOL = re.compile(r"-[BDE]*P.*|--pool(=.*)?")
 _TRANSPORT_OPTIONS = "broker_transport_options"
 
 
@@ -137,6 +140,6 @@ def _broker_url(runtime: Runtime) -> str:
 
 def _pool(settings: Settings, argv: list[str]) -> str:
     """In Celery a configured pool beats even an explicit ``-P prefork``: so it gives way to any -P."""
-    if any(word.startswith(("-P", "--pool")) for word in argv[1:]):
+    if any(_NAMES_POOL.fullmatch(word) for word in argv[1:]):
         return "prefork"
     return OWN_POOL if settings.pool == "bridge" else settings.pool

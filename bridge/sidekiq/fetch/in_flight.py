@@ -47,6 +47,8 @@ class InFlight:
         self.held: dict[int, UnitOfWork] = {}
         """The unit behind each token; a unit leaves with the decision about it."""
         self.slots = slots
+        self._prefetch_count = slots
+        self._pool_size: int | None = None
         self.slot_limit: int | None = None
         """How many jobs the pool runs at once, if fewer than Celery's prefetch count (solo)."""
         self.is_quiet = False
@@ -73,7 +75,19 @@ class InFlight:
 
     def set_slots(self, prefetch_count: int) -> None:
         """Celery's prefetch count: how many jobs may be held at once."""
-        self.slots = min(prefetch_count, self.slot_limit or prefetch_count)
+        self._prefetch_count = prefetch_count
+        self._fit()
+
+    def follow_pool(self, size: int) -> None:
+        """The pool has this size now (``--autoscale``): more jobs would wait in this worker."""
+        self._pool_size = size
+        self._fit()
+
+    def _fit(self) -> None:
+        count = self._prefetch_count
+        self.slots = min(
+            count, self.slot_limit or count, count if self._pool_size is None else self._pool_size
+        )
 
     def limit_slots(self, most: int) -> None:
         """The pool runs ``most`` jobs at once, whatever Celery's prefetch count says."""
