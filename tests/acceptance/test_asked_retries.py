@@ -28,9 +28,9 @@ def pooled(request: pytest.FixtureRequest, redis_server: Any, ruby_root: Any) ->
     stage = Stage(redis_server, ruby_root, database=2)
     try:
         flags = () if request.param == "default" else ("-P", request.param)
-        stage.start_worker(
-            *("-Q", "pool", *flags), concurrency=2, name="asked", module="tests.support.retrying_tasks"
-        )
+        coroutines = "" if request.param == "gevent" else ",tests.support.retrying_coroutines"
+        modules = f"tests.support.retrying_tasks{coroutines}"
+        stage.start_worker("-Q", "pool", *flags, concurrency=2, name="asked", module=modules)
         yield stage
     finally:
         stage.stop()
@@ -74,6 +74,7 @@ def test_a_retry_that_was_asked_for_is_kept_however_the_run_ends(pooled: Stage) 
     assert pooled.counters() == (len(ways), len(AGAIN))
 
 
+@pytest.mark.parametrize("pooled", [pool for pool in POOLS if pool != "gevent"], indirect=True)
 def test_a_coroutine_asks_for_a_retry_as_any_task(pooled: Stage) -> None:
     ways = ["swallowed", "without a throw", "error", "done"]
     jids = run(pooled, [{"class": "AskingCoroutineJob", "args": [way], "retry": True} for way in ways])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import Any
 
@@ -97,17 +96,3 @@ for each, (raised, chosen) in OPTIONS.items():
 def own_limit(self: SidekiqTask) -> None:
     note(self, "started")
     raise self.retry(exc=Other("own"), max_retries=1, countdown=DELAY)
-
-
-@app.task(name="AskingCoroutineJob", bind=True)
-async def asking_coroutine(self: SidekiqTask, way: str) -> None:
-    note(self, "started", way)
-    await asyncio.sleep(0)
-    if way == "swallowed":
-        with contextlib.suppress(Exception):
-            raise self.retry(countdown=DELAY)
-    elif way == "without a throw":
-        self.retry(countdown=DELAY, throw=False)
-    elif way == "error":
-        raise Other("in a coroutine")
-    note(self, "done", way)
