@@ -91,6 +91,7 @@ def scenarios(
         _two_workers(cast, scale),
         *(_ruby_cpu(cast, scale, size) for size in cpu_ms),
         *(_waiting(cast, scale, size) for size in wait_ms),
+        _coroutines(cast, scale),
         _database_write(cast, scale),
         _failing(cast, scale),
         _idle_latency(cast, scale),
@@ -162,6 +163,18 @@ def _waiting(cast: Cast, scale: Scale, size: float) -> Scenario:
     peers = [*cast.sidekiqs, cast.celery, cast.naive, cast.native, cast.bridge]
     what = "Jobs that sleep: 20 slots everywhere, so slots are the limit."
     return _scenario(f"{size:g} ms waiting", "jobs_per_second", [row(peer, method) for peer in peers], what)
+
+
+def _coroutines(cast: Cast, scale: Scale) -> Scenario:
+    many, native = Setup(concurrency=100), cast.native
+    loads = {"wait": 100, "await": 100, "noop": 0, "coroutine": 0}
+    words = (", 100 ms in threads", ", 100 ms in coroutines", ", no-op in threads", ", no-op in coroutines")
+    rows = [
+        row(native, Throughput(Load(kind, size), scale.short), many, note)
+        for (kind, size), note in zip(loads.items(), words, strict=True)
+    ]
+    what = "Native tasks as plain functions and as coroutines, with 100 slots."
+    return _scenario("coroutines", "jobs_per_second", rows, what)
 
 
 def _database_write(cast: Cast, scale: Scale) -> Scenario:

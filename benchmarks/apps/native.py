@@ -1,6 +1,7 @@
 """Native tasks of the benchmarks (``celery -A benchmarks.apps.native worker``)."""
 
 # mypy: disable-error-code=untyped-decorator
+import asyncio
 import os
 import time
 
@@ -17,6 +18,17 @@ def noop(*args: object) -> None:
 def wait(milliseconds: float) -> None:
     """As jobs.rb's WaitJob."""
     time.sleep(milliseconds / 1000)
+
+
+@app.task(name="NativeAwait")
+async def await_(milliseconds: float) -> None:
+    """The same in a coroutine."""
+    await asyncio.sleep(milliseconds / 1000)
+
+
+@app.task(name="NativeCoroutine")
+async def coroutine(*args: object) -> None:
+    """A coroutine that does nothing."""
 
 
 @app.task(name="NativeFail")

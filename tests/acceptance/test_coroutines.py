@@ -279,9 +279,8 @@ def test_signals_and_hooks_of_coroutines_are_celerys(shared_stage: Stage, pool: 
         again, dead = pooled.push("CoroFailJob"), pooled.push("CoroFailJob", retry=False)
         for jid, event in ((again, "task_retry"), (dead, "task_failure")):
             stage.ledger.wait_for("task_postrun", jid)
-            assert sorted(stage.ledger.events(jid)) == sorted(
-                ["task_prerun", "failed", event, "task_postrun"]
-            )
+            told = [found for found in stage.ledger.events(jid) if found.startswith("task_")]
+            assert told == ["task_prerun", event, "task_postrun"]
 
         # and the hooks of a class go around the coroutine, a `__call__` as well
         hooked = pooled.push("CoroHookedJob")
