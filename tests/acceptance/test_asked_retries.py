@@ -28,9 +28,10 @@ def pooled(request: pytest.FixtureRequest, redis_server: Any, ruby_root: Any) ->
     stage = Stage(redis_server, ruby_root, database=2)
     try:
         flags = () if request.param == "default" else ("-P", request.param)
-        coroutines = "" if request.param == "gevent" else ",tests.support.retrying_coroutines"
-        modules = f"tests.support.retrying_tasks{coroutines}"
-        stage.start_worker("-Q", "pool", *flags, concurrency=2, name="asked", module=modules)
+        module = "retrying_tasks" if request.param == "gevent" else "retrying_coroutines"
+        stage.start_worker(
+            "-Q", "pool", *flags, concurrency=2, name="asked", module=f"tests.support.{module}"
+        )
         yield stage
     finally:
         stage.stop()
