@@ -103,6 +103,8 @@ class Bridge(Celery):
             del options["reply_to"]  # Celery fills it in for a frozen signature
         with celery_commands.refusing():
             pushing.check(name, args, kwargs, task_id, options)
+            if countdown is not None:
+                pushing.check_delay(name, countdown)
             return self._push(name, args, countdown, eta, task_id, options)
 
     def _push(

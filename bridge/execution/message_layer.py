@@ -7,11 +7,17 @@ from typing import Any
 from celery.app.amqp import AMQP, Queues
 from kombu import Queue
 
-from bridge.broker import destinations
+from bridge.broker import destinations, push_policy
 from bridge.broker.connection import Connection
 from bridge.broker.destinations import is_broadcast
 from bridge.errors import PushRefused
 from bridge.sidekiq.payload import queue_names
+
+#: Options that a route may add to a push. Celery reads the others before it asks for the route.
+_ROUTABLE = (
+    *("queue", "exchange", "exchange_type", "routing_key", "serializer", "delivery_mode", "declare"),
+    *("retry", "retry_policy", "priority", "expires", "compression", "mandatory", "immediate"),
+)
 
 
 class QueueTable(Queues):
@@ -65,8 +71,10 @@ class StraightRouter:
         self, options: dict[str, Any], name: str, args: Any = (), kwargs: Any = None, task_type: Any = None
     ) -> dict[str, Any]:
         """Celery's answer, with a queue and without an exchange. Raises PushRefused."""
-        named = bool(options.get("queue"))
+        named, headers = bool(options.get("queue")), options.pop("headers", None)
+        given = {*options}
         found: dict[str, Any] = self._router.route(options, name, args, kwargs, task_type)
+        self._check(name, {option: value for option, value in found.items() if option not in given})
         asked = found.get("queue") or self._table[self._default]
         declared = self._table.declared.get(asked.name, asked)
         queue = destinations.queue_of(
@@ -80,7 +88,17 @@ class StraightRouter:
         if (wrong := queue_names.objection(queue)) is not None:
             raise PushRefused(f"{name}: {wrong}.")
         found.pop("exchange_type", None)
-        return {**found, "queue": destinations.plain(Queue(queue))}
+        return {**found, "queue": destinations.plain(Queue(queue)), "headers": headers}
+
+    @staticmethod
+    def _check(name: str, added: dict[str, Any]) -> None:
+        """Judge what the route adds to a push. Raises PushRefused."""
+        for option in added:
+            if option not in _ROUTABLE:
+                raise PushRefused(
+                    f"{name}: a route in task_routes cannot carry {option}. Write it at the push."
+                )
+        push_policy.check(name, None, added)
 
 
 class BridgeAMQP(AMQP):

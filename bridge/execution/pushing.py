@@ -10,6 +10,16 @@ from bridge.errors import PushRefused
 from bridge.execution.task import SidekiqTask
 from bridge.sidekiq.payload import options as sidekiq_options
 
+#: A delay beyond it is a mistake: a time in milliseconds, or an infinity.
+LONGEST_DELAY_SECONDS = 1e9
+
+
+def check_delay(name: str, countdown: Any) -> None:
+    """Judge a delay in seconds. Raises PushRefused."""
+    is_number = isinstance(countdown, int | float) and not isinstance(countdown, bool)
+    if not is_number or not abs(countdown) < LONGEST_DELAY_SECONDS:
+        raise PushRefused(f"{name}: countdown={countdown!r}: write a number of seconds, less than 1e9.")
+
 
 def check(name: str, args: Any, kwargs: Any, jid: Any, options: Mapping[str, Any]) -> None:
     """Judge a push. Raises PushRefused: the sentence names task and option, and says what to write."""
@@ -17,6 +27,8 @@ def check(name: str, args: Any, kwargs: Any, jid: Any, options: Mapping[str, Any
         raise PushRefused(f"{name!r} is not the name of a class: write app.send_task('HardJob', args=[...])")
     if jid is not None and (not isinstance(jid, str) or not jid.isprintable()):
         raise PushRefused(f"{name}: task_id={jid!r}: a jid is a string without control characters")
+    if args is not None and not isinstance(args, list | tuple):
+        raise PushRefused(f"{name}: args={args!r}: write a list, such as args=[1].")
     push_policy.check(name, kwargs, options)
     messages.check_args(args)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -69,6 +70,14 @@ def test_an_option_without_a_place_in_sidekiq_is_refused_with_advice(
         ({"sidekiq_options": {"tenant": object()}}, "sidekiq_options\\['tenant'\\] is a object"),
         ({"sidekiq_options": 5}, "write an object"),
         ({"headers": {"a": object()}}, "headers\\['a'\\] is a object"),
+        ({"countdown": "5"}, "countdown='5': write a number of seconds"),
+        ({"countdown": float("inf")}, "countdown=inf: write a number of seconds"),
+        ({"countdown": float("nan")}, "countdown=nan: write a number of seconds"),
+        ({"countdown": 1_700_000_000_000}, "less than 1e9"),
+        ({"countdown": timedelta(minutes=1)}, "write a number of seconds"),
+        ({"countdown": True}, "countdown=True"),
+        ({"args": "one"}, "args='one': write a list"),
+        ({"args": {1}}, "write a list"),
         ({"task_id": 5}, "task_id=5: a jid is a string"),
         ({"task_id": "a\nb"}, "without control characters"),
         ({"exchange": "media", "routing_key": "media.video"}, "leads to no declared queue"),
@@ -78,7 +87,27 @@ def test_an_option_that_had_no_effect_is_refused_and_named(
     app: Bridge, options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(PushRefused, match=said):
-        app.send_task("HardJob", args=[1], **options)
+        app.send_task("HardJob", **{"args": [1], **options})
+
+
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        ({"queue": "low", "priority": 5}, "priority: use a queue of its own"),
+        ({"queue": "low", "expires": 60}, "check the age"),
+        ({"queue": "low", "serializer": "pickle"}, "serializer='pickle': Ruby reads JSON only"),
+        ({"queue": "low", "compression": "gzip"}, "no compressed job"),
+        ({"queue": "low", "delivery_mode": 1}, "Redis keeps every job"),
+        ({"queue": "low", "headers": {"a": 1}}, "a route in task_routes cannot carry headers"),
+        ({"queue": "low", "sidekiq_options": {"retry": 1}}, "cannot carry sidekiq_options"),
+        ({"queue": "low", "link": ["x"]}, "cannot carry link"),
+        ({"queue": "bad name*"}, "cannot be the name of a queue"),
+    ],
+)
+def test_what_a_route_adds_to_a_push_is_judged_as_well(app: Bridge, route: Any, said: str) -> None:
+    app.conf.task_routes = {"HardJob": route}
+    with pytest.raises(PushRefused, match=said):
+        app.send_task("HardJob", sidekiq_options={"retry": 3})
 
 
 def test_the_options_of_a_task_are_judged_where_it_is_pushed(app: Bridge) -> None:
