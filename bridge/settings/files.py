@@ -152,7 +152,11 @@ def _rails(places: Places, document: Mapping[Any, Any], environment: str) -> Fou
         for theirs, ours in _SIDEKIQ_NAMES.items()
         if theirs in options
     }
-    return _with_capsules(places.of_key(names.get("capsules", "capsules")), found, options.get("capsules"))
+    found = _with_capsules(places.of_key(names.get("capsules", "capsules")), found, options.get("capsules"))
+    if "queues" in found:
+        place, queues = found["queues"]
+        found["queues"] = (place, sidekiq_yml.queues(queues))
+    return found
 
 
 def _plain_keys(mapping: Mapping[Any, Any]) -> dict[str, Any]:

@@ -67,8 +67,21 @@ def complaints(document: Mapping[Any, Any], place_of: PlaceOf, environment: Envi
     for section, content in found.items():
         yield from _unknown([plain(key) for key in content], f"{section}.", place_of)
     yield from _of_capsules(document, place_of)
+    yield from _of_queues(document, place_of)
     if found and environment.name not in found:
         yield _missing_section(found, environment, place_of(next(iter(found))))
+
+
+def queues(value: object) -> object:
+    """The queues of such a file, for ``values.queues``. A number behind a colon belongs to the name there.
+
+    Sidekiq writes a weight as ``[name, weight]``, and from 7 on also as ``name,weight``.
+    """
+    if isinstance(value, str) and "," not in value:
+        value = [value]
+    if not isinstance(value, list):
+        return value
+    return [[entry] if isinstance(entry, str) and "," not in entry else entry for entry in value]
 
 
 def plain(symbol: object) -> str:
@@ -89,6 +102,17 @@ def _of_capsules(document: Mapping[Any, Any], place_of: PlaceOf) -> Iterator[str
             if plain(key) not in _OF_CAPSULES:
                 where = f"{place_of('capsules')}.{plain(name)}.{plain(key)}"
                 yield f"{where} is not an option of a capsule: {_advice(plain(key), _OF_CAPSULES)}"
+
+
+def _of_queues(document: Mapping[Any, Any], place_of: PlaceOf) -> Iterator[str]:
+    given = next((value for key, value in document.items() if plain(key) == "queues"), None)
+    for entry in given if isinstance(given, list) else ():
+        name, colon, number = entry.rpartition(":") if isinstance(entry, str) else ("", "", "")
+        if name and colon and number.isdigit():
+            yield (
+                f"{place_of('queues')} has the queue {entry!r}, by Sidekiq's rules: "
+                f"a weight is written [{name}, {number}]"
+            )
 
 
 def _missing_section(found: Mapping[str, Any], environment: Environment, place: str) -> str:

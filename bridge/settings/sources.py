@@ -67,7 +67,12 @@ def text(value: object) -> str:
     return mask(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
 
 
+def spelled(queue: str) -> str:
+    """The name of a queue as it is written into BRIDGE_QUEUES. A number at its end would be a weight."""
+    return f"{queue}:0" if queue.rpartition(":")[2].isdigit() and ":" in queue else queue
+
+
 def _queues(queues: QueueSet) -> str:
     if not any(queues.weights):
-        return ",".join(queues.names)
+        return ",".join(spelled(name) for name in queues.names)
     return ",".join(f"{name}:{weight}" for name, weight in queues.weight_by_name.items())

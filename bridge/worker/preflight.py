@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 import redis
@@ -56,7 +57,7 @@ def check(app: Any, worker: Any) -> None:
             "own. Leave broker_transport unset and use `from bridge import app`."
         )
     settings_check.check(app)
-    _check_queues(app.amqp.queues)
+    _check_queues(app.amqp.queues, app.bridge.settings.queues.names)
     app.bridge.task_policy.enforce()
     _check_coroutines(app, worker.pool_cls)
     _check_redis(app.bridge)
@@ -90,7 +91,8 @@ def refuse(error: ConfigurationError) -> NoReturn:
     sys.exit(EX_NOPERM if isinstance(error, RedisRefusal) else EX_CONFIG)
 
 
-def _check_queues(queues: Any) -> None:
+def _check_queues(queues: Any, written: Collection[str]) -> None:
+    """A number at the end of a name may belong to it if the settings have it (``written``)."""
     for name in queues.broadcasts(queues.consume_from):
         raise ConfigurationError(
             f"the queue {name} in task_queues is a broadcast, and a Sidekiq job runs once. Declare it as "
@@ -98,9 +100,10 @@ def _check_queues(queues: Any) -> None:
         )
     for name in queues.consume_from:
         plain, _, weight = name.rpartition(":")
-        if plain and weight.isdigit():
+        if plain and weight.isdigit() and name not in written:
             raise ConfigurationError(
-                f"-Q {name}: -Q takes names in strict order; weights are written BRIDGE_QUEUES={name}"
+                f"-Q {name}: -Q takes names in strict order; weights are written BRIDGE_QUEUES={name}, "
+                f"and a queue of that name is written BRIDGE_QUEUES={name}:0"
             )
         if not queue_names.QUEUE_NAME.fullmatch(name):
             raise ConfigurationError(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import ConfigurationError
-from bridge.settings import Address, RedisUrl, Settings
+from bridge.settings import Address, RedisUrl, Settings, sources
 from bridge.settings import load as load_settings
 from bridge.sidekiq.fetch.queues import QueueMode
 from bridge.sidekiq.outcome.dialect import MetricsFamily
@@ -392,6 +392,35 @@ def test_weighted_queues_are_read_in_every_spelling(tmp_path: Path, queues: str)
         settings = load_settings(config(tmp_path, f"{key} {queues}\n", "sidekiq.yml"))
         assert settings.queues.weight_by_name == {"critical": 3, "default": 1}
         assert settings.queues.mode is QueueMode.WEIGHTED
+
+
+@pytest.mark.parametrize(
+    ("queues", "weights"),
+    [
+        ("[import:1, import:2, default]", {"import:1": 0, "import:2": 0, "default": 0}),
+        ("\n  - import:1\n  - :default", {"import:1": 0, "default": 0}),
+        ("[[import:1, 3], default]", {"import:1": 3, "default": 1}),
+        ('["import:1,3", default]', {"import:1": 3, "default": 1}),
+        ("import:1", {"import:1": 0}),
+    ],
+)
+def test_a_number_behind_a_colon_belongs_to_the_name_in_a_rails_file(
+    tmp_path: Path, queues: str, weights: dict[str, int]
+) -> None:
+    """Sidekiq serves `import:1`; the worker took it for a weight, and the jobs of that queue waited without end."""
+    settings = load_settings(config(tmp_path, f":queues: {queues}\n", "sidekiq.yml"))
+    assert settings.queues.weight_by_name == weights
+
+    both = load_settings(
+        config(tmp_path, ":queues: [a]\ncapsules:\n  one:\n    queues: [import:9]\n", "sidekiq.yml")
+    )
+    assert both.queues.names == ("a", "import:9")
+
+
+def test_the_variable_takes_a_name_with_a_number_and_a_weight_of_0(tmp_path: Path) -> None:
+    settings = load_settings({"BRIDGE_QUEUES": "import:1:0,default"})
+    assert (settings.queues.names, settings.queues.mode) == (("import:1", "default"), QueueMode.STRICT)
+    assert sources.text(settings.queues) == "import:1:0,default"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from bridge.cli import output, spans
 from bridge.cli.doctor.finding import Check, Finding, error, hint, warning
 from bridge.cli.doctor.site import Site
 from bridge.redis.outages import outages
+from bridge.settings import sources
 from bridge.sidekiq import keys
 from bridge.sidekiq.store.claims import ENTRY_VERSION
 
@@ -50,7 +51,10 @@ def queues(site: Site) -> Iterator[Finding]:
             )
         elif row.size and not serving:
             where = site.said("queues")
-            cure = f"name it with -Q or in {where}; or bridge jobs delete queue:{row.name} --all"
+            naming = f"name it with -Q or in {where}"
+            if (spelled := sources.spelled(row.name)) != row.name:
+                naming = f"add it as BRIDGE_QUEUES={spelled}, or as {row.name} to the queues of a sidekiq.yml"
+            cure = f"{naming}; or bridge jobs delete queue:{row.name} --all"
             yield error(
                 "unserved-queue",
                 f"{output.count(row.size, 'job')} in queue {row.name}, and no process serves it",
