@@ -407,7 +407,7 @@ def test_weighted_queues_are_read_in_every_spelling(tmp_path: Path, queues: str)
 def test_a_number_behind_a_colon_belongs_to_the_name_in_a_rails_file(
     tmp_path: Path, queues: str, weights: dict[str, int]
 ) -> None:
-    """Sidekiq serves `import:1`; the worker took it for a weight, and the jobs of that queue waited without end."""
+    """Sidekiq serves `import:1`; the worker took it for a weight, and its jobs waited."""
     settings = load_settings(config(tmp_path, f":queues: {queues}\n", "sidekiq.yml"))
     assert settings.queues.weight_by_name == weights
 

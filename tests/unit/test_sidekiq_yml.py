@@ -25,7 +25,8 @@ def complaints(tmp_path: Path, text: str, **environ: str) -> list[str]:
     [
         (
             ":queues:\n- import:1\n",
-            "sidekiq.yml:1:queues has the queue 'import:1', by Sidekiq's rules: a weight is written [import, 1]",
+            "sidekiq.yml:1:queues has the queue 'import:1', by Sidekiq's rules: "
+            "a weight is written [import, 1]",
         ),
         (":queue:\n- a\n", "sidekiq.yml:1:queue is not an option of Sidekiq: did you mean queues?"),
         (
