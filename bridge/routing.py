@@ -27,6 +27,10 @@ class Routing:
         """Whether a job runs in Python."""
         return self.task_of(job) != RUBY_TASK
 
+    def needs_no_sidecar(self, job: SidekiqJob) -> bool:
+        """Whether a job runs while no sidecar answers: in Python, and outside of Ruby's middleware."""
+        return self.is_native(job) and not self._tasks[job.native_class].in_ruby_middleware
+
     def _is_native_class(self, name: str) -> bool:
         task = self._tasks.get(name)
         return task is not None and (self._natives.get(name) is task or self._becomes_native(name, task))

@@ -110,7 +110,7 @@ class Runtime(SidecarParts):
     @cached_property
     def gate(self) -> SidecarGate:
         """Says which jobs may leave their queues while no sidecar answers."""
-        return SidecarGate(self.breaker, self.routing.is_native)
+        return SidecarGate(self.breaker, self.routing.needs_no_sidecar)
 
     def _follow_breaker(self) -> None:
         self.gate.follow()

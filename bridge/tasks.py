@@ -8,24 +8,12 @@ Native tasks go here too, or into any module that imports ``bridge.app``::
 
 from __future__ import annotations
 
-import logging
 import time
 
-from celery.exceptions import Ignore, SoftTimeLimitExceeded
-
-from bridge import errors
 from bridge.broker.messages import RUBY_TASK
 from bridge.celery import app
-from bridge.execution import task
-from bridge.execution.outcomes import Settle, failure_of
+from bridge.execution.hand_over import conclude, hand_over
 from bridge.execution.task import SidekiqTask
-from bridge.sidecar.result import JobResult, Status
-from bridge.sidekiq.fetch.unit_of_work import Delivery
-from bridge.sidekiq.outcome import notice as notices
-from bridge.sidekiq.outcome.decision import Bury, GiveBack, Interrupt
-from bridge.sidekiq.payload.job import SidekiqJob
-
-logger = logging.getLogger(__name__)
 
 #: The longest that the native probe of ``bridge verify`` sleeps.
 LONGEST_PROBE_SECONDS = 5.0
@@ -41,57 +29,9 @@ def perform(self: SidekiqTask) -> None:
     """
     delivery = self.delivery
     assert delivery is not None, "push a job with app.send_task('HardJob', args=[...])"
-    result = hand_over(delivery)
+    result = hand_over(app, delivery, app.bridge.sidecar.execute)
     app.bridge.fetcher.in_flight.ran(delivery.token, result.duration_ms)
     conclude(result)
-
-
-def hand_over(delivery: Delivery) -> JobResult:
-    """Ask the sidecar, and say in a decision what an outage means for the job: nothing but a delay."""
-    if not app.bridge.sidecar.has_sent(delivery):
-        # The lease says whether a run may begin. Ruby's report counts, also in an outage of Redis.
-        task.require_lease(app, delivery)
-    try:
-        return app.bridge.sidecar.execute(delivery)
-    except errors.SidecarRejected as error:
-        raise Settle(GiveBack(), outage=str(error), rejected=True) from error
-    except errors.SidecarUnavailable as error:
-        # A full sidecar does not open the breaker: the other slots go on.
-        outage = None if error.retry_after_seconds else str(error)
-        raise Settle(GiveBack(may_run=error.may_run), outage=outage) from error
-    except errors.OutcomeUnknown as error:
-        decision = GiveBack(unknown_outcome=True)
-        raise Settle(decision, outage=str(error), rejected=error.rejected) from error
-    except errors.JobSuperseded as error:
-        raise Settle(GiveBack()) from error
-    except errors.JobRefused as error:
-        raise Settle(_buried(delivery, error)) from error
-    except (Ignore, SoftTimeLimitExceeded):
-        raise
-    except Exception as error:
-        # A fault of ours, not of the job: whether it ran is not known, and no attempt is spent.
-        logger.exception("the sidecar's client failed")
-        raise Settle(GiveBack(unknown_outcome=True)) from error
-
-
-def conclude(result: JobResult) -> None:
-    """End this run as its outcome says: finished, failed or released."""
-    if result.status is Status.FAILED:
-        raise failure_of(result)
-    if result.status is Status.INTERRUPTED:
-        raise Settle(Interrupt(result.payload))
-    if result.status is Status.SHUTDOWN:
-        # A job that stops by itself each time would run without end: the third time it is buried.
-        # No Ruby job is claimed until a probe finds a sidecar: it would be sent into closing streams.
-        outage = "the sidecar goes down" if result.was_last else None
-        raise Settle(GiveBack(unknown_outcome=not result.asked), outage=outage)
-
-
-def _buried(delivery: Delivery, error: errors.JobRefused) -> Bury:
-    if error.malformed:
-        return Bury(delivery.payload, ran=False, notice=notices.malformed(str(error)))
-    told = notices.refused("Bridge::JobRefused", str(error))
-    return Bury(SidekiqJob.parse(delivery.payload).with_fields(told.fields), ran=False, notice=told)
 
 
 class ProbeFailed(Exception):

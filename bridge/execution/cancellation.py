@@ -49,6 +49,10 @@ class Run(Protocol):
         """Whether it runs in Python."""
 
     @property
+    def in_ruby_middleware(self) -> bool:
+        """Whether Ruby's middleware is around its code: then it also ends through the sidecar."""
+
+    @property
     def in_process(self) -> bool:
         """Whether it runs in a pool process, where Celery's own limits reach it."""
 
@@ -99,7 +103,7 @@ class Cancellation:
     def watch(self, run: Run, unit: UnitOfWork, task: object) -> None:
         """A run has begun: note when it must end. ``task`` is the Celery task of a native job."""
         limits = self.limits.of(unit.job, task if run.native else None)
-        if limits is NONE or (run.native and run.in_process):
+        if limits is NONE or (run.native and run.in_process and not run.in_ruby_middleware):
             return
         now = self.clock()
         if limits.soft and run.native:
@@ -161,17 +165,22 @@ class Cancellation:
         self._note(self.clock() + AGAIN_SECONDS, _Step.AGAIN, ending)
 
     def _ask(self, ending: _Ending) -> None:
-        if ending.run.native:
-            ending.run.raise_inside(ending.error)
-        else:
-            # In a thread of its own: a sidecar that does not answer must not keep other jobs from their end.
-            threading.Thread(target=self._cancel, args=(ending,), name="bridge-cancel", daemon=True).start()
+        run = ending.run
+        if run.native and not run.in_ruby_middleware:
+            run.raise_inside(ending.error)
+            return
+        if run.native and not run.in_process and run.raise_inside(ending.error):
+            return  # the code reports to Ruby how it ended
+        # In a thread of its own: a sidecar that does not answer must not keep other jobs from their end.
+        threading.Thread(target=self._cancel, args=(ending,), name="bridge-cancel", daemon=True).start()
 
     def _cancel(self, ending: _Ending) -> None:
         try:
             self.sidecar().cancel(ending.run.delivery, ending.reason, _words(ending))
         except errors.SidecarError as error:
             logger.error("could not end %s: %s", ending.run.delivery.name, error)
+        if ending.run.native and ending.run.in_process:
+            ending.run.raise_inside(ending.error)  # after Ruby knows why
 
     def _count_lost(self, unit: UnitOfWork) -> None:
         if unit.delivery.token in self._lost:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +18,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK, RULES_HEADER
-from bridge.execution import async_exceptions, failure_log, outcomes, retries, task
+from bridge.execution import async_exceptions, claimed_job, failure_log, outcomes, retries, task
 from bridge.execution.time_limits import LONGEST_SECONDS
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import Delivery
@@ -33,6 +36,7 @@ class SidekiqRequest(Request):
 
     app: Any
 
+    _was_signalled = False
     runner: Any = None
     """The thread (by its identifier) or gevent greenlet that runs the job, where the pool has any."""
 
@@ -54,6 +58,11 @@ class SidekiqRequest(Request):
         return str(self.type) != RUBY_TASK  # the name is what Flower shows: the Ruby class
 
     @property
+    def in_ruby_middleware(self) -> bool:
+        """Whether the job's Python code runs inside Ruby's middleware."""
+        return isinstance(self.task, task.SidekiqTask) and self.task.in_ruby_middleware
+
+    @property
     def in_process(self) -> bool:
         """Whether it runs in a pool process."""
         return bool(self.app.bridge.pool_has_processes)
@@ -68,7 +77,8 @@ class SidekiqRequest(Request):
             # Celery's own limits must not kill the process that waits for a Ruby job.
             return (LONGEST_SECONDS, LONGEST_SECONDS) if limits.default else (None, None)
         found = limits.of(SidekiqJob.parse(self.delivery.payload), self.task)
-        return found.hard, found.soft
+        # The sidecar ends it: Ruby decides about its failure.
+        return LONGEST_SECONDS if self.in_ruby_middleware else found.hard, found.soft
 
     # -- performed
 
@@ -157,7 +167,7 @@ class SidekiqRequest(Request):
     def _native_decision(self, error: BaseException, trace: Callable[[], str] | None = None) -> Decision:
         """The rules applied here, where the pool side could not (a time limit, a lost decision)."""
         delivery = self.delivery
-        job = task.job_of(self.app, delivery)
+        job = claimed_job.job_of(self.app, delivery)
         failure = Failure.of(error, job, trace)
         return retries.decide(
             self.task,
@@ -171,11 +181,24 @@ class SidekiqRequest(Request):
     # -- ended before its own end
 
     def raise_inside(self, error: BaseException) -> bool:
-        """Raise in the native task's coroutine, thread or greenlet; a pool process is killed."""
+        """Raise in the native task's coroutine, thread or greenlet.
+
+        A pool process gets Celery's signal of a soft limit, and is killed the next time.
+        """
+        if self.in_process:
+            self._signal_process()
+            return False
         if self.app.bridge.coroutines.end(self.delivery.token, error):
             return True
         hidden = isinstance(error, Ignore)
         return async_exceptions.raise_in(self.runner, self.delivery.token, error, hidden=hidden)
+
+    def _signal_process(self) -> None:
+        number = signal.SIGKILL if self._was_signalled else signal.SIGUSR1
+        self._was_signalled = True
+        if self.worker_pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(self.worker_pid), number)
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """A person ended this run: the job is discarded."""

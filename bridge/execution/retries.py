@@ -157,6 +157,11 @@ def decide(
         delay=(lambda count: wish.delay) if wish.delay is not None else None,
         delay_is_final=True,
     )
+    return with_fields(decision, wish)
+
+
+def with_fields(decision: Decision, wish: Wish) -> Decision:
+    """The decision, with the fields that the task wants in the payload of its retry."""
     if wish.fields and isinstance(decision, Retry):
         return replace(decision, payload=splice(decision.payload, wish.fields))
     return decision

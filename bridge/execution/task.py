@@ -19,31 +19,25 @@ from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, Wo
 
 from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RULES_HEADER
 from bridge.errors import EX_SOFTWARE, NO_RESULT
-from bridge.execution import async_exceptions, coroutine_run, eager, failure_log, outcomes, retries
+from bridge.execution import (
+    async_exceptions,
+    coroutine_run,
+    eager,
+    failure_log,
+    outcomes,
+    retries,
+    ruby_middleware,
+)
+from bridge.execution.claimed_job import job_of, require_lease
 from bridge.execution.on_commit import OnCommit
 from bridge.execution.outcomes import ASKED_ATTRIBUTE, Ending, RetryAt, RubyError, Settle, Wish
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome import decision as decisions
 from bridge.sidekiq.outcome.decision import Decision
 from bridge.sidekiq.outcome.failure import Failure
-from bridge.sidekiq.payload.job import SidekiqJob
 
 #: Errors that end the worker, not the job.
 _OF_THE_WORKER = (WorkerShutdown, WorkerTerminate)
-
-
-def require_lease(app: Any, delivery: Delivery) -> None:
-    """Begin no job that was taken from this worker while it was frozen; its settlement is fenced anyway."""
-    if not app.bridge.lease.holds(delivery.identity):
-        raise Settle(decisions.GiveBack())
-
-
-def job_of(app: Any, delivery: Delivery) -> SidekiqJob:
-    """The job of a delivery; where this process holds it, it has been parsed already."""
-    unit = app.bridge.fetcher.in_flight.held.get(delivery.token)
-    if unit is not None and unit.delivery.payload == delivery.payload:
-        return cast(SidekiqJob, unit.job)
-    return SidekiqJob.parse(delivery.payload)
 
 
 class SidekiqTask(OnCommit, Task[Any, Any]):
@@ -62,6 +56,7 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
     default_retry_delay: float | None = None  # type: ignore[assignment]
     """Seconds; None is Sidekiq's curve."""
     sidekiq_options: Mapping[str, Any] = {}
+    ruby_middleware: bool = False  # whether the code runs inside the app's server middleware
     code: Callable[..., Any]
     """The task's own code, without what Celery and the bridge put around it."""
 
@@ -112,6 +107,8 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
             # A Ruby job is ended in Ruby; under the own pool many of them share the consumer's thread.
             if self.name == RUBY_TASK:
                 return self.code(*args, **kwargs)
+            if self.in_ruby_middleware:
+                return ruby_middleware.Run(self, delivery)()
             result = async_exceptions.call(self.code, delivery.token, args, kwargs)
             if result is not None:
                 result = coroutine_run.finish(self, result, delivery.token)
@@ -124,6 +121,11 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
             failed = asked.error  # retry(throw=False), or the code has swallowed the Retry
         # Outside of the block above: an error that cannot be told of must not become the context of another.
         return self._conclude(delivery, failed)
+
+    @functools.cached_property
+    def in_ruby_middleware(self) -> bool:
+        """Whether the code runs inside the app's server middleware. A running worker does not change it."""
+        return ruby_middleware.is_wanted(self)
 
     def as_function(self, args: Any, kwargs: Any) -> Any:
         """Call the task's own code, for no delivery."""
@@ -211,7 +213,10 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
 
     def _decide(self, delivery: Delivery, exc: BaseException | None, wish: Wish) -> Ending:
         job = job_of(self.app, delivery)
-        if type(exc) is RubyError and exc.result.next is not None:
+        decided = ruby_middleware.decided(self.request, wish)
+        if decided is not None:
+            decision = decided
+        elif type(exc) is RubyError and exc.result.next is not None:
             decision = exc.result.next.decision(job, time.time(), wish.delay)
         else:
             error = exc if exc is not None else MaxRetriesExceededError("retried by the task itself")

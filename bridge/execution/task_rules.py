@@ -6,6 +6,7 @@ Each rule says what is wrong and what to write instead. The attributes are those
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +16,12 @@ from celery.utils.time import rate
 
 from bridge.broker.messages import RUBY_TASK
 from bridge.broker.push_policy import PERSISTENT, READABLE
+from bridge.execution import ruby_middleware
 from bridge.execution.request import SidekiqRequest
 from bridge.sidekiq.payload import options as sidekiq_options
 
+#: How Ruby writes the name of a class.
+_CONSTANT_PATH = re.compile(r"[A-Z]\w*(?:::[A-Z]\w*)*", re.ASCII)
 Rule = Callable[[Any, Any], str | None]
 """Takes a task and the attribute's value. Returns what is wrong with it, or None."""
 
@@ -85,6 +89,18 @@ def _strategy(_: Any, value: Any) -> str | None:
     return None
 
 
+def _ruby_middleware(task: Any, value: Any) -> str | None:
+    wanted = bool(value) or ruby_middleware.is_named(task)
+    if wanted and _CONSTANT_PATH.fullmatch(task.name) is None:
+        return (
+            "Ruby's middleware needs a class, and this is not the name of one. "
+            'Name the task like a class: @app.task(name="ReportJob", ruby_middleware=True)'
+        )
+    if wanted is task.in_ruby_middleware:
+        return None
+    return "a running worker does not change it. Write @app.task(ruby_middleware=True), and start it again"
+
+
 RULES: dict[str, Rule] = {
     "acks_late": _must(True, _SETTLED_LATE),
     "acks_on_failure": _must(True, "a failed job would run again at once instead of in retry. Remove it"),
@@ -94,6 +110,7 @@ RULES: dict[str, Rule] = {
     "retry_on_worker_lost": _must(False, _RECOVERED),
     "rate_limit": _rate_limit,
     "Request": _request,
+    "ruby_middleware": _ruby_middleware,
     "Strategy": _strategy,
     "ignore_result": _must(True, NO_RESULT),
     "store_errors_even_if_ignored": _must(False, NO_RESULT),

@@ -72,6 +72,7 @@ class FastDispatch:
             and task.Request == SidekiqTask.Request
             and task.Strategy == STRATEGY
             and not observers.overrides(task, "start_strategy")
+            and not task.in_ruby_middleware
         )
         way = None
         if is_ours:

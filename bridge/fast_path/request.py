@@ -193,5 +193,6 @@ def request_class(consumer: Any, task: Any) -> type[LazyRequest]:
         "_hostname": consumer.hostname,
         "native": task.name != RUBY_TASK,
         "in_process": False,
+        "in_ruby_middleware": False,
     }
     return type("LazyRequest", (celerys,), constants)

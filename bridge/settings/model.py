@@ -13,8 +13,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from bridge.errors import ConfigurationError
 from bridge.redis.address import RedisAddress
 from bridge.settings import values
-from bridge.settings.monitoring import Names, Text, Watching, number_as_text
+from bridge.settings.monitoring import Names, Text, number_as_text
 from bridge.settings.redis_url import RedisUrl
+from bridge.settings.ruby_side import RubySide
 from bridge.sidekiq.fetch.queues import QueueSet
 from bridge.sidekiq.outcome.dialect import MetricsFamily
 
@@ -33,7 +34,7 @@ Pool = Annotated[str, PlainValidator(values.pool)]
 Backoff = Annotated[bool | float | None, PlainValidator(values.retry_backoff)]
 
 
-class Settings(Watching):
+class Settings(RubySide):
     """The settings of one worker. Every field can be given as ``BRIDGE_<NAME>``."""
 
     model_config = SettingsConfigDict(
@@ -143,11 +144,6 @@ class Settings(Watching):
     )
     poll_interval_seconds: float = Field(
         1.0, gt=0, le=60, description="Longest wait between two looks for due or new jobs.", examples=["1"]
-    )
-    promote_through_sidecar: bool = Field(
-        True,
-        description="Whether due jobs pass the app's client middleware, as with Sidekiq's own poller.",
-        examples=["true"],
     )
     retry_backoff: Backoff = Field(
         None,

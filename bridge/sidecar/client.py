@@ -86,19 +86,23 @@ class SidecarClient(SignedRequests):
         """Send something else to a Puma worker, ``boot`` first. Raises SidecarError unless it answers 200."""
         return self._commands.post(path, body, boot)
 
+    def tell_all(self, path: str, body: bytes) -> None:
+        """Send a command to every Puma worker, once."""
+        self._commands.tell_all(path, body)
+
     # -- one job
 
     def _execute_once(self, delivery: Delivery) -> JobResult:
         if delivery.recovered and (known := self._joined(delivery)) is not None:
             return known
-        member = self.fleet.acquire()
+        member = self._acquire()
         try:
             return self._execute_at(member, delivery)
         finally:
             self.fleet.release(member)
 
     def _execute_at(self, member: Member, delivery: Delivery) -> JobResult:
-        headers = execute_headers(delivery)
+        headers = self._headers(delivery)
         try:
             connection = self._connection(member)
         except OSError as error:
@@ -123,8 +127,21 @@ class SidecarClient(SignedRequests):
             if reply.status == 202 and time.monotonic() - asked < SHORTEST_WAIT_SECONDS:
                 self._sleep(SHORTEST_WAIT_SECONDS)  # it does not wait with us: do not ask without end
         if reply.status == 200:
-            return self.noted(member, _result(member, delivery, reply))
+            return self._concluded(member, delivery, reply)
         raise self.refusal(member, reply, started=started)
+
+    # -- what differs for a job whose code is in Python
+
+    def _acquire(self) -> Member:
+        return self.fleet.acquire()
+
+    def _headers(self, delivery: Delivery) -> list[tuple[str, str]]:
+        return execute_headers(delivery)
+
+    def _concluded(self, member: Member, delivery: Delivery, reply: Reply) -> JobResult:
+        return self.noted(member, _result(member, delivery, reply))
+
+    # -- jobs that may run elsewhere
 
     def _joined(self, delivery: Delivery) -> JobResult | None:
         """The outcome of an orphaned job that a Puma worker still runs, or has ended."""
@@ -147,7 +164,7 @@ class SidecarClient(SignedRequests):
                 raise
 
     def _ask_whether_known(self, member: Member, delivery: Delivery) -> Reply | None:
-        headers = [*execute_headers(delivery), ("X-Bridge-If-Known", "1")]
+        headers = [*self._headers(delivery), ("X-Bridge-If-Known", "1")]
         try:
             connection = self._fresh(member)
             reply = self._send(connection, member, "POST", EXECUTE, headers, delivery.payload)
@@ -174,7 +191,7 @@ class SidecarClient(SignedRequests):
         while time.monotonic() < deadline:
             try:
                 connection = self._fresh(member)
-                headers = execute_headers(delivery)
+                headers = self._headers(delivery)
                 reply = self._send(connection, member, "POST", EXECUTE, headers, delivery.payload)
             except (ConnectionRefusedError, FileNotFoundError):
                 refusal = None

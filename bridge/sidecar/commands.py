@@ -27,11 +27,11 @@ class Commands:
 
     def interrupt(self, delivery: Delivery) -> None:
         """Ask every Puma worker to stop this job; the one that runs it does."""
-        self._tell_all(f"{path_of(delivery)}/interrupt", b"")
+        self.tell_all(f"{path_of(delivery)}/interrupt", b"")
 
     def cancel(self, delivery: Delivery, reason: str, message: str) -> None:
         """End this job for good; ``reason`` is ``deadline`` or ``revoked``."""
-        self._tell_all(
+        self.tell_all(
             f"{path_of(delivery)}/cancel", json.dumps({"reason": reason, "message": message}).encode()
         )
 
@@ -73,7 +73,7 @@ class Commands:
         """The one to be asked first is the first; those that go down are the last."""
         return sorted(self._fleet.members, key=lambda one: (one.worker.boot != boot, one.worker.draining))
 
-    def _tell_all(self, path: str, body: bytes) -> None:
+    def tell_all(self, path: str, body: bytes) -> None:
         """A command, to those as well that take no more jobs."""
         for member in self._fleet.everyone:
             self._tell(member, path, body)

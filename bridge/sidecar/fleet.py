@@ -18,6 +18,7 @@ from bridge.sidecar.http import HttpConnection
 #: Seconds for which an unlisted Puma worker is still asked for jobs that it may run: its sidecar may have
 #: been too slow to answer. As long as a lease: after the death of a whole machine nothing waits.
 SILENT_SECONDS = 15.0
+OLD_SIDECAR = "no sidecar runs middleware around Python code: upgrade the sidecar to this worker's release"
 
 
 @dataclass(eq=False)
@@ -142,8 +143,10 @@ class Fleet:
             if self._refresh_began_at < moment:
                 self.refresh()
 
-    def acquire(self, *, refresh: bool = True) -> Member:
+    def acquire(self, *, refresh: bool = True, python_code: bool = False) -> Member:
         """The Puma worker with the fewest of our jobs for its slots.
+
+        ``python_code``: of those that run middleware around the Python code of a job.
 
         Raises:
             SidecarUnavailable: none is ready (``retry_after_seconds`` where all are merely full).
@@ -155,11 +158,18 @@ class Fleet:
             if not self._members:
                 raise errors.SidecarUnavailable("no sidecar is ready to take jobs")
             free = [m for m in self._members.values() if m.full_until <= now and m.has_room]
+            if python_code:
+                free = self._running_python_code(free)
             if not free:
                 raise errors.SidecarUnavailable("all slots of the sidecar are busy", retry_after_seconds=0.05)
             member = min(free, key=lambda m: m.running / m.worker.slots)
             member.running += 1
             return member
+
+    def _running_python_code(self, free: list[Member]) -> list[Member]:
+        if not any(member.worker.python_code for member in self._members.values()):
+            raise errors.SidecarUnavailable(OLD_SIDECAR, retry_after_seconds=1.0)
+        return [member for member in free if member.worker.python_code]
 
     def release(self, member: Member) -> None:
         """A job has ended there."""

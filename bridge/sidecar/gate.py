@@ -13,11 +13,11 @@ _LIMITS = {State.OPEN: 0, State.HALF_OPEN: 1, State.CLOSED: None}
 
 
 class SidecarGate:
-    """The fetcher's gate. ``is_native`` says whether a job runs in Python."""
+    """The fetcher's gate. ``needs_no_sidecar`` says whether a job runs in Python alone."""
 
-    def __init__(self, breaker: Breaker, is_native: Callable[[SidekiqJob], bool]) -> None:
+    def __init__(self, breaker: Breaker, needs_no_sidecar: Callable[[SidekiqJob], bool]) -> None:
         self._breaker = breaker
-        self._is_native = is_native
+        self._needs_no_sidecar = needs_no_sidecar
         self.restricts = True
         self.follow()
 
@@ -26,8 +26,8 @@ class SidecarGate:
         self.restricts = self._breaker.state is not State.CLOSED
 
     def admits(self, job: SidekiqJob) -> bool:
-        """Native jobs never wait for the sidecar."""
-        return self._is_native(job)
+        """Jobs that run in Python alone never wait for the sidecar."""
+        return self._needs_no_sidecar(job)
 
     def limit(self) -> int | None:
         """None leaves for a sidecar that does not answer; one goes first when it has just come back."""
@@ -35,9 +35,9 @@ class SidecarGate:
 
     def settled(self, decided: Sequence[tuple[UnitOfWork, Decision]]) -> None:
         """A Ruby job that has run closes the circuit."""
-        if any(_ran_in_ruby(unit, decision) for unit, decision in decided):
+        if any(self._passed_a_sidecar(unit, decision) for unit, decision in decided):
             self._breaker.passed()
 
-
-def _ran_in_ruby(unit: UnitOfWork, decision: Decision) -> bool:
-    return unit.started_at is not None and not isinstance(decision, GiveBack) and not unit.native
+    def _passed_a_sidecar(self, unit: UnitOfWork, decision: Decision) -> bool:
+        ran = unit.started_at is not None and not isinstance(decision, GiveBack)
+        return ran and not self._needs_no_sidecar(unit.job)

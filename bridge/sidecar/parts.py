@@ -5,11 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 from bridge.event_loop import EventLoop
 from bridge.settings import Settings
-from bridge.sidecar import from_settings
+from bridge.sidecar import from_settings, stream_client
 from bridge.sidecar.breaker import Breaker
 from bridge.sidecar.client import Sidecar, SidecarClient
 from bridge.sidecar.credentials import Credentials
@@ -63,14 +62,6 @@ class SidecarParts:
         if isinstance(client, SidecarClient):
             self.sidecar = StreamingSidecar(client, event_loop, limit)
 
-    def _probe_streams(self) -> None:
-        if isinstance(self.sidecar, StreamingSidecar):
-            self.sidecar.probe_streams()
-
-    def _open_streams(self) -> None:
-        if isinstance(self.sidecar, StreamingSidecar):
-            self.sidecar.open_streams()
-
     @cached_property
     def breaker(self) -> Breaker:
         """Keeps Ruby jobs in their queues while no sidecar can run them."""
@@ -78,8 +69,8 @@ class SidecarParts:
             self.fleet,
             self._learn,
             on_change=self._follow_breaker,
-            before_probe=self._probe_streams,
-            after_probe=self._open_streams,
+            before_probe=lambda: stream_client.probe_streams(self.sidecar),
+            after_probe=lambda: stream_client.open_streams(self.sidecar),
             probe_soon=lambda: self.background.nudge("sidecar"),
         )
 
@@ -116,5 +107,4 @@ class SidecarParts:
         return Teller(self.store, self.fleet, self._post_to_sidecar, self.breaker, self.background.nudge)
 
     def _post_to_sidecar(self, path: str, body: bytes, boot: str = "") -> bytes:
-        client: Any = getattr(self.sidecar, "client", self.sidecar)
-        return bytes(client.post(path, body, boot))
+        return stream_client.plain(self.sidecar).post(path, body, boot)

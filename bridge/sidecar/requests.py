@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
+from typing import Any
 
 from bridge.sidecar.commands import Commands
 from bridge.sidecar.control_client import ControlClient
@@ -33,6 +34,11 @@ class SignedRequests:
         self._tls = tls
         self._sleep = sleep
         self._commands = Commands(fleet, ControlClient(signer, timeouts.connect, tls), timeouts)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The arguments that make another client of the same sidecars."""
+        return self.fleet, self._signer, self._timeouts, self._tls, self._sleep
 
     def _connection(self, member: Member) -> HttpConnection:
         return member.kept() or self._fresh(member)

@@ -49,7 +49,7 @@ def failure(body: bytes, delivery: Delivery, job: SidekiqJob) -> JobResult | Non
     """The outcome of a run that failed. None for every other reply, and for one that makes no sense."""
     try:
         said = schema.read(schema.OUTCOME, body)
-        _check_same(said, delivery, job)
+        check_same(said, delivery, job)
         return JobResult._of(said, job) if isinstance(said, schema.FailedOutcome) else None
     except ValueError:
         return None
@@ -110,7 +110,7 @@ class JobResult:
         try:
             said = schema.read(schema.OUTCOME, body)
             job = SidekiqJob.parse(delivery.payload)
-            _check_same(said, delivery, job)
+            check_same(said, delivery, job)
             return cls._of(said, job)
         except (ValueError, errors.PayloadError) as error:
             raise errors.OutcomeUnknown(f"the sidecar's reply makes no sense: {error}") from None
@@ -136,7 +136,8 @@ class JobResult:
         return cls(Status.DONE, said.duration_ms)
 
 
-def _check_same(said: schema.OutcomeReply, delivery: Delivery, job: SidekiqJob) -> None:
+def check_same(said: schema.OutcomeReply | schema.BodyReply, delivery: Delivery, job: SidekiqJob) -> None:
+    """Raises ValueError where the reply is about another job."""
     if said.delivery != f"{delivery.identity}/{delivery.token}":
         raise ValueError("it is about another delivery")
     own = job.fields.get("jid")

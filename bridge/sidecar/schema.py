@@ -102,6 +102,17 @@ class ShutdownOutcome(_Outcome):
     asked: bool = True
 
 
+class BodyReply(Said):
+    """Not an outcome: the sidecar asks for the Python code of the job."""
+
+    status: Literal["body"]
+    jid: Any
+    delivery: Annotated[str, StringConstraints(max_length=300)]
+    turn: int = Field(ge=1, le=1_000_000)
+    fields: PromotedFields
+    removed: Annotated[list[Name], Field(max_length=10_000), AfterValidator(removable)]
+
+
 OutcomeReply = DoneOutcome | FailedOutcome | InterruptedOutcome | ShutdownOutcome
 
 
@@ -166,6 +177,7 @@ class HealthReply(Said):
     database_pool: Count | None = None
     traces_on_streams: bool = False
     error_handlers: bool | None = None
+    python_bodies: bool = False
 
 
 class Changed(Said):
@@ -202,6 +214,7 @@ class NoticesReply(Said):
 
 
 OUTCOME: TypeAdapter[OutcomeReply] = TypeAdapter(Annotated[OutcomeReply, Field(discriminator="status")])
+BODY = TypeAdapter(BodyReply)
 ERROR = TypeAdapter(ErrorReply)
 HEALTH = TypeAdapter(HealthReply)
 PROTOCOL_OF = TypeAdapter(ProtocolOf)

@@ -29,6 +29,24 @@ logger = logging.getLogger(__name__)
 EarlyReply = tuple[Member, int | None, bytes]
 
 
+def plain(sidecar: Any) -> SidecarClient:
+    """The client of single requests: ``sidecar`` itself, or the one under its streams."""
+    found: SidecarClient = getattr(sidecar, "client", sidecar)
+    return found
+
+
+def probe_streams(sidecar: Any) -> None:
+    """Probe the streams, where ``sidecar`` has any."""
+    if isinstance(sidecar, StreamingSidecar):
+        sidecar.probe_streams()
+
+
+def open_streams(sidecar: Any) -> None:
+    """Open missing streams, where ``sidecar`` has any. Blocks."""
+    if isinstance(sidecar, StreamingSidecar):
+        sidecar.open_streams()
+
+
 class StreamingSidecar:
     """A sidecar for the consumer's thread. ``execute`` parks the calling task until its job has ended."""
 

@@ -208,6 +208,7 @@ def install(app: Any) -> None:
     """Add the steps to an application, and listen to its workers' signals."""
     app.steps["consumer"].update([Heartbeat, Sidecar, TimeLimits, Scheduler, Reaper])
     # By name: only a worker needs to load them.
+    app.steps["consumer"].add("bridge.worker.ruby_middleware:RubyMiddleware")
     app.steps["consumer"].update(
         [f"bridge.worker.optional_steps:{name}" for name in ("Notices", "Sentinels")]
     )

@@ -102,6 +102,8 @@ def _end(state: Any, request: SidekiqRequest) -> None:
     runtime = state.app.bridge
     if request.native and request.in_process:
         logger.warning("ending jid=%s: %s", request.id, REVOKED)
+        if request.in_ruby_middleware:
+            runtime.sidecar.cancel(request.delivery, "revoked", REVOKED)
         runtime.fetcher.in_flight.decide(request.delivery.token, Discard(notice.REVOKED))
         request.terminate(state.consumer.pool, signal="KILL")
     else:

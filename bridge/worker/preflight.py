@@ -11,6 +11,7 @@ import redis
 from bridge.broker.transport import Transport
 from bridge.errors import EX_CONFIG, EX_NOPERM, ConfigurationError, RedisRefusal
 from bridge.execution import coroutine_rules
+from bridge.monitoring import native_names
 from bridge.redis import client as connection
 from bridge.redis import commands
 from bridge.settings import Settings, redis_mistakes
@@ -57,6 +58,7 @@ def check(app: Any, worker: Any) -> None:
             "own. Leave broker_transport unset and use `from bridge import app`."
         )
     settings_check.check(app)
+    _check_ruby_middleware(app)
     _check_queues(app.amqp.queues, app.bridge.settings.queues.names)
     app.bridge.task_policy.enforce()
     _check_coroutines(app, worker.pool_cls)
@@ -89,6 +91,16 @@ def refuse(error: ConfigurationError) -> NoReturn:
     """End this process over its configuration: one sentence for a person, a status for a supervisor."""
     print(f"bridge: {error}", file=sys.stderr)
     sys.exit(EX_NOPERM if isinstance(error, RedisRefusal) else EX_CONFIG)
+
+
+def _check_ruby_middleware(app: Any) -> None:
+    settings, natives = app.bridge.settings, native_names.native(app)
+    for name in settings.ruby_middleware:
+        if name not in natives:
+            raise ConfigurationError(
+                f"{settings.source('ruby_middleware')} names {name}, and no native task has that name: "
+                "correct it, or name the module of the task in BRIDGE_IMPORTS"
+            )
 
 
 def _check_queues(queues: Any, written: Collection[str]) -> None:

@@ -25,5 +25,5 @@ class RunningJobs:
         """End them: Ruby jobs at a checkpoint or with Sidekiq::Shutdown, coroutines at their next await."""
         self._runtime.coroutines.end_all(lambda: Settle(GiveBack()))
         for unit in self._runtime.fetcher.in_flight.running:
-            if not self._runtime.routing.is_native(unit.job):
+            if not self._runtime.routing.needs_no_sidecar(unit.job):
                 self._runtime.sidecar.interrupt(unit.delivery)

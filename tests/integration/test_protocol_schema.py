@@ -123,6 +123,19 @@ def test_a_running_job_is_cancelled(sidecar: Sidecar) -> None:
     assert outcome["next"] == {"place": "none"}
 
 
+def test_a_job_with_its_code_in_python(sidecar: Sidecar) -> None:
+    delivery = "worker:1:old/2010"
+    asked = sidecar.execute(job(jid="py1"), delivery=delivery, body="python", lease_ms="15000")
+
+    assert check(asked, 200, "body")["turn"] == 1
+    alive = json.dumps({"deliveries": [delivery]}).encode()
+    check(sidecar.about("POST", "/jobs/alive", alive), 202, "state")
+    assert check(sidecar.about("POST", f"/jobs/{delivery}/body", b"{}"), 400, "error")["code"] == "protocol"
+    report = json.dumps({"turn": 1, "status": "failed", "class": "ValueError", "message": "no"}).encode()
+    outcome = check(sidecar.about("POST", f"/jobs/{delivery}/body", report), 200, "outcome")
+    assert outcome["error"] == {"class": "ValueError", "message": "no"}
+
+
 def test_an_older_delivery_is_superseded(sidecar: Sidecar) -> None:
     sidecar.execute(job(jid="o1"), claimed_at_ms=10, delivery="worker:1:old/2003")
     sidecar.execute(job(jid="o1"), claimed_at_ms=11)

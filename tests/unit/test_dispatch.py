@@ -13,13 +13,13 @@ from celery.app import trace
 from celery.exceptions import WorkerShutdown
 from celery.worker import state, strategy
 
-from bridge import tasks
 from bridge.broker.channel import Channel
 from bridge.broker.qos import QoS
 from bridge.celery import Bridge, app, make_app
 from bridge.concurrency.hybrid import HybridPool
 from bridge.execution.call import apply
 from bridge.execution.cancellation import IDLE_SECONDS
+from bridge.execution.hand_over import hand_over
 from bridge.execution.outcomes import Settle
 from bridge.execution.time_limits import Limits
 from bridge.fast_path import dispatch, native
@@ -220,9 +220,9 @@ def test_what_ruby_reported_stands_though_the_lease_cannot_be_renewed(
             ),
         ),
     )
-    assert tasks.hand_over(unit.delivery) is reported
+    assert hand_over(app, unit.delivery, app.bridge.sidecar.execute) is reported
     with pytest.raises(Settle):
-        tasks.hand_over(worker.unit("RubyJob").delivery)
+        hand_over(app, worker.unit("RubyJob").delivery, app.bridge.sidecar.execute)
 
 
 def test_what_a_control_command_asks_of_a_running_job_is_filled_in(worker: Worker) -> None:

@@ -59,9 +59,9 @@ module SidekiqBridge
       # Calls the block with the outcome and this delivery, at once if the run has ended.
       def on_outcome(&listener) = run.on_finish(self, &listener)
 
-      # Returns the outcome if the run ends within `seconds`, else nil.
+      # Returns the outcome if the run ends within `seconds`, else nil: at once if the run asks for its Python code.
       def wait(seconds)
-        outcome = run.wait(seconds) { superseded? }
+        outcome = run.wait(seconds) { superseded? || run.asks? }
         raise Refusals.superseded if superseded?
         outcome
       end

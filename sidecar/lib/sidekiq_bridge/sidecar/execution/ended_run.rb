@@ -25,8 +25,16 @@ module SidekiqBridge
 
       def wait(_seconds) = outcome
 
-      # A run that has ended has no waiting requests and nothing to stop.
+      # A run that has ended has no waiting requests and nothing to stop or to ask for.
       def dismiss(_delivery) = nil
+
+      def asks? = false
+
+      def body_for(_delivery) = nil
+
+      def performed(_ending) = nil
+
+      def heard = nil
 
       def interrupt = nil
 

@@ -2,6 +2,7 @@
 
 require "sidekiq_bridge/sidecar/execution/delivery"
 require "sidekiq_bridge/sidecar/execution/delivery_records"
+require "sidekiq_bridge/sidecar/execution/python_run"
 require "sidekiq_bridge/sidecar/execution/run"
 require "sidekiq_bridge/sidecar/execution/slots"
 require "sidekiq_bridge/sidecar/sidekiq/outcome"
@@ -77,6 +78,16 @@ module SidekiqBridge
         fetch(id).run.cancel(exception)
       end
 
+      # Their worker runs the Python code of these deliveries: their runs go on waiting.
+      def heard_of(ids)
+        @lock.synchronize { ids.filter_map { |id| @records[id] }.reject(&:superseded?) }.each { |delivery| delivery.run.heard }
+      end
+
+      # The worker reports the end of a delivery's Python code. Returns the delivery.
+      def performed(id, ending)
+        fetch(id).tap { |delivery| delivery.run.performed(ending) }
+      end
+
       def fetch(id)
         find(id) || raise(Refusals.unknown)
       end
@@ -134,7 +145,7 @@ module SidekiqBridge
       def begin_run(delivery, job)
         raise Refusals.draining if @draining
         raise Refusals.no_slot if @active.size >= slot_count
-        run = Run.new(job)
+        run = job.python_lease ? PythonRun.new(job) : Run.new(job)
         run.request_checkpoint if @quiet_workers.any? && @quiet_workers.key?(delivery.identity)
         delivery.attach(run)
         @active[run] = true

@@ -19,6 +19,12 @@ module SidekiqBridge
         Reply.new(200, delivery.outcome_json, NO_HEADERS)
       end
 
+      # Asks the worker for the job's Python code; nil if the run waits for none.
+      def body(delivery)
+        text = delivery.run.body_for(delivery)
+        Reply.new(200, text, NO_HEADERS) if text
+      end
+
       def refused(error)
         headers = error.retry_after ? {"retry-after" => error.retry_after.to_s} : NO_HEADERS
         json(error.http_status, error.to_h, headers)

@@ -69,6 +69,18 @@ module SidekiqBridge
       # then not the job's own error.
       def told_to_stop? = @told_to_stop || @checkpoint
 
+      # -- Python code, in a PythonRun only
+
+      def python? = false
+
+      def asks? = false
+
+      def body_for(_delivery) = nil
+
+      def performed(_ending) = nil
+
+      def heard = nil
+
       # -- the other threads' side
 
       def finished? = !@outcome.nil?

@@ -2,6 +2,7 @@
 
 require "json"
 require "securerandom"
+require "sidekiq_bridge/sidecar/execution/python_end"
 require "sidekiq_bridge/sidecar/execution/replies"
 require "sidekiq_bridge/sidecar/http/authenticator"
 require "sidekiq_bridge/sidecar/http/head"
@@ -72,6 +73,21 @@ module SidekiqBridge
         json(202, status: "accepted", jobs: @executor.quiet_worker(identity))
       end
 
+      # A worker has run the Python code of a job; the reply is the outcome, or the next request for that code.
+      def performed(env, id)
+        message = accept(env)
+        check_boot(message)
+        answer(@executor.performed(id, PythonEnd.parse(message.body)), message)
+      end
+
+      # A worker that runs the Python code of these deliveries lives.
+      def alive(env)
+        message = accept(env)
+        check_boot(message)
+        @executor.heard_of(deliveries(message.body))
+        json(202, status: "alive")
+      end
+
       # Runs due jobs through the client middleware; their worker moves them.
       def promote(env)
         message = accept(env)
@@ -129,8 +145,8 @@ module SidekiqBridge
 
       def answer(delivery, message)
         outcome = delivery.wait(message.wait_seconds)
-        return json(202, status: "running", delivery: delivery.id, jid: delivery.jid) unless outcome
-        Replies.settled(delivery, outcome)
+        return Replies.settled(delivery, outcome) if outcome
+        Replies.body(delivery) || json(202, status: "running", delivery: delivery.id, jid: delivery.jid)
       end
 
       def accepted(id) = json(202, status: "accepted", delivery: id)
@@ -141,6 +157,12 @@ module SidekiqBridge
         kind.new(request["message"].to_s)
       rescue JSON::ParserError, KeyError, TypeError, NoMethodError
         raise Refusals.protocol('the body must be {"reason": "deadline" or "revoked", "message": "..."}')
+      end
+
+      def deliveries(body)
+        JSON.parse(body).fetch("deliveries").grep(String)
+      rescue JSON::ParserError, KeyError, TypeError, NoMethodError
+        raise Refusals.protocol('the body must be {"deliveries": ["<identity>/<token>", ...]}')
       end
 
       def greeting(message, nonce)

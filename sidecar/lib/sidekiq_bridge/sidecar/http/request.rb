@@ -19,6 +19,7 @@ module SidekiqBridge
       SIGNED_NAMES = %w[attempt boot claimed-at content-sha256 correlation-id delivery if-known nonce protocol queue recovered timestamp wait-ms]
         .to_h { |name| ["#{SIGNED_PREFIX}#{name.upcase.tr("-", "_")}", "x-bridge-#{name}"] }.freeze
       MAX_WAIT_MS = 30_000
+      LEASE_MS = 1_000..86_400_000
       CHUNK_BYTES = 64 * 1024
       # Key in Rack's environment: the secret that signed the request, once known.
       SIGNED_WITH = "bridge.signed_with"
@@ -64,6 +65,15 @@ module SidekiqBridge
 
       # True if a worker looks for the run of its job: the job may be joined, but not started.
       def only_if_known? = @env["HTTP_X_BRIDGE_IF_KNOWN"] == "1"
+
+      # Seconds for which a silent worker keeps its lease; nil for a job whose code is in Ruby.
+      def python_lease
+        code = @env["HTTP_X_BRIDGE_BODY"] or return
+        raise Refusals.protocol("X-Bridge-Body must be python") unless code == "python"
+        Integer(@env["HTTP_X_BRIDGE_LEASE_MS"], 10).clamp(LEASE_MS) / 1000.0
+      rescue ArgumentError, TypeError
+        raise Refusals.protocol("X-Bridge-Lease-Ms must be integer milliseconds")
+      end
 
       def queue
         value = @env["HTTP_X_BRIDGE_QUEUE"]

@@ -34,6 +34,8 @@ module SidekiqBridge
       post("/jobs/:identity/:token/interrupt") { |identity, token| reply @api.interrupt(env, "#{identity}/#{token}") }
       post("/jobs/:identity/:token/cancel") { |identity, token| reply @api.cancel(env, "#{identity}/#{token}") }
       post("/workers/:identity/quiet") { |identity| reply @api.quiet_worker(env, identity) }
+      post("/jobs/:identity/:token/body") { |identity, token| reply @api.performed(env, "#{identity}/#{token}") }
+      post("/jobs/alive") { reply @api.alive(env) }
       post("/jobs/promote") { reply @api.promote(env) }
       post("/jobs/death") { reply @api.notices(env, :death) }
       post("/jobs/error") { reply @api.notices(env, :error) }

@@ -33,6 +33,13 @@ module SidekiqBridge
       end
       private_class_method :constant?
 
+      # True for ActiveJob's wrappers, and an app's subclasses of them: their `perform` instantiates the class that a
+      # payload names.
+      def self.wrapper?(klass)
+        return true if defined?(::ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper) && klass <= ::ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper
+        defined?(::Sidekiq::ActiveJob::Wrapper) && klass <= ::Sidekiq::ActiveJob::Wrapper
+      end
+
       def initialize(allowed: nil)
         @allowed = allowed&.to_set { |name| name.delete_prefix("::") }
       end
@@ -51,7 +58,7 @@ module SidekiqBridge
         raise NameError, "wrong constant name #{name}" unless Job::CONSTANT_PATH.match?(name) # stays away from const_get
         klass = yield name
         return not_a_job(name, klass) unless sidekiq_job?(klass)
-        self.class.detour(name, klass) || (wrapped_refusal(job, &lookup) if wrapper?(klass))
+        self.class.detour(name, klass) || (wrapped_refusal(job, &lookup) if self.class.wrapper?(klass))
       end
 
       private
@@ -64,13 +71,6 @@ module SidekiqBridge
         active = defined?(::ActiveJob::Base) && klass.is_a?(Class) && klass <= ::ActiveJob::Base
         return "#{name} is not a Sidekiq job class" unless active
         "#{name} is an ActiveJob, which Sidekiq runs only as Rails enqueues it: #{name}.perform_later"
-      end
-
-      # ActiveJob's wrappers, and an app's subclasses of them: their `perform` instantiates the class that a payload
-      # names.
-      def wrapper?(klass)
-        return true if defined?(::ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper) && klass <= ::ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper
-        defined?(::Sidekiq::ActiveJob::Wrapper) && klass <= ::Sidekiq::ActiveJob::Wrapper
       end
 
       # ActiveJob would call `new` on any constant that the payload names.

@@ -12,9 +12,10 @@ module SidekiqBridge
       WRAPPERS = %w[ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper Sidekiq::ActiveJob::Wrapper]
         .flat_map { |name| [name, "::#{name}"] }.freeze
 
-      attr_reader :payload, :jid, :class_name, :active_job_class_name, :queue, :correlation_id, :trace, :trace_id
+      attr_reader :payload, :jid, :class_name, :active_job_class_name, :queue, :correlation_id, :trace, :trace_id, :python_lease
 
-      def initialize(payload, queue: nil, correlation_id: nil, trace: nil)
+      # `python_lease` is set if the job's code is in Python: seconds for which its worker may be silent.
+      def initialize(payload, queue: nil, correlation_id: nil, trace: nil, python_lease: nil)
         @payload = payload.force_encoding(Encoding::UTF_8)
         @hash = parse(payload)
         @jid = @hash["jid"].freeze # a key of the records: an unfrozen one would be copied
@@ -24,6 +25,7 @@ module SidekiqBridge
         @queue = queue || @hash["queue"].to_s
         @correlation_id = correlation_id || TraceContext.correlation_id(@hash)
         @trace = trace
+        @python_lease = python_lease
         @trace_id = TraceContext.trace_id(@hash, trace)
       end
 
@@ -34,7 +36,7 @@ module SidekiqBridge
 
       # Tells payloads of one jid apart. Ruby's own hash has a secret seed, so a client cannot craft two payloads with
       # the same hash. It costs a tenth of a SHA-256.
-      def fingerprint = payload.hash
+      def fingerprint = python_lease ? [payload, :python].hash : payload.hash
 
       # Identifies all attempts of one push, and no other job that happens to have its jid. Nil without a jid.
       def lineage = ([@jid, @class_name, @hash["created_at"], @hash["args"]].hash unless @jid.nil? || @jid == "")

@@ -1,8 +1,10 @@
 # frozen_string_literal: true
 
 require "sidekiq/processor"
+require "sidekiq_bridge/sidecar/sidekiq/changes"
 require "sidekiq_bridge/sidecar/sidekiq/outcome"
 require "sidekiq_bridge/sidecar/sidekiq/parsed_once"
+require "sidekiq_bridge/sidecar/sidekiq/python_code"
 require "sidekiq_bridge/sidecar/sidekiq/thread_interrupts"
 require "sidekiq_bridge/sidecar/sidekiq/trace_context"
 
@@ -59,7 +61,7 @@ module SidekiqBridge
       rescue Exception => e # the job's own, after Sidekiq's retry code # rubocop:disable Lint/RescueException
         conclude(e)
       ensure
-        @run = @work = nil
+        @run = @work = @job_hash = nil
       end
 
       # Returns the outcome of a run whose thread is gone: a failure by the same rules.
@@ -86,6 +88,7 @@ module SidekiqBridge
       end
 
       def check_class
+        PythonCode.define_placeholder(@run.job) if @run.python?
         @refusal = @guard.refusal(@run.job) { |name| @adapter.lookup(self, name) }
         throw @run if @refusal
       end
@@ -110,6 +113,7 @@ module SidekiqBridge
       # Sidekiq 7 and 8 let Sidekiq::Shutdown in here; it must only hit the job's own code (Run#interruptible).
       def dispatch(job_hash, queue, jobstr, &block)
         lend(job_hash, @run.job.trace) if @run.job.trace
+        @job_hash = job_hash if @run.python?
         TraceContext.with(@run.job) { Interrupts.closed { super } }
       end
 
@@ -121,8 +125,11 @@ module SidekiqBridge
 
       def execute_job(instance, args)
         raise ThreadKilled, "the job ended its own thread" if @killed
-        super
+        @run.python? ? PythonCode.perform(instance, @run, changes) { super } : super
       end
+
+      # The effect of middleware on the job, for its code in Python.
+      def changes = Changes.between(::Sidekiq.load_json(@run.job.payload), without_lent(@job_hash))
 
       # Does not count: the worker does.
       def stats(_jobstr, _queue) = yield

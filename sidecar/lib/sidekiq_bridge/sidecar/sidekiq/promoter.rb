@@ -6,6 +6,7 @@ require "sidekiq/client"
 require "sidekiq_bridge/sidecar/errors"
 require "sidekiq_bridge/sidecar/logs/log_text"
 require "sidekiq_bridge/sidecar/sidekiq/app_code"
+require "sidekiq_bridge/sidecar/sidekiq/changes"
 
 module SidekiqBridge
   module Sidecar
@@ -24,17 +25,12 @@ module SidekiqBridge
         end
       end
 
-      # Fields that identify a job. Its id does not change either: the worker holds the job under that id.
-      NEVER_REMOVED = %w[class args jid wrapped].freeze
-
       # A body of many payloads has the size of each on a line before it.
       HEAD = /\G(\d{1,9})\n/
 
       # Middleware begins for no further entry after that. The worker waits 40 s for an answer and then pushes all that it
       # asked for; it asks again for the entries without an answer.
       LONGEST_SECONDS = 5
-      # Of the name of a removed field, as the worker accepts it.
-      NAME_CHARACTERS = 1..1000
 
       # One answer for each payload, in order; fewer where middleware is slow, but at least one.
       def call(body)
@@ -68,7 +64,7 @@ module SidekiqBridge
       def pass(payload)
         before = load(payload)
         after = AppCode.run { pushed(load(payload)) } or return {"halted" => true}
-        difference(before, after).tap { |found| JSON.generate("jobs" => [found]) }
+        Changes.between(before, after).tap { |found| JSON.generate("jobs" => [found]) }
       rescue Exception => e # rubocop:disable Lint/RescueException
         failed("#{e.class}: #{e.message}")
       end
@@ -84,12 +80,6 @@ module SidekiqBridge
       def failed(reason)
         ::Sidekiq.logger.error { "Client middleware failed for a due job: #{LogText.line(reason)}" }
         {"error" => LogText.valid(reason)}
-      end
-
-      # Ignores fields that Sidekiq itself adds and removes (`at`), and reports the values that a middleware sets.
-      def difference(before, after)
-        fields = after.reject { |key, value| key == "jid" || (before.key?(key) && before[key].eql?(value)) }
-        {"fields" => fields, "removed" => (before.keys - after.keys - NEVER_REMOVED).select { |key| NAME_CHARACTERS.cover?(key.size) }}
       end
 
       def load(payload) = ::Sidekiq.load_json(payload.dup.force_encoding(Encoding::UTF_8))

@@ -39,6 +39,9 @@ module SidekiqBridge
       # The payload holds the correlation id.
       def correlation_id = nil
 
+      # A job with Python code comes as a request: the worker's thread waits for it anyway.
+      def python_lease = nil
+
       # W3C's trace headers, encoded as a Web form.
       def trace
         return unless @trace
