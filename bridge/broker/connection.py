@@ -8,6 +8,7 @@ bound here instead, to this application's connections alone.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import kombu
 from kombu.connection import ConnectionPool, PooledConnection
@@ -35,6 +36,17 @@ class Connection(kombu.Connection):
         """The transport, whatever the URL's scheme."""
         return Transport
 
+    def as_uri(self, include_password: bool = False, mask: str = "**", **_: Any) -> str:
+        """The URL for logs, Flower and ``celery inspect``.
+
+        kombu's shows a masked password if there is none, and an IPv6 address without its brackets.
+        """
+        user, secret = quote(self.userid or "", safe=""), quote(self.password or "", safe="")
+        shown = secret if include_password else mask
+        credentials = f"{user}:{shown}@" if secret else f"{user}@" if user else ""
+        host = f"[{self.hostname}]" if ":" in (self.hostname or "") else self.hostname
+        return f"{self.transport_cls}://{credentials}{host}:{self.port}/{self.virtual_host}"
+
     def info(self) -> dict[str, Any]:
         """Connection parameters for ``celery inspect stats``, without what JSON cannot hold."""
         found: dict[str, Any] = super().info()
@@ -52,6 +64,7 @@ class Pooled(PooledConnection):
     """A connection in a pool. kombu's own class would look the transport up by the URL's scheme."""
 
     get_transport_cls = Connection.get_transport_cls
+    as_uri = Connection.as_uri
     carries_jobs = True
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from typing import Any
 
 import click
 
 from bridge import __version__, errors
+from bridge.monitoring.log_text import tolerant
 
 #: Exit codes; docs/cli.md explains them.
 FAILED, WRONG_USE, UNREACHABLE = 1, 2, 3
@@ -55,6 +57,7 @@ class BridgeGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a person reads what went wrong, without a traceback."""
+        tolerant(sys.stdout)
         try:
             return super().invoke(ctx)
         except errors.BridgeError as error:

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 #: Control characters, the line separators that Unicode adds, and marks that turn the direction of text.
 _CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]")
+
+#: The way to write a character that the encoding of a stream does not have.
+UNWRITABLE = "backslashreplace"
+
+
+def tolerant(stream: Any) -> Any:
+    """The stream, which now writes every text: a character that its encoding lacks becomes an escape.
+
+    One class with an umlaut on an ASCII stdout, or half a surrogate pair, cost all lines of a batch.
+    """
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors=UNWRITABLE)
+    return stream
 
 
 def escaped(text: str) -> str:

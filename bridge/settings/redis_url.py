@@ -96,6 +96,8 @@ def _split(text: str) -> SplitResult:
         raise ValueError(
             "options in the URL are not understood (a # or ? in a password is written %23 or %3F)"
         )
+    if "@" in path:
+        raise ValueError("a / in a user or password is written %2F")
     if set("[]") & set(netloc.rpartition("@")[0]):
         raise ValueError("[ and ] in a user or password are written %5B and %5D")
     return SplitResult(scheme.lower(), netloc, path, "", "")

@@ -11,12 +11,14 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from celery.app.defaults import DEFAULTS
 from kombu import Queue
 
 from bridge import celery_settings
 from bridge.broker.context import OPTION
+from bridge.settings.redis_url import Address
 from bridge.sidekiq.keys import QUEUE_PREFIX
 
 if TYPE_CHECKING:
@@ -134,8 +136,9 @@ def _broker_url(runtime: Runtime) -> str:
     address = runtime.redis_address
     scheme = "rediss" if address.tls else "redis"
     host, port = address.sentinels[0] if address.sentinels else (address.host, address.port)
-    credentials = f"{address.username or ''}:{address.password}@" if address.password else ""
-    return f"{scheme}://{credentials}{host}:{port}/{address.database}"
+    user, secret = quote(address.username or "", safe=""), quote(address.password or "", safe="")
+    credentials = f"{user}:{secret}@" if secret else f"{user}@" if user else ""
+    return f"{scheme}://{credentials}{Address(host, port)}/{address.database}"
 
 
 def _pool(settings: Settings, argv: list[str]) -> str:

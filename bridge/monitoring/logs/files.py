@@ -8,6 +8,8 @@ import sys
 from logging.handlers import RotatingFileHandler, WatchedFileHandler
 from typing import TYPE_CHECKING, Any
 
+from bridge.monitoring.log_text import UNWRITABLE, tolerant
+
 if TYPE_CHECKING:
     from bridge.settings import Settings
 
@@ -16,7 +18,7 @@ class RotatingFile(RotatingFileHandler):
     """Rotates by size in the worker's own process; pool processes follow the file to its new name."""
 
     def __init__(self, path: str, largest_bytes: int, kept: int) -> None:
-        super().__init__(path, maxBytes=largest_bytes, backupCount=kept, encoding="utf-8")
+        super().__init__(path, maxBytes=largest_bytes, backupCount=kept, encoding="utf-8", errors=UNWRITABLE)
         self._owner_pid = os.getpid()
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 (logging's name)
@@ -39,13 +41,13 @@ class RotatingFile(RotatingFileHandler):
 def target(settings: Settings, asked_for: Any) -> logging.Handler:
     """The file of ``-f``, else that of the settings, else stdout."""
     if hasattr(asked_for, "write"):
-        return logging.StreamHandler(asked_for)
+        return logging.StreamHandler(tolerant(asked_for))
     if asked_for:
-        return WatchedFileHandler(asked_for, encoding="utf-8")
+        return WatchedFileHandler(asked_for, encoding="utf-8", errors=UNWRITABLE)
     if settings.log_file is None:
-        return logging.StreamHandler(sys.__stdout__)
+        return logging.StreamHandler(tolerant(sys.__stdout__))
     if settings.log_file_megabytes is None:
-        return WatchedFileHandler(settings.log_file, encoding="utf-8")
+        return WatchedFileHandler(settings.log_file, encoding="utf-8", errors=UNWRITABLE)
     return RotatingFile(
         str(settings.log_file), int(settings.log_file_megabytes * 1_000_000), settings.log_files_kept
     )

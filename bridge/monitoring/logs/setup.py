@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from celery import signals
 
+from bridge.monitoring.log_text import tolerant
 from bridge.monitoring.logs import files
 from bridge.monitoring.logs.batching import Batching
 from bridge.monitoring.logs.formats import JsonFormat, TextFormat
@@ -48,6 +49,7 @@ def _on_worker(instance: Any = None, **_: Any) -> None:
     if runtime is None or signals.setup_logging.receivers or not instance.app.conf.worker_hijack_root_logger:
         return
     settings: Settings = runtime.settings
+    tolerant(sys.__stdout__)  # the banner names the tasks
     # Celery's banner is text on stdout, where a reader of JSON expects none.
     instance.quiet = instance.quiet or files.is_json(settings, logging.StreamHandler(sys.__stdout__))
 
