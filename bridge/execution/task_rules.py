@@ -6,6 +6,7 @@ Each rule says what is wrong and what to write instead. The attributes are those
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -81,11 +82,13 @@ def _request(_: Any, value: Any) -> str | None:
     )
 
 
-def _strategy(_: Any, value: Any) -> str | None:
+def _strategy(task: Any, value: Any) -> str | None:
     try:
-        symbol_by_name(value)
-    except (ImportError, AttributeError, ValueError):
+        inspect.signature(symbol_by_name(value)).bind(task, task.app, None)
+    except (ImportError, AttributeError):
         return "no such function can be imported. Correct the name"
+    except (TypeError, ValueError):
+        return "Celery calls it with task, app and consumer. Write its name, Strategy='mytasks:strategy'"
     return None
 
 

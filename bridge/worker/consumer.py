@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
+from celery.worker import state
 from celery.worker.consumer import Consumer
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from bridge.broker.messages import JobMessage
+from bridge.execution.request import SidekiqRequest
 from bridge.fast_path import dispatch, retry_tracer
+
+logger = logging.getLogger(__name__)
 
 
 class JobConsumer(Consumer):
@@ -26,6 +31,15 @@ class JobConsumer(Consumer):
     on_task_message: Any
     app: Any
     hostname: str
+
+    def __init__(self, on_task_request: Callable[[Any], Any], *args: Any, **kwargs: Any) -> None:
+        def begin(request: Any) -> None:
+            if isinstance(request, SidekiqRequest):
+                on_task_request(request)
+            else:
+                _refuse(request)
+
+        super().__init__(begin, *args, **kwargs)
 
     def on_ready(self) -> None:
         """Begin. The garbage collector need not look again at the objects that were loaded until now."""
@@ -68,3 +82,15 @@ class JobConsumer(Consumer):
         if name in self.app.tasks:
             self.update_strategies()
         return self.strategies.get(name)
+
+
+def _refuse(request: Any) -> None:
+    """Bury a job whose request, made by a strategy of the user's own, settles nothing: it ran without end."""
+    logger.error(
+        "jid=%s goes to dead: Strategy of the task %s makes a request that settles no job. "
+        "Make it with symbol_by_name(task.Request), as celery.worker.strategy.default does",
+        request.id,
+        request.task.name,
+    )
+    state.task_ready(request)
+    request.reject(requeue=False)

@@ -97,6 +97,12 @@ def test_an_option_that_breaks_a_promise_is_refused_in_a_sentence(
     assert "\n" not in said
 
 
+def test_a_strategy_that_celery_cannot_call_is_refused(app: Bridge) -> None:
+    # Celery binds the function to the task: a traceback, and exit status 1.
+    register(app, Strategy=lambda task, app, consumer: None)
+    assert "Write its name, Strategy='mytasks:strategy'" in refused(app)
+
+
 @pytest.mark.parametrize(
     "options",
     [
