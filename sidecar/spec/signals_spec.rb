@@ -31,7 +31,7 @@ RSpec.describe SidekiqBridge::Sidecar::Signals do
   # It went to the parent's pipe: one TERM to a worker that had just been forked stopped the whole sidecar.
   it "keeps a signal that a child gets before its own traps for the child" do
     expect(in_process do
-      parents = described_class.new(%w[TERM CHLD])
+      parents = described_class.new(%w[TERM CHLD], forks: true)
       reader, writer = IO.pipe
       child = fork do
         Process.kill("TERM", Process.pid) # just after the fork
@@ -45,5 +45,16 @@ RSpec.describe SidekiqBridge::Sidecar::Signals do
       Process.wait(child)
       [heard, parents.next(0.2), parents.next(0.1).inspect].join(" ")
     end).to eq('"TERM" CHLD nil')
+  end
+
+  # The child of a job kept such a signal for a queue that it never made: TERM did nothing to it.
+  it "gives a child that makes no queue its signals as if there were no trap" do
+    expect(in_process do
+      parents = described_class.new(%w[TERM])
+      child = fork { sleep }
+      sleep(0.05)
+      Process.kill("TERM", child)
+      [Process.wait2(child).last.termsig, parents.next(0.1).inspect].join(" ")
+    end).to eq("15 nil")
   end
 end

@@ -2,6 +2,7 @@
 
 require "sidekiq_bridge/sidecar/execution/errand"
 require "sidekiq_bridge/sidecar/execution/run_queue"
+require "sidekiq_bridge/sidecar/sidekiq/forks"
 require "sidekiq_bridge/sidecar/sidekiq/outcome"
 require "sidekiq_bridge/sidecar/sidekiq/thread_interrupts"
 require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
@@ -55,12 +56,13 @@ module SidekiqBridge
         ended = true
         respawn(index) if spent
       ensure
-        replace(index, current, orphan) unless ended
+        replace(index, current, orphan) unless ended || Forks.child?
       end
 
       # True if the thread must not run another job. Sidekiq replaces the thread of each failed job: what the job left
       # in its locals (Time.zone, a tenant) must not reach the next one.
       def finish(run, outcome)
+        Forks.finish if Forks.child?
         @on_finish.call(run, outcome)
         outcome.failed?
       end

@@ -41,6 +41,13 @@ module SidekiqBridge
 
       def closed? = @connection.closed?
 
+      # TLS would send the client an end of the session, so this closes the descriptor alone.
+      def abandon
+        @connection.to_io.close
+      rescue IOError, SystemCallError
+        nil # it is closed
+      end
+
       # Any thread may call it: the reading thread sees the end and closes the connection.
       def shut_down
         @connection.to_io.shutdown(Socket::SHUT_RDWR)

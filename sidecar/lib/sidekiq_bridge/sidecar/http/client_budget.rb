@@ -96,6 +96,9 @@ module SidekiqBridge
         refused(:bytes, "unsigned clients hold #{UNSIGNED_BYTES} bytes of requests") if evicted
       end
 
+      # Closes this process's copies of all connections, without a word to the clients.
+      def abandon = [@unsigned, @ending, @signed].each { |clients| clients.each_key(&:abandon) }
+
       # Counts for tests and debugging.
       def counts = @lock.synchronize { {unsigned: @unsigned.size, ending: @ending.size, signed: @signed.size, bytes: @bytes} }
 

@@ -46,6 +46,13 @@ module SidekiqBridge
         self.class.remove(bind) if @owner_pid == Process.pid
       end
 
+      # Closes this process's copy of the socket; its owner goes on listening.
+      def abandon
+        @socket&.close
+      rescue SystemCallError
+        nil # Puma's object for the same descriptor has closed it
+      end
+
       private
 
       # Creates the file with its final mode: other users could connect between bind and chmod.

@@ -44,6 +44,15 @@ module SidekiqBridge
         @server.stop(true)
       end
 
+      # Closes this process's copies of the listening sockets, without an end for their owner.
+      def abandon
+        @server.binder.ios.each do |socket|
+          socket.to_io.close
+        rescue IOError, SystemCallError
+          nil # the listener has closed it
+        end
+      end
+
       private
 
       # Puma 5 takes the log as its second argument, later versions as an option.

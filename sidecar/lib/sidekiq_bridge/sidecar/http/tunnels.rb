@@ -39,6 +39,9 @@ module SidekiqBridge
         end
       end
 
+      # Closes this process's copies of the connections to siblings.
+      def abandon = @open.each_key(&:abandon)
+
       private
 
       # Does nothing if no sibling has this boot id, or if that sibling has ended.
@@ -86,6 +89,8 @@ module SidekiqBridge
       end
 
       def join(seconds) = @down.join(seconds)
+
+      def abandon = close(@sibling)
 
       def cut
         [@client, @sibling].each { |socket| close(socket) }

@@ -8,6 +8,7 @@ require "sidekiq_bridge/sidecar/process/rolling_restart"
 require "sidekiq_bridge/sidecar/process/signals"
 require "sidekiq_bridge/sidecar/process/state_files"
 require "sidekiq_bridge/sidecar/process/systemd"
+require "sidekiq_bridge/sidecar/sidekiq/forks"
 
 module SidekiqBridge
   module Sidecar
@@ -38,7 +39,7 @@ module SidekiqBridge
       end
 
       def run
-        @signals = Signals.new([*Signals::NAMES, "CHLD", "HUP"])
+        @signals = Signals.new([*Signals::NAMES, "CHLD", "HUP"], forks: true)
         @shared = Listener.new(@settings.address).open
         @probes = @settings.metrics_address && Listener.new(@settings.metrics_address).open
         @directory = Dir.mktmpdir("sidekiq-bridge-")
@@ -60,7 +61,7 @@ module SidekiqBridge
 
       def start_worker(index)
         restarts, first = @restarts[index], @first.nil?
-        pid = fork { ClusterWorker.new(@settings, index, @shared, @probes, StateFiles.new(@directory), @master_pid, restarts, first: first).run }
+        pid = Forks.ours { fork { ClusterWorker.new(@settings, index, @shared, @probes, StateFiles.new(@directory), @master_pid, restarts, first: first).run } }
         @workers[pid] = [index, now]
         appoint(pid) if first
         pid

@@ -4,6 +4,7 @@ require "sidekiq_bridge/sidecar/http/listener"
 require "sidekiq_bridge/sidecar/process/first_process"
 require "sidekiq_bridge/sidecar/process/job_server"
 require "sidekiq_bridge/sidecar/process/signals"
+require "sidekiq_bridge/sidecar/sidekiq/forks"
 
 module SidekiqBridge
   module Sidecar
@@ -30,6 +31,7 @@ module SidekiqBridge
         @signals = Signals.new([*Signals::NAMES, RollingRestart::RETIRE])
         trap("CHLD", "DEFAULT")
         trap("HUP", "IGNORE") # a terminal sends it to the whole group, but only the master acts on it
+        Forks.on_fork { release }
         start
         beat until asked_to_stop?
         @worker.stop
@@ -38,6 +40,12 @@ module SidekiqBridge
       end
 
       private
+
+      # In a child that a job forks.
+      def release
+        @signals.release
+        trap("HUP", "DEFAULT")
+      end
 
       def start
         @settings.reread_secrets

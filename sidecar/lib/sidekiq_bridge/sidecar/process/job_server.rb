@@ -17,6 +17,7 @@ require "sidekiq_bridge/sidecar/monitoring/metrics"
 require "sidekiq_bridge/sidecar/monitoring/worker_state"
 require "sidekiq_bridge/sidecar/sidekiq/class_guard"
 require "sidekiq_bridge/sidecar/sidekiq/cron"
+require "sidekiq_bridge/sidecar/sidekiq/forks"
 require "sidekiq_bridge/sidecar/sidekiq/hooks"
 require "sidekiq_bridge/sidecar/sidekiq/launcher"
 require "sidekiq_bridge/sidecar/sidekiq/notice_handlers"
@@ -51,6 +52,7 @@ module SidekiqBridge
         build_notices
         build_health(index, state_files, restarts)
         build_app(on_drain || method(:drain), state_files)
+        Forks.on_fork { abandon }
       end
 
       # `first`: this process does what a sidecar does once.
@@ -119,6 +121,14 @@ module SidekiqBridge
       def abandoned? = @executor.abandoned?
 
       private
+
+      # In a child that a job forks: closes its copies of the sockets, which would outlive this process.
+      def abandon
+        [*@listeners, *@probes].each(&:abandon)
+        @servers&.each(&:abandon)
+        @budget.abandon
+        @tunnels&.abandon
+      end
 
       def serve(app, listeners, slots, share)
         PumaServer.new(app, listeners: listeners, slots: slots, max_body: @settings.max_body, budget: @budget, share: share).tap(&:start)

@@ -6,15 +6,18 @@ module SidekiqBridge
     #
     # A fork inherits traps and pipe. A signal that reaches a child before its own traps would arrive at the parent. In
     # this way TERM to a newly forked Puma worker stopped the whole sidecar. So a trap in a process without its own
-    # queue keeps the name for this process's next queue.
+    # queue keeps the name for this process's next queue. A child that the app forks has no queue: it gets the signal
+    # as if the sidecar had set no trap.
     class Signals
       NAMES = %w[TERM INT TSTP TTIN].freeze
       EARLY = [] # an Array: a trap may append to it
 
-      def initialize(names = NAMES)
+      # `forks`: children of this process make queues of their own.
+      def initialize(names = NAMES, forks: false)
         @reader, @writer = IO.pipe
         @pid = Process.pid
         @names = names
+        @forks = forks
         arm
         while (name = EARLY.shift)
           arrived(name) if names.include?(name)
@@ -24,6 +27,12 @@ module SidekiqBridge
       # Sets the traps, again after code of the app that may have replaced them.
       def arm
         @names.each { |name| trap(name) { arrived(name) } }
+      end
+
+      # Takes the traps away, in a child of the app.
+      def release
+        @names.each { |name| trap(name, "DEFAULT") }
+        [@reader, @writer].each(&:close)
       end
 
       # Returns the next signal's name, or nil after `seconds`.
@@ -41,7 +50,15 @@ module SidekiqBridge
       private
 
       def arrived(name)
-        Process.pid == @pid ? @writer.write_nonblock("#{name}\n") : EARLY << name
+        if Process.pid == @pid then @writer.write_nonblock("#{name}\n")
+        elsif @forks then EARLY << name
+        else pass_on(name)
+        end
+      end
+
+      def pass_on(name)
+        trap(name, "DEFAULT")
+        Process.kill(name, Process.pid)
       end
     end
   end

@@ -4,6 +4,7 @@ require "sidekiq_bridge/sidecar/http/listener"
 require "sidekiq_bridge/sidecar/process/job_server"
 require "sidekiq_bridge/sidecar/process/signals"
 require "sidekiq_bridge/sidecar/process/systemd"
+require "sidekiq_bridge/sidecar/sidekiq/forks"
 
 module SidekiqBridge
   module Sidecar
@@ -16,6 +17,7 @@ module SidekiqBridge
 
       def run
         signals = Signals.new
+        Forks.on_fork { signals.release }
         listener = Listener.new(@settings.address).open
         probes = @settings.metrics_address && Listener.new(@settings.metrics_address).open
         worker = JobServer.new(@settings, listeners: [listener], probes: probes)

@@ -4,6 +4,7 @@ require "sidekiq/job_retry"
 require "sidekiq_bridge/sidecar/errors"
 require "sidekiq_bridge/sidecar/logs/log_text"
 require "sidekiq_bridge/sidecar/sidekiq/encodable"
+require "sidekiq_bridge/sidecar/sidekiq/forks"
 
 module SidekiqBridge
   module Sidecar
@@ -56,10 +57,13 @@ module SidekiqBridge
 
       private
 
-      # Sidekiq does not retry a revoked job, whatever it raises: Handled tells Sidekiq that the job is settled.
+      # Sidekiq does not retry a revoked job, whatever it raises: Handled tells Sidekiq that the job is settled. In a child
+      # that the job forked, the end of the job's code is the end of the child.
       def unless_cancelled
         yield
-      rescue Exception # rubocop:disable Lint/RescueException
+        Forks.leave(@run) if Forks.child?
+      rescue Exception => e # rubocop:disable Lint/RescueException
+        Forks.leave(@run, e) if Forks.child?
         raise unless @run.cancelled?
         raise ::Sidekiq::JobRetry::Handled
       end
