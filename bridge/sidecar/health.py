@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge import errors
-from bridge.sidecar import schema
+from bridge.sidecar import schema, schema_health
 from bridge.sidecar.address import Address
 from bridge.sidecar.control_client import ControlClient
 from bridge.sidecar.messages import BadReply, Reply
@@ -190,7 +190,9 @@ def _parse(address: Address, body: bytes) -> Health:
     )
 
 
-def _worker(address: Address, said: schema.HealthReply, found: schema.WorkerState) -> PumaWorker:
+def _worker(
+    address: Address, said: schema_health.HealthReply, found: schema_health.WorkerState
+) -> PumaWorker:
     return PumaWorker(
         address.peer(found.url),
         found.boot,

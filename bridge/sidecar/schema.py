@@ -19,33 +19,21 @@ from pydantic import (
 )
 from pydantic import ValidationError as _Invalid
 
+from bridge.sidecar.schema_health import DeadSetLimits, HealthReply
 from bridge.sidecar.schema_types import (
-    FEWEST_DEAD_JOBS,
     LONGEST_CLASS_NAME,
     LONGEST_DELAY_SECONDS,
     LONGEST_MESSAGE,
     LONGEST_RUN_MS,
-    MOST,
-    SHORTEST_DEAD_SECONDS,
     Boot,
-    Count,
     Fields,
     Name,
     PromotedFields,
     Said,
-    Version,
-    Word,
-    Words,
     printable,
     removable,
     text_of,
 )
-
-
-class DeadSetLimits(Said):
-    max_jobs: int = Field(ge=FEWEST_DEAD_JOBS, le=MOST)
-    timeout_seconds: int = Field(ge=SHORTEST_DEAD_SECONDS, le=MOST)
-
 
 # -- outcomes
 
@@ -138,46 +126,6 @@ class ProtocolOf(Said):
     """The one field that every version of ``/health`` has."""
 
     protocol: int = Field(ge=1, le=1_000_000)
-
-
-class WorkerState(Said):
-    """One Puma worker, in ``/health``."""
-
-    boot: Boot
-    url: Annotated[str, StringConstraints(max_length=500, pattern=r"^[\x21-\x7e]+$")]
-    slots: int = Field(ge=1, le=100_000)
-    busy: int = Field(ge=0, le=1_000_000)
-    draining: bool = False
-
-
-class AppQueue(Said):
-    """A queue that the app registers as it starts, in ``/health``."""
-
-    name: Word
-    concurrency: Count | None = None
-    ahead: bool = False
-
-
-class HealthReply(Said):
-    """200 to ``/health``, as far as the worker uses it."""
-
-    protocol: int
-    status: Literal["booting", "ready", "draining"]
-    sidekiq: Version
-    max_retries: Count
-    dead: DeadSetLimits
-    workers: list[WorkerState] = Field(min_length=1, max_length=1024)
-    client_middleware: Words = Field(default_factory=list)
-    cron: Words = Field(default_factory=list)
-    cron_unserved: Words = Field(default_factory=list)
-    queues: list[AppQueue] = Field(default_factory=list, max_length=1000)
-    version: Word = ""
-    now: float | None = Field(None, ge=0, le=1e11)
-    timeout_seconds: float | None = Field(None, ge=0, le=MOST)
-    database_pool: Count | None = None
-    traces_on_streams: bool = False
-    error_handlers: bool | None = None
-    python_bodies: bool = False
 
 
 class Changed(Said):
