@@ -12,9 +12,9 @@ from typing import Any
 from bridge.errors import PushRefused
 
 #: Serializers of a push: both leave the same JSON in Redis.
-READABLE = frozenset(["sidekiq", "json"])
+READABLE = ("sidekiq", "json")
 #: Redis keeps jobs as its own settings say.
-PERSISTENT = frozenset([2, "persistent"])
+PERSISTENT = (2, "persistent")
 
 Rule = Callable[[Any], bool]
 """Takes the value of an option. Returns whether a job can carry it."""

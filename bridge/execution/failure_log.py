@@ -28,17 +28,30 @@ _INNER = tuple(f"{Path(str(module)).parent}/" for module in (celery.__file__, Pa
 LONGEST_MESSAGE = 200
 
 
-def note(job: SidekiqJob, queue: str, error: BaseException | None, *, last: bool, wanted: str) -> None:
+def note(
+    job: SidekiqJob,
+    queue: str,
+    error: BaseException | None,
+    expected: Any = (),
+    *,
+    last: bool,
+    wanted: str,
+) -> None:
     """Log one failed attempt: WARNING, or ERROR for the last one.
+
+    An error of the ``expected`` classes (``throws`` of the task) is a line at INFO without a traceback, as in
+    Celery.
 
     ``wanted`` is ``BRIDGE_LOG_TRACEBACKS``: ``all`` attempts, the ``last`` one, or ``none``, which leaves one
     line without a traceback for the last one.
     """
     if error is None or (not last and wanted != "all"):
         return
-    level = logging.ERROR if last else logging.WARNING
+    level, traced = logging.ERROR if last else logging.WARNING, wanted != "none"
+    if expected and issubclass(type(error), expected):
+        level, traced = logging.INFO, False
     if logger.isEnabledFor(level):
-        _write(level, job, queue, error, last=last, traced=wanted != "none")
+        _write(level, job, queue, error, last=last, traced=traced)
 
 
 def fault(words: str, *subject: object) -> None:

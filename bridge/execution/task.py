@@ -235,8 +235,8 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
         """Record the decision on the delivery: whatever happens in Celery from now on, it holds."""
         app: Any = self.app
         app.bridge.fetcher.in_flight.decide(delivery.token, ending.decision)
-        job, wanted = job_of(app, delivery), app.bridge.settings.log_tracebacks
-        failure_log.note(job, delivery.queue, ending.cause, last=not ending.is_retry, wanted=wanted)
+        job, queue, wanted = job_of(app, delivery), delivery.queue, app.bridge.settings.log_tracebacks
+        failure_log.note(job, queue, ending.cause, self.throws, last=not ending.is_retry, wanted=wanted)
         if ending.cause is None or ending.cause is ending.error:
             raise ending.error
         raise ending.error from ending.cause

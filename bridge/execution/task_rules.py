@@ -7,6 +7,7 @@ Each rule says what is wrong and what to write instead. The attributes are those
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +42,7 @@ def _unset(sentence: str) -> Rule:
     return lambda _, value: sentence if value is not None else None
 
 
-def _among(accepted: frozenset[Any], sentence: str) -> Rule:
+def _among(accepted: tuple[Any, ...], sentence: str) -> Rule:
     return lambda _, value: None if value is None or value in accepted else sentence
 
 
@@ -53,8 +54,10 @@ def _rate_limit(task: Any, value: Any) -> str | None:
     if not value:
         return None
     try:
-        rate(value)
-    except (ValueError, TypeError, AttributeError):
+        is_rate = math.isfinite(limit := rate(value)) and limit >= 0
+    except (ValueError, TypeError, AttributeError, KeyError):
+        is_rate = False
+    if not is_rate:
         return 'this is not a rate. Write "10/s", "100/m" or "1000/h"'
     if task.name != RUBY_TASK or task.app.conf.worker_disable_rate_limits:
         return None
@@ -62,6 +65,13 @@ def _rate_limit(task: Any, value: Any) -> str | None:
         "one limit would hold the jobs of all Ruby classes. Limit native tasks by their names, "
         '@app.task(name="ReportJob", rate_limit="10/s"), and a Ruby class in Ruby'
     )
+
+
+def _throws(_: Any, value: Any) -> str | None:
+    classes = value if isinstance(value, tuple) else (value,)
+    if all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
+        return None
+    return "write a tuple of exception classes"
 
 
 def _count(_: Any, value: Any) -> str | None:
@@ -123,6 +133,7 @@ RULES: dict[str, Rule] = {
     "expires": _unset("a Sidekiq job does not expire. Check the age in the job"),
     "sidekiq_options": lambda _, value: sidekiq_options.objection(value),
     "max_retries": _count,
+    "throws": _throws,
     "serializer": _among(READABLE, 'Ruby reads JSON only. Remove it, or write serializer="json"'),
     "compression": _unset("Ruby reads no compressed job. Remove it"),
     "delivery_mode": _among(PERSISTENT, "Redis keeps every job. Remove it"),

@@ -105,3 +105,22 @@ def test_an_error_of_any_line_has_class_and_message_for_filters() -> None:
         "error_class": "KeyError",
         "error_message": "'disk full'",
     }
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("throws", [(KeyError,), KeyError, (ValueError, LookupError)])
+def test_an_error_that_the_task_expects_is_one_line_at_info(
+    records: list[logging.LogRecord], last: bool, throws: object
+) -> None:
+    # It was a traceback at WARNING, and at ERROR for the last attempt.
+    failure_log.note(JOB, "default", failed(), last=last, wanted="all", expected=throws)
+    assert not records
+
+    failure_log.logger.setLevel(logging.INFO)
+    failure_log.note(JOB, "default", failed(), last=last, wanted="all", expected=throws)
+    (line,) = (json.loads(JsonFormat().format(record)) for record in records)
+    assert line["lvl"] == "INFO"
+    assert "exc" not in line
+
+    failure_log.note(JOB, "default", failed(), last=last, wanted="all", expected=(OSError,))
+    assert records[-1].levelno >= logging.WARNING
