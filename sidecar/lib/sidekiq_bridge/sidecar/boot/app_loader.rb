@@ -44,7 +44,7 @@ module SidekiqBridge
         VersionAdapter.current.concurrency = @settings.threads
         VersionAdapter.current.options[:environment] = @settings.environment
         VersionAdapter.current.configure_cli(@settings.environment)
-        SidekiqYaml.new(@settings).apply(VersionAdapter.current.options)
+        SidekiqYaml.new(@settings).apply(VersionAdapter.current.options, known: VersionAdapter.current.known_options)
       end
 
       def rails? = File.directory?(@settings.app)

@@ -3,6 +3,7 @@
 require "erb"
 require "yaml"
 require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/logs/log_text"
 
 module SidekiqBridge
   module Sidecar
@@ -11,12 +12,27 @@ module SidekiqBridge
     class SidekiqYaml
       NOT_OURS = %i[concurrency queues capsules require timeout pidfile logfile daemon strict verbose labels tag environment].freeze
 
+      # Options of Sidekiq that are not among its defaults, and those of well-known gems.
+      OF_SIDEKIQ = %i[max_retries config_file daemon fetch fetch_class fetch_setup identity index job_logger redis scheduled_enq
+        skip_default_job_logging tag verbose].freeze
+      OF_GEMS = %i[scheduler schedule dynamic dynamic_every enabled listened_queues_only rufus_scheduler_options cron cron_poll_interval
+        cron_schedule_file limits process_limits blocking failures_max_count failures_default_mode].freeze
+
+      class << self
+        # Keys of the file that neither Sidekiq nor a well-known gem reads. The app itself may read them.
+        attr_accessor :unknown
+      end
+      self.unknown = []
+
       def initialize(settings)
         @settings = settings
       end
 
-      def apply(options)
-        job_options.each { |name, value| options[name] = value }
+      # `known` are Sidekiq's own options.
+      def apply(options, known: [])
+        found = job_options
+        found.each { |name, value| options[name] = value }
+        complain(found, known | NOT_OURS | OF_SIDEKIQ | OF_GEMS)
       end
 
       private
@@ -26,6 +42,15 @@ module SidekiqBridge
         all = parse
         all = all.merge(all.delete(@settings.environment.to_sym) || {})
         all.except(*NOT_OURS)
+      end
+
+      # A mapping under another name is the section of an environment.
+      def complain(found, known)
+        self.class.unknown = found.reject { |name, value| known.include?(name) || value.is_a?(Hash) }.keys.map(&:to_s)
+        self.class.unknown.each do |name|
+          likely = DidYouMean::SpellChecker.new(dictionary: known).correct(name).first if defined?(DidYouMean)
+          ::Sidekiq.logger.warn { "#{path}: Sidekiq has no option #{LogText.word(name)}#{", write #{likely}" if likely}; it has an effect only if your app reads it" }
+        end
       end
 
       def parse

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/boot/database_pool"
+require "sidekiq_bridge/sidecar/boot/sidekiq_yaml"
 require "sidekiq_bridge/sidecar/sidekiq/app_queues"
 require "sidekiq_bridge/sidecar/sidekiq/cron"
 require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
@@ -65,7 +66,7 @@ module SidekiqBridge
           "max_retries" => adapter.max_retries, "dead" => adapter.dead_limits, "timestamps" => adapter.timestamps,
           "metrics_family" => adapter.metrics_family, "client_middleware" => adapter.client_middleware,
           "error_handlers" => adapter.app_error_handlers?,
-          "cron" => Cron.gems, "cron_unserved" => Cron.unserved
+          "unknown_options" => SidekiqYaml.unknown, "cron" => Cron.gems, "cron_unserved" => Cron.unserved
         }
       end
     end

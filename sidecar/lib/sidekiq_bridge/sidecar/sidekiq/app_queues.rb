@@ -20,6 +20,8 @@ module SidekiqBridge
 
       def own_of_sidekiq_alive
         ::SidekiqAlive.current_queue if defined?(::SidekiqAlive) && ::SidekiqAlive.respond_to?(:current_queue)
+      rescue StandardError
+        nil # the gem could not say
       end
     end
   end

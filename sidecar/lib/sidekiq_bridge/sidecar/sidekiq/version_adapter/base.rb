@@ -102,6 +102,9 @@ module SidekiqBridge
       # queue's name, the value the number of jobs at once in its capsule (nil without one).
       def app_queues = Array(options[:queues]).to_h { |name| [name.to_s, nil] }
 
+      # Names of Sidekiq's own options.
+      def known_options = default_options.keys
+
       # True for the reloader that Sidekiq has without a framework.
       def no_reloader?(reloader) = reloader.nil? || reloader.equal?(default_options[:reloader])
 
