@@ -186,7 +186,7 @@ class Cancellation:
         if unit.delivery.token in self._lost:
             return
         self._lost.add(unit.delivery.token)
-        lost, slots = self.lost, self.fetcher.in_flight.slots
+        lost, slots = self.lost, self.fetcher.in_flight.size
         logger.error(
             "jid=%s was told to end and does not: its slot is lost (%d of %d)",
             unit.job.jid, lost, slots,

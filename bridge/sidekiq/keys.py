@@ -95,6 +95,11 @@ def inflight(identity: str) -> str:
     return f"bridge:inflight:{identity}"
 
 
+def unbegun(identity: str) -> str:
+    """Set of the tokens of claimed jobs that have not begun and wait for their time."""
+    return f"bridge:unbegun:{identity}"
+
+
 def recovered(jid: str) -> str:
     """Counter of how often a job was found in a dead worker's hands (72 h)."""
     return RECOVERED_PREFIX + jid

@@ -46,7 +46,8 @@ class Autoscaler(autoscale.Autoscaler):
     @property
     def qty(self) -> int:
         """How many slots are wanted: twice as many when all are busy, else those that are."""
-        held, size = len(self._fetcher.in_flight.held), int(self.pool.num_processes)
+        in_flight, size = self._fetcher.in_flight, int(self.pool.num_processes)
+        held: int = len(in_flight.held) - in_flight.aside.beside_slots
         if held < size:
             return held
         self._last_task_received = monotonic()

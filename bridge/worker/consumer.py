@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
@@ -15,6 +16,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from bridge.broker.messages import JobMessage
 from bridge.execution.request import SidekiqRequest
 from bridge.fast_path import dispatch, retry_tracer
+from bridge.worker.rate_limits import RateLimits
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class JobConsumer(Consumer):
     on_task_message: Any
     app: Any
     hostname: str
+    task_buckets: dict[str, Any]
 
     def __init__(self, on_task_request: Callable[[Any], Any], *args: Any, **kwargs: Any) -> None:
         def begin(request: Any) -> None:
@@ -49,6 +52,21 @@ class JobConsumer(Consumer):
         gc.unfreeze()  # after a reconnect: what was of the old connection is to go
         gc.collect()
         gc.freeze()
+
+    def _limit_task(self, request: Any, bucket: Any, tokens: int) -> None:
+        self._rate_limits.hold(request, bucket, tokens)
+
+    def reset_rate_limits(self) -> None:
+        """Make new buckets: at the start, and when a control command changes a limit."""
+        before = dict(self.task_buckets)
+        super().reset_rate_limits()
+        for name, bucket in before.items():
+            if bucket is not None:
+                self._rate_limits.move(bucket, self.task_buckets[name])
+
+    @cached_property
+    def _rate_limits(self) -> RateLimits:
+        return RateLimits(self)
 
     def update_strategies(self) -> None:
         """Make the ways from a message to its task, and the tracers."""

@@ -100,7 +100,9 @@ def _revoke(state: Any, jids: Iterable[str], running: dict[str, Any]) -> None:
 
 def _end(state: Any, request: SidekiqRequest) -> None:
     runtime = state.app.bridge
-    if request.native and request.in_process:
+    if runtime.fetcher.in_flight.aside.take(request.delivery.token):  # by a rate limit; it has not begun
+        runtime.fetcher.settle(request.delivery.token, Discard(notice.REVOKED))
+    elif request.native and request.in_process:
         logger.warning("ending jid=%s: %s", request.id, REVOKED)
         if request.in_ruby_middleware:
             runtime.sidecar.cancel(request.delivery, "revoked", REVOKED)

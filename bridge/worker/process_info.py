@@ -20,7 +20,7 @@ def process_info(runtime: Runtime) -> ProcessInfo:
         nonce=nonce,
         started_at=runtime.started_at,
         queues=runtime.fetcher.order.queues,
-        concurrency=runtime.fetcher.in_flight.slots,
+        concurrency=runtime.fetcher.in_flight.size,
         version=runtime.dialect.version,
         tag=runtime.settings.tag,
         labels=runtime.settings.labels,

@@ -136,6 +136,8 @@ class Lifecycle:
     # -- in the shutdown's thread
 
     def _end(self) -> None:
+        self._fetcher.in_flight.give_back_set_aside()
+        self._fetcher.flush()
         if self._await_idle(self._timeout) and self._fetcher.idle:
             return  # Celery's own shutdown does the rest
         self._interrupt_running()
@@ -179,6 +181,7 @@ class Lifecycle:
             logger.exception("could not interrupt the running jobs")
 
     def _give_back(self) -> None:
+        self._fetcher.in_flight.give_back_set_aside()
         if self._cancellation is not None:
             self._cancellation.write_off()
         left = list(self._fetcher.in_flight.held.values())
@@ -194,7 +197,8 @@ class Lifecycle:
             time.sleep(LOOK_SECONDS)
 
     def _leave(self) -> None:
-        self._write_settlements()
+        # HUP and `control shutdown` end in order without a word to this class: nothing may stay in flight.
+        self._give_back()
         try:
             if self._heartbeat is not None:
                 self._heartbeat.beat()

@@ -50,3 +50,14 @@ def fork(self: SidekiqTask, end: str) -> None:
         return
     _, status = os.waitpid(pid, 0)
     note(self, "child", os.waitstatus_to_exitcode(status))
+
+
+@app.task(name="NativeLimitedJob", bind=True, rate_limit="1/h")
+def limited(self: SidekiqTask, *args: object) -> None:
+    """The first one runs at once, each further one an hour later."""
+    note(self, "done", *args)
+
+
+@app.task(name="NativeBriskJob", bind=True, rate_limit="20/s")
+def brisk(self: SidekiqTask, *args: object) -> None:
+    note(self, "done", *args)

@@ -89,7 +89,7 @@ class Report:
     def _slots(self) -> dict[str, int]:
         fetcher = self._runtime.fetcher
         return {
-            "total": fetcher.in_flight.slots,
+            "total": fetcher.in_flight.size,
             "busy": len(fetcher.in_flight.held),
             "free": fetcher.in_flight.free_slots,
             "lost": self._runtime.cancellation.lost,

@@ -98,7 +98,7 @@ class Notifying(bootsteps.StartStopStep):
         fetcher = runtime.fetcher
         supervision = Supervision(
             examiner.examine,
-            lambda: f"{len(fetcher.in_flight.held)} of {fetcher.in_flight.slots} slots busy",
+            lambda: f"{len(fetcher.in_flight.held)} of {fetcher.in_flight.size} slots busy",
             lambda lines: send(manager.socket, lines),
             manager.watchdog_seconds,
         )

@@ -44,7 +44,7 @@ class WorkerSeries(Collector):
 
     def _slots(self) -> Iterator[Metric]:
         fetcher = self._runtime.fetcher
-        yield GaugeMetricFamily("bridge_slots", "Jobs that can run at once.", value=fetcher.in_flight.slots)
+        yield GaugeMetricFamily("bridge_slots", "Jobs that can run at once.", value=fetcher.in_flight.size)
         yield GaugeMetricFamily("bridge_slots_busy", "Jobs in hand.", value=len(fetcher.in_flight.held))
         cancellation = self._runtime.cancellation
         yield GaugeMetricFamily(

@@ -12,6 +12,7 @@ from bridge.sidekiq.fetch import batch_delay
 from bridge.sidekiq.fetch.gate import Gate
 from bridge.sidekiq.fetch.journal import Journal
 from bridge.sidekiq.fetch.listeners import JobListeners
+from bridge.sidekiq.fetch.set_aside import SetAside
 from bridge.sidekiq.fetch.unanswered_claims import UnansweredClaims
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, Decision, GiveBack
@@ -47,6 +48,10 @@ class InFlight:
         self.held: dict[int, UnitOfWork] = {}
         """The unit behind each token; a unit leaves with the decision about it."""
         self.slots = slots
+        """How many jobs may be held: the size of the pool, and what is set aside."""
+        self.size = slots
+        """How many jobs the pool runs at once."""
+        self.aside = SetAside(store, self._fit)
         self._prefetch_count = slots
         self._pool_size: int | None = None
         self.slot_limit: int | None = None
@@ -85,9 +90,9 @@ class InFlight:
 
     def _fit(self) -> None:
         count = self._prefetch_count
-        self.slots = min(
-            count, self.slot_limit or count, count if self._pool_size is None else self._pool_size
-        )
+        size = count if self._pool_size is None else self._pool_size
+        self.size = min(count, self.slot_limit or count, size)
+        self.slots = self.size + self.aside.beside_slots
 
     def limit_slots(self, most: int) -> None:
         """The pool runs ``most`` jobs at once, whatever Celery's prefetch count says."""
@@ -201,6 +206,11 @@ class InFlight:
         for unit in sorted(units, key=lambda unit: unit.delivery.token, reverse=True):
             if self.held.pop(unit.delivery.token, None) is not None:
                 self._journal.add(unit, GiveBack(may_run=self._may_run_elsewhere(unit)))
+
+    def give_back_set_aside(self) -> None:
+        """Give back what waits for its time: it has not begun."""
+        tokens = self.aside.take_all()
+        self.give_back_all([self.held[token] for token in tokens if token in self.held])
 
     def _may_run_elsewhere(self, unit: UnitOfWork) -> bool:
         """Whether a sidecar may run the job still, though this process lets go of it."""

@@ -85,20 +85,27 @@ class Reaper:
 
     def reap(self, identity: str) -> int:
         """Give back all that one dead worker held, the first claimed to run first. Returns how many."""
-        jobs = self.store.inflight(identity)
-        moved = sum(self._recover(identity, claimed) for claimed in reversed(jobs))
+        jobs, unbegun = self.store.inflight(identity), self.store.unbegun(identity)
+        moved = sum(
+            self._recover(identity, claimed, begun=claimed.token not in unbegun) for claimed in reversed(jobs)
+        )
         self.store.leave(identity, reaped=True)
+        if unbegun:
+            self.store.forget_unbegun(identity, *unbegun)
         if moved:
             logger.warning("recovered %d jobs from %s, which died", moved, identity)
         return moved
 
-    def _recover(self, identity: str, claimed: Claimed) -> bool:
+    def _recover(self, identity: str, claimed: Claimed, *, begun: bool = True) -> bool:
         if claimed.token < 0:
             # It was being promoted: no run began, and its middleware may have run. So it is only pushed.
             return self._push_promoted(identity, claimed)
         settlement = _settlement(identity, claimed)
         try:
-            outcome = self.store.recover(settlement, self.dead_limits(), self.store.now())
+            if begun:
+                outcome = self.store.recover(settlement, self.dead_limits(), self.store.now())
+            else:
+                outcome = self.store.give_back(settlement)
         except errors.StoreUnavailable:
             raise
         except errors.StoreError as error:

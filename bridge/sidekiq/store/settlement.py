@@ -208,6 +208,13 @@ def _queue_call(
     )
 
 
+def give_back_call(settlement: Settlement) -> scripts.Call:
+    """A job of a dead worker that never began: back to its queue, and nothing is counted."""
+    return _queue_call(
+        _settling_keys(settlement.identity, _utc_day(0)), settlement, (0, 0), "RPUSH", settlement.payload
+    )
+
+
 def recover_call(
     settlement: Settlement, limits: DeadLimits, now: float, *, tells_ruby: bool = False
 ) -> scripts.Call:

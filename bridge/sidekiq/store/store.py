@@ -32,6 +32,7 @@ from bridge.sidekiq.store.claims import (
 from bridge.sidekiq.store.due import DueEntries
 from bridge.sidekiq.store.lease_calls import LeaseCalls
 from bridge.sidekiq.store.settlement import RECOVER_BURIED, Settlement, SettlementBatch, recover_call
+from bridge.sidekiq.store.unbegun import UnbegunJobs
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 WRONG_SECONDS = 1.0
 
 
-class RedisStore(LeaseCalls, DueEntries):
+class RedisStore(LeaseCalls, DueEntries, UnbegunJobs):
     """The store on a Redis (or Valkey) server of at least 6.2."""
 
     def __init__(
