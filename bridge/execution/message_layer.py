@@ -36,6 +36,8 @@ class QueueTable(Queues):
         super().__init__(*args, **options)
 
     def _add(self, queue: Any) -> Any:
+        if queue is self.get(queue.name):
+            return queue  # a worker adds to what it reads a queue that is here
         self._complete(queue)
         self.declared[queue.name] = queue
         self[queue.name] = destinations.plain(queue)

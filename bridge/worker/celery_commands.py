@@ -20,6 +20,11 @@ class NoResults(DisabledBackend):
         """Raises NotImplementedError, as Celery's does; under the celery command a sentence."""
         raise click.ClickException(NO_RESULT) if running() == "result" else NotImplementedError(NO_RESULT)
 
+    def store_result(self, *args: Any, request: Any = None, **kwargs: Any) -> None:
+        """Nothing to do for Celery's tracer, which names a request; refuses every other caller."""
+        if request is None:
+            self.refuse()
+
     get_state = get_status = get_result = get_traceback = refuse
     get_task_meta_for = wait_for = get_many = refuse
     add_pending_result = forget = refuse

@@ -24,9 +24,11 @@ from bridge.sidekiq.api.actions import Actions
 from bridge.sidekiq.api.commands import Commands
 from bridge.sidekiq.outcome import notice
 from bridge.sidekiq.outcome.decision import Discard
+from bridge.sidekiq.payload import queue_names
 
 logger = logging.getLogger(__name__)
 _CELERYS_RATE_LIMIT: Any = Panel.data["rate_limit"]
+_CELERYS_ADD_CONSUMER: Any = Panel.data["add_consumer"]
 
 
 def install() -> None:
@@ -36,6 +38,7 @@ def install() -> None:
         Panel.data[name] = _resizing(Panel.data[name])
     Panel.data["terminate"] = lambda state, signal, task_id, **_: command(state, task_id)
     Panel.data["rate_limit"] = rate_limit
+    Panel.data["add_consumer"] = add_consumer
     Panel.data["revoke_by_stamped_headers"] = revoke_by_stamped_headers
 
 
@@ -77,6 +80,15 @@ def rate_limit(state: Any, task_name: str, rate_limit: Any, **options: Any) -> A
     except errors.ConfigurationError as error:
         return {"error": str(error)}
     return _CELERYS_RATE_LIMIT(state, task_name, rate_limit, **options)
+
+
+def add_consumer(state: Any, queue: Any, **options: Any) -> Any:
+    """Celery's, for a name that a Sidekiq queue can have."""
+    if (wrong := queue_names.objection(queue)) is not None:
+        return {"error": wrong}
+    if options.get("exchange_type") == "fanout":
+        return {"error": f"{queue}: a broadcast has no place here, because a Sidekiq job runs once"}
+    return _CELERYS_ADD_CONSUMER(state, queue, **options)
 
 
 def revoke_by_stamped_headers(state: Any, headers: Any, **_: Any) -> dict[str, str]:

@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from celery import chain, chord
+from celery import chain, chord, group
 from celery.beat import Scheduler
+from celery.contrib.abortable import AbortableAsyncResult
 from kombu import Connection
 
 from bridge.celery import Bridge, make_app
@@ -131,6 +132,35 @@ def test_beat_adds_no_clean_up_of_results(app: Bridge) -> None:
 def test_a_push_names_its_class(app: Bridge, name: Any) -> None:
     with pytest.raises(PushRefused, match="not the name of a class"):
         app.send_task(name)
+
+
+@pytest.mark.parametrize(
+    "canvas",
+    [
+        lambda task: task.map([1, 2]),
+        lambda task: task.starmap([(1,), (2,)]),
+        lambda task: task.chunks([(1,), (2,)], 1),
+        lambda task: task.s(1) | task.s(),
+        lambda task: group(task.s(1), task.s(2)),
+        lambda task: task.s(1).set(link=task.s()),
+        lambda task: task.s(1).set(priority=3),
+        lambda task: task.s(1).on_error(task.s()),
+    ],
+    ids=["map", "starmap", "chunks", "chain", "group", "link", "priority", "on_error"],
+)
+def test_a_canvas_of_native_tasks_is_refused_and_pushes_nothing(app: Bridge, canvas: Any) -> None:
+    @app.task(name="ReportJob", shared=False)
+    def report(number: int = 0) -> None:
+        """Nothing."""
+
+    with pytest.raises(PushRefused, match="Sidekiq job"):
+        canvas(report).apply_async()
+
+
+def test_an_abort_is_refused(app: Bridge) -> None:
+    """``celery.contrib.abortable`` wrote to no backend, and said nothing."""
+    with pytest.raises(NotImplementedError, match="a Sidekiq job has no result"):
+        AbortableAsyncResult("a" * 24, backend=app.backend).abort()
 
 
 def test_a_chain_is_refused(app: Bridge) -> None:

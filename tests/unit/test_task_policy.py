@@ -247,5 +247,10 @@ class TestRateLimits:
         app.bridge.task_policy.enforce()
 
 
+@pytest.mark.parametrize("queue", [{"queue": "bad name*"}, {"queue": "all", "exchange_type": "fanout"}])
+def test_a_queue_that_no_worker_can_read_is_refused_with_a_reply(queue: dict[str, str]) -> None:
+    assert control.add_consumer(None, **queue).keys() == {"error"}
+
+
 def test_stamps_are_refused_with_a_reply() -> None:
     assert "by its jid" in control.revoke_by_stamped_headers(None, {"a": 1})["error"]
