@@ -7,6 +7,7 @@ bound here instead, to this application's connections alone.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,10 @@ from kombu.connection import ConnectionPool, PooledConnection
 
 from bridge.broker.context import OPTION
 from bridge.broker.transport import Transport
+
+#: The rest of ``redis+socket://user:password@/path`` for kombu, which takes the first word off.
+_SOCKET = "socket://"
+_PASSWORD = re.compile(r"(?<=//)(?P<user>[^/:@]*):[^/@]*@")
 
 
 class Connection(kombu.Connection):
@@ -41,6 +46,9 @@ class Connection(kombu.Connection):
 
         kombu's shows a masked password if there is none, and an IPv6 address without its brackets.
         """
+        if (socket := str(self.hostname or "")).startswith(_SOCKET):
+            masked = _PASSWORD.sub(lambda found: f"{found['user']}:{mask}@", socket, count=1)
+            return f"redis+{socket if include_password else masked}"
         user, secret = quote(self.userid or "", safe=""), quote(self.password or "", safe="")
         shown = secret if include_password else mask
         credentials = f"{user}:{shown}@" if secret else f"{user}@" if user else ""

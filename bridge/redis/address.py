@@ -7,7 +7,9 @@ from typing import Any, Final
 
 
 class RedisAddress:
-    """``sentinels`` and ``master`` replace ``host`` and ``port``. Never changed once it is made.
+    """``sentinels`` and ``master``, or ``path`` (a Unix socket), replace ``host`` and ``port``.
+
+    Never changed once it is made. ``sentinel_username`` and ``sentinel_password`` are for the sentinels only.
 
     Neither a dataclass, which the keeper would have to load, nor a tuple, which error trackers take apart:
     they would show the password.
@@ -22,7 +24,10 @@ class RedisAddress:
         "key",
         "master",
         "password",
+        "path",
         "port",
+        "sentinel_password",
+        "sentinel_username",
         "sentinels",
         "timeout_seconds",
         "tls",
@@ -44,6 +49,9 @@ class RedisAddress:
         master: str = "",
         connect_timeout_seconds: float = 3.0,
         timeout_seconds: float = 5.0,
+        path: str | None = None,
+        sentinel_username: str | None = None,
+        sentinel_password: str | None = None,
     ) -> None:
         self.host: Final = host
         self.port: Final = port
@@ -58,6 +66,9 @@ class RedisAddress:
         self.master: Final = master
         self.connect_timeout_seconds: Final = connect_timeout_seconds
         self.timeout_seconds: Final = timeout_seconds
+        self.path: Final = path
+        self.sentinel_username: Final = sentinel_username
+        self.sentinel_password: Final = sentinel_password
 
     def as_dict(self) -> dict[str, Any]:
         """What ``__init__`` takes, the password among it."""
@@ -74,7 +85,7 @@ class RedisAddress:
         return hash(tuple(self.as_dict().values()))
 
     def __repr__(self) -> str:
-        where = (
-            f"{self.master} behind {list(self.sentinels)}" if self.sentinels else f"{self.host}:{self.port}"
-        )
+        where = self.path or f"{self.host}:{self.port}"
+        if self.sentinels:
+            where = f"{self.master} behind {list(self.sentinels)}"
         return f"<Redis {where}/{self.database}>"

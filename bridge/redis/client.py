@@ -20,7 +20,7 @@ def follower(address: RedisAddress) -> MasterFollower | None:
     """Who keeps all connections at the master; None where there is one server only."""
     if not address.sentinels:
         return None
-    return MasterFollower(address.sentinels, address.master, address.connect_timeout_seconds)
+    return MasterFollower(address)
 
 
 def connect(address: RedisAddress, following: MasterFollower | None = None) -> redis.Redis:
@@ -42,6 +42,8 @@ def connect(address: RedisAddress, following: MasterFollower | None = None) -> r
     }
     if following := following or follower(address):
         return _safely_packing(following.client(**options))
+    if address.path:
+        return _safely_packing(redis.Redis(unix_socket_path=address.path, **options))
     return _safely_packing(redis.Redis(address.host, address.port, **options, **_tls(address)))
 
 

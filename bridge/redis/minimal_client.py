@@ -90,7 +90,7 @@ class MinimalRedis:
     def _connected(self) -> _Link:
         address = self._address
         where = self._master() if address.sentinels else (address.host, address.port)
-        link = _Link(where, address.connect_timeout_seconds, address.timeout_seconds)
+        link = _Link(address.path or where, address.connect_timeout_seconds, address.timeout_seconds)
         try:
             if address.tls and not address.sentinels:
                 link.encrypt(address)
@@ -102,11 +102,7 @@ class MinimalRedis:
 
     def _introduce(self, link: _Link) -> None:
         address = self._address
-        commands: list[tuple[Word, ...]] = []
-        if address.username:
-            commands.append(("AUTH", address.username, address.password or ""))
-        elif address.password:
-            commands.append(("AUTH", address.password))
+        commands = _authentication(address.username, address.password)
         if address.database:
             commands.append(("SELECT", address.database))
         for command in commands:
@@ -130,7 +126,10 @@ class MinimalRedis:
         seconds = self._address.connect_timeout_seconds
         link = _Link(where, seconds, seconds)
         try:
-            answer = link.ask("SENTINEL", "MASTER", self._address.master)
+            address = self._address
+            for words in _authentication(address.sentinel_username, address.sentinel_password):
+                link.ask(*words)  # a refusal shows in the next answer
+            answer = link.ask("SENTINEL", "MASTER", address.master)
         finally:
             link.close()
         if not isinstance(answer, list):
@@ -142,15 +141,19 @@ class MinimalRedis:
         return told["ip"], int(told["port"])
 
 
+def _authentication(username: str | None, password: str | None) -> list[tuple[Word, ...]]:
+    if username:
+        return [("AUTH", username, password or "")]
+    return [("AUTH", password)] if password else []
+
+
 class _Link:
     """A socket that speaks RESP. Raises OSError, EOFError or hiredis.ProtocolError when it is cut."""
 
-    def __init__(self, where: tuple[str, int], connect_seconds: float, seconds: float) -> None:
-        self._socket = socket.create_connection(where, connect_seconds)
+    def __init__(self, where: tuple[str, int] | str, connect_seconds: float, seconds: float) -> None:
+        self._socket = _connected(where, connect_seconds)
         self._seconds = seconds
         self._reader = hiredis.Reader()
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._socket.settimeout(seconds)
 
     def encrypt(self, address: RedisAddress) -> None:
@@ -182,3 +185,19 @@ class _Link:
     def close(self) -> None:
         """Close it."""
         self._socket.close()
+
+
+def _connected(where: tuple[str, int] | str, seconds: float) -> socket.socket:
+    if isinstance(where, str):
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made.settimeout(seconds)
+        try:
+            made.connect(where)
+        except BaseException:
+            made.close()
+            raise
+        return made
+    made = socket.create_connection(where, seconds)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return made

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import redis
+from redis.sentinel import MasterNotFoundError
 
 from bridge import errors
 from bridge.redis.outage_codes import tells_of_outage
+
+NO_MASTER = "no sentinel names a master"
 
 
 def is_outage(error: BaseException) -> bool:
@@ -32,12 +36,20 @@ def outages() -> Iterator[None]:
 
 def connection_error(error: redis.RedisError | OSError) -> errors.StoreError:
     """The error of ours for what a call of the client library raised."""
-    return translated(error) if isinstance(error, redis.RedisError) else errors.StoreUnavailable(str(error))
+    return translated(error) if isinstance(error, redis.RedisError) else errors.StoreUnavailable(text(error))
 
 
 def translated(error: redis.RedisError) -> errors.StoreError:
     """The error of ours that says the same."""
-    return errors.StoreUnavailable(str(error)) if is_outage(error) else errors.StoreError(str(error))
+    return errors.StoreUnavailable(text(error)) if is_outage(error) else errors.StoreError(text(error))
+
+
+def text(error: BaseException) -> str:
+    """The error in words. The library's own about sentinels shows each client with all its options."""
+    if not isinstance(error, MasterNotFoundError):
+        return str(error)
+    reasons = dict.fromkeys(re.findall(r" - (?:\w+:)?(\w+Error)", str(error)))
+    return f"{NO_MASTER} ({', '.join(reasons) or 'none is known by this name'})"
 
 
 def raise_first_error(results: Sequence[Any]) -> None:

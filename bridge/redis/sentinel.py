@@ -12,11 +12,12 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Sequence
 from typing import Any
 
 import redis
 from redis.sentinel import Sentinel, SentinelManagedConnection
+
+from bridge.redis.address import RedisAddress
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +54,16 @@ class MasterFollower:
     The user of a cut connection sees an outage of a moment; a new connection asks the sentinels.
     """
 
-    def __init__(self, sentinels: Sequence[tuple[str, int]], master: str, timeout_seconds: float) -> None:
-        self._master = master
+    def __init__(self, address: RedisAddress) -> None:
+        self._master = address.master
+        # Their own user, not the master's.
+        options = {
+            "socket_timeout": address.connect_timeout_seconds,
+            "username": address.sentinel_username,
+            "password": address.sentinel_password,
+        }
         # The same sentinels connect and look: two of different opinion would cut again and again.
-        self._sentinel = Sentinel(list(sentinels), socket_timeout=timeout_seconds)
+        self._sentinel = Sentinel(list(address.sentinels), sentinel_kwargs=options)
         self._connections: weakref.WeakSet[FollowingConnection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._looked_at = float("-inf")
@@ -84,7 +91,9 @@ class MasterFollower:
         try:
             address = self._sentinel.discover_master(self._master)
         except (redis.RedisError, OSError) as error:
-            logger.debug("no sentinel names a master, so what is connected stays so: %s", error)
+            logger.debug(
+                "no sentinel names a master, so what is connected stays so: %s", type(error).__name__
+            )
             return LOOK_SECONDS
         with self._lock:
             known = list(self._connections)

@@ -64,7 +64,7 @@ def gather(environ: Mapping[str, str]) -> Found:
     given = _from_environment(environ)
     found = {**_from_fallbacks(environ), **_from_file(given, environ), **given}
     _refuse_unknown(found)
-    for name in ("sidecar_secret", "redis_url"):
+    for name in ("sidecar_secret", "redis_url", "redis_sentinel_password"):
         found = _with_content_of_file(found, name)
     return found
 
@@ -192,4 +192,4 @@ def _number(value: object) -> object:
 
 def _shown(name: str, place: str, value: object) -> str:
     from_file = place.upper().endswith("_FILE") and not name.endswith("_file")
-    return SECRET if name == "sidecar_secret" or from_file else mask(str(value))
+    return SECRET if name in ("sidecar_secret", "redis_sentinel_password") or from_file else mask(str(value))

@@ -15,7 +15,7 @@ from bridge.redis.address import RedisAddress
 from bridge.settings import values
 from bridge.settings.monitoring import Names, Text, number_as_text
 from bridge.settings.redis_url import RedisUrl
-from bridge.settings.ruby_side import RubySide
+from bridge.settings.sentinels import SentinelUser
 from bridge.sidekiq.fetch.queues import QueueSet
 from bridge.sidekiq.outcome.dialect import MetricsFamily
 
@@ -34,7 +34,7 @@ Pool = Annotated[str, PlainValidator(values.pool)]
 Backoff = Annotated[bool | float | None, PlainValidator(values.retry_backoff)]
 
 
-class Settings(RubySide):
+class Settings(SentinelUser):
     """The settings of one worker. Every field can be given as ``BRIDGE_<NAME>``."""
 
     model_config = SettingsConfigDict(
@@ -44,7 +44,11 @@ class Settings(RubySide):
     redis_url: Url = Field(
         RedisUrl.parse(DEFAULT_REDIS_URL),
         description="Sidekiq's Redis; REDIS_PROVIDER and REDIS_URL serve when it is unset.",
-        examples=["redis://:password@host:6379/0", "sentinel://host1:26379,host2:26379/mymaster/0"],
+        examples=[
+            "redis://:password@host:6379/0",
+            "sentinel://host1:26379,host2:26379/mymaster/0",
+            "unix:///run/redis.sock?db=0",
+        ],
     )
     redis_url_file: Path | None = Field(
         None,
@@ -214,7 +218,8 @@ class Settings(RubySide):
     @property
     def redis_address(self) -> RedisAddress:
         """Where Sidekiq's Redis is, as a client is made with it."""
-        return self.redis_url.address(self.redis_ca, self.redis_cert, self.redis_key)
+        found = self.redis_url.address(self.redis_ca, self.redis_cert, self.redis_key)
+        return self.with_sentinel_user(found)
 
     @property
     def has_sidecar(self) -> bool:

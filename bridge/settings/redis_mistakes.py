@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from bridge.redis.outages import NO_MASTER, text
 from bridge.settings.model import Settings
 
 #: A client's error about bytes that are not Redis' protocol, such as an HTTP server's.
@@ -39,7 +40,13 @@ class RedisMistake(NamedTuple):
 
 def explain(error: BaseException, settings: Settings) -> RedisMistake:
     """Why Redis could not be used, in words for the person who wrote the settings."""
-    said, url = str(error).rstrip("."), settings.source("redis_url")
+    said, url = text(error).rstrip("."), settings.source("redis_url")
+    if said.startswith(NO_MASTER) and is_refusal(error):
+        variable = settings.source("redis_sentinel_password")
+        return RedisMistake(
+            f"the sentinels of {settings.redis_url} refuse this user or password ({said})",
+            f"write theirs into {variable} (the password in {url} is for the master)",
+        )
     for words, meaning, cure in _REFUSALS:
         if any(word in said for word in words):
             return RedisMistake(f"Redis at {settings.redis_url} {meaning} ({said})", cure.format(url=url))
@@ -50,7 +57,8 @@ def explain(error: BaseException, settings: Settings) -> RedisMistake:
 
 def is_refusal(error: BaseException) -> bool:
     """Whether Redis answers, and refuses this user or password."""
-    return any(word in str(error) for word in REFUSED)
+    said = text(error)
+    return any(word in said for word in REFUSED) or (NO_MASTER in said and "AuthenticationError" in said)
 
 
 def is_wrong_address(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Where Redis is: ``redis://``, ``rediss://`` and ``sentinel://``, with the password out of sight."""
+"""Where Redis is: ``redis://``, ``rediss://``, ``sentinel://``, ``unix://``. The password is out of sight."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bridge.redis.address import RedisAddress
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
 
+_SCHEMES = "the URL starts with redis://, rediss:// (TLS), sentinel:// or unix://"
 _URL = re.compile(r"([A-Za-z]+)://([^/?#]*)([^?#]*)(.*)", re.DOTALL)
 _CREDENTIALS = re.compile(r"//.*@", re.DOTALL)
 
@@ -42,6 +43,8 @@ class RedisUrl:
     """Name of the master that the sentinels watch."""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    path: str | None = None
+    """The Unix socket of ``unix://``."""
 
     @classmethod
     def parse(cls, text: str) -> RedisUrl:
@@ -51,7 +54,9 @@ class RedisUrl:
             return _server(parts)
         if parts.scheme == "sentinel":
             return _sentinel(parts)
-        raise ValueError("the URL starts with redis://, rediss:// (TLS) or sentinel://")
+        if parts.scheme == "unix":
+            return _socket(parts)
+        raise ValueError(_SCHEMES)
 
     @property
     def is_tls(self) -> bool:
@@ -63,7 +68,7 @@ class RedisUrl:
 
     def address(self, ca: Path | None, cert: Path | None, key: Path | None) -> RedisAddress:
         """The arguments of a client; the files are for TLS."""
-        first = self.addresses[0]
+        first = self.addresses[0] if self.addresses else Address("", 0)
         sentinels = [(address.host, address.port) for address in self.addresses] if self.is_sentinel else []
         return RedisAddress(
             host=first.host,
@@ -77,10 +82,13 @@ class RedisUrl:
             key=_text(key),
             sentinels=sentinels,
             master=self.master or "",
+            path=self.path,
         )
 
     def __str__(self) -> str:
         credentials = "***@" if self.username or self.password else ""
+        if self.path:
+            return f"unix://{credentials}{self.path}{f'?db={self.db}' if self.db else ''}"
         hosts = ",".join(str(address) for address in self.addresses)
         master = f"/{self.master}" if self.master else ""
         return f"{self.scheme}://{credentials}{hosts}{master}/{self.db}"
@@ -90,9 +98,9 @@ def _split(text: str) -> SplitResult:
     """Not by urlsplit: releases of Python differ over brackets in one of several hosts."""
     match = _URL.fullmatch(text.strip())
     if match is None:
-        raise ValueError("the URL starts with redis://, rediss:// (TLS) or sentinel://")
+        raise ValueError(_SCHEMES)
     scheme, netloc, path, options = match.groups()
-    if options:
+    if options and scheme.lower() != "unix":
         raise ValueError(
             "options in the URL are not understood (a # or ? in a password is written %23 or %3F)"
         )
@@ -100,7 +108,17 @@ def _split(text: str) -> SplitResult:
         raise ValueError("a / in a user or password is written %2F")
     if set("[]") & set(netloc.rpartition("@")[0]):
         raise ValueError("[ and ] in a user or password are written %5B and %5D")
-    return SplitResult(scheme.lower(), netloc, path, "", "")
+    return SplitResult(scheme.lower(), netloc, path, options, "")
+
+
+def _socket(parts: SplitResult) -> RedisUrl:
+    option = re.fullmatch(r"(?:\?db=([^&#]*))?", parts.query)
+    if option is None:
+        raise ValueError("the one option of a unix:// URL is its database: ?db=0")
+    if _hosts(parts) or not parts.path.strip("/"):
+        raise ValueError("a unix:// URL names the socket by its whole path: unix:///run/redis.sock")
+    username, password = _credentials(parts)
+    return RedisUrl("unix", (), _db(option[1] or ""), None, username, password, unquote(parts.path))
 
 
 def _server(parts: SplitResult) -> RedisUrl:

@@ -161,4 +161,4 @@ def _is_here(url: Any, app: Any) -> bool:
 
 def _where(url: RedisUrl) -> tuple[Any, ...]:
     hosts = [("127.0.0.1" if each.host == "localhost" else each.host, each.port) for each in url.addresses]
-    return (url.scheme, hosts, url.db, url.master)
+    return (url.scheme, hosts, url.db, url.master, url.path)

@@ -138,6 +138,8 @@ def _broker_url(runtime: Runtime) -> str:
     host, port = address.sentinels[0] if address.sentinels else (address.host, address.port)
     user, secret = quote(address.username or "", safe=""), quote(address.password or "", safe="")
     credentials = f"{user}:{secret}@" if secret else f"{user}@" if user else ""
+    if address.path:  # Celery's and Flower's spelling
+        return f"redis+socket://{credentials}{quote(address.path)}?virtual_host={address.database}"
     return f"{scheme}://{credentials}{Address(host, port)}/{address.database}"
 
 

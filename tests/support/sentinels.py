@@ -17,12 +17,14 @@ DOWN_AFTER_MS = 1000
 class Sentinels:
     """Two servers of which one is the master, and who agrees on which."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, password: str = "") -> None:
+        """``password`` is that of the sentinels; the servers have none."""
+        self.password = password
         self.servers = [_server(directory, "one"), _server(directory, "two")]
         with self.servers[1].client() as client:
             client.replicaof("127.0.0.1", self.servers[0].port)
         self.ports = [free_port() for _ in range(3)]
-        self.processes = [_sentinel(directory, port, self.servers[0].port) for port in self.ports]
+        self.processes = [_sentinel(directory, port, self.servers[0].port, password) for port in self.ports]
         wait_for(self._agree, "three sentinels that know each other and the replica", 30)
 
     @property
@@ -55,13 +57,13 @@ class Sentinels:
             server.stop()
 
     def _ask(self, *words: str) -> list[str]:
-        with redis.Redis(port=self.ports[0], decode_responses=True) as client:
+        with redis.Redis(port=self.ports[0], password=self.password or None, decode_responses=True) as client:
             found: list[str] = client.execute_command(*words)
             return found
 
     def _agree(self) -> bool:
         for port in self.ports:
-            with redis.Redis(port=port) as client:
+            with redis.Redis(port=port, password=self.password or None) as client:
                 try:
                     state = client.sentinel_master(MASTER)
                 except redis.RedisError:
@@ -77,7 +79,7 @@ def _server(directory: Path, name: str) -> RedisServer:
     return RedisServer(place, "--appendonly", "yes", "--repl-diskless-sync-delay", "0")
 
 
-def _sentinel(directory: Path, port: int, master_port: int) -> Process:
+def _sentinel(directory: Path, port: int, master_port: int, password: str) -> Process:
     place = directory / f"sentinel-{port}"
     place.mkdir()
     configuration = place / "sentinel.conf"
@@ -86,5 +88,6 @@ def _sentinel(directory: Path, port: int, master_port: int) -> Process:
         f"sentinel monitor {MASTER} 127.0.0.1 {master_port} 2\n"
         f"sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}\n"
         f"sentinel failover-timeout {MASTER} 5000\n"
+        + (f"requirepass {password}\nsentinel sentinel-pass {password}\n" if password else "")
     )
     return Process(f"sentinel-{port}", ["redis-server", configuration, "--sentinel"], place)

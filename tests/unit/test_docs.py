@@ -189,7 +189,7 @@ def unused_settings() -> set[str]:
         name
         for name in Settings.model_fields
         # A *_file is read where its content takes the place of the setting.
-        if not re.search(rf"\.{name}\b|\"{name}\" (not )?in ", code) and not name.endswith("_url_file")
+        if not re.search(rf"\.{name}\b|\"{name}\" (not )?in ", code) and not name.endswith(("_url_file", "_password_file"))
     }
 
 

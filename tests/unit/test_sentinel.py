@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from bridge.redis import sentinel
+from bridge.redis.address import RedisAddress
 from bridge.redis.sentinel import MasterFollower
 
 
@@ -14,7 +15,7 @@ def test_a_process_without_a_thread_looks_once_a_second_before_its_pushes(
     """Web processes pushed to a former master for the ten seconds in which it still answers."""
     now, asked = [100.0], [0]
     monkeypatch.setattr(sentinel.time, "monotonic", lambda: now[0])
-    follower = MasterFollower([("127.0.0.1", 1)], "mymaster", 0.1)
+    follower = MasterFollower(RedisAddress(sentinels=[("127.0.0.1", 1)], master="mymaster"))
 
     def discover(_: Any) -> tuple[str, int]:
         asked[0] += 1
