@@ -96,6 +96,8 @@ def kill(parts: Parts, ctx: click.Context, **said: Any) -> None:
     """Move jobs to the dead set, as "Kill" does. A worker has a sidecar run the app's death handlers."""
     if said["place"].key == keys.DEAD:
         raise click.UsageError("they are dead already: delete or retry them")
+    if not parts.settings.has_sidecar:
+        click.echo("death handlers do not run: name the workers' sidecar in BRIDGE_SIDECAR_URL", err=True)
     actions, now = parts.actions, parts.processes.now_ms() / 1000
     _run(parts, ctx, "kill", lambda entries: actions.kill(entries, now), **said)
 

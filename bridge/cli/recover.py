@@ -12,6 +12,7 @@ import click
 
 from bridge.cli import output
 from bridge.cli.parts import Parts, pass_parts
+from bridge.sidekiq.api.foreign_lists import ForeignList, ForeignLists
 from bridge.sidekiq.api.processes import LeaseRow
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.lease.other_leases import MARGIN_SECONDS, length_seconds
@@ -32,21 +33,38 @@ LOOK_SECONDS = 0.5
 def recover(parts: Parts, at_once: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Give the jobs of dead workers back to their queues. After a crash this is the way back to Sidekiq.
 
+    Jobs that a reliable fetcher of a dead Ruby process holds (super_fetch, gitlab-sidekiq-fetcher) go back as
+    well. The list of a process that lives is left alone.
+
     A worker is dead when its lease has run out and stays so for one full term (BRIDGE_LEASE_SECONDS): after
     an outage of Redis every lease has run out, and the living renew theirs within that time.
     """
+    lists = ForeignLists(parts.client)
     if dry_run:
-        _show(parts, parts.processes.leases(), as_json)
+        _show(parts, parts.processes.leases(), lists.all(), as_json)
         return
     if at_once:
         output.confirm("--now takes the jobs of workers that still live, too. Are they all stopped?", yes)
     found, given_back = _recover(parts, at_once)
+    foreign = lists.all()
+    from_lists = {one.key: lists.give_back(one) for one in foreign if not one.alive}
     if as_json:
-        output.print_json({"workers": found, "given_back": given_back, "left": _held(parts)})
+        said = {
+            "workers": found,
+            "given_back": given_back,
+            "left": _held(parts),
+            "other_fetchers": from_lists,
+        }
+        output.print_json(said)
         return
     click.echo(f"gave {given_back:,} jobs of {len(found)} dead workers back to their queues")
     if left := _held(parts):
         click.echo(f"{left:,} jobs are in the hands of workers that live")
+    for key, count in from_lists.items():
+        click.echo(f"gave {count:,} jobs of {key} back: its process is gone")
+    for one in foreign:
+        if one.alive:
+            click.echo(f"{one.held:,} jobs are in {one.key}: {_owner(one)} lives, stop it first")
 
 
 def _recover(parts: Parts, at_once: bool) -> tuple[list[str], int]:
@@ -136,10 +154,18 @@ def _held(parts: Parts) -> int:
     return sum(row.held for row in parts.processes.leases())
 
 
-def _show(parts: Parts, rows: list[LeaseRow], as_json: bool) -> None:
+def _owner(one: ForeignList) -> str:
+    return one.owner or "a Ruby process"
+
+
+def _show(parts: Parts, rows: list[LeaseRow], foreign: list[ForeignList], as_json: bool) -> None:
     now_ms = parts.processes.now_ms()
     if as_json:
-        output.print_json([{**output.plain(row), "over": row.is_over(now_ms)} for row in rows])
+        of_workers = [{**output.plain(row), "over": row.is_over(now_ms)} for row in rows]
+        output.print_json([*of_workers, *({**output.plain(one), "over": not one.alive} for one in foreign)])
         return
     shown = [(row.identity, row.held, "over" if row.is_over(now_ms) else "held") for row in rows]
+    shown += [
+        (one.key, one.held, "its process lives" if one.alive else "its process is gone") for one in foreign
+    ]
     output.console().print(output.table(("worker", ">jobs in hand", "lease"), shown))

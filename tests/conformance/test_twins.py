@@ -277,6 +277,12 @@ def test_twin_run_of_a_job_that_is_scheduled(twins: tuple[Twin, Twin]) -> None:
 
 def test_twin_run_of_malformed_json(twins: tuple[Twin, Twin]) -> None:
     assert [side.dead for side in twins] == [[MALFORMED], [MALFORMED]]
+    stock, bridge = (
+        [line["note"] for line in side.stage.ledger.lines if line["event"] == "error" and not line["jid"]]
+        for side in twins
+    )
+    assert bridge == stock
+    assert "JSON::ParserError" in stock
 
 
 def test_twin_run_of_a_bulk_push(twins: tuple[Twin, Twin]) -> None:

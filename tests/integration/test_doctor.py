@@ -173,6 +173,10 @@ Plant = Callable[[redis.Redis], Any]
 PLANTED: dict[str, tuple[Plant, str, str]] = {
     "no-worker": (lambda r: None, "no worker of the bridge", "start `celery -A bridge worker`"),
     "unserved-queue": (lambda r: push(r, "nobody"), "no process serves it", "BRIDGE_QUEUES"),
+    "notices-wait": (lambda r: r.lpush("bridge:notices", "{}"), "wait for a sidecar", "start the sidecar"),
+    "foreign-orphans": (
+        lambda r: r.lpush("working:queue:q:gone:1:abc", "{}"), "gitlab-sidekiq-fetcher", "bridge recover",
+    ),
     "paused-queue": (lambda r: (push(r, "q"), r.sadd("paused", "q")), "queue q is paused", "bridge resume q"),
     "late-heartbeat": (lambda r: process(r, beat=time.time() - 50), "said nothing for", "bridge recover"),
     "quiet-worker": (lambda r: process(r, lease=True, quiet="true"), "is quiet", "restart it"),

@@ -11,6 +11,7 @@ from bridge.cli.doctor.site import Site
 from bridge.redis.outages import outages
 from bridge.settings import sources
 from bridge.sidekiq import keys
+from bridge.sidekiq.api.foreign_lists import ForeignLists
 from bridge.sidekiq.store.claims import ENTRY_VERSION
 
 LATE_SECONDS = 30.0
@@ -79,6 +80,23 @@ def shared_queues(site: Site) -> Iterator[Finding]:
             seen,
             "fine while you go over: each job runs once. Classes that only Python has want their own queue",
         )
+
+
+def notices(site: Site) -> Iterator[Finding]:
+    with outages():
+        waiting = int(site.client.llen(keys.NOTICES))
+    if waiting and not any(health.ready for health in site.healths):
+        cure = "start the sidecar: a worker tells it, and death handlers and error handlers run there"
+        seen = f"{output.count(waiting, 'end')} of jobs outside of Ruby wait for a sidecar that hears of them"
+        yield warning("notices-wait", seen, cure)
+
+
+def other_fetchers(site: Site) -> Iterator[Finding]:
+    """Private lists of reliable fetchers, whose jobs no process looks for any more."""
+    for one in ForeignLists(site.client).all():
+        if not one.alive:
+            seen = f"{output.count(one.held, 'job')} in {one.key} ({one.fetcher}), whose process is gone"
+            yield error("foreign-orphans", seen, "bridge recover --dry-run, then bridge recover")
 
 
 def versions(site: Site) -> Iterator[Finding]:
@@ -161,5 +179,5 @@ def _numbers(version: str) -> tuple[int, int]:
 
 
 CHECKS: tuple[Check, ...] = (
-    workers, queues, shared_queues, versions, leases, formats, namespace, capsules,
+    workers, queues, shared_queues, notices, other_fetchers, versions, leases, formats, namespace, capsules,
 )  # fmt: skip

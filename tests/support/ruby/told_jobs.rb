@@ -5,6 +5,14 @@
 require_relative "jobs"
 %w[sidekiq-unique-jobs sidekiq-batch].each { |name| require_relative "../gems/#{name}" }
 
+Sidekiq.configure_server do |config|
+  config.death_handlers << lambda do |job, _error|
+    next unless (gate = job["slow_death"])
+    Ledger.of(job, "dying", pid: Process.pid)
+    Ledger.wait_for_gate(gate)
+  end
+end
+
 # Their code is in Python; hooks of the class stay in Ruby.
 class NativeFailJob
   include JOB
