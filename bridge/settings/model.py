@@ -178,6 +178,13 @@ class Settings(SentinelUser):
         description="Age at which dead jobs go; the sidecar's, else 180 days.",
         examples=["15552000"],
     )
+    poison_pill_limit: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="How often in 72 hours a job may lose its worker or sidecar until it is buried; 0: never.",
+        examples=["3"],
+    )
     sidekiq_version: Text | None = Field(
         None,
         pattern=r"^\d+(\.\d+){1,2}$",

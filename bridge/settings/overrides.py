@@ -14,4 +14,5 @@ def overrides(said: Settings) -> Overrides:
         said.dead_max_jobs,
         said.dead_timeout_seconds,
         said.metrics_family,
+        said.poison_pill_limit,
     )

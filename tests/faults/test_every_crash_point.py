@@ -20,7 +20,6 @@ from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from bridge.redis import scripts
 from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Done, GiveBack, Interrupt, Retry
-from bridge.sidekiq.outcome.poison_pill import RECOVERY_LIMIT
 from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.schedule.due_entry import NoMiddleware
 from bridge.sidekiq.schedule.scheduler import Scheduler
@@ -70,7 +69,7 @@ class Fuse:
             return
         jid = call.keys[2]
         self.recoveries[jid] += 1
-        if (result == 2) != (self.recoveries[jid] == RECOVERY_LIMIT):
+        if (result == 2) != (self.recoveries[jid] == DeadLimits().poison_pill):
             self.buried_early.append(jid)
         if result == 2:
             del self.recoveries[jid]

@@ -101,7 +101,7 @@ class Journal:
                 logger.warning("FENCED: jid=%s was no longer held by this worker; not written", unit.job.jid)
             if outcome is Settled.BURIED:
                 self.buried += 1
-                logger.error("buried jid=%s: its outcome was lost for the third time", unit.job.jid)
+                logger.error("buried jid=%s: its outcome was lost too often (poison pill)", unit.job.jid)
             for tell in self._listeners.settled:
                 tell(unit, decision, outcome)
 

@@ -115,7 +115,7 @@ class Reaper:
         self.recovered += outcome > 0
         if outcome == 2:
             self.poisoned += 1
-            logger.error("buried jid=%s: its worker died for the third time (poison pill)", settlement.jid)
+            logger.error("buried jid=%s: its worker died too often (poison pill)", settlement.jid)
         return outcome > 0
 
     def _push_promoted(self, identity: str, claimed: Claimed) -> bool:

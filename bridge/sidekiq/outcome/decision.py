@@ -6,16 +6,20 @@ from dataclasses import dataclass, field
 
 from bridge.sidekiq.outcome.notice import Notice
 
+POISON_PILL_LIMIT = 3
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLimits:
-    """Trims of the dead set, as Sidekiq applies them at each burial.
+    """When a job is buried unasked, and the trims of the dead set, as Sidekiq applies them at each burial.
 
     Sidekiq's trim is off by one: at most ``max_jobs - 1`` entries stay.
     """
 
     max_jobs: int = 10_000
     timeout_seconds: int = 15_552_000
+    poison_pill: int = POISON_PILL_LIMIT
+    """A job that was orphaned this often within 72 h is buried; 0: none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class GiveBack:
     """Not run, or stopped by a shutdown: back to the end of its queue that runs next. Counts as nothing."""
 
     unknown_outcome: bool = False
-    """The job may have run: counted in ``bridge:recovered:<jid>``, which buries it at the third time."""
+    """The job may have run: counted in ``bridge:recovered:<jid>``, which buries it when that is too often."""
     may_run: bool = False
     """A sidecar may run it still, or know its end: the next delivery asks all of them. Not counted."""
 

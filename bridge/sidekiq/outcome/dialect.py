@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from bridge.sidekiq.outcome.decision import DeadLimits
+from bridge.sidekiq.outcome.decision import POISON_PILL_LIMIT, DeadLimits
 from bridge.sidekiq.outcome.retry import DEFAULT_MAX_RETRIES, Family, RetryRules
 from bridge.sidekiq.payload.timestamps import Timestamps
 
@@ -36,6 +36,7 @@ class Overrides:
     dead_max_jobs: int | None = None
     dead_timeout_seconds: int | None = None
     metrics_family: MetricsFamily | None = None
+    poison_pill: int = POISON_PILL_LIMIT
 
 
 @dataclass
@@ -101,6 +102,7 @@ class Dialect:
             dead_limits=DeadLimits(
                 limits.max_jobs if said.dead_max_jobs is None else said.dead_max_jobs,
                 limits.timeout_seconds if said.dead_timeout_seconds is None else said.dead_timeout_seconds,
+                said.poison_pill,
             ),
             tells_deaths=self.tells_ruby,
             tells_errors=self.tells_ruby and self.error_handlers,

@@ -9,14 +9,9 @@ from bridge.sidekiq.payload.job import SidekiqJob
 
 ERROR_CLASS = "Bridge::PoisonPill"
 
-
-#: A job whose worker died this often within 72 h is buried (poison pill).
-RECOVERY_LIMIT = 3
-
-
 REASON = (
-    f"found {RECOVERY_LIMIT} times in 72 hours in the hands of a worker or sidecar that had died, "
-    "or stopped without being asked to: the job itself may be the reason"
+    "found as often in 72 hours as BRIDGE_POISON_PILL_LIMIT allows in the hands of a worker or sidecar that "
+    "had died, or stopped without being asked to: the job itself may be the reason"
 )
 #: For Ruby. The payload that goes with it has the error fields already.
 NOTICE = Notice(ERROR_CLASS, REASON, death=Death.EXHAUSTED)

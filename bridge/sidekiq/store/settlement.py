@@ -21,7 +21,7 @@ from bridge.sidekiq.outcome.decision import (
     Retry,
 )
 from bridge.sidekiq.outcome.notice import Notice
-from bridge.sidekiq.outcome.poison_pill import NOTICE, RECOVERY_LIMIT
+from bridge.sidekiq.outcome.poison_pill import NOTICE
 from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.notices import telling
 
@@ -50,7 +50,7 @@ class Settled(Enum):
     OK = "ok"
     FENCED = "fenced"
     BURIED = "buried"
-    """It was to be given back, its outcome unknown, for the third time: a poison pill."""
+    """It was to be given back, its outcome unknown, too often: a poison pill."""
     FAILED = "failed"
     """Redis refused it (outage, a key of a wrong type): the job is still in flight, try again."""
 
@@ -241,8 +241,8 @@ def _recover_call(settlement: Settlement, limits: DeadLimits, now: float) -> scr
             settlement.token,
             settlement.payload,
             RECOVERED_TTL_SECONDS,
-            RECOVERY_LIMIT,
-            settlement.poison,
+            limits.poison_pill,
+            settlement.poison if limits.poison_pill else b"",
             now,
             now - limits.timeout_seconds,
             -limits.max_jobs,
