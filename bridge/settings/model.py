@@ -182,7 +182,7 @@ class Settings(SentinelUser):
         3,
         ge=0,
         le=1000,
-        description="How often in 72 hours a job may lose its worker or sidecar until it is buried; 0: never.",
+        description="Deaths of its worker or sidecar in 72 hours, after which a job is buried; 0: never.",
         examples=["3"],
     )
     sidekiq_version: Text | None = Field(
