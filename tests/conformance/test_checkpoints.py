@@ -82,8 +82,8 @@ class Walk:
         rest = {"executions": 0, "exception_executions": {}, "locale": "en", "timezone": "UTC"}
         return {"class": WRAPPER, "wrapped": self.name, **own, "args": [{**inner, **rest}]}
 
-    def worker(self, queue: str) -> WorkerProcess:
-        return self.stage.make_worker("-Q", queue, env=PATIENT, concurrency=2, name=f"of-{queue}")
+    def worker(self, queue: str, *arguments: str) -> WorkerProcess:
+        return self.stage.make_worker("-Q", queue, *arguments, env=PATIENT, concurrency=2, name=f"of-{queue}")
 
     def steps(self, *jids: str) -> list[int]:
         """Steps of these jobs, of all jobs without any; a resumed job of ActiveJob has a new jid."""
@@ -188,6 +188,26 @@ def test_a_job_that_raises_shutdown_once_asked_is_given_back_each_time(stages: d
             worker.process.kill()
         assert walk.stage.redis.llen("queue:own") == 1
     assert walk.stage.redis.zcard("dead") == 0
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "solo"])
+def test_a_job_is_asked_under_each_pool(stages: dict[str, Stage], pool: str) -> None:
+    if pool == "gevent":
+        pytest.importorskip("gevent")
+    walk = Walk(stages["registry"], "LauncherJob")
+    walk.stage.reset()
+    worker = walk.worker("own", "-P", pool)
+    try:
+        jid = walk.push("own")
+        wait_for(lambda: walk.steps(jid), "steps")
+
+        asked_at = time.time()
+        assert worker.terminate() == 0
+
+        assert walk.last_step_at(jid) - asked_at < SOON_SECONDS
+        assert walk.stage.redis.llen("queue:own") == 1
+    finally:
+        worker.process.kill()
 
 
 def _jids(walk: Walk) -> set[str]:

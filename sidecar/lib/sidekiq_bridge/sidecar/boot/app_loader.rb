@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/boot/database_pool"
+require "sidekiq_bridge/sidecar/boot/quiet_hooks"
 require "sidekiq_bridge/sidecar/boot/sidekiq_yaml"
 require "sidekiq_bridge/sidecar/errors"
 require "sidekiq_bridge/sidecar/logs/log_text"
@@ -71,6 +72,7 @@ module SidekiqBridge
         ArgumentGuard.install
         CheckpointGems.install
         LogText.install(::Sidekiq.logger)
+        QuietHooks.say(@settings.app, VersionAdapter.current.events[:quiet], ::Sidekiq.logger)
         DatabasePool.warn_when_smaller_than(@settings.threads, ::Sidekiq.logger)
       end
     end
