@@ -8,6 +8,7 @@ from typing import Any
 from bridge.broker import messages, push_policy
 from bridge.errors import PushRefused
 from bridge.execution.task import SidekiqTask
+from bridge.execution.task_classes import is_builtin
 from bridge.sidekiq.payload import options as sidekiq_options
 
 #: A delay beyond it is a mistake: a time in milliseconds, or an infinity.
@@ -39,6 +40,8 @@ def fields(task: Any, name: str, options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         PushRefused: Sidekiq, or its Web UI, would stumble over a field.
     """
+    if name == messages.RUBY_TASK or (task is not None and is_builtin(task)):
+        raise PushRefused(f"{name} runs no job by itself: push one by its class, app.send_task('HardJob').")
     given = options.pop(messages.OPTIONS_HEADER, None)
     own = task.push_options() if isinstance(task, SidekiqTask) else {}
     found = own if given is None else _merged(name, own, given)

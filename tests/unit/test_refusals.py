@@ -121,6 +121,13 @@ def test_the_options_of_a_task_are_judged_where_it_is_pushed(app: Bridge) -> Non
             push()
 
 
+@pytest.mark.parametrize("name", ["bridge.perform", "celery.backend_cleanup", "celery.chord_unlock"])
+def test_a_task_that_runs_no_job_is_refused(app: Bridge, name: str) -> None:
+    # Ruby has no such class: NameError, and 25 retries.
+    with pytest.raises(PushRefused, match="runs no job by itself"):
+        app.send_task(name)
+
+
 def test_beat_adds_no_clean_up_of_results(app: Bridge) -> None:
     # Each night it pushed celery.backend_cleanup: an error in the log.
     schedule: dict[str, Any] = {}
