@@ -29,6 +29,7 @@ class QueueTable(Queues):
     default_exchange: Any
     default_routing_key: str | None
     create_missing: bool
+    _consume_from: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.declared: dict[str, Any] = {}
@@ -54,6 +55,11 @@ class QueueTable(Queues):
         """Whether a push to this name needs no look at what the user declared."""
         declared = self.declared.get(name)
         return bool(self.create_missing) if declared is None else not is_broadcast(declared)
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether -Q or -X chose the queues of this worker."""
+        return self._consume_from is not None
 
     def broadcasts(self, names: Any) -> list[str]:
         """Those of the names whose jobs every worker would get, as the user wrote them."""

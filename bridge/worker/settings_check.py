@@ -127,6 +127,20 @@ def in_vain(app: Any) -> Iterator[str]:
             f"broker_transport_options: {', '.join(sorted(foreign))} {_have(foreign)} no effect: "
             "the BRIDGE_ settings of README.md say how Redis is reached"
         )
+    if (unread := _unread_default(app)) is not None:
+        yield unread
+
+
+def _unread_default(app: Any) -> str | None:
+    """The sentence about a default queue that takes pushes and that this worker does not read."""
+    default, place = app.conf.task_default_queue, app.user_settings.place("task_default_queue")
+    is_chosen = app.amqp.queues.is_selected or app.bridge.settings.says("queues")
+    if place is None or is_chosen or default in app.amqp.queues.consume_from:
+        return None
+    return (
+        f"task_default_queue = {default!r} (set {place}): pushes go there, and this worker does not read it. "
+        f"Write BRIDGE_QUEUES={default}, or -Q {default}"
+    )
 
 
 def _reason(name: str) -> str | None:
