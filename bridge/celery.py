@@ -6,7 +6,7 @@ Not named ``app.py``: then ``from bridge import app`` would give the module.
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import click
@@ -95,6 +95,9 @@ class Bridge(Celery):
     ) -> Any:
         """Push a Sidekiq job. ``sidekiq_options`` (retry, dead, tags, ...) go into its payload.
 
+        ``ruby_client=True`` pushes through the Rails app: options of the Ruby class and client middleware
+        apply. Returns None where middleware stops the push, as ``perform_async`` does.
+
         Raises:
             PushRefused: keyword arguments, links, chains, priorities, expiry, values that JSON cannot hold: a
                 Sidekiq job has no place for them.
@@ -102,13 +105,24 @@ class Bridge(Celery):
         if options.get("reply_to", "") == self.thread_oid:
             del options["reply_to"]  # Celery fills it in for a frozen signature
         with celery_commands.refusing():
+            through_ruby = pushing.through_ruby(self, name, options)
             pushing.check(name, args, kwargs, task_id, options)
             if countdown is not None:
                 pushing.check_delay(name, countdown)
-            return self._push(name, args, countdown, eta, task_id, options)
+            result = self._push(name, args, countdown, eta, task_id, options, through_ruby)
+            if result is None and celery_commands.running() == "call":
+                raise PushRefused(f"{name}: the app's client middleware stopped the push")
+            return result
 
     def _push(
-        self, name: str, args: Any, countdown: Any, eta: Any, task_id: str | None, options: dict[str, Any]
+        self,
+        name: str,
+        args: Any,
+        countdown: Any,
+        eta: Any,
+        task_id: str | None,
+        options: dict[str, Any],
+        through_ruby: bool,
     ) -> Any:
         eta = None if eta is None else moments.aware(eta, self)
         limits = time_limits.of_push(name, options, self.tasks.get(name))
@@ -120,6 +134,14 @@ class Bridge(Celery):
         if options.get("queue") is None and isinstance(fields.get("queue"), str):
             options["queue"] = fields["queue"]
         jid = task_id or new_jid(os.urandom(12))
+        if not through_ruby:
+            return self._publish(name, args, jid, fields, countdown, eta, options)
+        publish = partial(self._publish, name, args, jid, fields, countdown, eta, options)
+        return pushing.in_ruby(self, name, fields, options, publish)
+
+    def _publish(
+        self, name: str, args: Any, jid: str, fields: Any, countdown: Any, eta: Any, options: dict[str, Any]
+    ) -> Any:
         if eta is None and push.push(self, name, args, jid, fields, countdown, options):
             return push.result(self, jid, options)
         if fields:

@@ -157,6 +157,7 @@ class Runtime(SidecarParts):
             route=self.routing.task_of,
             rules=lambda: self.dialect.rules,
             fetcher=lambda: self.fetcher,
+            ruby_client=self.ruby_client.push,
             weights=self.settings.queues.weight_by_name,
             poll_seconds=self.settings.poll_interval_seconds,
             show_args=self.settings.show_args,

@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 from bridge import errors
+from bridge.broker import ruby_push
 from bridge.broker.messages import Push
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
@@ -40,6 +41,8 @@ class BrokerContext:
     route: Callable[[SidekiqJob], str]
     rules: Callable[[], RetryRules]
     fetcher: Callable[[], Fetcher]
+    ruby_client: ruby_push.RubyClient
+    """Pushes through the Rails app."""
     weights: Mapping[str, int] = field(default_factory=dict)
     ahead: set[str] = field(default_factory=set)
     """Queues that come before all others in strict order."""
@@ -68,9 +71,16 @@ class BrokerContext:
         self.listeners = receivers
 
     def push(self, push: Push, job_class: str) -> None:
-        """Push a job, and count it."""
-        self.store().put(push.queue, push.payload, push.at)
-        self.pushes.add(push.queue, job_class)
+        """Push a job, and count it. Raises PushHalted."""
+        implied = ruby_push.implied()
+        queue: str | None = push.queue
+        if implied is None:
+            self.store().put(push.queue, push.payload, push.at)
+        else:
+            queue = self.ruby_client(job_class, push.payload, push.at, implied)
+        if queue is None:
+            raise ruby_push.PushHalted(f"{job_class}: the app's client middleware stopped the push")
+        self.pushes.add(queue, job_class)
 
     def __repr__(self) -> str:
         # kombu hashes a connection by the repr of its options, and `inspect conf` prints them: no secret, no

@@ -12,6 +12,8 @@ from bridge.redis.client import connect
 from bridge.settings import Settings, redis_mistakes
 from bridge.settings import load as load_settings
 from bridge.settings.overrides import overrides
+from bridge.sidecar import from_settings
+from bridge.sidecar.ruby_client import RubyClient
 from bridge.sidekiq.api.actions import Actions
 from bridge.sidekiq.api.commands import Commands
 from bridge.sidekiq.api.entries import Entries
@@ -69,6 +71,14 @@ class Parts:
     def commands(self) -> Commands:
         """Gives orders."""
         return Commands(self.client)
+
+    @cached_property
+    def ruby_client(self) -> RubyClient:
+        """Pushes jobs through the Rails app."""
+        self.settings.require_safe_sidecar()
+        shown = from_settings.credentials(self.settings)
+        client = from_settings.client(self.settings, from_settings.fleet(self.settings, shown), shown)
+        return RubyClient(lambda: client)
 
     @cached_property
     def dialect(self) -> Dialect:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,6 +72,11 @@ class Moment(click.ParamType[float]):
 @click.option(
     "--set", "options", multiple=True, metavar="NAME=JSON", help="A sidekiq_option: retry=5, tags='[\"x\"]'."
 )
+@click.option(
+    "--ruby-client/--no-ruby-client",
+    default=None,
+    help="Push through the Rails app: options of the class and client middleware apply.",
+)
 @output.yes_option
 @output.json_option
 @pass_parts
@@ -84,6 +90,7 @@ def push(
     after: float | None,
     at: float | None,
     options: tuple[str, ...],
+    ruby_client: bool | None,
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -105,7 +112,11 @@ def push(
     job = pushing.payload(
         job_class, args, queue, jid, now, parts.dialect.timestamps, fields, scheduled=when is not None
     )
-    parts.store.put(queue, job, when)
+    if parts.settings.ruby_client if ruby_client is None else ruby_client:
+        named = ctx.get_parameter_source("queue") is ParameterSource.COMMANDLINE
+        queue = _push_in_ruby(parts, job_class, job, when, {*fields, *(["queue"] if named else [])})
+    else:
+        parts.store.put(queue, job, when)
     if as_json:
         output.print_json({"jid": jid, "queue": queue, "at": when})
     else:
@@ -114,6 +125,16 @@ def push(
         # The job is there: what keeps a hint from being made must not look like a failed push.
         naming.hint_when_unserved(parts, queue)
     classes.hint(slip)
+
+
+def _push_in_ruby(
+    parts: Parts, job_class: str, job: bytes, when: float | None, given: Collection[str]
+) -> str:
+    implied = {"retry", "queue", "created_at", "enqueued_at"} - {*given}
+    queue = parts.ruby_client.push(job_class, job, when, implied)
+    if queue is None:
+        raise errors.PushRefused(f"{job_class}: the app's client middleware stopped the push")
+    return queue
 
 
 def _check(job_class: str, queue: str, after: float | None, at: float | None) -> None:

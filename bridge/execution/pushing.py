@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.broker import messages, push_policy
+from bridge.broker import messages, push_policy, ruby_push
 from bridge.errors import PushRefused
 from bridge.execution.task import SidekiqTask
 from bridge.execution.task_classes import is_builtin
 from bridge.sidekiq.payload import options as sidekiq_options
+
+logger = logging.getLogger(__name__)
 
 #: A delay beyond it is a mistake: a time in milliseconds, or an infinity.
 LONGEST_DELAY_SECONDS = 1e9
@@ -32,6 +35,41 @@ def check(name: str, args: Any, kwargs: Any, jid: Any, options: Mapping[str, Any
         raise PushRefused(f"{name}: args={args!r}: write a list, such as args=[1].")
     push_policy.check(name, kwargs, options)
     messages.check_args(args)
+
+
+def through_ruby(app: Any, name: str, options: dict[str, Any]) -> bool:
+    """Whether a push passes the app's client middleware. Takes ``ruby_client`` out of ``options``.
+
+    Raises:
+        PushRefused: ``ruby_client`` is neither true nor false.
+    """
+    wanted = options.pop("ruby_client", None)
+    if wanted is None:
+        return bool(app.bridge.settings.ruby_client)
+    if not isinstance(wanted, bool):
+        raise PushRefused(f"{name}: ruby_client={wanted!r}: write True or False.")
+    return wanted
+
+
+def in_ruby(app: Any, name: str, given: Mapping[str, Any], options: Any, publish: Callable[[], Any]) -> Any:
+    """Publish through the Rails app. Returns None where client middleware stops the push."""
+    implied = {"created_at", "enqueued_at"}
+    if "retry" not in given:
+        implied.add("retry")
+    if not _names_a_queue(app, app.tasks.get(name), options):
+        implied.add("queue")
+    try:
+        with ruby_push.through_ruby(implied):
+            return publish()
+    except ruby_push.PushHalted as halted:
+        logger.info("%s", halted)
+        return None
+
+
+def _names_a_queue(app: Any, task: Any, options: Mapping[str, Any]) -> bool:
+    named = any(options.get(option) for option in ("queue", "exchange", "routing_key"))
+    own = getattr(task, "queue", None)
+    return bool(named or own or app.amqp.router.routes) or app.conf.task_default_queue != "default"
 
 
 def fields(task: Any, name: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,11 @@ class RubySide(Watching):
         description="Native tasks, by class, that run inside the Rails app's server middleware.",
         examples=["ReportJob,Admin::ExportJob"],
     )
+    ruby_client: bool = Field(
+        False,
+        description="Whether pushes from Python pass the app's client middleware, through a sidecar.",
+        examples=["true"],
+    )
     promote_through_sidecar: bool = Field(
         True,
         description="Whether due jobs pass the app's client middleware, as with Sidekiq's own poller.",

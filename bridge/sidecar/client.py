@@ -86,6 +86,10 @@ class SidecarClient(SignedRequests):
         """Send something else to a Puma worker, ``boot`` first. Raises SidecarError unless it answers 200."""
         return self._commands.post(path, body, boot)
 
+    def post_at(self, member: Member, path: str, body: bytes) -> Reply:
+        """Send something else to this Puma worker. Raises OSError, BadReply."""
+        return self._commands.post_at(member, path, body)
+
     def tell_all(self, path: str, body: bytes) -> None:
         """Send a command to every Puma worker, once."""
         self._commands.tell_all(path, body)

@@ -69,6 +69,10 @@ class Commands:
                 break
         raise failure
 
+    def post_at(self, member: Member, path: str, body: bytes) -> Reply:
+        """Send something else to this Puma worker. Raises OSError, BadReply."""
+        return self._send(member, path, body, self._timeouts.read)
+
     def _in_order(self, boot: str) -> list[Member]:
         """The one to be asked first is the first; those that go down are the last."""
         return sorted(self._fleet.members, key=lambda one: (one.worker.boot != boot, one.worker.draining))

@@ -32,6 +32,8 @@ class PumaWorker:
     """Whether a job on a stream may bring its trace context; older sidecars would take that for garbage."""
     takes_notices: bool = False
     """Whether it runs handlers for jobs that ended outside of Ruby; older sidecars do not."""
+    pushes: bool = False
+    """Whether it pushes jobs through the app's client middleware; older sidecars do not."""
     python_code: bool = False
     """Whether it runs middleware around a job's Python code; older sidecars would run the Ruby class."""
 
@@ -202,6 +204,7 @@ def _worker(
         traces_on_streams=said.traces_on_streams,
         takes_notices=said.error_handlers is not None,
         python_code=said.python_bodies,
+        pushes=said.pushes,
     )
 
 

@@ -16,6 +16,7 @@ from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import Health
 from bridge.sidecar.notices import Teller
 from bridge.sidecar.promotion import Promotion
+from bridge.sidecar.ruby_client import RubyClient
 from bridge.sidecar.stream_client import StreamingSidecar
 from bridge.sidekiq.outcome.decision import DeadLimits
 from bridge.sidekiq.outcome.dialect import Dialect
@@ -100,6 +101,11 @@ class SidecarParts:
     def promotion(self) -> Promotion:
         """The way of due jobs through the app's client middleware."""
         return Promotion(self._post_to_sidecar)
+
+    @cached_property
+    def ruby_client(self) -> RubyClient:
+        """Pushes jobs through the app's client middleware."""
+        return RubyClient(lambda: stream_client.plain(self.sidecar))
 
     @cached_property
     def teller(self) -> Teller:

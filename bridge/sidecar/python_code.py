@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bridge import errors
-from bridge.sidecar import schema
+from bridge.sidecar import schema, schema_middleware
 from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Member
 from bridge.sidecar.messages import BadReply, Reply
@@ -103,16 +103,16 @@ def report_alive(client: SidecarClient, deliveries: Iterable[Delivery]) -> None:
         client.tell_all(ALIVE, json.dumps({"deliveries": names}).encode())
 
 
-def _read(reply: Reply, delivery: Delivery) -> schema.BodyReply:
+def _read(reply: Reply, delivery: Delivery) -> schema_middleware.BodyReply:
     try:
-        asked = schema.read(schema.BODY, reply.body)
+        asked = schema.read(schema_middleware.BODY, reply.body)
         check_same(asked, delivery, SidekiqJob.parse(delivery.payload))
     except (ValueError, errors.PayloadError) as error:
         raise errors.OutcomeUnknown(f"the sidecar's reply makes no sense: {error}") from None
     return asked
 
 
-def _changed(delivery: Delivery, asked: schema.BodyReply) -> bytes:
+def _changed(delivery: Delivery, asked: schema_middleware.BodyReply) -> bytes:
     """The payload as middleware has left it."""
     if not asked.fields and not asked.removed:
         return delivery.payload

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from bridge import errors
-from bridge.sidecar import schema
+from bridge.sidecar import schema, schema_middleware
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Decision, Discard, Retry
 from bridge.sidekiq.payload.job import SidekiqJob
@@ -136,7 +136,9 @@ class JobResult:
         return cls(Status.DONE, said.duration_ms)
 
 
-def check_same(said: schema.OutcomeReply | schema.BodyReply, delivery: Delivery, job: SidekiqJob) -> None:
+def check_same(
+    said: schema.OutcomeReply | schema_middleware.BodyReply, delivery: Delivery, job: SidekiqJob
+) -> None:
     """Raises ValueError where the reply is about another job."""
     if said.delivery != f"{delivery.identity}/{delivery.token}":
         raise ValueError("it is about another delivery")

@@ -90,17 +90,6 @@ class ShutdownOutcome(_Outcome):
     asked: bool = True
 
 
-class BodyReply(Said):
-    """Not an outcome: the sidecar asks for the Python code of the job."""
-
-    status: Literal["body"]
-    jid: Any
-    delivery: Annotated[str, StringConstraints(max_length=300)]
-    turn: int = Field(ge=1, le=1_000_000)
-    fields: PromotedFields
-    removed: Annotated[list[Name], Field(max_length=10_000), AfterValidator(removable)]
-
-
 OutcomeReply = DoneOutcome | FailedOutcome | InterruptedOutcome | ShutdownOutcome
 
 
@@ -162,7 +151,6 @@ class NoticesReply(Said):
 
 
 OUTCOME: TypeAdapter[OutcomeReply] = TypeAdapter(Annotated[OutcomeReply, Field(discriminator="status")])
-BODY = TypeAdapter(BodyReply)
 ERROR = TypeAdapter(ErrorReply)
 HEALTH = TypeAdapter(HealthReply)
 PROTOCOL_OF = TypeAdapter(ProtocolOf)

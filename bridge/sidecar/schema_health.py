@@ -62,3 +62,4 @@ class HealthReply(Said):
     traces_on_streams: bool = False
     error_handlers: bool | None = None
     python_bodies: bool = False
+    pushes: bool = False

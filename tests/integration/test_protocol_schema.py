@@ -173,6 +173,14 @@ def test_due_jobs_before_their_promotion(sidecar: Sidecar) -> None:
     assert check(sidecar.about("POST", "/jobs/promote", b"nonsense"), 400, "error")["code"] == "protocol"
 
 
+def test_a_push_through_the_app(sidecar: Sidecar) -> None:
+    body = json.dumps({"id": "p1", "job": job(jid="pushed1").decode(), "implied": ["retry"]}).encode()
+    assert check(sidecar.about("POST", "/jobs/push", body), 200, "pushed")["jid"] == "pushed1"
+    wrong = json.dumps({"id": "p2", "job": job(**{"class": "String"}).decode(), "implied": []}).encode()
+    assert "error" in check(sidecar.about("POST", "/jobs/push", wrong), 200, "pushed")
+    assert check(sidecar.about("POST", "/jobs/push", b"{}"), 400, "error")["code"] == "protocol"
+
+
 def test_what_is_not_there(sidecar: Sidecar) -> None:
     assert check(sidecar.about("GET", "/jobs/worker:1:abc/9"), 404, "error")["code"] == "unknown"
     assert check(sidecar.ask("GET", "/nothing", []), 404, "error")["code"] == "not_found"

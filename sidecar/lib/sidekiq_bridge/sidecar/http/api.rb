@@ -10,6 +10,7 @@ require "sidekiq_bridge/sidecar/http/reply_signature"
 require "sidekiq_bridge/sidecar/http/request"
 require "sidekiq_bridge/sidecar/http/signature_gate"
 require "sidekiq_bridge/sidecar/sidekiq/promoter"
+require "sidekiq_bridge/sidecar/sidekiq/pusher"
 require "sidekiq_bridge/sidecar/stream/seal"
 
 module SidekiqBridge
@@ -28,6 +29,7 @@ module SidekiqBridge
         @boot = boot
         @max_body = max_body
         @on_drain = on_drain
+        @pusher = Pusher.new
       end
 
       def execute(env)
@@ -102,6 +104,13 @@ module SidekiqBridge
         check_boot(message)
         raise Refusals.draining if @executor.draining?
         json(200, notices: @notices.call(kind, message.body))
+      end
+
+      # Pushes a job of Python's through Sidekiq's client. A process that drains still does: it has a memory of its pushes.
+      def push(env)
+        message = accept(env)
+        check_boot(message)
+        json(200, @pusher.call(message.body))
       end
 
       def drain(env)

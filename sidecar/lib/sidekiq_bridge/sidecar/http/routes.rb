@@ -36,6 +36,7 @@ module SidekiqBridge
       post("/workers/:identity/quiet") { |identity| reply @api.quiet_worker(env, identity) }
       post("/jobs/:identity/:token/body") { |identity, token| reply @api.performed(env, "#{identity}/#{token}") }
       post("/jobs/alive") { reply @api.alive(env) }
+      post("/jobs/push") { reply @api.push(env) }
       post("/jobs/promote") { reply @api.promote(env) }
       post("/jobs/death") { reply @api.notices(env, :death) }
       post("/jobs/error") { reply @api.notices(env, :error) }
