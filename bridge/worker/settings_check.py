@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -103,9 +105,8 @@ def check_broker(app: Any) -> None:
     for name in BROKER_URLS:
         url, place = getattr(app.conf, name), app.user_settings.place(name)
         if place and not _is_here(url, app):
-            option = " (or by -b)" if name == "broker_url" and "CELERY_BROKER_URL" in place else ""
             raise ConfigurationError(
-                f"{name} = {mask(str(url))!r}, set {place}{option}, is not the Redis of the bridge, "
+                f"{name} = {mask(str(url))!r}, set {place}, is not the Redis of the bridge, "
                 f"{settings.redis_url}: write it into {settings.source('redis_url')}, or remove it"
             )
 
@@ -122,6 +123,11 @@ def in_vain(app: Any) -> Iterator[str]:
     for name in app.user_settings.names():
         if (reason := _reason(name)) is not None:
             yield f"{name} (set {app.user_settings.place(name)}) has no effect: {reason}"
+    if _is_unread("celeryconfig"):
+        yield (
+            f"celeryconfig.py in {os.getcwd()} is not read: name it with --config celeryconfig, "
+            "CELERY_CONFIG_MODULE=celeryconfig or app.config_from_object"
+        )
     if foreign := [name for name in app.user_settings.transport_options() if name not in KOMBU_OPTIONS]:
         yield (
             f"broker_transport_options: {', '.join(sorted(foreign))} {_have(foreign)} no effect: "
@@ -141,6 +147,16 @@ def _unread_default(app: Any) -> str | None:
         f"task_default_queue = {default!r} (set {place}): pushes go there, and this worker does not read it. "
         f"Write BRIDGE_QUEUES={default}, or -Q {default}"
     )
+
+
+def _is_unread(module: str) -> bool:
+    """Whether a file that Celery reads for an application without a name of its own is here in vain."""
+    try:
+        with open(f"{module}.py", encoding="utf-8") as file:
+            is_ours = "bridge.celery_settings" in file.read()
+    except (OSError, ValueError):
+        return False
+    return not is_ours and module not in sys.modules
 
 
 def _reason(name: str) -> str | None:

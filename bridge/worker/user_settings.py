@@ -86,7 +86,7 @@ class UserSettings:
         """The place that set it, in words; None if the value is ours or Celery's own."""
         conf = self._app.conf
         if os.environ.get(variable := ENVIRONMENT.get(name, "")):
-            return f"in {variable}"
+            return f"in {_said_in(variable)}"
         if name in self._command_line:
             return "on the command line"
         keys = list(dict.fromkeys(conf._to_keys(name)))
@@ -112,6 +112,15 @@ class UserSettings:
         source.maps.insert(last, self.ours)
         source.defaults.insert(last - 1, self.ours)
         source[_TRANSPORT_OPTIONS] = {**(source[_TRANSPORT_OPTIONS] or {}), **self._needed}
+
+
+def _said_in(variable: str) -> str:
+    """The celery command copies its options, and two variables without a prefix, into CELERY_ variables."""
+    short = variable.removeprefix("CELERY_")
+    same = os.environ.get(short) == os.environ[variable]
+    return (
+        f"{variable} (or {short}, or on the command line)" if same else f"{variable} (or on the command line)"
+    )
 
 
 def defaults(runtime: Runtime) -> dict[str, Any]:

@@ -42,10 +42,13 @@ def write(directory: Path, **modules: str) -> None:
 def start(bare_stage: Stage) -> Callable[..., WorkerProcess]:
     """Starts a worker of the module ``own_app``, with the modules that are given as text."""
 
-    def start(*arguments: str, env: dict[str, str] | None = None, **modules: str) -> WorkerProcess:
+    def start(
+        *arguments: str, env: dict[str, str] | None = None, cwd: Path = ROOT, **modules: str
+    ) -> WorkerProcess:
         write(bare_stage.directory, **modules)
         path = {"PYTHONPATH": f"{ROOT}:{bare_stage.directory}"}
-        return bare_stage.start_worker(*arguments, module="own_app", env={**path, **(env or {})})
+        env = {**path, **(env or {})}
+        return bare_stage.start_worker(*arguments, module="own_app", env=env, cwd=cwd)
 
     return start
 
@@ -193,13 +196,14 @@ def test_settings_on_the_command_line_work_and_are_named(bare_stage: Stage) -> N
     assert "worker_prefetch_multiplier = 4 (set on the command line)" in sentence
 
 
-@pytest.mark.parametrize("way", ["option", "environment", "setting"])
+@pytest.mark.parametrize("way", ["option", "environment", "short", "setting"])
 @pytest.mark.parametrize("command", [("worker",), ("inspect", "ping")])
 def test_another_broker_is_refused(bare_stage: Stage, way: str, command: tuple[str, ...]) -> None:
     # `-b redis://elsewhere` was accepted, and the worker read the Redis of BRIDGE_REDIS_URL.
     url = "redis://user:hidden@localhost:1/9"
     options = ("-b", url) if way == "option" else ()
-    env = {"CELERY_BROKER_URL": url} if way == "environment" else {}
+    variable = {"environment": "CELERY_BROKER_URL", "short": "BROKER_URL"}.get(way)
+    env = {variable: url} if variable else {}
     own = f"app.conf.broker_url = {url!r}" if way == "setting" else ""
 
     sentence = refused(bare_stage, *options, *command, env=env, own_app=f"from bridge import app\n{own}")
@@ -207,6 +211,7 @@ def test_another_broker_is_refused(bare_stage: Stage, way: str, command: tuple[s
     assert "broker_url = 'redis://***@localhost:1/9', set in" in sentence
     assert "write it into BRIDGE_REDIS_URL, or remove it" in sentence
     assert "hidden" not in sentence
+    assert variable is None or variable in sentence
 
 
 def test_the_same_broker_may_be_named_again(bare_stage: Stage, start: Callable[..., WorkerProcess]) -> None:
@@ -275,6 +280,22 @@ def test_the_module_of_celery_config_module_is_read(bare_stage: Stage) -> None:
     assert "worker_prefetch_multiplier = 4 (set in own_config (CELERY_CONFIG_MODULE))" in sentence
 
 
+def test_a_celeryconfig_that_is_not_named_is_told_of(
+    bare_stage: Stage, start: Callable[..., WorkerProcess]
+) -> None:
+    place = bare_stage.directory
+    log = start(own_app="from bridge import app", celeryconfig="task_time_limit = 5", cwd=place).log
+    assert f"celeryconfig.py in {place} is not read: name it with --config celeryconfig" in log
+
+
+def test_a_celeryconfig_that_is_named_is_read(bare_stage: Stage, start: Callable[..., WorkerProcess]) -> None:
+    own = "from bridge import app\napp.config_from_object('celeryconfig')"
+    first = {"PYTHONPATH": f"{bare_stage.directory}:{ROOT}"}  # the checkout has one, too
+    worker = start(own_app=own, celeryconfig="result_expires = 5", cwd=bare_stage.directory, env=first)
+    assert "is not read" not in worker.log
+    assert "result_expires (set in celeryconfig)" in worker.log
+
+
 def test_a_loader_of_the_user_s_own_is_used(bare_stage: Stage, start: Callable[..., WorkerProcess]) -> None:
     bare_stage.start_sidecar()
     start(
@@ -324,7 +345,8 @@ def test_a_change_after_the_first_use_keeps_the_broker(bare_stage: Stage) -> Non
         "app.conf.task_default_queue\n"
         "app.config_from_object({'task_default_queue': 'low'})\n"
         "app.conf.broker_transport_options = {'visibility_timeout': 1}\n"
-        "app.send_task('HardJob', args=[1], headers={'x': 1})\n"
+        "app.send_task('HardJob', args=[1])\n"
+        "app.connection_for_write()\n"
         "print(app.conf.task_acks_late, app.conf.broker_transport_options['global_keyprefix'])\n",
     )
 
