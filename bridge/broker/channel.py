@@ -144,9 +144,6 @@ class Channel(virtual.Channel):
         """A reply queue or a mailbox leaves nothing behind; a job queue is never deleted from here."""
 
     def _purge(self, queue: str) -> int:
-        if not self.context.allow_purge(queue):
-            raise self.context.refusal(
-                f"refused to purge {queue}: it is a Sidekiq queue, its jobs would be gone for Ruby as well. "
-                "Use the Web UI's queue page, or set BRIDGE_ALLOW_PURGE=1 and name the queue with -Q."
-            )
+        if (wrong := self.context.purge_objection(queue)) is not None:
+            raise self.context.refusal(wrong)
         return self.context.store().clear(queue)

@@ -70,6 +70,15 @@ class BrokerContext:
         """Note how many clients received the event that was just broadcast."""
         self.listeners = receivers
 
+    def purge_objection(self, queue: str) -> str | None:
+        """Return the sentence that refuses to empty this queue; None if that is allowed."""
+        if self.allow_purge(queue):
+            return None
+        return (
+            f"refused to purge {queue}: it is a Sidekiq queue, its jobs would be gone for Ruby as well. "
+            "Use the Web UI's queue page, or set BRIDGE_ALLOW_PURGE=1 and name the queue with -Q."
+        )
+
     def push(self, push: Push, job_class: str) -> None:
         """Push a job, and count it. Raises PushHalted."""
         implied = ruby_push.implied()

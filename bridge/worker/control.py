@@ -4,6 +4,8 @@
 give the job back again and again, and would silently eat a later attempt of the same jid. Ours removes a job
 that waits and ends one that runs, at once; nothing stays behind.
 
+``shutdown``: Celery's own waits for running jobs without a limit, and outside of our shutdown. Ours is TERM.
+
 ``rate_limit`` refuses what a worker refuses at its start. ``revoke_by_stamped_headers`` finds no job.
 """
 
@@ -14,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+from celery.platforms import EX_OK
 from celery.worker.control import Panel
 from celery.worker.state import requests
 
@@ -25,6 +28,7 @@ from bridge.sidekiq.api.commands import Commands
 from bridge.sidekiq.outcome import notice
 from bridge.sidekiq.outcome.decision import Discard
 from bridge.sidekiq.payload import queue_names
+from bridge.worker import end_signals
 
 logger = logging.getLogger(__name__)
 _CELERYS_RATE_LIMIT: Any = Panel.data["rate_limit"]
@@ -37,6 +41,7 @@ def install() -> None:
     for name in ("pool_grow", "pool_shrink"):
         Panel.data[name] = _resizing(Panel.data[name])
     Panel.data["terminate"] = lambda state, signal, task_id, **_: command(state, task_id)
+    Panel.data["shutdown"] = shutdown
     Panel.data["rate_limit"] = rate_limit
     Panel.data["add_consumer"] = add_consumer
     Panel.data["revoke_by_stamped_headers"] = revoke_by_stamped_headers
@@ -56,6 +61,13 @@ def _resizing(celerys: Callable[..., Any]) -> Callable[..., Any]:
             return {"error": str(error)}
 
     return resize
+
+
+def shutdown(state: Any, msg: str = "got shutdown from remote", **_: Any) -> dict[str, str]:
+    """End this worker as TERM does: within the shutdown time-out, and every job settled or given back."""
+    logger.warning(msg)
+    end_signals.end(state.hostname, "TERM", "Warm", EX_OK)
+    return {"ok": "shutting down"}
 
 
 def command(

@@ -26,7 +26,7 @@ def install(hostname: str) -> None:
     def on_first_int(*_: Any) -> None:
         safe_say(FIRST_INT, sys.__stdout__)
         platforms.signals["SIGINT"] = _cold(hostname, "INT")
-        _end(hostname, "INT", "Warm", EX_FAILURE)
+        end(hostname, "INT", "Warm", EX_FAILURE)
 
     platforms.signals["SIGINT"] = on_first_int
     platforms.signals["SIGQUIT"] = _cold(hostname, "QUIT")
@@ -35,10 +35,11 @@ def install(hostname: str) -> None:
 
 
 def _cold(hostname: str, name: str) -> Callable[..., None]:
-    return lambda *_: _end(hostname, name, "Cold", EX_OK)
+    return lambda *_: end(hostname, name, "Cold", EX_OK)
 
 
-def _end(hostname: str, name: str, how: str, status: int) -> None:
+def end(hostname: str, name: str, how: str, status: int) -> None:
+    """End this worker as the signal ``name`` does; ``how`` is ``Warm`` or ``Cold``."""
     safe_say(f"worker: {how} shutdown (MainProcess)", sys.__stdout__)
     try:
         signals.worker_shutting_down.send(sender=hostname, sig=f"SIG{name}", how=how, exitcode=status)

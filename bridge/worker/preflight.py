@@ -62,6 +62,7 @@ def check(app: Any, worker: Any) -> None:
     _check_queues(app.amqp.queues, app.bridge.settings.queues.names)
     app.bridge.task_policy.enforce()
     _check_coroutines(app, worker.pool_cls)
+    _check_purge(app, getattr(worker, "purge", False))
     _check_redis(app.bridge)
     _check_sidecar(app.bridge)
 
@@ -70,6 +71,13 @@ def _check_coroutines(app: Any, pool: Any) -> None:
     for sentence in (coroutine_rules.pool_objection(app, pool), *coroutine_rules.signal_objections()):
         if sentence is not None:
             raise ConfigurationError(sentence)
+
+
+def _check_purge(app: Any, is_wanted: bool) -> None:
+    """Refuse ``--purge`` before a queue is emptied: Celery's own end is a traceback."""
+    for queue in app.amqp.queues.consume_from if is_wanted else ():
+        if (wrong := app.bridge.context.purge_objection(queue)) is not None:
+            raise ConfigurationError(wrong)
 
 
 def install_tracing(settings: Settings) -> None:
