@@ -1,4 +1,4 @@
-"""The signals that end a worker at once: QUIT, a second INT, and TERM with ``REMAP_SIGTERM=SIGQUIT``.
+"""The signals that end a worker at once (QUIT, a second INT, ``REMAP_SIGTERM=SIGQUIT``), and HUP.
 
 Celery's own handlers cancel the running requests and wait for the pool, both inside the handler. A pool
 without processes raises there, a pool process ends its job as a failure, and a job that goes on keeps the
@@ -7,6 +7,8 @@ worker. Here each signal only notes what is wanted; :class:`bridge.worker.shutdo
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +19,8 @@ from celery.apps.worker import safe_say  # type: ignore[attr-defined]
 from celery.platforms import EX_FAILURE, EX_OK
 from celery.worker import state
 
+RESTART = "SIGHUP"
+CELERYS_RESTART = "restart_worker_sig_handler"
 FIRST_INT = "worker: Hitting Ctrl+C again will give back the running jobs at once!"
 
 
@@ -28,6 +32,10 @@ def install(hostname: str) -> None:
         platforms.signals["SIGINT"] = _cold(hostname, "INT")
         end(hostname, "INT", "Warm", EX_FAILURE)
 
+    # Celery restarts no worker of a terminal. Its handler ends the worker outside of our shutdown, and waits
+    # for running jobs without a limit.
+    if getattr(signal.getsignal(signal.SIGHUP), "__name__", "") == CELERYS_RESTART:
+        platforms.signals["SIGHUP"] = lambda *_: end(hostname, "HUP", "Warm", EX_OK)
     platforms.signals["SIGINT"] = on_first_int
     platforms.signals["SIGQUIT"] = _cold(hostname, "QUIT")
     if REMAP_SIGTERM == "SIGQUIT":
@@ -46,3 +54,10 @@ def end(hostname: str, name: str, how: str, status: int) -> None:
     finally:
         # Always "stop": "terminate" has the pool wait, or fail, for jobs that the lifecycle gives back.
         state.should_stop = status  # type: ignore[assignment]
+
+
+def start_again() -> None:
+    """Replace this process by a new worker with the same command line. Pool processes see their pipe end."""
+    keep: Any = [sys.__stdin__, sys.__stdout__, sys.__stderr__]
+    platforms.close_open_fds(keep)
+    os.execv(sys.executable, [sys.executable, *sys.argv])  # nosec B606

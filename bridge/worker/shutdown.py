@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import atexit
 import faulthandler
 import logging
 import os
@@ -20,6 +21,7 @@ from bridge.errors import EX_SOFTWARE, StoreError
 from bridge.execution.cancellation import Cancellation
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.process.heartbeat import Heartbeat
+from bridge.worker import end_signals
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,8 @@ class Lifecycle:
         self._finished = threading.Event()
         self._cancellation: Cancellation | None = None
         self._status = 0
+        self._restarts = False
+        """Whether the last signal was HUP: this program starts again, under the same pid."""
         signals.worker_shutting_down.connect(self._on_shutting_down, weak=False)
 
     def attach(self, heartbeat: Heartbeat, cancellation: Cancellation) -> None:
@@ -98,10 +102,13 @@ class Lifecycle:
             self._asked = True
             _thread.start_new_thread(self._ask, ())  # see _on_shutting_down
 
-    def _on_shutting_down(self, how: str = "Warm", exitcode: int = 0, **_: Any) -> None:
-        """This process got TERM, INT or QUIT. Runs inside the signal handler: only flags and a thread."""
+    def _on_shutting_down(self, how: str = "Warm", exitcode: int = 0, sig: str = "", **_: Any) -> None:
+        """This process got a signal to end. Runs inside the signal handler: only flags and a thread."""
         if os.getpid() != self._pid:
             return  # a child that a job has forked: the jobs are its parent's
+        self._restarts = sig == end_signals.RESTART
+        if self._restarts:
+            atexit.register(self._restart)
         self._status = self._status if self._status == EX_SOFTWARE else exitcode
         if how == "Cold":
             first, now = self._cold_from == float("inf"), time.monotonic()
@@ -149,7 +156,12 @@ class Lifecycle:
         if not self._finished.wait(GRACE_SECONDS / 3):
             self.finish()
             logging.shutdown()
+            self._restart()
             os._exit(self._status)
+
+    def _restart(self) -> None:
+        if self._restarts and os.getpid() == self._pid:
+            end_signals.start_again()
 
     def _await_idle(self, seconds: float, *, heed_cold: bool = True) -> bool:
         deadline = time.monotonic() + seconds

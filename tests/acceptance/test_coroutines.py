@@ -203,6 +203,17 @@ def test_time_limits_reach_a_coroutine(pooled: Pooled) -> None:
     stage.ledger.wait_for("done", pooled.push("CoroEchoJob"))
 
 
+def bridge_command(stage: Stage, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CELERY.with_name("python"), "-m", "bridge", *words],
+        env=clean_environment() | bridge_environment(stage.redis_url, None),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 def test_revoke_cancels_a_coroutine_for_good(pooled: Pooled) -> None:
     if pooled.pool == "solo":
         pytest.skip("the solo pool answers no command while it runs a job")
@@ -211,7 +222,11 @@ def test_revoke_cancels_a_coroutine_for_good(pooled: Pooled) -> None:
         jid = pooled.push(name, *([300] if name == "CoroSleepJob" else []))
         stage.ledger.wait_for("started", jid)
 
-        celery(stage, "control", "revoke", jid)
+        if name == "CoroSleepJob":
+            celery(stage, "control", "revoke", jid)
+        else:
+            answer = bridge_command(stage, "jobs", "cancel", "--yes", jid)
+            assert answer.returncode == 0, answer.stdout + answer.stderr
 
         stage.wait_idle(20)
     if pooled.pool != "prefork":  # there the process is killed

@@ -191,19 +191,27 @@ class TestWorkers:
         finally:
             worker.stop()
 
-    def test_hup_starts_the_worker_again_and_loses_nothing(self, stage: Stage) -> None:
-        worker = start(stage, name="hup")
+    @pytest.mark.parametrize("pool", ["hybrid", "prefork"])
+    def test_hup_starts_the_worker_again_and_loses_nothing(self, stage: Stage, pool: str) -> None:
+        """It waited for a long job without a limit, and took no other meanwhile."""
+        flags = ("-P", "prefork") if pool == "prefork" else ()
+        worker = start(stage, *flags, name=f"hup-{pool}")
         try:
-            before = worker.identity
-            jid = push(stage, "LongJob", 0.5)
-            stage.ledger.wait_for("started", jid)
+            for restarts, seconds in enumerate((0.5, 60.0)):
+                before = worker.identity
+                jid = push(stage, "LongJob", seconds)
+                stage.ledger.wait_for("started", jid)
 
-            worker.process.signal(signal.SIGHUP)
+                worker.process.signal(signal.SIGHUP)
 
-            stage.ledger.wait_for("done", jid)
-            wait_for(lambda: worker.identity not in ("", before), "the new worker, under the same pid", 30)
-            stage.ledger.wait_for("done", push(stage, "RoutedJob"))
-            stage.wait_counters(2, 0)
+                # Then a new worker has the same pid, and the job that does not end in time runs again
+                wait_for(lambda old=before: worker.identity not in ("", old), "the new worker", 30)
+                stage.ledger.wait_for("done" if seconds < 1 else "started", jid, times=1 + restarts)
+                stage.ledger.wait_for("done", push(stage, "StartedJob"))
+            stage.wait_counters(3, 0)
+            # and TERM ends it for good
+            assert worker.terminate() == 0
+            assert [json.loads(job)["jid"] for job in stage.redis.lrange("queue:ordinary", 0, -1)] == [jid]
         finally:
             worker.stop()
 
