@@ -91,10 +91,9 @@ class Teller:
         if count:
             self.dropped += count
             logger.error(
-                "%d notices for Ruby were dropped, the oldest of more than %d: death handlers and error "
-                "handlers did not run for those jobs",
+                "%d notices for Ruby were dropped, because too many waited: death handlers or error handlers "
+                "did not run for those jobs",
                 count,
-                MOST,
             )
 
     def _tell(self, notices: Sequence[Waiting], boot: str) -> Iterator[float]:

@@ -119,3 +119,18 @@ def test_a_worker_without_a_sidecar_writes_no_notice(stage: Stage) -> None:
         assert "bridge-notices" not in worker.log
     finally:
         worker.stop()
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo", "gevent"])
+def test_deaths_under_every_pool_are_told(stage: Stage, pool: str) -> None:
+    """The decision about a job travels from a pool process to the worker's parent, and its notice with it."""
+    stage.start_sidecar()
+    stage.start_worker("-P", pool, concurrency=1 if pool == "solo" else 2)
+    jid = stage.push_job({"class": "NativeFailJob", "args": ["no luck"], "retry": 0, "bid": "b1"})
+    stage.ledger.wait_for("error", jid, seconds=30)
+    assert [event for event in stage.ledger.events(jid) if event != "failed"] == [
+        "exhausted",
+        "died",
+        "error",
+    ]
+    wait_told(stage)

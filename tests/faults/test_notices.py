@@ -16,8 +16,8 @@ from bridge.redis import scripts
 from bridge.sidecar.notices import DEATH, MOST_TRIES, Teller
 from bridge.sidekiq.api.actions import Actions
 from bridge.sidekiq.api.entries import Entry, Place
-from bridge.sidekiq.outcome.decision import Bury, Decision, Discard, GiveBack
-from bridge.sidekiq.outcome.notice import MOST, REVOKED, Death, Notice
+from bridge.sidekiq.outcome.decision import Bury, Decision, Discard, GiveBack, Retry
+from bridge.sidekiq.outcome.notice import MOST, MOST_WITH_FAILURES, REVOKED, Context, Death, Notice
 from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.store.notices import TAKEN_MS
 from tests.faults.test_every_crash_point import LONG_AGO, Died, Fuse, reap
@@ -300,6 +300,23 @@ def test_beyond_the_limit_the_oldest_is_dropped_and_counted(
     assert told.dropped == 1
     assert "oldest are dropped until" in caplog.text
     assert "1 notices for Ruby were dropped" in caplog.text
+
+
+def test_failures_do_not_push_deaths_out(worker: Worker, client: redis.Redis) -> None:
+    """While no sidecar answers, failing native tasks add notices by the thousand."""
+    failure = Notice("ValueError", "no luck", errors=Context.FAILED)
+    old = EXHAUSTED.entry("old", "default", job(jid="old"))
+    client.rpush("bridge:notices", *[old] * MOST_WITH_FAILURES)
+    push(client, "default", job(jid="failing"))
+    worker.lease.register()
+    for unit in worker.take():
+        worker.settle(unit, Retry(1e9, unit.delivery.payload, failure))
+
+    assert client.zcard("retry") == 1
+    assert client.lrange("bridge:notices", 0, -1) == [old] * MOST_WITH_FAILURES
+    assert client.get("bridge:notices-dropped") == b"1"
+    leave_notices(worker, "dying")
+    assert client.llen("bridge:notices") == MOST_WITH_FAILURES + 1
 
 
 def test_without_a_sidecar_nothing_is_written(worker: Worker, client: redis.Redis) -> None:

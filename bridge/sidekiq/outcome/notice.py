@@ -15,6 +15,8 @@ from bridge.sidekiq.payload import ruby_json
 
 #: Longest list; the scripts drop the oldest notice beyond that.
 MOST = 10_000
+#: From then on only deaths are added: failures must not push them out while no sidecar answers.
+MOST_WITH_FAILURES = 5_000
 MESSAGE_CHARS = 10_000
 _UNSAFE = re.compile(r"[^\w:./-]", re.ASCII)
 
@@ -45,6 +47,11 @@ class Notice:
     fields: Mapping[str, Any] = field(default_factory=dict)
     death: Death | None = None
     errors: Context | None = None
+
+    @property
+    def most(self) -> int:
+        """How long the list may be, as ``notice.lua`` takes it."""
+        return -MOST_WITH_FAILURES if self.death is None else MOST
 
     def entry(self, id_: str, queue: str, payload: bytes) -> bytes:
         """The notice as Redis holds it: one line of JSON, then the exact payload.

@@ -11,7 +11,7 @@ from bridge import errors
 from bridge.redis import scripts
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
-from bridge.sidekiq.outcome.notice import MOST, Notice
+from bridge.sidekiq.outcome.notice import Notice
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.script_calls import ScriptCalls
@@ -25,10 +25,10 @@ LARGEST_BYTES = 4 * 1024 * 1024
 TAKEN_MS = 60_000
 
 
-def telling(call: scripts.Call, notice: bytes) -> scripts.Call:
+def telling(call: scripts.Call, entry: bytes, most: int) -> scripts.Call:
     """A call that ends a job, and adds a notice of that end in the same step."""
     return scripts.Call(
-        call.script, (*call.keys, keys.NOTICES, keys.NOTICES_DROPPED), (*call.args, notice, MOST)
+        call.script, (*call.keys, keys.NOTICES, keys.NOTICES_DROPPED), (*call.args, entry, most)
     )
 
 
@@ -86,7 +86,7 @@ class NoticeCalls(ScriptCalls):
         """The call that ends a waiting job, with a notice of that end where a sidecar is configured."""
         if not self.tells_ruby:
             return call
-        return telling(call, notice.entry(f"waiting/{os.urandom(12).hex()}", queue, payload))
+        return telling(call, notice.entry(f"waiting/{os.urandom(12).hex()}", queue, payload), notice.most)
 
     def take_notices(self, boot: str, most: int = MOST_AT_ONCE) -> Taken:
         """Take the oldest that no worker is telling; the Puma worker ``boot`` is to be asked."""

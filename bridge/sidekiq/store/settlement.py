@@ -119,7 +119,7 @@ class SettlementBatch:
         entry = notice.entry(
             f"{settlement.identity}/{settlement.token}", settlement.queue, settlement.payload
         )
-        return telling(call, entry)
+        return telling(call, entry, notice.most)
 
     def _finish_call(self, identity: str, members: Sequence[int], day: str) -> scripts.Call:
         tokens = [self._settlements[i].token for i in members]
@@ -223,7 +223,7 @@ def recover_call(
     if not (tells_ruby and settlement.poison):
         return call
     name = f"{settlement.identity}/{settlement.token}"
-    return telling(call, NOTICE.entry(name, settlement.queue, b""))
+    return telling(call, NOTICE.entry(name, settlement.queue, b""), NOTICE.most)
 
 
 def _recover_call(settlement: Settlement, limits: DeadLimits, now: float) -> scripts.Call:
