@@ -66,10 +66,7 @@ class SettlementBatch:
         *,
         tells_ruby: bool = False,
     ) -> None:
-        """``ahead``: seconds by which Redis' clock is before that of this machine, which decided.
-
-        ``tells_ruby``: whether notices of ends are written.
-        """
+        """``ahead``: seconds by which Redis' clock is before ours. ``tells_ruby``: whether to add notices."""
         self._settlements = settlements
         self._tells_ruby = tells_ruby
         self._single = [i for i, s in enumerate(settlements) if not isinstance(s.decision, Done)]
@@ -113,8 +110,8 @@ class SettlementBatch:
         if isinstance(decision, GiveBack) and decision.unknown_outcome:
             return recover_call(settlement, limits(), now, tells_ruby=self._tells_ruby)
         call = _single_call(settlement, now, day, limits, ahead)
-        notice: Notice | None = getattr(decision, "notice", None)
-        if notice is None or not self._tells_ruby:
+        notice: Notice | None = getattr(decision, "notice", None) if self._tells_ruby else None
+        if notice is None:
             return call
         entry = notice.entry(
             f"{settlement.identity}/{settlement.token}", settlement.queue, settlement.payload
