@@ -64,4 +64,4 @@ class QoS(virtual.QoS):
             return GiveBack()
         reason = "Celery rejected this message as one it cannot run; see the worker's log"
         told = refused("Bridge::Rejected", reason)
-        return Bury(unit.job.with_fields(told.fields), ran=False, notice=told)
+        return Bury(unit.job.with_fields(unit.job.entry_fields(told.fields)), ran=False, notice=told)

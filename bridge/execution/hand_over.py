@@ -69,4 +69,5 @@ def _buried(delivery: Delivery, error: errors.JobRefused) -> Bury:
     if error.malformed:
         return Bury(delivery.payload, ran=False, notice=notices.malformed(str(error)))
     told = notices.refused("Bridge::JobRefused", str(error))
-    return Bury(SidekiqJob.parse(delivery.payload).with_fields(told.fields), ran=False, notice=told)
+    job = SidekiqJob.parse(delivery.payload)
+    return Bury(job.with_fields(job.entry_fields(told.fields)), ran=False, notice=told)

@@ -72,7 +72,7 @@ class Next:
         """
         if self.place == "none":
             return Discard()
-        payload = splice(job.raw, self.fields)
+        payload = splice(job.raw, job.entry_fields(self.fields))
         if self.place == "dead":
             return Bury(payload, self.dead_limits)
         delay = self.delay_seconds

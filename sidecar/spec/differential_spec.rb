@@ -76,7 +76,6 @@ RSpec.describe "Compared with Sidekiq's own Processor" do
     "retry_for is over" => {"class" => "FailingJob", "retry_for" => 1, "failed_at" => now - 100_000, "retry_count" => 1},
     "unknown fields" => {"class" => "FailingJob", "bid" => "b", "zzz" => {"a" => [1.0, 2**80]}},
     "an unknown class" => {"class" => "NoSuchJob"},
-    "an unknown class without retry" => {"class" => "NoSuchJob", "retry" => nil},
     "a class that is not a text" => {"class" => 5},
     "an odd class name" => {"class" => "a;b"},
     "exit" => {"class" => "ExitingJob", "args" => ["exit"]},

@@ -87,9 +87,15 @@ RSpec.describe "Retries, decided by Sidekiq's own rules" do
     expect(Trace.entries).to include([:death, "FailingJob", "failed"])
   end
 
-  it "retries an unknown class, and drops it when it does not say that it may be retried" do
+  it "retries an unknown class" do
     expect(next_of("class" => "NoSuchJob")).to include("place" => "retry", "fields" => include("error_class" => "NameError"))
-    expect(next_of("class" => "NoSuchJob", "retry" => nil)).to eq("place" => "none")
+  end
+
+  # Sidekiq drops it. Nothing says that this is meant.
+  it "buries an unknown class that does not say whether it may be retried, and tells the death handlers once" do
+    expect(next_of("class" => "NoSuchJob", "retry" => nil)).to include("place" => "dead", "fields" => include("error_class" => "NameError", "failed_at" => be, "retry_count" => 0))
+    expect(Trace.entries.count { |kind, *| kind == :death }).to eq(1)
+    expect(next_of("class" => "NoSuchJob", "retry" => false)).to eq("place" => "none")
   end
 
   describe "retry_for", sidekiq: ">= 7.1.3" do

@@ -64,7 +64,6 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "delayed by its hook": {"class": "HookJob", "args": ["500"], "retry": True},
     "with a broken hook": {"class": "HookJob", "args": ["raise"], "retry": True},
     "an unknown class": {"class": "NoSuchJob", "args": [], "retry": True},
-    "an unknown class without retry": {"class": "NoSuchJob", "args": []},
     "retry_for over": {
         "class": "FailJob",
         "args": [],

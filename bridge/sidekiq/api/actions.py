@@ -100,7 +100,9 @@ class Actions:
     def _kill_call(self, entry: Entry, now: float) -> scripts.Call:
         limits = self.dead_limits()
         script = lua.load("move_queued_to_dead" if entry.place.queue else "move_to_dead")
-        args = (entry.member, entry.member, now, now - limits.timeout_seconds, -limits.max_jobs)
+        fields = entry.job.entry_fields({}) if entry.job.fields else {}
+        payload = entry.job.with_fields(fields) if fields else entry.member
+        args = (entry.member, payload, now, now - limits.timeout_seconds, -limits.max_jobs)
         return self._told(scripts.Call(script, (entry.place.key, keys.DEAD), args), entry, KILLED)
 
     def _revoke_call(self, entry: Entry) -> scripts.Call:

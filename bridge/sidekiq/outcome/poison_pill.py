@@ -22,4 +22,5 @@ def payload(job: SidekiqJob) -> bytes:
     if job.fields.get("dead") is False:
         return b""
     known = {} if "failed_at" in job.fields else {"failed_at": time.time()}
-    return job.with_fields({"error_class": ERROR_CLASS, "error_message": REASON, **known})
+    fields = {"error_class": ERROR_CLASS, "error_message": REASON, **known}
+    return job.with_fields(job.entry_fields(fields))

@@ -97,7 +97,7 @@ def decide(
     count = 0 if before is None else before + 1
     stored_option = {"retry": option} if own is None else {}
     fields = {**stored_option, **_fields(job, failure, before, queue, rules.timestamps.stamp(now))}
-    payload = splice(job.raw, fields)
+    payload = splice(job.raw, job.entry_fields(fields))
     if _exhausted(job, option, count, rules, now, limit):
         return _bury(job, payload, rules, _notice(failure, fields, rules, Death.EXHAUSTED))
     at = now + _delay_seconds(count, rules, rng, delay, delay_is_final)

@@ -44,6 +44,11 @@ def python_lines(error: BaseException | str) -> list[str]:
     return escaped(frames(error))
 
 
+def is_stored(value: object) -> bool:
+    """Whether Sidekiq's pages can read this ``error_backtrace``."""
+    return bool(decode(value)) or value == encode(())
+
+
 def frames(error: BaseException | str) -> list[str]:
     """The same, not escaped."""
     return _text_lines(error) if isinstance(error, str) else _exception_lines(error)

@@ -8,18 +8,36 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from bridge.errors import InvalidPayload
-from bridge.sidekiq.payload import active_job, ruby_json
+from bridge.sidekiq.payload import active_job, pages, ruby_json
 from bridge.sidekiq.payload import splice as splicing
 from bridge.sidekiq.payload import timestamps as clock
 from bridge.sidekiq.payload.ruby_json import Json
 from bridge.sidekiq.payload.timestamps import Timestamps
 
+logger = logging.getLogger(__name__)
+
 _JID_BYTES = 12
+#: Fields of nearly all jobs, with the types that Sidekiq's pages can show. Looked at for each failure.
+_USUAL = (
+    ("jid", (str,)),
+    ("class", (str,)),
+    ("args", (list,)),
+    ("created_at", (float, int)),
+    ("enqueued_at", (float, int)),
+    ("failed_at", (float, int, type(None))),
+    ("retried_at", (float, int, type(None))),
+    ("retry_count", (int, type(None))),
+)
+#: Fields that few jobs have. The pages look into them.
+_UNUSUAL = frozenset(["tags", "error_backtrace", "encrypt", "wrapped"])
+_UNUSUAL_OF_HOOKS = frozenset(["tags", "encrypt", "created_at", "enqueued_at"])
+_TIMES = ("created_at", "enqueued_at", "failed_at", "retried_at")
 
 
 class SidekiqJob:
@@ -132,6 +150,22 @@ class SidekiqJob:
     def failed_at(self) -> float | None:
         """Epoch seconds of the first failure."""
         return _seconds(self.fields.get("failed_at"))
+
+    def entry_fields(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``fields``, and what else an entry of retry or dead needs to be shown by Sidekiq's pages."""
+        own = self.fields
+        is_usual = (
+            not (own.keys() & _UNUSUAL or fields.keys() & _UNUSUAL_OF_HOOKS)
+            and all(type(own.get(name)) in kinds for name, kinds in _USUAL)
+            and all(0 <= (own.get(name) or 0) < pages.LAST_MOMENT for name in _TIMES)
+        )
+        if is_usual:
+            return fields
+        try:
+            return {**fields, **pages.mended(self.raw, {**own, **fields})}
+        except Exception:  # a page that does not open must never cost the job its settlement
+            logger.exception("jid=%s: its entry is stored as it is", self.jid)
+            return fields
 
     def with_fields(self, fields: Mapping[str, Any]) -> bytes:
         """The exact bytes with these top-level fields set; see ``splice``."""

@@ -28,6 +28,7 @@ module SidekiqBridge
       def prepare(run)
         @run = run
         @decision = @message = nil
+        @class_known = false
       end
 
       def decision = @decision || NONE
@@ -49,13 +50,27 @@ module SidekiqBridge
         ::Sidekiq::Context.add(:correlation_id, job.correlation_id) if job.correlation_id && job.correlation_id != job.jid
         ::Sidekiq::Context.add(:trace_id, job.trace_id) if job.trace_id
         super
+      rescue ::Sidekiq::JobRetry::Handled => e
+        keep_without_options(e.cause) unless @class_known
+        raise
       end
 
       def local(instance, jobstr, queue)
+        @class_known = true
         super { @run.interruptible(instance) { unless_cancelled { yield } } }
       end
 
       private
+
+      # Sidekiq drops a failed job that has no `retry` and whose class it does not know (a payload without a class, a
+      # push by hand): nothing says that this is meant.
+      def keep_without_options(error)
+        message = ::Sidekiq.load_json(@run.job.payload)
+        return if @decision || !message["retry"].nil? || @run.cancelled?
+        message.update("queue" => @run.job.queue, "error_message" => message_of(error), "error_class" => error.class.name,
+          "failed_at" => @adapter.now, "retry_count" => 0)
+        @decision = dead(message)
+      end
 
       # Sidekiq does not retry a revoked job, whatever it raises: Handled tells Sidekiq that the job is settled. In a child
       # that the job forked, the end of the job's code is the end of the child.

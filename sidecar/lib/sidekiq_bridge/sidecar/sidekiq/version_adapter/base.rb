@@ -110,6 +110,9 @@ module SidekiqBridge
 
       def timestamps = "seconds"
 
+      # The time, in this version's unit.
+      def now = Time.now.to_f
+
       def enter_thread = nil
 
       private

@@ -15,6 +15,8 @@ module SidekiqBridge
 
         def timestamps = "milliseconds"
 
+        def now = Process.clock_gettime(Process::CLOCK_REALTIME, :millisecond)
+
         def metrics_family = "8"
 
         def enter_thread

@@ -1,0 +1,75 @@
+"""The fields that an entry of retry or dead needs to be shown by Sidekiq's pages.
+
+`tests/conformance/test_odd_entries.py` opens the pages themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.payload.pages import ORIGINAL
+
+USUAL = {
+    "class": "ReportJob", "jid": "b4a577edbccf1d805744efa9", "args": [], "queue": "default",
+    "created_at": 1700000000.5, "enqueued_at": 1700000000500,
+}  # fmt: skip
+ERROR = {"queue": "default", "error_class": "ValueError", "error_message": "x", "failed_at": 1700000001.5}
+
+
+def job(**more: Any) -> SidekiqJob:
+    return SidekiqJob.parse(json.dumps({**USUAL, **more}).encode())
+
+
+@pytest.mark.parametrize("more", [{}, {"tags": ["a"]}, {"retry_count": 3, "retried_at": 5}, {"bid": 7}])
+def test_a_usual_job_gets_no_field_more(more: dict[str, Any]) -> None:
+    assert job(**more).entry_fields(ERROR) == ERROR
+
+
+def test_a_usual_job_is_not_looked_into() -> None:
+    """The path of a failing job is short."""
+    assert job().entry_fields(ERROR) is ERROR
+
+
+def test_values_of_several_failures_are_kept_together() -> None:
+    first = job(tags=5).entry_fields(ERROR)
+    assert (first["tags"], first[ORIGINAL]) == ([], {"tags": 5})
+
+    again = SidekiqJob.parse(job(tags=5, created_at="x").with_fields(first)).entry_fields(ERROR)
+
+    assert again[ORIGINAL] == {"tags": 5, "created_at": "x"}
+
+
+def test_a_number_stays_the_jid_as_text() -> None:
+    assert job(jid=57).entry_fields(ERROR)["jid"] == "57"
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = [
+    "jid", "class", "args", "queue", "tags", "created_at", "enqueued_at", "failed_at", "retried_at",
+    "retry_count", "error_backtrace", "encrypt", "wrapped", ORIGINAL,
+]  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), anything))
+def test_every_entry_ends_with_types_that_the_pages_show(fields: dict[str, Any]) -> None:
+    odd = SidekiqJob(b"{}", {**USUAL, **fields})
+
+    shown = {**USUAL, **fields, **odd.entry_fields(ERROR)}
+
+    assert isinstance(shown["jid"], str)
+    assert shown["jid"]
+    assert isinstance(shown.get("tags") or [], list)
+    for name in ("created_at", "enqueued_at", "retried_at", "failed_at"):
+        assert shown.get(name) is None or 0 <= shown[name] < 1e14
+    assert shown["failed_at"] is not None
+    assert type(shown.get("retry_count") or 0) is int
