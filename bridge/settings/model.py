@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from bridge.errors import ConfigurationError
 from bridge.redis.address import RedisAddress
-from bridge.settings import values
+from bridge.settings import safe_sidecar, values
 from bridge.settings.monitoring import Names, Text, number_as_text
 from bridge.settings.redis_url import RedisUrl
 from bridge.settings.sentinels import SentinelUser
@@ -238,17 +236,6 @@ class Settings(SentinelUser):
 
         Not part of loading: ``celery inspect``, Flower and beat need no sidecar.
         """
-        for url in self.sidecar_url:
-            if not url.startswith("unix:"):
-                self._require_safe(url)
-
-    def _require_safe(self, url: str) -> None:
-        if self.sidecar_secret is None:
-            raise ConfigurationError(
-                f"BRIDGE_SIDECAR_SECRET is unset, but {url} is no Unix socket: "
-                "set it, or BRIDGE_SIDECAR_SECRET_FILE, on both sides"
-            )
-        if urlsplit(url).scheme == "http" and not values.is_loopback(url):
-            raise ConfigurationError(
-                f"{self.source('sidecar_url')}={url} leaves this machine without TLS: write https:// instead"
-            )
+        safe_sidecar.require(
+            self.sidecar_url, self.source("sidecar_url"), has_secret=self.sidecar_secret is not None
+        )
