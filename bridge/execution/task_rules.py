@@ -18,7 +18,7 @@ from celery.utils.time import rate
 
 from bridge.broker.messages import RUBY_TASK
 from bridge.broker.push_policy import PERSISTENT, READABLE
-from bridge.execution import ruby_middleware
+from bridge.execution import retry_rules, ruby_middleware
 from bridge.execution.request import SidekiqRequest
 from bridge.sidekiq.payload import options as sidekiq_options
 
@@ -133,6 +133,12 @@ RULES: dict[str, Rule] = {
     "expires": _unset("a Sidekiq job does not expire. Check the age in the job"),
     "sidekiq_options": lambda _, value: sidekiq_options.objection(value),
     "max_retries": _count,
+    "autoretry_for": retry_rules.errors,
+    "dont_autoretry_for": retry_rules.errors,
+    "default_retry_delay": retry_rules.seconds,
+    "retry_backoff": retry_rules.backoff,
+    "retry_backoff_max": retry_rules.seconds,
+    "retry_kwargs": retry_rules.kwargs,
     "throws": _throws,
     "serializer": _among(READABLE, 'Ruby reads JSON only. Remove it, or write serializer="json"'),
     "compression": _unset("Ruby reads no compressed job. Remove it"),

@@ -52,6 +52,15 @@ def refused(app: Bridge) -> str:
 
 
 REFUSED: list[tuple[str, Any, str]] = [
+    ("autoretry_for", ("ValueError",), "a tuple of exception classes"),
+    ("dont_autoretry_for", (5,), "a tuple of exception classes"),
+    ("default_retry_delay", "60", "write seconds"),
+    ("default_retry_delay", -1, "write seconds"),
+    ("retry_backoff", "2", "True, or seconds"),
+    ("retry_backoff_max", -5, "write seconds"),
+    ("retry_kwargs", {"queue": "low"}, "countdown, eta and max_retries"),
+    ("retry_kwargs", {"max_retries": "5"}, "countdown, eta and max_retries"),
+    ("retry_kwargs", 5, "countdown, eta and max_retries"),
     ("acks_late", False, "a job is settled after its run"),
     ("acks_late", 0, "a job is settled after its run"),
     ("acks_on_failure", False, "instead of in retry"),
