@@ -41,6 +41,11 @@ HEADERS_FIELD = "bridge_headers"
 #: Where Sentry's Ruby SDK puts the trace of who pushed a job, and what of it is passed on.
 SENTRY_FIELD = "trace_propagation_headers"
 SENTRY_HEADERS = ("sentry-trace", "baggage")
+#: Datadog's Ruby library puts the trace into these fields; its Python library reads headers of these names.
+DATADOG_FIELD = "x-datadog-trace-id"
+DATADOG_HEADERS = (
+    DATADOG_FIELD, "x-datadog-parent-id", "x-datadog-sampling-priority", "x-datadog-origin", "x-datadog-tags",
+)  # fmt: skip
 
 EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _HIDDEN = "(...)"
@@ -114,17 +119,19 @@ def headers_for(
         DELIVERY_HEADER: unit.delivery,
     }
     if (sentry := job.fields.get(SENTRY_FIELD)) is not None:
-        headers["headers"] = _sentry_headers(sentry)
+        headers["headers"] = _texts(sentry, SENTRY_HEADERS)
+    if DATADOG_FIELD in job.fields:
+        headers["headers"] = {**headers["headers"], **_texts(job.fields, DATADOG_HEADERS)}
     if isinstance(given := job.fields.get(HEADERS_FIELD), Mapping):
         headers["headers"] = {**given, **headers["headers"]}
     return headers
 
 
-def _sentry_headers(found: Any) -> dict[str, str]:
-    """Where Sentry's Python SDK looks for them; nothing else of the payload gets in this way."""
+def _texts(found: Any, names: Sequence[str]) -> dict[str, str]:
+    """Headers for a tracer's Python library; nothing else of the payload gets in this way."""
     if not isinstance(found, Mapping):
         return {}
-    return {name: found[name] for name in SENTRY_HEADERS if isinstance(found.get(name), str)}
+    return {name: found[name] for name in names if isinstance(found.get(name), str)}
 
 
 def encode_args(body: Any) -> bytes:

@@ -31,6 +31,11 @@ def native(app: Any) -> list[str]:
     return ours(name for name, task in app.tasks.items() if isinstance(task, SidekiqTask))
 
 
+def in_ruby_middleware(app: Any) -> list[str]:
+    """Of those, the ones that run inside the app's server middleware."""
+    return [name for name in native(app) if app.tasks[name].in_ruby_middleware]
+
+
 def near(classes: Iterable[str], tasks: Collection[str]) -> list[Near]:
     """The classes that no task has, and that some task nearly has."""
     found = ((name, _nearest(name, tasks)) for name in sorted({*classes}) if name not in tasks)

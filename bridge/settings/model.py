@@ -92,16 +92,6 @@ class Settings(SentinelUser):
     sidecar_client_key: Path | None = Field(
         None, description="File with the key of that certificate.", examples=["/etc/ssl/worker-key.pem"]
     )
-    sidecar_connect_timeout_seconds: float = Field(
-        2.0, gt=0, le=600, description="How long connecting to the sidecar may take.", examples=["2"]
-    )
-    sidecar_read_timeout_seconds: float = Field(
-        40.0,
-        gt=30,
-        le=3600,
-        description="How long one answer may take; more than the 30 s a long poll waits.",
-        examples=["40"],
-    )
     pool: Pool = Field(
         "bridge",
         description="The pool when -P is absent: bridge (our own), or one of Celery's by its name.",

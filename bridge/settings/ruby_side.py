@@ -1,4 +1,4 @@
-"""Which jobs pass the middleware of the Rails app."""
+"""The app in Ruby as the worker sees it: its middleware and its gems."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ from bridge.settings.monitoring import Names, Watching
 
 
 class RubySide(Watching):
-    """The part of the app's middleware in Python's jobs; a part of ``Settings``."""
+    """How long to wait for a sidecar, and what passes the app's middleware; a part of ``Settings``."""
 
+    sidecar_connect_timeout_seconds: float = Field(
+        2.0, gt=0, le=600, description="How long connecting to the sidecar may take.", examples=["2"]
+    )
+    sidecar_read_timeout_seconds: float = Field(
+        40.0,
+        gt=30,
+        le=3600,
+        description="How long one answer may take; more than the 30 s a long poll waits.",
+        examples=["40"],
+    )
     ruby_middleware: Names = Field(
         (),
         description="Native tasks, by class, that run inside the Rails app's server middleware.",
@@ -19,6 +29,11 @@ class RubySide(Watching):
         False,
         description="Whether pushes from Python pass the app's client middleware, through a sidecar.",
         examples=["true"],
+    )
+    accept_gems: Names = Field(
+        (),
+        description="Gems and fetchers of the app that a worker accepts, though what they limit is lost.",
+        examples=["sidekiq-throttled"],
     )
     promote_through_sidecar: bool = Field(
         True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bridge.settings import Settings
+from bridge.sidecar import gems
 from bridge.sidecar.address import Address
 from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.credentials import Credentials, Files
@@ -23,7 +24,11 @@ def credentials(said: Settings) -> Credentials:
 def fleet(said: Settings, shown: Credentials) -> Fleet:
     """All Puma workers of all sidecars."""
     probe = HealthProbe(
-        shown.signer, said.sidecar_connect_timeout_seconds, lambda: shown.tls, said.source("sidecar_secret")
+        shown.signer,
+        said.sidecar_connect_timeout_seconds,
+        lambda: shown.tls,
+        said.source("sidecar_secret"),
+        lambda health: gems.objection(health, said.accept_gems),
     )
     return Fleet([Address.parse(url) for url in said.sidecar_url], probe)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from bridge import errors
 from bridge.sidecar import schema, schema_health
@@ -74,6 +74,14 @@ class Health:
     """Whether the app has error handlers of its own; None for a sidecar that takes no notices."""
     queues: tuple[AppQueue, ...] = ()
     """Queues that the app registers beyond those of the worker's settings."""
+    gems: Mapping[str, str] = field(default_factory=dict)
+    """Known gems that the app has loaded, with their versions."""
+    fetch: str | None = None
+    """Class of the app's own fetcher, which the worker does not use."""
+    patches: tuple[str, ...] = ()
+    """Changes of parts of Sidekiq that the sidecar lacks: ``<class>: <module>``, ``<class>#<method>``."""
+    unknown_options: tuple[str, ...] = ()
+    """Keys of ``sidekiq.yml`` that Sidekiq does not know."""
     database_pool: float | None = None
     """Connections of each process to the app's main database; None without one, and for older sidecars."""
 
@@ -101,7 +109,10 @@ class HealthProbe:
         timeout_seconds: float,
         tls: Callable[[], ssl.SSLContext | None] = lambda: None,
         named: str = "BRIDGE_SIDECAR_SECRET",
+        objection: Callable[[Health], str | None] = lambda health: None,
     ) -> None:
+        """``objection`` says why this worker must not take the jobs of an app."""
+        self._objection = objection
         self._client = ControlClient(signer, timeout_seconds, tls)
         self._timeout = timeout_seconds
         self._named = named
@@ -112,7 +123,7 @@ class HealthProbe:
 
         Raises:
             SidecarUnavailable: it cannot be reached or does not answer as a sidecar does.
-            SidecarRejected: it refuses our secret or protocol.
+            SidecarRejected: it refuses our secret or protocol, or its app has gems that this worker refuses.
         """
         try:
             reply = self._get(address)
@@ -123,11 +134,14 @@ class HealthProbe:
         if reply.status != 200:
             raise errors.SidecarUnavailable(f"{address} answered {reply.status} to {PATH}")
         try:
-            return _parse(address, reply.body)
+            health = _parse(address, reply.body)
         except (ValueError, errors.ConfigurationError) as error:
             raise errors.SidecarUnavailable(
                 f"{address} is not a sidecar: its {PATH} makes no sense ({error})"
             ) from None
+        if (reason := self._objection(health)) is not None:
+            raise errors.SidecarRejected(f"{address}: {reason}", "gems")
+        return health
 
     def _refusal(self, address: Address, reply: Reply) -> errors.SidecarRejected:
         try:
@@ -189,6 +203,10 @@ def _parse(address: Address, body: bytes) -> Health:
         database_pool=said.database_pool,
         error_handlers=said.error_handlers,
         queues=tuple(AppQueue(one.name, one.concurrency, one.ahead) for one in said.queues),
+        gems=said.gems,
+        fetch=said.fetch,
+        patches=tuple(said.patches),
+        unknown_options=tuple(said.unknown_options),
     )
 
 

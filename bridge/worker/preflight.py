@@ -9,7 +9,14 @@ from typing import Any, NoReturn
 import redis
 
 from bridge.broker.transport import Transport
-from bridge.errors import EX_CONFIG, EX_NOPERM, ConfigurationError, RedisRefusal
+from bridge.errors import (
+    EX_CONFIG,
+    EX_NOPERM,
+    ConfigurationError,
+    RedisRefusal,
+    SidecarError,
+    SidecarRejected,
+)
 from bridge.execution import coroutine_rules
 from bridge.monitoring import native_names
 from bridge.redis import client as connection
@@ -157,3 +164,10 @@ def _check_sidecar(runtime: Any) -> None:
     settings = runtime.settings
     if settings.has_sidecar:
         settings.require_safe_sidecar()
+        try:
+            runtime.fleet.refresh()
+        except SidecarRejected as error:
+            if error.code == "gems":
+                raise ConfigurationError(str(error)) from None
+        except SidecarError:
+            pass  # the worker waits for it, and the breaker asks it again

@@ -134,3 +134,11 @@ def test_a_job_without_a_jid_has_an_id_of_its_own() -> None:
 def test_a_native_job_gets_its_arguments_and_a_ruby_job_none() -> None:
     assert list(sent(unit(), native=True).payload[0]) == [1]
     assert list(sent(unit()).payload[0]) == []
+
+
+def test_datadogs_trace_reaches_its_python_library_and_nothing_else_of_the_payload_does() -> None:
+    traced = unit(
+        **{"x-datadog-trace-id": "12", "x-datadog-parent-id": "3", "x-datadog-tags": 5, "x-own": "no"}
+    )
+
+    assert sent(traced).headers["headers"] == {"x-datadog-trace-id": "12", "x-datadog-parent-id": "3"}

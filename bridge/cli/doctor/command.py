@@ -12,6 +12,7 @@ from bridge import errors
 from bridge.cli import output
 from bridge.cli.doctor import (
     access_checks,
+    gem_checks,
     machine_checks,
     payload_checks,
     redis_checks,
@@ -37,7 +38,9 @@ OF_REDIS: tuple[Check, ...] = (
     machine_checks.files,
 )
 OF_REST: tuple[Check, ...] = tuple(
-    check for check in (*sidecar_checks.CHECKS, *machine_checks.CHECKS) if check not in OF_REDIS
+    check
+    for check in (*sidecar_checks.CHECKS, *gem_checks.CHECKS, *machine_checks.CHECKS)
+    if check not in OF_REDIS
 )
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.HINT: "cyan"}

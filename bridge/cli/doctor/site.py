@@ -150,6 +150,13 @@ class Site:
             return sorted({*told.get("native", ()), *told.get("unreachable", ())})
         return asking.tasks(self.settings) if self.workers else None
 
+    @property
+    def bare_tasks(self) -> set[str]:
+        """Native tasks that run outside of the app's server middleware, as far as a worker tells."""
+        told = (self.probe.health or {}).get("tasks") if self.probe else None
+        inside = told.get("in_ruby_middleware", ()) if isinstance(told, dict) else ()
+        return {*(self.tasks or ())} - {*inside, *self.settings.ruby_middleware}
+
     @cached_property
     def hostname(self) -> str:
         return socket.gethostname()

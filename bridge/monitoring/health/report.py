@@ -51,7 +51,10 @@ class Report:
             "heartbeat": {"age_seconds": self._heartbeat_age()},
             "sidecar": _sidecar(snapshot),
             "slots": self._slots(),
-            "tasks": {"native": native_names.native(self._runtime.app)},
+            "tasks": {
+                "native": native_names.native(self._runtime.app),
+                "in_ruby_middleware": native_names.in_ruby_middleware(self._runtime.app),
+            },
             "quiet": snapshot.quiet,
             "stopping": snapshot.stopping,
         }

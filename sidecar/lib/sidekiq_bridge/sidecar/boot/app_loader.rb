@@ -6,6 +6,7 @@ require "sidekiq_bridge/sidecar/boot/sidekiq_yaml"
 require "sidekiq_bridge/sidecar/errors"
 require "sidekiq_bridge/sidecar/logs/log_text"
 require "sidekiq_bridge/sidecar/sidekiq/argument_guard"
+require "sidekiq_bridge/sidecar/sidekiq/census"
 require "sidekiq_bridge/sidecar/sidekiq/checkpoint_gems"
 
 module SidekiqBridge
@@ -66,6 +67,7 @@ module SidekiqBridge
 
       # Runs after the app: the app's own middleware and its own pool size stay.
       def prepare_sidekiq
+        Census.take
         VersionAdapter.current.concurrency = @settings.threads
         VersionAdapter.current.replace_middleware
         VersionAdapter.current.replace_error_log

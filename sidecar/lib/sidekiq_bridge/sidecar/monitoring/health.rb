@@ -3,6 +3,7 @@
 require "sidekiq_bridge/sidecar/boot/database_pool"
 require "sidekiq_bridge/sidecar/boot/sidekiq_yaml"
 require "sidekiq_bridge/sidecar/sidekiq/app_queues"
+require "sidekiq_bridge/sidecar/sidekiq/census"
 require "sidekiq_bridge/sidecar/sidekiq/cron"
 require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
 require "sidekiq_bridge/sidecar/version"
@@ -50,7 +51,7 @@ module SidekiqBridge
       private
 
       def facts
-        @facts ||= versions.merge(rules)
+        @facts ||= versions.merge(rules, Census.to_h)
       end
 
       def versions

@@ -98,6 +98,17 @@ module SidekiqBridge
         client_chain.map { |entry| entry.klass.to_s }.grep_v(OWN_CLIENT_MIDDLEWARE)
       end
 
+      def server_middleware = chains.flat_map { |chain| chain.map { |entry| entry.klass.to_s } }
+
+      # The class of a fetcher that the app or a gem puts in the place of Sidekiq's; nil for Sidekiq's own.
+      def app_fetch
+        found = options[:fetch_class] || options[:fetch]
+        found = found.class unless found.nil? || found.is_a?(Module)
+        found.to_s unless found.nil? || found == ::Sidekiq::BasicFetch
+      end
+
+      def death_handler_count = Array(options[:death_handlers]).size
+
       # Queues that the app itself names, in its initializers or at :startup; the worker takes their jobs too. The key is a
       # queue's name, the value the number of jobs at once in its capsule (nil without one).
       def app_queues = Array(options[:queues]).to_h { |name| [name.to_s, nil] }

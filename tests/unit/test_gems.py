@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.sidecar import gems
+from bridge.sidecar.gems import Fare, Verdict
+from bridge.sidecar.health import Health
+
+
+def health(**more: Any) -> Health:
+    return Health(
+        status="ready",
+        sidekiq_version="7.3.2",
+        max_retries=25,
+        dead_max_jobs=10_000,
+        dead_timeout_seconds=100,
+        client_middleware=(),
+        cron=(),
+        workers=(),
+        **more,
+    )
+
+
+def fare_of(name: str, *bare: str) -> Fare:
+    [found] = gems.fares(health(gems={name: "1.0"}), bare)
+    return found
+
+
+@pytest.mark.parametrize("name", ["sidekiq-cron", "sidekiq_alive", "job-iteration", "judoscale-sidekiq"])
+def test_gems_that_need_no_middleware_work_beside_native_tasks(name: str) -> None:
+    assert fare_of(name, "ReportJob").verdict is Verdict.WORKS
+
+
+def test_a_gem_of_middleware_works_while_every_job_passes_it() -> None:
+    assert fare_of("sidekiq-unique-jobs").verdict is Verdict.WORKS
+
+
+def test_a_gem_of_middleware_loses_the_native_tasks_outside_of_it_and_their_names_are_told() -> None:
+    found = fare_of("sidekiq-unique-jobs", "ReportJob", "Admin::ExportJob")
+
+    assert found.verdict is Verdict.PARTLY
+    assert "no run of Admin::ExportJob, ReportJob" in found.seen
+    assert "ruby_middleware=True" in found.cure
+    assert not found.refuses
+
+
+@pytest.mark.parametrize(
+    ("reported", "name"),
+    [
+        ({"gems": {"sidekiq-throttled": "2.0"}}, "sidekiq-throttled"),
+        ({"gems": {"sidekiq-limit_fetch": ""}}, "sidekiq-limit_fetch"),
+        ({"fetch": "OwnFetch"}, "OwnFetch"),
+        ({"patches": ("Sidekiq::BasicFetch: OwnPatch",)}, "OwnPatch"),
+        ({"patches": ("Sidekiq::BasicFetch#retrieve_work",)}, "Sidekiq::BasicFetch#retrieve_work"),
+    ],
+    ids=["throttled", "limit_fetch", "own fetcher", "prepended", "defined anew"],
+)
+def test_what_limits_or_fetches_is_refused_until_it_is_accepted_by_name(
+    reported: dict[str, Any], name: str
+) -> None:
+    found = gems.objection(health(**reported), ())
+
+    assert found is not None
+    assert f"BRIDGE_ACCEPT_GEMS={name}" in found
+    assert gems.objection(health(**reported), (name,)) is None
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [
+        {"fetch": "Sidekiq::ReliableFetch", "gems": {"gitlab-sidekiq-fetcher": "0.8"}},
+        {"fetch": "Sidekiq::Pro::SuperFetch", "gems": {"sidekiq-pro": "7.3"}},
+        {"patches": ("Sidekiq::Launcher: OwnPatch",)},
+        {"gems": {"sidekiq-worker-killer": "1.0"}},
+    ],
+    ids=["reliable fetch", "super_fetch", "launcher", "worker killer"],
+)
+def test_what_loses_no_limit_and_no_fetching_is_no_reason_to_stop(reported: dict[str, Any]) -> None:
+    assert gems.objection(health(**reported), ()) is None
+
+
+def test_a_patch_of_a_known_gem_is_told_once() -> None:
+    reported = health(
+        gems={"sidekiq-throttled": "2.0"},
+        patches=("Sidekiq::BasicFetch: Sidekiq::Throttled::Patches::BasicFetch",),
+    )
+    assert [fare.name for fare in gems.fares(reported)] == ["sidekiq-throttled"]
