@@ -101,7 +101,7 @@ RSpec.describe "A sidecar process" do
       expect(sidecar.execute(payload)).to match([503, include("code" => "draining")])
       expect(trace).to include("quiet")
       expect(trace).not_to include("shutdown")
-      expect(sidecar.log).to match(%r{fixtures/jobs\.rb:\d+: this on\(:quiet\) block runs when the sidecar drains})
+      expect(sidecar.log).to match(%r{on\(:quiet\) block in line \d+ of .*fixtures/jobs\.rb runs when the sidecar drains})
     end
   end
 

@@ -11,8 +11,8 @@ module SidekiqBridge
       def say(app, blocks, logger)
         root = File.directory?(app) ? File.expand_path(app) : File.dirname(File.expand_path(app))
         places(root, blocks).each do |file, line|
-          logger.info("#{file}:#{line}: this on(:quiet) block runs when the sidecar drains. A job that should stop with its worker asks " \
-                      "Sidekiq::CLI.instance.launcher.stopping? (docs/gems.md)")
+          logger.info("The on(:quiet) block in line #{line} of #{file} runs when the sidecar drains. A job that should stop with its " \
+                      "worker asks Sidekiq::CLI.instance.launcher.stopping? (docs/gems.md)")
         end
       end
 
