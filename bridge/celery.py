@@ -145,7 +145,7 @@ class Bridge(Celery):
         if eta is None and push.push(self, name, args, jid, fields, countdown, options):
             return push.result(self, jid, options)
         if fields:
-            options["headers"] = {messages.OPTIONS_HEADER: fields}
+            options["headers"] = messages.travelling(fields)
         options["router"] = cast(BridgeAMQP, self.amqp).straight_router(options.get("router"))
         result = super().send_task(name, args, None, countdown, eta, jid, **options)
         result.ignored = False  # or get() would return None at once

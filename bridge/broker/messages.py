@@ -7,7 +7,6 @@ limits or another task. The payload itself travels untouched beside it.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from typing import Any
 import kombu.serialization
 from kombu.message import Message
 
-from bridge.broker import push_policy
+from bridge.broker import json_values, push_policy
 from bridge.errors import PushRefused
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.payload import new_job, queue_names
@@ -37,6 +36,13 @@ OPTIONS_HEADER = "sidekiq_options"
 
 #: Field of a payload with the ``headers`` of a push from Python, for ``self.request.headers``.
 HEADERS_FIELD = "bridge_headers"
+
+#: Headers of a message that Celery and kombu write (celery/app/amqp.py, ``as_task_v2``).
+_CELERYS = (
+    *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit"),
+    *("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting"),
+    *("stamped_headers", "stamps", "compression", OPTIONS_HEADER),
+)
 
 #: Where Sentry's Ruby SDK puts the trace of who pushed a job, and what of it is passed on.
 SENTRY_FIELD = "trace_propagation_headers"
@@ -140,45 +146,10 @@ def encode_args(body: Any) -> bytes:
     Raises:
         PushRefused: a value that JSON (and so Ruby) cannot hold.
     """
-    check_args(body[0] if isinstance(body, list | tuple) and body else body)
+    json_values.check_args(body[0] if isinstance(body, list | tuple) and body else body)
     if isinstance(body, list | tuple) and len(body) > 1:
         push_policy.check_message("task_always_eager", body[1], {})  # every other push was asked before
     return json.dumps(body, ensure_ascii=False, allow_nan=False, default=str).encode("utf-8", "surrogatepass")
-
-
-def check_args(args: Any) -> None:
-    """Raise PushRefused where a value could not be held by JSON, and so not by Ruby."""
-    check_value(args, "args")
-
-
-def check_value(value: Any, where: str) -> None:
-    """Raise PushRefused where JSON cannot hold a value. ``where`` names its place in the sentence."""
-    if value is None or isinstance(value, str | bool | int):
-        return
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise PushRefused(f"{where} is {value}: JSON has no such number. Send null or a string instead.")
-        return
-    if isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            check_value(item, f"{where}[{i}]")
-        return
-    if isinstance(value, dict):
-        _check_object(value, where)
-        return
-    raise PushRefused(
-        f"{where} is a {type(value).__name__}: a Sidekiq job carries only what JSON holds (strings, numbers, "
-        "booleans, null, lists, objects with string keys). Convert it first: value.isoformat(), str(value)."
-    )
-
-
-def _check_object(value: dict[Any, Any], where: str) -> None:
-    for key, item in value.items():
-        if not isinstance(key, str):
-            raise PushRefused(
-                f"{where} has the key {key!r}: JSON objects have string keys only. Use str(key)."
-            )
-        check_value(item, f"{where}[{key!r}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +173,28 @@ def to_push(
     args, kwargs, embed = json.loads(body)
     push_policy.check_message(headers["task"], kwargs, {**message["properties"], **headers, **embed})
     at = _eta(headers.get("eta"))
-    own = headers.get(OPTIONS_HEADER) or {}
+    own = _with_headers(headers.get(OPTIONS_HEADER) or {}, headers)
     return new_push(queue, headers["task"], args, headers["id"], own, at, timestamps, now)
+
+
+def travelling(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers of a message that carries these fields. Receivers of signals see the user's own."""
+    given = fields.get(HEADERS_FIELD) or {}
+    return {**{name: given[name] for name in given if name not in _CELERYS}, OPTIONS_HEADER: fields}
+
+
+def _with_headers(own: Mapping[str, Any], headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of a push, with the headers that a receiver of ``before_task_publish`` added."""
+    added = {name: headers[name] for name in headers if name not in _CELERYS and _is_json(headers[name])}
+    return {**own, HEADERS_FIELD: {**own.get(HEADERS_FIELD, {}), **added}} if added else own
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json_values.check_value(value, "headers")
+    except PushRefused:
+        return False  # an object that a library keeps there for itself
+    return True
 
 
 def new_push(

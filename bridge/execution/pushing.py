@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.broker import messages, push_policy, ruby_push
+from bridge.broker import json_values, messages, push_policy, ruby_push
 from bridge.errors import PushRefused
 from bridge.execution.task import SidekiqTask
 from bridge.execution.task_classes import is_builtin
@@ -34,7 +34,7 @@ def check(name: str, args: Any, kwargs: Any, jid: Any, options: Mapping[str, Any
     if args is not None and not isinstance(args, list | tuple):
         raise PushRefused(f"{name}: args={args!r}: write a list, such as args=[1].")
     push_policy.check(name, kwargs, options)
-    messages.check_args(args)
+    json_values.check_args(args)
 
 
 def through_ruby(app: Any, name: str, options: dict[str, Any]) -> bool:
@@ -88,7 +88,7 @@ def fields(task: Any, name: str, options: dict[str, Any]) -> dict[str, Any]:
     if shadow := options.pop("shadow", None):
         found = {"display_class": str(shadow), **found}
     if headers := options.pop("headers", None):
-        messages.check_value(headers, "headers")
+        json_values.check_value(headers, "headers")
         found = {**found, **_header_fields(headers)}
     return found
 
@@ -110,4 +110,4 @@ def _check(name: str, found: Mapping[str, Any]) -> None:
     wrong = sidekiq_options.objection(found)
     if wrong is not None:
         raise PushRefused(f"{name}: sidekiq_options: {wrong}.")
-    messages.check_value(found, "sidekiq_options")
+    json_values.check_value(found, "sidekiq_options")

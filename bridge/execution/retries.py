@@ -11,7 +11,7 @@ from typing import Any
 
 from celery.utils.time import get_exponential_backoff_interval
 
-from bridge.broker import messages, push_policy
+from bridge.broker import json_values, push_policy
 from bridge.errors import PushRefused
 from bridge.execution import moments, outcomes, time_limits
 from bridge.execution.outcomes import Ending, RubyError, Wish
@@ -116,7 +116,7 @@ def _fields(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> di
     push_policy.check(task.name, kwargs, options)
     fields: dict[str, Any] = time_limits.of_push(task.name, options)
     if args is not None:
-        messages.check_args(args)
+        json_values.check_args(args)
         fields["args"] = list(args)
     if "queue" in options:
         fields["queue"] = str(options["queue"])

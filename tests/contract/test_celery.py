@@ -24,6 +24,7 @@ from celery.worker.request import Request, create_request_cls
 from celery.worker.worker import WorkController
 
 from bridge import celery_settings
+from bridge.broker import messages
 from bridge.broker.transport import Transport
 from bridge.execution.outcomes import RetryAt, Settle
 from bridge.execution.task import SidekiqTask
@@ -45,6 +46,12 @@ def test_the_hooks_of_a_request_keep_their_signatures() -> None:
     assert parameters(Request.on_timeout) == ["self", "soft", "timeout"]
     assert parameters(Request.terminate) == ["self", "pool", "signal"]
     assert parameters(Request.acknowledge) == ["self"]
+
+
+def test_the_headers_of_a_message_are_known() -> None:
+    """Else a header of Celery's would become one of the user's, in each payload."""
+    app = Celery("contract", set_as_current=False)
+    assert {*app.amqp.as_task_v2("id", "name").headers} <= {*messages._CELERYS}
 
 
 def test_a_failure_is_told_before_it_is_acknowledged() -> None:

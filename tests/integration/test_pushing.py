@@ -336,6 +336,26 @@ def test_what_a_push_says_of_itself_is_in_the_payload(app: Bridge, client: redis
     assert job["trace_propagation_headers"] == sentry
 
 
+def test_headers_that_a_signal_adds_are_in_the_payload_too(app: Bridge, client: redis.Redis) -> None:
+    # Celery's guide: a receiver of before_task_publish may add headers. They were dropped.
+    seen: list[Any] = []
+
+    def receiver(headers: dict[str, Any], **_: Any) -> None:
+        seen.append(headers.get("tenant"))
+        headers.update(trace="t-1", span=object())
+
+    signals.before_task_publish.connect(receiver, weak=False)
+    try:
+        app.send_task("HardJob", headers={"tenant": 7, "task": "mine"}, sidekiq_options={"retry": 3})
+    finally:
+        signals.before_task_publish.disconnect(receiver)
+
+    (job,) = (json.loads(each) for each in client.lrange("queue:default", 0, -1))
+    assert seen == [7]
+    assert job["bridge_headers"] == {"tenant": 7, "task": "mine", "trace": "t-1"}
+    assert (job["class"], job["retry"]) == ("HardJob", 3)
+
+
 LOOKS: dict[str, Any] = {
     "get": lambda result: result.get(timeout=1),
     "wait": lambda result: result.wait(timeout=1),

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.broker import messages, push_policy
+from bridge.broker import json_values, messages, push_policy
 from bridge.errors import PushRefused
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.timestamps import Timestamps
 
-json_values = st.recursive(
+any_json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
@@ -44,7 +44,7 @@ def sent(work: UnitOfWork, **options: Any) -> messages.JobMessage:
 # -- pushing
 
 
-@given(st.lists(json_values, max_size=4))
+@given(st.lists(any_json, max_size=4))
 def test_what_json_holds_is_pushed_as_it_is(args: list[Any]) -> None:
     assert json.loads(pushed(*args).payload)["args"] == args
 
@@ -54,7 +54,7 @@ def test_what_json_holds_is_pushed_as_it_is(args: list[Any]) -> None:
 )
 def test_what_json_cannot_hold_is_refused_and_its_place_named(value: Any) -> None:
     with pytest.raises(PushRefused, match=r"args\[1\]\[0\]"):
-        messages.check_args(["fine", [value]])
+        json_values.check_args(["fine", [value]])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""Values that JSON can hold, and so Ruby."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from bridge.errors import PushRefused
+
+
+def check_args(args: Any) -> None:
+    """Raise PushRefused where a value could not be held by JSON, and so not by Ruby."""
+    check_value(args, "args")
+
+
+def check_value(value: Any, where: str) -> None:
+    """Raise PushRefused where JSON cannot hold a value. ``where`` names its place in the sentence."""
+    if value is None or isinstance(value, str | bool | int):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise PushRefused(f"{where} is {value}: JSON has no such number. Send null or a string instead.")
+        return
+    if isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            check_value(item, f"{where}[{i}]")
+        return
+    if isinstance(value, dict):
+        _check_object(value, where)
+        return
+    raise PushRefused(
+        f"{where} is a {type(value).__name__}: a Sidekiq job carries only what JSON holds (strings, numbers, "
+        "booleans, null, lists, objects with string keys). Convert it first: value.isoformat(), str(value)."
+    )
+
+
+def _check_object(value: dict[Any, Any], where: str) -> None:
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise PushRefused(
+                f"{where} has the key {key!r}: JSON objects have string keys only. Use str(key)."
+            )
+        check_value(item, f"{where}[{key!r}]")
