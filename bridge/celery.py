@@ -128,7 +128,7 @@ class Bridge(Celery):
         limits = time_limits.of_push(name, options, self.tasks.get(name))
         fields = {
             **self._trace_fields(),
-            **pushing.fields(self.tasks.get(name), name, options),
+            **pushing.fields(self.tasks.get(name), name, options, through_ruby=through_ruby),
             **limits,
         }
         if options.get("queue") is None and isinstance(fields.get("queue"), str):

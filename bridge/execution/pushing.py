@@ -72,7 +72,7 @@ def _names_a_queue(app: Any, task: Any, options: Mapping[str, Any]) -> bool:
     return bool(named or own or app.amqp.router.routes) or app.conf.task_default_queue != "default"
 
 
-def fields(task: Any, name: str, options: dict[str, Any]) -> dict[str, Any]:
+def fields(task: Any, name: str, options: dict[str, Any], *, through_ruby: bool = False) -> dict[str, Any]:
     """The fields that a push adds to its payload. Takes what became a field out of ``options``.
 
     Raises:
@@ -84,7 +84,7 @@ def fields(task: Any, name: str, options: dict[str, Any]) -> dict[str, Any]:
     own = task.push_options() if isinstance(task, SidekiqTask) else {}
     found = own if given is None else _merged(name, own, given)
     if found:
-        _check(name, found)
+        _check(name, found, through_ruby)
     if shadow := options.pop("shadow", None):
         found = {"display_class": str(shadow), **found}
     if headers := options.pop("headers", None):
@@ -106,8 +106,8 @@ def _merged(name: str, own: Mapping[str, Any], given: Any) -> dict[str, Any]:
     return {**own, **given}
 
 
-def _check(name: str, found: Mapping[str, Any]) -> None:
-    wrong = sidekiq_options.objection(found)
+def _check(name: str, found: Mapping[str, Any], through_ruby: bool) -> None:
+    wrong = sidekiq_options.objection(found, through_ruby=through_ruby)
     if wrong is not None:
         raise PushRefused(f"{name}: sidekiq_options: {wrong}.")
     json_values.check_value(found, "sidekiq_options")

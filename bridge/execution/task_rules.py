@@ -67,6 +67,10 @@ def _rate_limit(task: Any, value: Any) -> str | None:
     )
 
 
+def _sidekiq_options(task: Any, value: Any) -> str | None:
+    return sidekiq_options.objection(value, through_ruby=task.app.bridge.settings.ruby_client)
+
+
 def _throws(_: Any, value: Any) -> str | None:
     classes = value if isinstance(value, tuple) else (value,)
     if all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
@@ -131,7 +135,7 @@ RULES: dict[str, Rule] = {
     "backend": _backend,
     "priority": _unset("a Sidekiq queue has no priorities. Use a queue of its own and the order of -Q"),
     "expires": _unset("a Sidekiq job does not expire. Check the age in the job"),
-    "sidekiq_options": lambda _, value: sidekiq_options.objection(value),
+    "sidekiq_options": _sidekiq_options,
     "max_retries": _count,
     "autoretry_for": retry_rules.errors,
     "dont_autoretry_for": retry_rules.errors,

@@ -58,3 +58,11 @@ def test_what_does_nothing_or_harm_is_refused_with_its_name(wrong: Any, said: st
     found = options.objection(wrong)
     assert found is not None
     assert said in found
+
+
+@pytest.mark.parametrize("option", ["unique_for", "bid", "expires_in", "encrypt", "lock", "on_conflict"])
+def test_what_rubys_client_acts_on_may_go_through_ruby(option: str) -> None:
+    assert options.objection({option: 5}, through_ruby=True) is None
+    assert "with ruby_client=True" in str(options.objection({option: 5}))
+    assert options.objection({"retry": "yes", option: 5}, through_ruby=True) is not None
+    assert options.objection({"jid": "x"}, through_ruby=True) is not None

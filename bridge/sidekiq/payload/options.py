@@ -16,8 +16,12 @@ _LONGEST_RETRY_FOR_SECONDS = 1_000_000_000
 _LEVELS = ("debug", "info", "warn", "error", "fatal", "unknown")
 
 _CLIENTS = "Sidekiq writes it. Remove it"
-_PRO = "Sidekiq Pro or Enterprise acts on it where Ruby pushes. Push the job from Ruby"
-_LOCKS = "sidekiq-unique-jobs takes the lock where Ruby pushes. Push the job from Ruby"
+_PRO = (
+    "Sidekiq Pro or Enterprise acts on it where Ruby pushes. Push the job from Ruby, or with ruby_client=True"
+)
+_LOCKS = (
+    "sidekiq-unique-jobs takes the lock where Ruby pushes. Push the job from Ruby, or with ruby_client=True"
+)
 #: Fields that do nothing, or harm, where Python writes them.
 _REFUSED: dict[str, str] = {
     **dict.fromkeys(["class", "args", "jid", "at", "created_at", "enqueued_at", "wrapped"], _CLIENTS),
@@ -77,17 +81,22 @@ _KNOWN = {**{name: name for name in (*_TYPES, *_REFUSED)}, **_ALIASES}
 _SIMILAR = 0.8
 
 
-def objection(options: object) -> str | None:
-    """Return the sentence that refuses these options, with the name of the option; None if they are right."""
+def objection(options: object, *, through_ruby: bool = False) -> str | None:
+    """Return the sentence that refuses these options, with the name of the option; None if they are right.
+
+    ``through_ruby``: the push passes the app's client middleware, which acts on its own options.
+    """
     if not isinstance(options, Mapping):
         return f"{options!r}: write an object, such as {{'retry': 5}}"
-    found = (_objection(name, value) for name, value in options.items())
+    found = (_objection(name, value, through_ruby) for name, value in options.items())
     return next((sentence for sentence in found if sentence is not None), None)
 
 
-def _objection(name: Any, value: Any) -> str | None:
+def _objection(name: Any, value: Any, through_ruby: bool) -> str | None:
     if not isinstance(name, str):
         return f"{name!r}: the name of an option is a string"
+    if through_ruby and _REFUSED.get(name) in (_PRO, _LOCKS):
+        return None
     if name in _REFUSED:
         return f"{name}: {_REFUSED[name]}"
     if name in _TYPES:
