@@ -90,7 +90,7 @@ class Run:
         finally:
             setattr(request, DELIVERY_HEADER, own)
         self._heed_retry(request)
-        return _ending(self._error)
+        return self._ending(self._error)
 
     def _heed_retry(self, request: Any) -> None:
         """``self.retry()`` is a failure, also where the code does not raise what it returns."""
@@ -103,6 +103,18 @@ class Run:
         elif isinstance(self._error, Retry):  # made by the task itself
             self._wish = retries.of_retry(self._task, self._error)
             self._error = self._error.exc or MaxRetriesExceededError("retried by the task itself")
+
+    def _ending(self, error: BaseException | None) -> CodeEnding:
+        if isinstance(error, JobCancelled):
+            return CodeEnding("cancelled", message="cancelled by revoke")
+        if isinstance(error, _RELEASED):
+            return CodeEnding("released", message=repr(error))
+        if error is None or isinstance(error, Ignore):
+            return CodeEnding("done")
+        wish = self._wish or retries.of_task(self._task, error)
+        frames = tuple(backtrace.python_lines(error)[:MOST_FRAMES])
+        text = failure.message(error)[: failure.MESSAGE_CHARS]
+        return CodeEnding("failed", failure.class_name(error), text, frames, wish.limit)
 
     # -- the end
 
@@ -121,19 +133,6 @@ class Run:
         wish = self._wish or wish
         job = claimed_job.job_of(self._app, self._delivery)
         return retries.with_fields(self._result.next.decision(job, time.time(), wish.delay), wish)
-
-
-def _ending(error: BaseException | None) -> CodeEnding:
-    if isinstance(error, JobCancelled):
-        return CodeEnding("cancelled", message="cancelled by revoke")
-    if isinstance(error, _RELEASED):
-        return CodeEnding("released", message=repr(error))
-    if error is None or isinstance(error, Ignore):
-        return CodeEnding("done")
-    frames = backtrace.python_lines(error)[:MOST_FRAMES]
-    return CodeEnding(
-        "failed", failure.class_name(error), failure.message(error)[: failure.MESSAGE_CHARS], tuple(frames)
-    )
 
 
 def _caused(error: BaseException, cause: BaseException | None) -> BaseException:

@@ -35,11 +35,14 @@ class CodeEnding:
     error_class: str = ""
     message: str = ""
     backtrace: tuple[str, ...] = ()
+    limit: int | None = None
+    """The task's own number of retries; the job's counts where that is lower."""
 
     def report(self, turn: int) -> bytes:
         """The body that reports it."""
         said = {"turn": turn, "status": self.status, "class": self.error_class, "message": self.message}
-        return json.dumps({**said, "backtrace": self.backtrace}).encode()
+        limit = {} if self.limit is None else {"limit": max(0, self.limit)}
+        return json.dumps({**said, **limit, "backtrace": self.backtrace}).encode()
 
 
 #: Runs the code for the payload that middleware has left, and returns its end.

@@ -82,6 +82,17 @@ RSpec.describe "Python code inside Ruby's middleware" do
     expect(Trace.entries).to include([:death, "PythonHooksJob", "'x'"])
   end
 
+  it "heeds the task's own number of retries, and keeps that of the job" do
+    execute("retry" => 5)
+    decision = report("failed", class: "ValueError", message: "no", limit: 0).last["next"]
+    expect(decision).to include("place" => "dead")
+    expect(decision["fields"]).not_to include("retry")
+    execute("retry" => 0, "jid" => "2", delivery: "h:1:a/2")
+    expect(report("failed", delivery: "h:1:a/2", class: "ValueError", message: "no", limit: 9).last["next"]).to include("place" => "dead")
+    execute("retry" => true, "jid" => "3", delivery: "h:1:a/3")
+    expect(report("failed", delivery: "h:1:a/3", class: "ValueError", message: "no", limit: 1).last["next"]).to include("place" => "retry")
+  end
+
   it "is done where middleware does not yield, and asks for nothing" do
     expect(execute("skip" => true)).to match([200, include("status" => "done")])
   end
@@ -175,7 +186,7 @@ RSpec.describe "Python code inside Ruby's middleware" do
 
   it "refuses what it cannot read" do
     execute
-    ["", "[]", '{"turn":1,"status":"mood"}', '{"turn":"1","status":"done"}'].each do |body|
+    ["", "[]", '{"turn":1,"status":"mood"}', '{"turn":"1","status":"done"}', '{"turn":1,"status":"failed","limit":"3"}'].each do |body|
       expect(ask("POST", "/jobs/h:1:a/1/body", body)).to match([400, include("code" => "protocol")])
     end
     expect(report("done", delivery: "h:1:a/9")).to match([404, include("code" => "unknown")])

@@ -65,6 +65,31 @@ RSpec.describe "A sidecar with a Rails app" do
     expect(trace).to include(%w[a1 Ada], %w[a2 Bob])
   end
 
+  describe "an ActiveJob whose code is in Python" do
+    def python(job, delivery) = sidecar.execute(job, delivery: delivery, body: "python", lease_ms: 15_000)
+
+    def report(delivery, **said) = sidecar.json(:post, "/jobs/#{delivery}/body", JSON.generate({turn: 1, **said}), Requests.headers(boot: sidecar.boot))
+
+    it "runs its callbacks around the code" do
+      expect(python(active_job("PythonReportJob", 7, "jid" => "p1"), "h:1:p/1")).to match([200, include("status" => "body", "turn" => 1)])
+      expect(trace).to include(["before", [7]], ["around"])
+      expect(trace).not_to include(["after"])
+      expect(report("h:1:p/1", status: "done")).to match([200, include("status" => "done")])
+      expect(trace).to include(["after"])
+    end
+
+    it "heeds its discard_on" do
+      python(active_job("PythonReportJob", "jid" => "p2"), "h:1:p/2")
+      expect(report("h:1:p/2", status: "failed", class: "ValueError", message: "no")).to match([200, include("status" => "done")])
+      expect(trace).to include(%w[discarded p2 ValueError])
+    end
+
+    it "has a placeholder for a class that the app lacks" do
+      expect(python(active_job("OnlyPythonJob", "jid" => "p3"), "h:1:p/3")).to match([200, include("status" => "body")])
+      expect(report("h:1:p/3", status: "failed", class: "ValueError", message: "no")).to match([200, include("error" => include("class" => "ValueError"), "next" => include("place" => "retry"))])
+    end
+  end
+
   it "deserialises the arguments as ActiveJob does" do
     arguments = {"_aj_serialized" => "ActiveJob::Serializers::SymbolSerializer", "value" => "symbol"}
     sidecar.execute(active_job("GreetingJob", arguments, "jid" => "a3"))

@@ -21,10 +21,10 @@ TASKS = "tests.support.ruby_middleware_tasks"
 BARE = {"class": "BareJob", "args": [], "queue": "default", "retry": 0}
 
 
-def start(stage: Stage, *arguments: str, threads: int = 10, **env: str) -> None:
+def start(stage: Stage, *arguments: str, threads: int = 10, module: str = TASKS, **env: str) -> None:
     stage.jobs = JOBS
     stage.start_sidecar(threads=threads)
-    stage.start_worker(*arguments, module=TASKS, env=env)
+    stage.start_worker(*arguments, module=module, env=env)
 
 
 def push(stage: Stage, outcome: str = "done", **more: Any) -> str:
@@ -113,6 +113,27 @@ def test_retry_and_ignore_of_the_code_are_heeded(bare_stage: Stage) -> None:
     ignored = push(stage, "ignore")
     wait_for(lambda: gems(stage, ignored)["status"] == "complete", "the ignored job to be done")
     stage.wait_idle()
+
+
+def test_the_tasks_own_number_of_retries_is_heeded(bare_stage: Stage) -> None:
+    """Given an autoretry_for without this error, then Ruby buries the job at once, and its gems know."""
+    stage = bare_stage
+    start(stage)
+    jid = push(stage, **{"class": "PickyJob", "args": [], "retry": 5})
+    dead = stage.only("dead")
+    assert (dead["error_class"], dead["retry"], dead["retry_count"]) == ("KeyError", 5, 0)
+    assert gems(stage, jid)["batch"] == {"failed": 1, "dead": 1}
+    assert not gems(stage, jid)["locked"]
+
+
+@pytest.mark.parametrize("pool", ["bridge", "threads"])
+def test_a_coroutine_runs_inside_the_middleware(bare_stage: Stage, pool: str) -> None:
+    stage = bare_stage
+    start(stage, *([] if pool == "bridge" else ["-P", pool]), module=f"{TASKS[:-5]}coroutines")
+    jid = push(stage, "word", **{"class": "AsyncJob"})
+    stage.wait_counters(1, 0)
+    assert stage.ledger.args(jid, "python") == ["word"]
+    assert gems(stage, jid)["tenant"] == ONCE
 
 
 @pytest.mark.parametrize("pool", ["bridge", "prefork"])

@@ -34,6 +34,13 @@ def report(self: SidekiqTask, outcome: str = "done", *more: Any) -> None:
             time.sleep(0.01)
 
 
+@app.task(name="PickyJob", bind=True, ruby_middleware=True, autoretry_for=(ConnectionError,))
+def picky(self: SidekiqTask) -> None:
+    """Only errors of a connection are retried."""
+    note(self, "python")
+    raise KeyError("x")
+
+
 @app.task(name="BareJob", bind=True)
 def bare(self: SidekiqTask) -> None:
     """Named by BRIDGE_RUBY_MIDDLEWARE in some tests."""

@@ -16,16 +16,22 @@ module SidekiqBridge
 
       def self.parse(body)
         said = JSON.parse(body)
-        raise TypeError unless STATUSES.include?(said["status"]) && said["turn"].is_a?(Integer)
+        raise TypeError unless STATUSES.include?(said["status"]) && said["turn"].is_a?(Integer) && limit?(said["limit"])
         new(said)
       rescue JSON::ParserError, TypeError, NoMethodError
-        raise Refusals.protocol(%(the body must be {"turn": N, "status": one of #{STATUSES.join(", ")}, "class", "message", "backtrace"}))
+        raise Refusals.protocol(%(the body must be {"turn": N, "status": one of #{STATUSES.join(", ")}, "class", "message", "backtrace", "limit"}))
       end
+
+      def self.limit?(value) = value.nil? || (value.is_a?(Integer) && value >= 0)
+      private_class_method :limit?
 
       def initialize(said)
         @said = said
         @turn = said["turn"]
       end
+
+      # The task's own number of retries; nil if it names none.
+      def retry_limit = @said["limit"]
 
       def cancelled? = @said["status"] == "cancelled"
 

@@ -14,7 +14,7 @@ module SidekiqBridge
         super
         @lease_seconds = job.python_lease
         @turn = 0
-        @asked = @ending = nil
+        @asked = @ending = @retry_limit = nil
         @reported = ConditionVariable.new
       end
 
@@ -29,6 +29,8 @@ module SidekiqBridge
         @heard_at = monotonic
       end
 
+      attr_reader :retry_limit
+
       def python? = true
 
       # True while the worker has to run the code.
@@ -42,6 +44,7 @@ module SidekiqBridge
           await_end
         end
         @cancelled = true if ending.cancelled?
+        @retry_limit = ending.retry_limit
         raise ending.error if ending.error
       ensure
         LOCK.synchronize { @asked = @ending = nil }

@@ -79,6 +79,9 @@ module SidekiqBridge
 
       def performed(_ending) = nil
 
+      # A number of retries that the Python code names.
+      def retry_limit = nil
+
       def heard = nil
 
       # -- the other threads' side

@@ -87,12 +87,19 @@ module SidekiqBridge
       def deciding(message)
         @message = message
         @decision = nil
+        lower_limit(message) if @run.retry_limit
         delay, source = catch(self) do
           yield
           nil
         end
         delay = delay&.clamp(0, LONGEST_DELAY)
         @decision = {"place" => "retry", "delay" => delay, "delay_source" => source, "fields" => fields(message)} if delay
+      end
+
+      # The Python task names a number of retries of its own: the lower one counts.
+      def lower_limit(message)
+        own = message["retry"]
+        message["retry"] = own.is_a?(Integer) ? [own, @run.retry_limit].min : @run.retry_limit
       end
 
       # Called when Sidekiq has its delay and is about to write.
@@ -112,6 +119,7 @@ module SidekiqBridge
       # Returns the fields that the retry code (or a hook it called) set, in its order.
       def fields(message)
         original = ::Sidekiq.load_json(@run.job.payload)
+        message = message.merge(original.slice("retry")) if @run.retry_limit
         changed = message.select { |key, value| SET_BY_SIDEKIQ.include?(key) || !original.key?(key) || !original[key].eql?(value) }
         Encodable.of(changed).except(*NEVER_SET)
       end
