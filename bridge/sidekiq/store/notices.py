@@ -60,7 +60,8 @@ class Waiting(NamedTuple):
         """The payload as the dead set holds it."""
         payload = self.entry.partition(b"\n")[2]
         try:
-            return SidekiqJob.parse(payload).with_fields(self.head.get("fields") or {})
+            job = SidekiqJob.parse(payload)
+            return job.with_fields(job.entry_fields(self.head.get("fields") or {}))
         except errors.PayloadError:
             return payload
 
