@@ -115,6 +115,17 @@ def test_retry_and_ignore_of_the_code_are_heeded(bare_stage: Stage) -> None:
     stage.wait_idle()
 
 
+def test_a_rejected_job_is_buried_and_its_death_is_told(bare_stage: Stage) -> None:
+    """Given Reject(requeue=False), then the middleware unwinds, and death handlers hear of it once."""
+    stage = bare_stage
+    start(stage)
+    jid = push(stage, "reject")
+    assert stage.only("dead")["jid"] == jid
+    wait_until_equal(lambda: gems(stage, jid)["batch"], {"dead": 1}, "the batch to count the death")
+    assert gems(stage, jid)["tenant"] == ONCE
+    assert not gems(stage, jid)["locked"]
+
+
 def test_the_tasks_own_number_of_retries_is_heeded(bare_stage: Stage) -> None:
     """Given an autoretry_for without this error, then Ruby buries the job at once, and its gems know."""
     stage = bare_stage

@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 
 from bridge import app
 from bridge.execution.task import SidekiqTask
@@ -24,6 +24,8 @@ def report(self: SidekiqTask, outcome: str = "done", *more: Any) -> None:
         raise self.retry(exc=LookupError("again"), countdown=1800)
     if outcome == "ignore":
         raise Ignore()
+    if outcome == "reject":
+        raise Reject("why", requeue=False)
     if outcome == "gate":
         gate = os.path.join(os.path.dirname(os.environ["TEST_LEDGER_HOST"]), "gate-report")
         while not os.path.exists(gate):
