@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from kombu.utils.imports import symbol_by_name
+
 from bridge.errors import ConfigurationError
 from bridge.settings.redis_url import RedisUrl, mask
+from bridge.worker.consumer import JobConsumer
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +67,8 @@ _JUDGED_ELSEWHERE = ("result_backend", "result_accept_content")
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "result_backend": ((None, "", "disabled"), f"{_NO_RESULTS}. Remove it"),
     "task_ignore_result": ((True,), f"{_NO_RESULTS}. Remove it, or set it to True"),
+    "worker_direct": ((None, False), "Sidekiq knows no queue of one worker. Remove it"),
+    "event_serializer": (("json",), "a client of Redis could run code in Flower. Remove it"),
     "task_compression": ((None, ""), "Ruby reads no compressed job. Remove it"),
 }
 
@@ -79,6 +85,8 @@ def check(app: Any) -> None:
     check_broker(app)
     if (refusal := refused(app)) is not None:
         raise ConfigurationError(refusal)
+    _check_consumer(app)
+    _check_pool(app)
     settings = app.bridge.settings
     for name, ours in TWINS.items():
         place = app.user_settings.place(name)
@@ -89,10 +97,30 @@ def check(app: Any) -> None:
             )
 
 
+def _check_consumer(app: Any) -> None:
+    name = app.conf.worker_consumer
+    found = symbol_by_name(name)
+    if not (isinstance(found, type) and issubclass(found, JobConsumer)):
+        raise ConfigurationError(
+            f"worker_consumer = {name!r} (set {app.user_settings.place('worker_consumer')}): "
+            "it would not know Sidekiq's jobs. Derive it from bridge.worker.consumer:JobConsumer"
+        )
+
+
+def _check_pool(app: Any) -> None:
+    """In Celery a configured pool beats ``-P prefork``, without a word."""
+    pool, place = app.conf.worker_pool, app.user_settings.place("worker_pool")
+    asked = re.search(r" (-P|--pool)[ =]?prefork\b", " ".join(["", *sys.argv[1:]]))
+    if place and asked and pool != "prefork":
+        raise ConfigurationError(
+            f"worker_pool = {pool!r} (set {place}) contradicts{asked[0]}: remove one of them"
+        )
+
+
 def refused(app: Any) -> str | None:
     """The sentence about the first setting of the user's that no job can have; None without one."""
     for name, (silent, advice) in REFUSED.items():
-        value = app.conf[name]
+        value = getattr(app.conf, name)  # the environment, for those that Celery reads there
         if value not in silent and (place := app.user_settings.place(name)):
             shown = mask(value) if isinstance(value, str) else value
             return f"{name} = {shown!r} (set {place}): {advice}."

@@ -224,6 +224,31 @@ def test_the_same_broker_may_be_named_again(bare_stage: Stage, start: Callable[.
     bare_stage.ledger.wait_for("done", jid)
 
 
+@pytest.mark.parametrize(
+    ("configuration", "options", "sentence"),
+    [
+        ("worker_direct = True", (), "worker_direct = True (set in app.conf): Sidekiq knows no queue"),
+        ("event_serializer = 'pickle'", (), "event_serializer = 'pickle' (set in app.conf): a client"),
+        ("worker_consumer = 'celery.worker.consumer:Consumer'", (), "Derive it from bridge.worker.consumer"),
+        ("worker_pool = 'threads'", ("-P", "prefork"), "contradicts -P prefork: remove one"),
+        ("worker_pool = 'solo'", ("--pool=prefork",), "contradicts --pool=prefork: remove one"),
+        ("result_backend = 'redis://x'", (), "result_backend = 'redis://x' (set in app.conf): a Sidekiq job"),
+    ],
+)
+def test_settings_that_no_worker_can_have_are_refused(
+    bare_stage: Stage, configuration: str, options: tuple[str, ...], sentence: str
+) -> None:
+    own = f"from bridge import app\napp.conf.{configuration}"
+    assert sentence in refused(bare_stage, "worker", *options, own_app=own)
+
+
+def test_a_result_backend_of_the_environment_is_refused(bare_stage: Stage) -> None:
+    # `--result-backend redis://...` was accepted without a word.
+    own = "from bridge import app"
+    sentence = refused(bare_stage, "--result-backend", "redis://:pw@x", "worker", own_app=own)
+    assert "result_backend = 'redis://***@x' (set in CELERY_RESULT_BACKEND (or on" in sentence
+
+
 def test_two_settings_that_say_two_things_are_refused(bare_stage: Stage) -> None:
     sentence = refused(
         bare_stage,
