@@ -136,7 +136,8 @@ def share_stacks(app: Any) -> None:
 
 def is_unfinished(result: Any) -> bool:
     """Whether a function has returned something whose body is still to run."""
-    return hasattr(type(result), "__await__") or isinstance(result, (GeneratorType, AsyncGeneratorType))
+    kind = type(result)  # not isinstance, which asks the result itself
+    return hasattr(kind, "__await__") or issubclass(kind, (GeneratorType, AsyncGeneratorType))
 
 
 def finish(task: Any, result: Any, token: int | None) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import celery
 
-from bridge.execution.outcomes import DECISION_ATTRIBUTE, RubyError
+from bridge.execution.outcomes import DECISION_ATTRIBUTE, JobDied, RubyError
 from bridge.sidekiq.outcome import failure
 from bridge.sidekiq.payload import backtrace
 from bridge.sidekiq.payload.job import SidekiqJob
@@ -89,7 +89,8 @@ def _write(
 def _names(error: BaseException) -> tuple[str, str]:
     if type(error) is RubyError:
         return error.result.error_class, error.result.error_message
-    return failure.class_name(error), failure.message(error)
+    original = error.original if type(error) is JobDied else None
+    return original or (failure.class_name(error), failure.message(error))
 
 
 def _trace(error: BaseException) -> str | None:

@@ -70,6 +70,9 @@ class DeadlineExceeded(BaseException):
 class JobDied(Exception):
     """Stands for an error that cannot travel, cannot be told of, or would end the worker (SystemExit)."""
 
+    original: tuple[str, str] | None = None
+    """Class and message of that error."""
+
 
 class Carried(NamedTuple):
     """A decision on the task's own exception. Several jobs may raise one object: ``token`` names the job."""
@@ -220,5 +223,7 @@ def _is_tame(error: BaseException) -> bool:
 
 def stand_in(error: BaseException) -> JobDied:
     """An error that can be told of everywhere, with the class and the message of this one."""
-    text = f"{failure.class_name(error)}: {failure.message(error)}"
-    return JobDied(text).with_traceback(backtrace.traceback_of(error))
+    name, message = failure.class_name(error), failure.message(error)
+    died = JobDied(f"{name}: {message}").with_traceback(backtrace.traceback_of(error))
+    died.original = (name, message)
+    return died

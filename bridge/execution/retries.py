@@ -16,7 +16,7 @@ from bridge.errors import PushRefused
 from bridge.execution import moments, outcomes, time_limits
 from bridge.execution.outcomes import Ending, RubyError, Wish
 from bridge.sidekiq.outcome import retry
-from bridge.sidekiq.outcome.decision import Decision, Retry
+from bridge.sidekiq.outcome.decision import Decision, Done, Retry
 from bridge.sidekiq.outcome.failure import Failure
 from bridge.sidekiq.outcome.retry import RetryRules
 from bridge.sidekiq.payload.job import SidekiqJob
@@ -123,6 +123,12 @@ def _fields(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> di
     for name in options.keys() - fields.keys() - _WITHOUT_EFFECT:
         raise PushRefused(f"{task.name}: self.retry({name}=...) has no place in a Sidekiq job. Leave it out.")
     return fields
+
+
+def done(task: Any, token: int, result: Any) -> Any:
+    """Record that the code has returned. An error about its result (a broken ``__repr__``) does not count."""
+    task.app.bridge.fetcher.in_flight.decide(token, Done())
+    return result
 
 
 def marked(error: BaseException, carried: outcomes.Carried) -> BaseException:

@@ -117,7 +117,7 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
         else:
             asked: Ending | None = getattr(self.request, ASKED_ATTRIBUTE, None)
             if asked is None or not asked.is_retry:
-                return result
+                return None if result is None else retries.done(self, delivery.token, result)
             failed = asked.error  # retry(throw=False), or the code has swallowed the Retry
         # Outside of the block above: an error that cannot be told of must not become the context of another.
         return self._conclude(delivery, failed)

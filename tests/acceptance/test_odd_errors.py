@@ -69,3 +69,36 @@ def test_an_error_about_an_error_is_one_outcome(pooled: Stage) -> None:
     # and the worker lives, and ends in order
     assert stage.worker is not None
     assert stage.worker.terminate() == 0
+
+
+@pytest.mark.parametrize("pool", ["default", "threads", "prefork", "solo"])
+def test_a_result_that_cannot_be_told_of_costs_neither_job_nor_worker(bare_stage: Stage, pool: str) -> None:
+    """Its run succeeded. A pool process cannot say so: it takes the error about the result for the job's."""
+    stage = bare_stage
+    flags = () if pool == "default" else ("-P", pool)
+    worker = stage.start_worker(
+        *("-Q", "pool", *flags), concurrency=3, name="odd", module="tests.support.odd_results"
+    )
+    os.environ.setdefault("BRIDGE_REDIS_URL", stage.redis_url)
+    from tests.support.odd_results import ERRORS, RESULTS
+
+    # Given jobs with such results, and coroutines with such errors
+    jids = [
+        stage.push_job({"class": name, "args": [case], "retry": True}, "pool")
+        for name, cases in (("OddResultJob", RESULTS), ("OddCoroutineJob", ERRORS))
+        for case in cases
+    ]
+
+    # When the worker has run them
+    wait_until_equal(lambda: stage.counters()[0], len(jids), "processed jobs", 60)
+    stage.wait_idle()
+
+    # Then each was settled once after one run, and the coroutines wait for their retry
+    assert stage.queued == {}
+    runs = Counter(line["jid"] for line in stage.ledger.lines)
+    assert {jid: runs[jid] for jid in jids if runs[jid] != 1} == {}
+    census.assert_each_in_one_place(stage.redis)
+    found = [json.loads(member)["class"] for member in stage.redis.zrange("retry", 0, -1)]
+    assert found.count("OddCoroutineJob") == len(ERRORS)
+    assert found.count("OddResultJob") <= (6 if pool == "prefork" else 0)
+    assert worker.terminate() == 0
