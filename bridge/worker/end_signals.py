@@ -1,4 +1,4 @@
-"""The signals that end a worker at once (QUIT, a second INT, ``REMAP_SIGTERM=SIGQUIT``), and HUP.
+"""The signals that end a worker (QUIT, a second INT and ``REMAP_SIGTERM=SIGQUIT`` at once), and HUP.
 
 Celery's own handlers cancel the running requests and wait for the pool, both inside the handler. A pool
 without processes raises there, a pool process ends its job as a failure, and a job that goes on keeps the
@@ -7,6 +7,7 @@ worker. Here each signal only notes what is wanted; :class:`bridge.worker.shutdo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -28,7 +29,7 @@ def install(hostname: str) -> None:
     """Take the place of Celery's handlers. Called by the main thread, after Celery has set its own."""
 
     def on_first_int(*_: Any) -> None:
-        safe_say(FIRST_INT, sys.__stdout__)
+        _say(FIRST_INT)
         platforms.signals["SIGINT"] = _cold(hostname, "INT")
         end(hostname, "INT", "Warm", EX_FAILURE)
 
@@ -38,8 +39,12 @@ def install(hostname: str) -> None:
         platforms.signals["SIGHUP"] = lambda *_: end(hostname, "HUP", "Warm", EX_OK)
     platforms.signals["SIGINT"] = on_first_int
     platforms.signals["SIGQUIT"] = _cold(hostname, "QUIT")
-    if REMAP_SIGTERM == "SIGQUIT":
-        platforms.signals["SIGTERM"] = _cold(hostname, "TERM")
+    remapped = REMAP_SIGTERM == "SIGQUIT"
+    platforms.signals["SIGTERM"] = _cold(hostname, "TERM") if remapped else _warm(hostname, "TERM")
+
+
+def _warm(hostname: str, name: str) -> Callable[..., None]:
+    return lambda *_: end(hostname, name, "Warm", EX_OK)
 
 
 def _cold(hostname: str, name: str) -> Callable[..., None]:
@@ -48,7 +53,7 @@ def _cold(hostname: str, name: str) -> Callable[..., None]:
 
 def end(hostname: str, name: str, how: str, status: int) -> None:
     """End this worker as the signal ``name`` does; ``how`` is ``Warm`` or ``Cold``."""
-    safe_say(f"worker: {how} shutdown (MainProcess)", sys.__stdout__)
+    _say(f"worker: {how} shutdown (MainProcess)")
     try:
         signals.worker_shutting_down.send(sender=hostname, sig=f"SIG{name}", how=how, exitcode=status)
     finally:
@@ -61,3 +66,8 @@ def start_again() -> None:
     keep: Any = [sys.__stdin__, sys.__stdout__, sys.__stderr__]
     platforms.close_open_fds(keep)
     os.execv(sys.executable, [sys.executable, *sys.argv])  # nosec B606
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(ValueError):  # a job has closed this process's standard output
+        safe_say(text, sys.__stdout__)

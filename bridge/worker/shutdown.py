@@ -223,4 +223,7 @@ class Lifecycle:
 
 def dump_threads() -> None:
     """Write every thread's stack to stderr, as Sidekiq does for TTIN."""
-    faulthandler.dump_traceback(sys.stderr, all_threads=True)
+    try:
+        faulthandler.dump_traceback(sys.stderr, all_threads=True)
+    except ValueError:
+        faulthandler.dump_traceback(2, all_threads=True)  # a job has closed the object, not the descriptor

@@ -131,3 +131,26 @@ def test_a_pool_process_that_alone_gets_term_spends_no_attempt(clean: Stage, mak
     stage.ledger.open_gate("all")
     stage.wait_counters(1, 0)
     assert worker.terminate() == 0
+
+
+@pytest.mark.parametrize("names", [("stderr",), ("stdout",), ("stdout", "stderr")], ids="-".join)
+@pytest.mark.parametrize("pool", ["default", "prefork", "solo"])
+def test_a_job_that_closes_the_standard_streams_does_not_keep_the_worker_from_its_end(
+    clean: Stage, make_worker: MakeWorker, pool: str, names: tuple[str, ...]
+) -> None:
+    """Exit 1, and the worker's row stayed: each line to a closed stream raised where it was logged."""
+    stage = clean
+    worker = make_worker(pool, module="tests.support.end_tasks")
+    identity = worker.identity
+    jid = stage.push_job({"class": "NativeCloseJob", "args": names}, "ends")
+    stage.ledger.wait_for("done", jid)
+    jid = stage.push_job({"class": "NativeFailJob", "args": [], "retry": 0}, "ends")
+    stage.ledger.wait_for("failed", jid)
+    payloads = hold(stage, "NativeGateJob", retry=0)
+
+    assert worker.terminate() == 0
+
+    assert stage.redis.lrange("queue:ends", 0, -1) == payloads
+    assert not stage.redis.exists(f"bridge:inflight:{identity}", identity)
+    assert "giving back 1 jobs" in worker.process.unseen_log()  # the log still works
+    assert stage.redis.zcard("dead") == 1

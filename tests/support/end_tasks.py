@@ -61,3 +61,11 @@ def limited(self: SidekiqTask, *args: object) -> None:
 @app.task(name="NativeBriskJob", bind=True, rate_limit="20/s")
 def brisk(self: SidekiqTask, *args: object) -> None:
     note(self, "done", *args)
+
+
+@app.task(name="NativeCloseJob", bind=True)
+def close(self: SidekiqTask, *names: str) -> None:
+    """Closes the standard streams of its process, as a badly written library does."""
+    for name in names:
+        getattr(sys, name).close()
+    note(self, "done", *names)

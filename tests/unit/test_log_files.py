@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_lines_go_to_stdout_or_to_the_file_of_the_settings(tmp_path: Path) -> No
     path = tmp_path / "worker.log"
     stdout = files.target(settings(), None)
     assert isinstance(stdout, logging.StreamHandler)
-    assert stdout.stream.name == "<stdout>"
+    assert os.path.sameopenfile(stdout.stream.fileno(), sys.__stdout__.fileno())
     handler = files.target(settings(log_file=str(path)), None)
     handler.emit(record("hello"))
     assert path.read_text() == "hello\n"

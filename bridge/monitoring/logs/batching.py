@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -20,6 +21,7 @@ class Batching(logging.Handler):
     def __init__(self, target: logging.Handler) -> None:
         super().__init__()
         self._target = target
+        target.handleError = self.handleError  # type: ignore[method-assign]
         self._lines: list[str] = []
         self._waiting = threading.Event()
         self._thread: threading.Thread | None = None
@@ -37,6 +39,11 @@ class Batching(logging.Handler):
             self.flush()
         elif not self._waiting.is_set():
             self._flush_soon()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Report a line that cannot be written, unless the report's own stream is closed."""
+        with contextlib.suppress(ValueError, OSError):
+            super().handleError(record)
 
     def flush(self) -> None:
         """Write what waits."""

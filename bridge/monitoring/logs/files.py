@@ -45,12 +45,20 @@ def target(settings: Settings, asked_for: Any) -> logging.Handler:
     if asked_for:
         return WatchedFileHandler(asked_for, encoding="utf-8", errors=UNWRITABLE)
     if settings.log_file is None:
-        return logging.StreamHandler(tolerant(sys.__stdout__))
+        return logging.StreamHandler(tolerant(_own(sys.__stdout__)))
     if settings.log_file_megabytes is None:
         return WatchedFileHandler(settings.log_file, encoding="utf-8", errors=UNWRITABLE)
     return RotatingFile(
         str(settings.log_file), int(settings.log_file_megabytes * 1_000_000), settings.log_files_kept
     )
+
+
+def _own(stream: Any) -> Any:
+    """A stream of our own to the same place: a job may close ``sys.stdout``."""
+    try:
+        return os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors=stream.errors)
+    except (AttributeError, OSError, ValueError):
+        return stream  # not a file
 
 
 def is_json(settings: Settings, handler: logging.Handler) -> bool:
