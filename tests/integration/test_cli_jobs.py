@@ -123,6 +123,19 @@ def test_kill_moves_the_same_bytes_to_the_dead_set(
     ruby.get("/morgue").assert_fine()
 
 
+def test_kill_keeps_the_page_of_an_odd_job_open(bridge: Bridge, empty_redis: redis.Redis) -> None:
+    put(
+        empty_redis,
+        "queue:default",
+        [b'{"class":"ReportJob","jid":"%s","queue":"default","args":[],"tags":5}' % (b"c" * 24)],
+    )
+
+    bridge("jobs", "kill", "queue:default", "c" * 24, "--yes").well()
+
+    [entry] = empty_redis.zrange("dead", 0, -1)
+    assert (json.loads(entry)["tags"], json.loads(entry)["bridge_original"]) == ([], {"tags": 5})
+
+
 def test_kill_trims_the_dead_set_as_sidekiq_does(
     bridge: Bridge, empty_redis: redis.Redis, redis_server: RedisServer
 ) -> None:

@@ -195,6 +195,11 @@ def test_a_final_delay_is_taken_as_it_is() -> None:
     assert waits(job(), SEVEN, delay=lambda count: 0, delay_is_final=True) == {0.0}
 
 
+def test_a_delay_ends_within_a_hundred_years() -> None:
+    """As the sidecar cuts the delay of a Ruby job: the pages showed a year of 293 digits."""
+    assert waits(job(), SEVEN, delay=lambda count: 1e300, delay_is_final=True) == {3_155_760_000.0}
+
+
 def test_an_own_delay_is_told_the_count_of_this_failure() -> None:
     failed = job(retry_count=3, failed_at=NOW)
     assert waits(failed, SEVEN, delay=lambda count: count * 10.0, delay_is_final=True) == {40.0}

@@ -28,6 +28,9 @@ DEFAULT_MAX_RETRIES = 25
 #: Keeps count**4 a finite number of seconds whatever count a payload claims; 100 is three years away.
 _LONGEST_CURVE = 1_000
 
+#: A hundred years, as the sidecar cuts the delays of Ruby jobs.
+LONGEST_DELAY_SECONDS = 3_155_760_000
+
 #: More than any ``retry_for`` that Sidekiq accepts (10^9); larger integers may be beyond the range of floats.
 _ENDLESS_SECONDS = 10**10
 
@@ -200,7 +203,7 @@ def _delay_seconds(
     if custom is None or not math.isfinite(custom):
         return _curve_seconds(count) + _jitter_seconds(count, rules.family, rng)
     if delay_is_final:
-        return max(0.0, custom)
+        return max(0.0, min(custom, LONGEST_DELAY_SECONDS))
     base = int(custom) if custom >= 1 else _curve_seconds(count)
     return base + _jitter_seconds(count, rules.family, rng)
 

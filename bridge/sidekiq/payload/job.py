@@ -27,11 +27,10 @@ _JID_BYTES = 12
 _USUAL = (
     ("jid", (str,)),
     ("class", (str,)),
+    ("queue", (str,)),
     ("args", (list,)),
-    ("created_at", (float, int)),
-    ("enqueued_at", (float, int)),
-    ("failed_at", (float, int, type(None))),
-    ("retried_at", (float, int, type(None))),
+    *((name, (float, int)) for name in ("created_at", "enqueued_at")),
+    *((name, (float, int, type(None))) for name in ("failed_at", "retried_at")),
     ("retry_count", (int, type(None))),
 )
 #: Fields that few jobs have. The pages look into them.

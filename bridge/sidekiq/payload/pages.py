@@ -30,8 +30,10 @@ def mended(raw: bytes, shown: _Fields) -> dict[str, Any]:
     if not found:
         return {}
     before = shown.get(ORIGINAL)
-    kept = {name: shown.get(name) for name in found}
-    return {**found, ORIGINAL: {**kept, **before} if isinstance(before, dict) else kept}
+    kept = {name: shown[name] for name in found if name in shown}
+    if isinstance(before, dict):
+        kept |= before
+    return {**found, ORIGINAL: kept} if kept else found
 
 
 class _Good:
@@ -60,9 +62,11 @@ def _tags(_: bytes, shown: _Fields) -> Any:
     return [str(tag) for tag in value] if isinstance(value, list) else []
 
 
-def _time(name: str, *, needed: bool = False) -> Rule:
+def _time(name: str, needed_with: str = "") -> Rule:
+    """``needed_with``: with this field the page shows the time."""
+
     def rule(_: bytes, shown: _Fields) -> Any:
-        value = shown.get(name)
+        value, needed = shown.get(name), shown.get(needed_with) is not None
         if value is None and not needed:
             return _GOOD
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LAST_MOMENT:
@@ -114,7 +118,7 @@ _RULES: dict[str, Rule] = {
     "created_at": _time("created_at"),
     "enqueued_at": _time("enqueued_at"),
     "retried_at": _time("retried_at"),
-    "failed_at": _time("failed_at", needed=True),
+    "failed_at": _time("failed_at", "retry_count"),
     "retry_count": _retry_count,
     "error_backtrace": _error_backtrace,
     "encrypt": _encrypt,
