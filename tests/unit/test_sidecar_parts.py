@@ -25,7 +25,7 @@ from tests.support.waiting import wait_for
 
 DELIVERY = Delivery("h:1:n", 7, "default", b'{"class":"X","jid":"a","args":[1.0]}', 1)
 ABOUT = {"jid": "a", "delivery": DELIVERY.name, "duration_ms": 5}
-JOB = SidekiqJob.parse(b'{"class":"X","jid":"a","args":[1.0]}')
+JOB = SidekiqJob.parse(b'{"class":"X","jid":"a","args":[1.0],"queue":"q","failed_at":1.5}')
 
 garbage = st.recursive(
     st.none()
@@ -109,7 +109,8 @@ def test_a_failure_says_what_ruby_decided() -> None:
     assert (result.status, result.error_class, result.error_message) == (Status.FAILED, "E", "m")
     assert result.next is not None
     decision = result.next.decision(JOB, 100.0)
-    assert decision == Bury(b'{"class":"X","jid":"a","args":[1.0],"retry_count":0}', DeadLimits(5, 60))
+    payload = b'{"class":"X","jid":"a","args":[1.0],"queue":"q","failed_at":1.5,"retry_count":0}'
+    assert decision == Bury(payload, DeadLimits(5, 60))
 
 
 def test_celerys_backoff_replaces_the_curve_and_never_the_jobs_own_delay() -> None:
