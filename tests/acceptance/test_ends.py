@@ -154,3 +154,58 @@ def test_a_job_that_closes_the_standard_streams_does_not_keep_the_worker_from_it
     assert not stage.redis.exists(f"bridge:inflight:{identity}", identity)
     assert "giving back 1 jobs" in worker.process.unseen_log()  # the log still works
     assert stage.redis.zcard("dead") == 1
+
+
+def stop_from_the_web_ui(stage: Stage, worker: WorkerProcess) -> None:
+    stage.redis.lpush(f"{worker.identity}-signals", "TERM")
+
+
+def grow_above_the_ceiling(stage: Stage, worker: WorkerProcess) -> None:
+    stage.push_job({"class": "NativeHoardJob", "args": [400]}, "ends")
+
+
+def kill_by_a_long_limit(stage: Stage, worker: WorkerProcess) -> None:
+    """One of two slots is lost to a job that does not end: more than a quarter, so the worker gives up."""
+    stage.push_job({"class": "NativeDeafJob", "args": [], "time_limit": 1, "retry": 3}, "ends")
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_stop_from_the_web_ui_gives_running_jobs_back(
+    clean: Stage, make_worker: MakeWorker, pool: str
+) -> None:
+    stage = clean
+    worker = make_worker(pool)
+    identity = worker.identity
+    payloads = hold(stage, "NativeGateJob", retry=0)
+
+    stop_from_the_web_ui(stage, worker)
+
+    assert worker.process.wait(30) == 0
+    assert_given_back(stage, payloads, identity)
+
+
+def test_the_memory_ceiling_gives_running_jobs_back(clean: Stage, make_worker: MakeWorker) -> None:
+    stage = clean
+    worker = make_worker("default", env={"BRIDGE_MAX_MEMORY_MEGABYTES": "300"})
+    payloads = hold(stage, "NativeGateJob", retry=0)
+
+    grow_above_the_ceiling(stage, worker)
+
+    assert worker.process.wait(40) == 0
+    assert stage.redis.lrange("queue:ends", 0, -1) == payloads
+    assert not stage.redis.exists("retry", "dead")
+    assert not list(stage.redis.scan_iter("bridge:recovered:*"))
+
+
+def test_a_worker_that_gives_up_gives_running_jobs_back(clean: Stage, make_worker: MakeWorker) -> None:
+    """Exit 70: the job whose time was up is a failure, the others spend no attempt."""
+    stage = clean
+    worker = make_worker("default", module="tests.support.end_tasks")
+    payloads = hold(stage, "NativeGateJob", retry=0)
+
+    kill_by_a_long_limit(stage, worker)
+
+    assert worker.process.wait(60) == 70
+    assert stage.redis.lrange("queue:ends", 0, -1) == payloads
+    assert stage.redis.zcard("retry") == 1
+    assert not list(stage.redis.scan_iter("bridge:recovered:*"))

@@ -69,3 +69,10 @@ def close(self: SidekiqTask, *names: str) -> None:
     for name in names:
         getattr(sys, name).close()
     note(self, "done", *names)
+
+
+@app.task(name="NativeDeafJob", bind=True)
+def deaf(self: SidekiqTask) -> None:
+    """Hears of no time limit: one call in C that does not return."""
+    note(self, "started")
+    time.sleep(600)
