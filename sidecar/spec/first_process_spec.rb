@@ -78,6 +78,8 @@ RSpec.describe "What a sidecar of several processes does once" do
     run_sidecar("--workers", "1") do |sidecar|
       expect(wait_until { server_pid }).to eq(sidecar.pid)
       wait_until { heartbeats == [sidecar.pid] }
+      sidecar.signal("TERM")
+      expect(sidecar.wait_for_exit).to eq(0)
     end
   end
 end

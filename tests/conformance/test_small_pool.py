@@ -52,7 +52,7 @@ def test_due_jobs_that_pass_client_middleware_take_no_connection_from_jobs(small
 
     wait_until_equal(lambda: small.ledger.count("done") - 24, 16, "jobs that are done", 20)
     assert small.redis.zcard("retry") == 0
-    assert small.counters() == (40, 0)
+    small.wait_counters(40, 0)
 
 
 def test_promotions_and_jobs_share_the_pool_at_the_same_time(small: Stage) -> None:
@@ -72,4 +72,4 @@ def test_a_lifecycle_hook_gives_its_connection_back(small: Stage) -> None:
     small.start_worker(concurrency=POOL)
 
     wait_until_equal(lambda: small.ledger.count("done"), POOL, "jobs that are done", 20)
-    assert small.counters() == (POOL, 0)
+    small.wait_counters(POOL, 0)
