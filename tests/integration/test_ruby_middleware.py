@@ -237,3 +237,38 @@ def test_a_sidecar_that_dies_under_the_code_leaves_an_unknown_outcome(bare_stage
     stage.ledger.wait_for("python", jid, times=2, seconds=30)
     stage.wait_counters(1, 0)
     assert gems(stage, jid)["status"] == "complete"
+
+
+def test_a_sidecar_that_drains_waits_for_the_code(bare_stage: Stage) -> None:
+    """Given TERM at the sidecar, then the code may end in its time, and the job is done once."""
+    stage = bare_stage
+    start(stage)
+    jid = push(stage, "gate")
+    stage.ledger.wait_for("python", jid)
+    assert stage.sidecar is not None
+    stage.sidecar.process.signal(signal.SIGTERM)
+    wait_for(lambda: not stage.sidecar.is_ready(), "the sidecar to drain")  # type: ignore[union-attr]
+    stage.ledger.open_gate("report")
+    stage.wait_counters(1, 0)
+    assert gems(stage, jid)["status"] == "complete"
+    assert stage.ledger.events(jid) == ["python"]
+    assert stage.sidecar.process.wait(30) == 0
+
+
+def test_code_that_a_drain_does_not_wait_for_runs_again(bare_stage: Stage) -> None:
+    """Given a sidecar without time for running jobs, then Ruby unwinds, and the job runs again later."""
+    stage = bare_stage
+    stage.jobs = JOBS
+    stage.start_sidecar(arguments=("--timeout", "0"))
+    stage.start_worker(module=TASKS)
+    jid = push(stage, "gate")
+    stage.ledger.wait_for("python", jid)
+    assert stage.sidecar is not None
+    stage.sidecar.process.signal(signal.SIGTERM)
+    stage.sidecar.process.wait(30)
+    assert gems(stage, jid)["tenant"] == ONCE
+    stage.ledger.open_gate("report")
+    stage.sidecar.start()
+    stage.wait_counters(1, 0)
+    assert stage.ledger.events(jid) == ["python", "python"]
+    assert gems(stage, jid)["status"] == "complete"
