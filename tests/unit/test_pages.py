@@ -54,6 +54,12 @@ def test_a_job_without_times_that_a_person_kills_keeps_its_bytes() -> None:
     assert SidekiqJob.parse(b'{"class":"ReportJob","jid":"a","args":[],"queue":"low"}').entry_fields({}) == {}
 
 
+@pytest.mark.parametrize("text", ["eJyLjgUAARUAuQ==", "eJyLjgUAARUAuQ==\n", "eAGLjgUAARUAuQ=="])
+def test_an_empty_backtrace_of_rubys_is_one(text: str) -> None:
+    """Of ``backtrace: 0``; Ruby's zlib and Python's write other bytes."""
+    assert job(error_backtrace=text).entry_fields(ERROR) == ERROR
+
+
 def test_a_number_stays_the_jid_as_text() -> None:
     assert job(jid=57).entry_fields(ERROR)["jid"] == "57"
 

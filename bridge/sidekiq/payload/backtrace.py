@@ -27,12 +27,21 @@ def encode(lines: Iterable[str]) -> str:
 
 def decode(stored: object) -> list[str]:
     """The lines of an ``error_backtrace``; none where it is not one, or longer than ``LONGEST_BYTES``."""
+    return [str(line) for line in _decoded(stored) or ()]
+
+
+def is_stored(value: object) -> bool:
+    """Whether Sidekiq's pages can read this ``error_backtrace``."""
+    return _decoded(value) is not None
+
+
+def _decoded(stored: object) -> list[Any] | None:
     try:
         packed = base64.b64decode(stored if isinstance(stored, str) else "")
-        lines = json.loads(zlib.decompressobj().decompress(packed, LONGEST_BYTES) or b"[]")
+        lines = json.loads(zlib.decompressobj().decompress(packed, LONGEST_BYTES))
     except (ValueError, RecursionError, zlib.error):
-        return []
-    return [str(line) for line in lines] if isinstance(lines, list) else []
+        return None
+    return lines if isinstance(lines, list) else None
 
 
 def python_lines(error: BaseException | str) -> list[str]:
@@ -42,11 +51,6 @@ def python_lines(error: BaseException | str) -> list[str]:
     without frames comes line by line.
     """
     return escaped(frames(error))
-
-
-def is_stored(value: object) -> bool:
-    """Whether Sidekiq's pages can read this ``error_backtrace``."""
-    return bool(decode(value)) or value == encode(())
 
 
 def frames(error: BaseException | str) -> list[str]:
