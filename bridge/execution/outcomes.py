@@ -13,9 +13,10 @@ from kombu.utils.encoding import safe_repr
 from bridge.broker.messages import RAISED_HEADER
 from bridge.sidecar.result import JobResult
 from bridge.sidekiq.outcome import failure
-from bridge.sidekiq.outcome.decision import Decision, Discard, Retry
+from bridge.sidekiq.outcome.decision import Decision, Discard
 from bridge.sidekiq.outcome.notice import REVOKED
 from bridge.sidekiq.payload import backtrace
+from bridge.sidekiq.payload.job import SidekiqJob
 
 #: Name of the attribute by which an exception carries its decision.
 DECISION_ATTRIBUTE = "sidekiq_decision"
@@ -97,11 +98,9 @@ class Ending(NamedTuple):
     decision: Decision
     cause: BaseException | None
     wish: Wish
-
-    @property
-    def is_retry(self) -> bool:
-        """Whether the job is to run again."""
-        return isinstance(self.decision, Retry)
+    job: SidekiqJob
+    is_retry: bool
+    """Whether the job is to run again."""
 
 
 class Unportable(UnpickleableExceptionWrapper):
@@ -123,6 +122,13 @@ def portable(error: Exception) -> Exception:
         return cast(Exception, Unportable.from_exception(error))
     except BaseException:  # its own way of being pickled
         return stand_in(error)
+
+
+def fit_to_travel(error: BaseException, *, is_pickled: bool) -> BaseException:
+    """An error that Celery can carry. It takes a SystemExit for the end of the worker."""
+    if not isinstance(error, Exception) or isinstance(error, MemoryError):
+        return stand_in(error)
+    return portable(error) if is_pickled else error
 
 
 class RubyError(Exception):

@@ -33,7 +33,6 @@ from bridge.execution.on_commit import OnCommit
 from bridge.execution.outcomes import ASKED_ATTRIBUTE, Ending, RetryAt, RubyError, Settle, Wish
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome import decision as decisions
-from bridge.sidekiq.outcome.decision import Decision
 from bridge.sidekiq.outcome.failure import Failure
 
 #: Errors that end the worker, not the job.
@@ -212,8 +211,9 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
         self._end(delivery, self._decide(delivery, error, retries.of_task(self, error, again)))
 
     def _decide(self, delivery: Delivery, exc: BaseException | None, wish: Wish) -> Ending:
-        job = job_of(self.app, delivery)
-        decided = ruby_middleware.decided(self.request, wish)
+        app: Any = self.app
+        job = job_of(app, delivery)
+        decided = ruby_middleware.decided(self.request, wish) if self.in_ruby_middleware else None
         if decided is not None:
             decision = decided
         elif type(exc) is RubyError and exc.result.next is not None:
@@ -224,27 +224,24 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
             rules = getattr(self.request, RULES_HEADER, None)
             decision = retries.decide(self, rules, job, delivery.queue, failure, wish)
         told = None if exc is None else outcomes.tellable(exc)
-        carried = None if told is None else self._fit_to_travel(told, decision)
+        is_pickled = not isinstance(decision, decisions.Retry) or app.bridge.pool_has_processes
+        carried = None if told is None else outcomes.fit_to_travel(told, is_pickled=is_pickled)
         if isinstance(decision, decisions.Retry):
             when = max(0.0, decision.at - time.time())
-            return Ending(RetryAt(exc=carried, when=when, decision=decision), decision, told, wish)
+            retry = RetryAt(exc=carried, when=when, decision=decision)
+            return Ending(retry, decision, told, wish, job, is_retry=True)
         final = carried or MaxRetriesExceededError(f"{self.name} is out of retries")
-        return Ending(retries.marked(final, outcomes.Carried(delivery.token, decision)), decision, told, wish)
+        final = retries.marked(final, outcomes.Carried(delivery.token, decision))
+        return Ending(final, decision, told, wish, job, is_retry=False)
 
     def _end(self, delivery: Delivery, ending: Ending) -> NoReturn:
         """Record the decision on the delivery: whatever happens in Celery from now on, it holds."""
         app: Any = self.app
         app.bridge.fetcher.in_flight.decide(delivery.token, ending.decision)
-        job, queue, wanted = job_of(app, delivery), delivery.queue, app.bridge.settings.log_tracebacks
-        failure_log.note(job, queue, ending.cause, self.throws, last=not ending.is_retry, wanted=wanted)
+        queue, wanted = delivery.queue, app.bridge.settings.log_tracebacks
+        failure_log.note(
+            ending.job, queue, ending.cause, self.throws, last=not ending.is_retry, wanted=wanted
+        )
         if ending.cause is None or ending.cause is ending.error:
             raise ending.error
         raise ending.error from ending.cause
-
-    def _fit_to_travel(self, error: BaseException, decision: Decision) -> BaseException:
-        """An error that Celery can carry. It takes a SystemExit for the end, and pickles the last failure."""
-        app: Any = self.app
-        if not isinstance(error, Exception) or isinstance(error, MemoryError):
-            return outcomes.stand_in(error)
-        is_pickled = not isinstance(decision, decisions.Retry) or app.bridge.pool_has_processes
-        return outcomes.portable(error) if is_pickled else error

@@ -52,4 +52,5 @@ def _run(request: LazyRequest) -> dict[str, Any]:
     finally:
         task.request_stack.pop()
         _task_stack.pop()
-    return outcomes.as_headers(context)
+    # Its code may have asked for a retry and swallowed it.
+    return outcomes.as_headers(context) if outcomes.ASKED_ATTRIBUTE in context.__dict__ else {}

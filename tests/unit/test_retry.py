@@ -206,7 +206,7 @@ def test_an_own_delay_is_told_the_count_of_this_failure() -> None:
 
 
 def test_check_33_the_message_is_cut_and_valid() -> None:
-    fields = stored(after(job(), failure=Failure("E", "\ud800" + "é" * 20_000)))
+    fields = stored(after(job(), failure=Failure.of(ValueError("\ud800" + "é" * 20_000), job())))
     assert fields["error_message"] == "?" + "é" * 9_999
 
 

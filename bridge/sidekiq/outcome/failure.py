@@ -17,6 +17,7 @@ class Failure:
 
     error_class: str
     message: str
+    """At most 10,000 characters of valid UTF-8."""
     backtrace: tuple[str, ...] = ()
     """Innermost first, ready for the Web UI (``backtrace.python_lines``)."""
     lines: Callable[[], Sequence[str]] = field(default=tuple, compare=False)
@@ -33,7 +34,7 @@ class Failure:
             return backtrace.frames((trace and trace()) or error)
 
         stored = backtrace.escaped(lines()) if wants_backtrace(job) else ()
-        return cls(class_name(error), message(error), tuple(stored), lines)
+        return cls(class_name(error), scrubbed(message(error)), tuple(stored), lines)
 
 
 def wants_backtrace(job: SidekiqJob) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Retry
-from bridge.sidekiq.outcome.failure import Failure, scrubbed, wants_backtrace
+from bridge.sidekiq.outcome.failure import Failure, wants_backtrace
 from bridge.sidekiq.outcome.notice import Context, Death, Notice
 from bridge.sidekiq.payload import backtrace
 from bridge.sidekiq.payload.job import SidekiqJob
@@ -121,15 +121,14 @@ def _notice(
     if not (rules.tells_errors or (death and rules.tells_deaths)):
         return None
     errors = Context.FAILED if rules.tells_errors else None
-    message = scrubbed(failure.message)
-    return Notice(failure.error_class, message, tuple(failure.lines()), fields, death, errors)
+    return Notice(failure.error_class, failure.message, tuple(failure.lines()), fields, death, errors)
 
 
 def _fields(
     job: SidekiqJob, failure: Failure, before: int | None, queue: str, stamp: float | int
 ) -> dict[str, Any]:
     """The fields of one failure, in the order in which Sidekiq sets them; ``before``: its ``retry_count``."""
-    error = {"error_message": scrubbed(failure.message), "error_class": failure.error_class}
+    error = {"error_message": failure.message, "error_class": failure.error_class}
     place = {"queue": _retry_queue(job) or queue}
     return {
         **place,
@@ -159,7 +158,7 @@ def _time_fields(job: SidekiqJob, before: int | None, stamp: float | int) -> dic
 
 def _backtrace_field(job: SidekiqJob, failure: Failure) -> Mapping[str, str]:
     wanted = job.fields.get("backtrace")
-    if not wants_backtrace(job):
+    if wanted is None or not wants_backtrace(job):
         return {}
     lines = failure.backtrace if wanted is True else failure.backtrace[: _to_i(wanted)]
     return {"error_backtrace": backtrace.encode(lines)}
