@@ -14,6 +14,7 @@ import pytest
 
 from tests.acceptance.test_commands import celery
 from tests.support import census
+from tests.support.probes import health
 from tests.support.processes import ROOT, clean_environment
 from tests.support.stage import Stage
 from tests.support.waiting import wait_for, wait_until_equal
@@ -43,7 +44,7 @@ ALIKE = [
 class Pooled:
     """A worker of one pool on a queue of its own."""
 
-    def __init__(self, stage: Stage, pool: str, **env: str) -> None:
+    def __init__(self, stage: Stage, pool: str, label: str = "coro", **env: str) -> None:
         self.stage, self.pool = stage, pool
         self.worker: WorkerProcess = stage.make_worker(
             "-Q",
@@ -53,7 +54,7 @@ class Pooled:
             *POOLS[pool],
             module=MODULE,
             concurrency=SLOTS,
-            name=f"coro-{pool}",
+            name=f"{label}-{pool}",
             env={**env, **({"TEST_UNOBSERVED": "1"} if pool == "unobserved" else {})},
         )
 
@@ -97,6 +98,7 @@ def test_the_body_of_a_coroutine_runs_and_ends_as_any_other_task(pooled: Pooled)
         pooled.push("GeneratorReturnedJob", backtrace=True): ("TypeError", "returned a generator"),
         pooled.push("CoroRetryJob", "exit"): ("SystemExit", "3"),
         pooled.push("CoroRetryJob", "exit in a child"): ("SystemExit", "4"),
+        pooled.push("CoroRetryJob", "cancels itself"): ("CancelledError", ""),
     }
     entries = pooled.entries("retry", len(failing))
     for jid, (kind, message) in failing.items():
@@ -203,6 +205,28 @@ def test_time_limits_reach_a_coroutine(pooled: Pooled) -> None:
     stage.ledger.wait_for("done", pooled.push("CoroEchoJob"))
 
 
+def test_a_coroutine_that_blocks_beyond_its_time_limit_costs_its_slot(shared_stage: Stage) -> None:
+    """No cancellation reaches it: the event loop would have to throw it in."""
+    stage = shared_stage
+    stage.reset()
+    pooled = Pooled(stage, "unobserved", "blocked")
+    try:
+        jid = pooled.push("CoroBlockJob", 14, time_limit=1)
+        stage.ledger.wait_for("started", jid)
+
+        wait_until_equal(lambda: health(pooled.worker)["slots"].get("lost"), 1, "a lost slot", 20)
+        # Others wait for the loop, and plain tasks go on
+        waiting = pooled.push("CoroEchoJob")
+        stage.ledger.wait_for("done", pooled.push("NativeEchoJob"))
+        assert not stage.ledger.events(waiting)
+
+        stage.ledger.wait_for("done", jid)
+        stage.ledger.wait_for("done", waiting)
+        stage.wait_idle()
+    finally:
+        pooled.worker.stop()
+
+
 def bridge_command(stage: Stage, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [CELERY.with_name("python"), "-m", "bridge", *words],
@@ -279,7 +303,7 @@ def test_quit_gives_a_coroutine_back_at_once(pooled: Pooled) -> None:
 def test_signals_and_hooks_of_coroutines_are_celerys(shared_stage: Stage, pool: str) -> None:
     stage = shared_stage
     stage.reset()
-    pooled = Pooled(stage, pool, TEST_SIGNALS="1")
+    pooled = Pooled(stage, pool, "signals", TEST_SIGNALS="1")
     try:
         # Given receivers of Celery's signals, a coroutine finds the context that they have set
         done = pooled.push("CoroKindJob")

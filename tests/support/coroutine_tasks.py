@@ -83,6 +83,11 @@ async def retry(self: SidekiqTask, how: str) -> None:
         raise Ignore
     if how == "exit":
         raise SystemExit(3)
+    if how == "cancels itself":
+        runner = asyncio.current_task()
+        assert runner is not None
+        runner.cancel()
+        await asyncio.sleep(300)
     if how == "exit in a child":
         await asyncio.gather(asyncio.sleep(0.01), _exits())
 
@@ -203,7 +208,7 @@ async def _partial(event: str, *args: Any) -> None:
 
 class Partial(SidekiqTask):
     name = "CoroPartialJob"
-    run = functools.partial(_partial, "done")
+    run = staticmethod(functools.partial(_partial, "done"))
 
 
 app.register_task(Partial())
