@@ -92,6 +92,21 @@ def test_lock_batch_tenant_and_status_are_right_after_each_end(bare_stage: Stage
     assert stage.ledger.count("ruby") == 0
 
 
+def test_gems_see_only_the_death_of_a_task_that_is_not_marked(bare_stage: Stage) -> None:
+    """Given classes in Python without the mark, then gems miss a done job, and hear of a dead one."""
+    stage = bare_stage
+    start(stage)
+    done = push(stage, **{**BARE, "lock": "until_executed"})
+    stage.wait_counters(1, 0)
+    unseen = {"locked": True, "batch": {}, "tenant": [], "status": "", "failures": []}
+    assert gems(stage, done) == unseen
+
+    dead = push(stage, **{**BARE, "class": "NativeFailJob"})
+    wait_until_equal(
+        lambda: gems(stage, dead), {**unseen, "locked": False, "batch": {"dead": 1}}, "what gems keep"
+    )
+
+
 def test_a_task_is_named_by_the_setting(bare_stage: Stage) -> None:
     """Given BRIDGE_RUBY_MIDDLEWARE, then a task that says nothing itself passes the middleware."""
     stage = bare_stage
