@@ -30,6 +30,10 @@ def check(worker: Any) -> None:
             f"--pool-start-method={worker.pool_start_method}: the pool processes of the bridge share locks "
             "with their worker, which only a fork passes on. Leave the option away, or write fork."
         )
+    multiplier = worker.prefetch_multiplier
+    if multiplier != worker.app.conf.worker_prefetch_multiplier:  # the option; preflight judges the setting
+        harm = preflight.REQUIRED["worker_prefetch_multiplier"][1]
+        raise ConfigurationError(f"--prefetch-multiplier={multiplier}: {harm}. Leave the option away.")
 
 
 def check_made(instance: Any, **_: Any) -> None:

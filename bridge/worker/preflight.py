@@ -120,6 +120,10 @@ def _check_ruby_middleware(app: Any) -> None:
 
 def _check_queues(queues: Any, written: Collection[str]) -> None:
     """A number at the end of a name may belong to it if the settings have it (``written``)."""
+    if not queues.consume_from:
+        raise ConfigurationError(
+            "-X leaves this worker no queue. Leave -X away, or name another queue by -Q."
+        )
     for name in queues.broadcasts(queues.consume_from):
         raise ConfigurationError(
             f"the queue {name} in task_queues is a broadcast, and a Sidekiq job runs once. Declare it as "

@@ -156,6 +156,20 @@ def test_pool_processes_that_are_spawned_are_refused(shared_stage: Stage) -> Non
     assert "--pool-start-method=spawn: the pool processes of the bridge share locks" in made.stderr
 
 
+def test_jobs_that_would_wait_in_a_worker_are_refused(shared_stage: Stage) -> None:
+    """The setting was refused, the option was not: two slots held eight jobs, which no other worker could run."""
+    made = celery(shared_stage, "worker", "-c", "2", "--prefetch-multiplier=4")
+    assert made.returncode == 78
+    assert "--prefetch-multiplier=4: jobs would leave their queue before a slot is free" in made.stderr
+
+
+def test_a_worker_that_leaves_out_each_of_its_queues_is_refused(shared_stage: Stage) -> None:
+    """It said that it takes jobs from nothing, and went on."""
+    made = celery(shared_stage, "worker", "-Q", "sized", "-X", "sized")
+    assert made.returncode == 78
+    assert "-X leaves this worker no queue" in made.stderr
+
+
 def test_the_start_method_leaves_the_pool_as_it_is(make_worker: MakeWorker) -> None:
     """``--pool-start-method`` begins as ``--pool`` does, and made the pool prefork."""
     worker = make_worker("--pool-start-method", "fork")

@@ -245,6 +245,21 @@ class TestWorkers:
         finally:
             worker.stop()
 
+    def test_options_about_other_things_than_jobs_are_accepted(self, stage: Stage, tmp_path: Path) -> None:
+        pid = tmp_path / "pid"
+        words = (
+            f"-E -O fair --heartbeat-interval 5 --disable-prefetch -S {tmp_path}/state --umask 077 -X routed"
+        )
+        worker = start(stage, *words.split(), f"--pidfile={pid}", "-n", "own@%h", name="accepted")
+        try:
+            stage.ledger.wait_for("done", push(stage, "StartedJob"))
+            assert int(pid.read_text()) == worker.process.pid
+            assert "takes jobs from ordinary;" in worker.log
+            assert celery(stage, "inspect", "ping", "-d", f"own@{os.uname().nodename}").returncode == 0
+            assert worker.terminate() == 0
+        finally:
+            worker.stop()
+
     def test_beat_within_the_worker_pushes_its_entries(self, stage: Stage, tmp_path: Path) -> None:
         worker = start(stage, "-B", "-s", str(tmp_path / "schedule"), name="with-beat")
         try:
