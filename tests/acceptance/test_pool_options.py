@@ -157,7 +157,7 @@ def test_pool_processes_that_are_spawned_are_refused(shared_stage: Stage) -> Non
 
 
 def test_jobs_that_would_wait_in_a_worker_are_refused(shared_stage: Stage) -> None:
-    """The setting was refused, the option was not: two slots held eight jobs, which no other worker could run."""
+    """The setting was refused, the option was not: two slots held eight jobs."""
     made = celery(shared_stage, "worker", "-c", "2", "--prefetch-multiplier=4")
     assert made.returncode == 78
     assert "--prefetch-multiplier=4: jobs would leave their queue before a slot is free" in made.stderr
