@@ -143,6 +143,7 @@ def _of_patch(patch: str, place: str, module: str) -> Fare:
         cure = f"take it out, or accept the loss by {SETTING}={name}"
         return Fare(name, Verdict.LOST, seen, cure, refuses=True)
     seen = f"a change of a part of Sidekiq that the sidecar does not have ({patch})"
-    return Fare(
-        module or place, Verdict.LOST, seen, "use a lifecycle hook (config.on), which the sidecar fires"
-    )
+    cure = "use a lifecycle hook (config.on), which the sidecar fires"
+    if place.startswith("Sidekiq::Scheduled::"):
+        cure = "use client middleware: each due job passes it on its way to its queue"
+    return Fare(module or place, Verdict.LOST, seen, cure)

@@ -54,6 +54,24 @@ RSpec.describe SidekiqBridge::Sidecar::Pusher do
     expect(queued("default")).to match([include("class" => "OnlyPython::Job", "retry" => true, "tenant" => "acme")])
   end
 
+  # A shard: perform_async pushes to the Redis that the class names.
+  it "pushes to the Redis that the class names" do
+    pool = Sidekiq::RedisConnection.create(size: 20, url: ENV.fetch("REDIS_URL").sub(%r{/\d+\z}, "/3"))
+    stub_const("ShardedJob", Class.new(PushedJob) { sidekiq_options pool: pool })
+    expect(push(class: "ShardedJob")).to include("queue" => "reports")
+    expect(pool.with { |redis| redis.call("llen", "queue:reports") }).to eq(1)
+    expect(queued("reports")).to be_empty
+  ensure
+    pool&.with { |redis| redis.call("flushdb") }
+  end
+
+  it "pushes through the client that the class names", sidekiq: ">= 7" do
+    client = Class.new(Sidekiq::Client) { def push(item) = super.tap { Trace.add([:own_client, item["jid"]]) } }
+    stub_const("ClientJob", Class.new(PushedJob) { sidekiq_options client_class: client })
+    expect(push(class: "ClientJob")).to include("queue" => "reports")
+    expect(Trace.entries).to include([:own_client, "0123456789abcdef01234567"])
+  end
+
   it "schedules" do
     push(at: 4_000_000_000.5)
     expect(Sidekiq.redis { |redis| redis.call("zcard", "schedule") }).to eq(1)

@@ -87,3 +87,9 @@ def test_a_patch_of_a_known_gem_is_told_once() -> None:
         patches=("Sidekiq::BasicFetch: Sidekiq::Throttled::Patches::BasicFetch",),
     )
     assert [fare.name for fare in gems.fares(reported)] == ["sidekiq-throttled"]
+
+
+def test_an_enqueuer_of_the_app_is_lost_and_client_middleware_is_named_instead() -> None:
+    [fare] = gems.fares(health(patches=("Sidekiq::Scheduled::Enq: OwnEnqueuer",)))
+    assert (fare.name, fare.verdict, fare.refuses) == ("OwnEnqueuer", gems.Verdict.LOST, False)
+    assert "client middleware" in fare.cure

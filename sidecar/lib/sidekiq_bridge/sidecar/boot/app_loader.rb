@@ -3,6 +3,7 @@
 require "sidekiq_bridge/sidecar/boot/database_pool"
 require "sidekiq_bridge/sidecar/boot/quiet_hooks"
 require "sidekiq_bridge/sidecar/boot/sidekiq_yaml"
+require "sidekiq_bridge/sidecar/boot/unused_options"
 require "sidekiq_bridge/sidecar/errors"
 require "sidekiq_bridge/sidecar/logs/log_text"
 require "sidekiq_bridge/sidecar/sidekiq/argument_guard"
@@ -22,6 +23,7 @@ module SidekiqBridge
       def call
         load_sidekiq
         apply_options
+        @unused = UnusedOptions.new(VersionAdapter.current)
         rails? ? load_rails : load_file
         prepare_sidekiq
       end
@@ -68,6 +70,7 @@ module SidekiqBridge
       # Runs after the app: the app's own middleware and its own pool size stay.
       def prepare_sidekiq
         Census.take
+        @unused.say(::Sidekiq.logger)
         VersionAdapter.current.concurrency = @settings.threads
         VersionAdapter.current.replace_middleware
         VersionAdapter.current.replace_error_log

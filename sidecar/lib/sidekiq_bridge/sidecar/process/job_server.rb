@@ -15,6 +15,7 @@ require "sidekiq_bridge/sidecar/monitoring/counters"
 require "sidekiq_bridge/sidecar/monitoring/health"
 require "sidekiq_bridge/sidecar/monitoring/metrics"
 require "sidekiq_bridge/sidecar/monitoring/worker_state"
+require "sidekiq_bridge/sidecar/sidekiq/census"
 require "sidekiq_bridge/sidecar/sidekiq/class_guard"
 require "sidekiq_bridge/sidecar/sidekiq/cron"
 require "sidekiq_bridge/sidecar/sidekiq/forks"
@@ -58,6 +59,7 @@ module SidekiqBridge
       # `first`: this process does what a sidecar does once.
       def start(first: true)
         @hooks.start(first: first)
+        Census.take_after_startup
         @cron.start if first
         @executor.start
         @servers = [serve(@app, @listeners, @settings.threads, @budget.main_share(@gate)), *serve_probes]

@@ -26,9 +26,9 @@ module SidekiqBridge
         "yabeda-sidekiq" => "Yabeda::Sidekiq"
       }.freeze
       # Parts of Sidekiq's process that the sidecar does not run, so that a change of them has no effect.
-      UNUSED = %w[Sidekiq::BasicFetch Sidekiq::Manager Sidekiq::Launcher].freeze
+      UNUSED = %w[Sidekiq::BasicFetch Sidekiq::Manager Sidekiq::Launcher Sidekiq::Scheduled::Poller Sidekiq::Scheduled::Enq].freeze
       # A change of one of these that belongs to a gem in GEMS is that gem's, and Cron runs sidekiq-cron's poller.
-      WITH_GEMS = /\A(?:Sidekiq::Cron|SidekiqBridge)::/
+      WITH_GEMS = /\A(?:Sidekiq::Cron|SidekiqBridge|Datadog|NewRelic)::/
       OWN = /\ASidekiq::(?:Middleware|Job|Metrics|Context)::|\ASidekiqBridge::/
       LONGEST_NAME = 200
       MOST_NAMES = 100
@@ -39,12 +39,15 @@ module SidekiqBridge
       # what was counted here.
       def take = @taken = count
 
+      # An app may set its fetcher or add middleware at :startup, as Sidekiq makes its fetcher after that.
+      def take_after_startup = @taken = count.merge(to_h.slice("hooks"))
+
       def to_h = @taken || take
 
       def count
         adapter = VersionAdapter.current
         {
-          "gems" => gems, "fetch" => cut(adapter.app_fetch), "patches" => names(UNUSED.flat_map { |name| patches(find(name)) }),
+          "gems" => gems, "fetch" => cut(adapter.app_fetch), "patches" => names(UNUSED.flat_map { |name| patches(find(name)) } + enqueuer(adapter)),
           "server_middleware" => names(adapter.server_middleware.grep_v(OWN)), "death_handlers" => adapter.death_handler_count,
           "hooks" => adapter.events.transform_keys(&:to_s).transform_values(&:size)
         }
@@ -62,6 +65,8 @@ module SidekiqBridge
         loaded ||= constant.const_get(:VERSION, false) if constant.is_a?(Module) && constant.const_defined?(:VERSION, false)
         (loaded.is_a?(String) || loaded.is_a?(Gem::Version)) ? loaded.to_s[0, 50] : ""
       end
+
+      def enqueuer(adapter) = adapter.app_enqueuer ? ["Sidekiq::Scheduled::Enq: #{adapter.app_enqueuer}"] : []
 
       # The modules in front of a class, and the methods of its own that another file defines.
       def patches(found)

@@ -49,6 +49,7 @@ module SidekiqBridge
         @adapter = adapter
         @retrier = retrier
         @guard = guard
+        equip_capsules
         @reloader = adapter.no_reloader?(@reloader) ? NoReloader.new(self) : GuardedReloader.new(@reloader, self)
         self
       end
@@ -103,6 +104,14 @@ module SidekiqBridge
         @refusal = @requeue = nil
         @lent = NOTHING_LENT
         @retrier.prepare(run)
+        @config = @capsules.fetch(run.job.queue, @default_config) if @capsules
+      end
+
+      # Sidekiq 7 and 8.0 ask the capsule of a job's queue for the middleware; later ones do not.
+      def equip_capsules
+        return unless defined?(::Sidekiq::Capsule) && @config.is_a?(::Sidekiq::Capsule)
+        capsules = @adapter.capsules_by_queue
+        @default_config, @capsules = @config, capsules if capsules.any?
       end
 
       def process(work, killed: false)

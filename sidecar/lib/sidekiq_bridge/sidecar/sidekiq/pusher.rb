@@ -15,7 +15,7 @@ module SidekiqBridge
     # apply, as to `perform_async`. A client that lost a reply asks again under the same id, and nothing is pushed twice.
     class Pusher
       # Remembers the queue: options of the class or middleware may name another one.
-      class Client < ::Sidekiq::Client
+      module QueueSeen
         attr_reader :queue
 
         private
@@ -97,9 +97,16 @@ module SidekiqBridge
       def pushed(job, implied)
         klass = job_class(job["class"])
         item = job.reject { |name, _| implied.include?(name) }
-        client = Client.new
+        client = client_of(klass&.get_sidekiq_options || {})
         jid = client.push(item.merge("class" => klass || job["class"]))
-        jid ? {"jid" => jid, "queue" => client.queue} : {"halted" => true}
+        jid ? {"jid" => jid, "queue" => client.queue || item["queue"]} : {"halted" => true}
+      end
+
+      # As `perform_async` makes it: a class may name a client of its own (Sidekiq 7), and the Redis of its shard.
+      def client_of(options)
+        pool, own = options.values_at("pool", "client_class")
+        return ::Sidekiq::Client.new(pool).extend(QueueSeen) if ::Sidekiq::VERSION.to_i < 7
+        (own || ::Sidekiq::Client).new(pool: pool).extend(QueueSeen)
       end
 
       # The class, for its sidekiq_options; nil for a class that exists in Python alone.

@@ -107,11 +107,17 @@ module SidekiqBridge
         found.to_s unless found.nil? || found == ::Sidekiq::BasicFetch
       end
 
+      # The class that the app puts in the place of Sidekiq's own to push due jobs; nil for Sidekiq's.
+      def app_enqueuer = options[:scheduled_enq]&.to_s
+
       def death_handler_count = Array(options[:death_handlers]).size
 
       # Queues that the app itself names, in its initializers or at :startup; the worker takes their jobs too. The key is a
       # queue's name, the value the number of jobs at once in its capsule (nil without one).
       def app_queues = Array(options[:queues]).to_h { |name| [name.to_s, nil] }
+
+      # Capsules that have server middleware of their own, by queue; from Sidekiq 7 on.
+      def capsules_by_queue = {}
 
       # Names of Sidekiq's own options.
       def known_options = default_options.keys

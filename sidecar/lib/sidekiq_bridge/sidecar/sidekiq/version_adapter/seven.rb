@@ -20,8 +20,9 @@ module SidekiqBridge
 
         def options = ::Sidekiq.default_configuration
 
-        # A capsule has a copy of the list: 7 and 8.0 use the copy, 8.1.7 the original.
-        def chains = [options.server_middleware, options.default_capsule.server_middleware]
+        # A capsule has a copy of the list: 7 and 8.0 use the copy, 8.1.7 the original. A capsule makes its copy when it is
+        # first asked: asking it here would leave out what the app adds at :startup.
+        def chains = [options.server_middleware, *options.capsules.each_value.filter_map { |capsule| own_chain(capsule) }]
 
         def client_chain = options.client_middleware
 
@@ -38,6 +39,14 @@ module SidekiqBridge
           end
         end
 
+        # The app may give a capsule middleware of its own.
+        def capsules_by_queue
+          own = options.capsules.each_value.select { |capsule| capsule.name != "default" && own_chain(capsule) }
+          own.reverse.flat_map { |capsule| capsule.queues.map { |queue| [queue.to_s, capsule] } }.to_h
+        end
+
+        def concurrency = options.concurrency
+
         def lookup(_processor, name) = Object.const_get(name)
 
         def metrics_family = "7"
@@ -47,6 +56,8 @@ module SidekiqBridge
         end
 
         private
+
+        def own_chain(capsule) = capsule.instance_variable_get(:@server_chain)
 
         def default_options = ::Sidekiq::Config::DEFAULTS
 

@@ -38,6 +38,8 @@ module SidekiqBridge
           options[:concurrency] = threads
         end
 
+        def concurrency = options[:concurrency]
+
         def lookup(processor, name) = processor.send(:constantize, name)
 
         def metrics_family = "none"
