@@ -10,6 +10,13 @@ RSpec.describe SidekiqBridge::Sidecar::LogText do
     @io.string
   end
 
+  # A constant of the app, or a proc that is shareable between Ractors: the sidecar did not start.
+  it "escapes for a formatter that is frozen" do
+    formatter = ->(_severity, _time, _program, message) { "#{message}|" }.freeze
+    text = logged(Logger.new(@io = StringIO.new, formatter: formatter)) { |logger| logger.info("a\e[31m") }
+    expect(text).to eq('a\e[31m|').or eq('a\x1B[31m|')
+  end
+
   it "writes control characters as their escapes, in one line" do
     expect(described_class.line("a\r\nb\e[31m\u0000\u0085\u2028\u202Ec")).to eq('a\r\nb\e[31m\x00\u0085\u2028\u202Ec').or eq('a\r\nb\e[31m\u0000\u0085\u2028\u202Ec')
     expect(described_class.line("plain, größe, \u{1F600}")).to eq("plain, größe, \u{1F600}")

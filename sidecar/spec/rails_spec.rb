@@ -71,11 +71,22 @@ RSpec.describe "A sidecar with a Rails app" do
     def report(delivery, **said) = sidecar.json(:post, "/jobs/#{delivery}/body", JSON.generate({turn: 1, **said}), Requests.headers(boot: sidecar.boot))
 
     it "runs its callbacks around the code" do
+      ended = trace.count(["after"])
       expect(python(active_job("PythonReportJob", 7, "jid" => "p1"), "h:1:p/1")).to match([200, include("status" => "body", "turn" => 1)])
       expect(trace).to include(["before", [7]], ["around"])
-      expect(trace).not_to include(["after"])
+      expect(trace.count(["after"])).to eq(ended)
       expect(report("h:1:p/1", status: "done")).to match([200, include("status" => "done")])
-      expect(trace).to include(["after"])
+      expect(trace.count(["after"])).to eq(ended + 1)
+    end
+
+    # The code of the outer job ran a second time in the place of the inner one's.
+    it "runs a job that a callback performs, of another class or its own, in Ruby" do
+      python(active_job("PythonAuditJob", "jid" => "p4"), "h:1:p/4")
+      report("h:1:p/4", status: "done")
+      python(active_job("PythonReportJob", "audit", "jid" => "p5"), "h:1:p/5")
+      expect(trace).not_to include(["audited", nil])
+      expect(report("h:1:p/5", status: "done")).to match([200, include("status" => "done")])
+      expect(trace.count(["audited", nil])).to eq(2)
     end
 
     it "heeds its discard_on" do

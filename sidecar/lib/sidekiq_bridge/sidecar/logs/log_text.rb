@@ -26,6 +26,7 @@ module SidekiqBridge
         loggers = logger.respond_to?(:broadcasts) ? logger.broadcasts : [logger]
         loggers.select { |one| one.respond_to?(:formatter=) }.each do |one|
           one.formatter ||= ::Logger::Formatter.new
+          one.formatter = one.formatter.dup if one.formatter.frozen?
           one.formatter.singleton_class.prepend(Escaping)
         end
       end

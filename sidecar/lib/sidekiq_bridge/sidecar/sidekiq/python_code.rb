@@ -17,11 +17,16 @@ module SidekiqBridge
     module PythonCode
       KEY = :bridge_python_code
 
+      # The code of one job. Its callbacks may perform other jobs on the same thread (`perform_now`), which run in Ruby.
+      Code = Struct.new(:class_name, :jid, :body) do
+        def of?(job) = job.class.name == class_name && job.provider_job_id == jid
+      end
+
       # Stands before the `perform` of an ActiveJob class.
       module Performed
         ruby2_keywords def perform(*arguments)
           code = Thread.current[KEY]
-          code ? code.call : super(*arguments)
+          code&.of?(self) ? code.body.call : super(*arguments)
         end
       end
 
@@ -30,11 +35,11 @@ module SidekiqBridge
       # Performs `instance` through `run`. The block performs it as Sidekiq does, which an ActiveJob's wrapper needs.
       def perform(instance, run, changes, &as_sidekiq)
         return run.perform(changes) unless ClassGuard.wrapper?(instance.class)
-        with(-> { run.perform(changes) }, run.job.active_job_class_name, &as_sidekiq)
+        with(Code.new(run.job.active_job_class_name.delete_prefix("::"), instance.jid, -> { run.perform(changes) }), &as_sidekiq)
       end
 
-      def with(code, class_name)
-        Object.const_get(class_name).prepend(Performed)
+      def with(code)
+        Object.const_get(code.class_name).prepend(Performed)
         Thread.current[KEY] = code
         yield
       ensure
