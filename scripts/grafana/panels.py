@@ -200,6 +200,15 @@ SIDECARS = Row(
             ),
             "ops",
         ),
+        Panel(
+            "Ends of jobs that Ruby is told of",
+            (
+                ("max(bridge_notices_waiting)", "waiting"),
+                (f"sum(rate(bridge_notices_told_total[{RATE}]))", "told a second"),
+                (f"sum(rate(bridge_notices_dropped_total[{RATE}]))", "dropped a second"),
+            ),
+            "short",
+        ),
     ),
 )
 ALERTS = Row(
