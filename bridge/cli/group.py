@@ -27,6 +27,7 @@ COMMANDS = {
     "resume": "bridge.cli.queues:resume",
     "status": "bridge.cli.status:status",
     "stop": "bridge.cli.workers:stop",
+    "up": "bridge.cli.up:up",
     "verify": "bridge.cli.verify:verify",
 }
 

@@ -50,6 +50,8 @@ class Monitoring(bootsteps.StartStopStep):
         server = Server(_routes(runtime, tallies, parent))
         bind = runtime.settings.health_bind
         server.start(bind.host, bind.port)
+        if runtime.settings.health_return and server.port not in (None, bind.port):
+            Periodic("health-port", lambda: server.come_back(bind.host, bind.port)).start()
         if runtime.settings.max_memory_megabytes is not None:
             ceiling = MemoryCeiling(runtime.settings.max_memory_megabytes)
             Periodic("memory", ceiling.round).start()

@@ -35,6 +35,11 @@ class Watching(Told):
         description="Address at which the worker serves /metrics and /health.",
         examples=["127.0.0.1:9394"],
     )
+    health_return: bool = Field(
+        False,
+        description="Whether a worker that found this port taken moves to it later (`bridge up` says true).",
+        examples=["true"],
+    )
     log_level: LogLevel = Field(
         "INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL.", examples=["INFO"]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 
@@ -20,8 +22,18 @@ class ServiceManager:
     @classmethod
     def take(cls, environ: MutableMapping[str, str], pid: int) -> ServiceManager | None:
         """Read the variables, and remove them: no child may report in our name. None without a manager."""
-        socket, usec, watched = (environ.pop(name, "") for name in _NAMES)
-        if not socket.startswith(("/", "@")):
+        address, usec, watched = (environ.pop(name, "") for name in _NAMES)
+        if not address.startswith(("/", "@")):
             return None
         watchdog = int(usec) / 1e6 if usec.isdigit() and watched in ("", str(pid)) else None
-        return cls(f"\0{socket[1:]}" if socket[0] == "@" else socket, watchdog or None)
+        return cls(f"\0{address[1:]}" if address[0] == "@" else address, watchdog or None)
+
+    def tell(self, lines: str) -> None:
+        """Send one datagram. The process goes on if the manager does not listen any more."""
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection,
+        ):
+            # Never wait: the queue of an unread socket fills up.
+            connection.setblocking(False)
+            connection.sendto(lines.encode(), self.socket)

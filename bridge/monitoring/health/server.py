@@ -26,6 +26,9 @@ ANSWER_SECONDS = 5.0
 #: Clients at once. One more, and the oldest is cut off: a probe takes milliseconds.
 MOST_CLIENTS = 32
 ACCEPT_PAUSE_SECONDS = 0.1
+#: Between two attempts to get the wished port.
+RETURN_SECONDS = 1.0
+AT_HOME_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +73,29 @@ class Server:
         if self._http is None:
             return
         os.register_at_fork(after_in_child=self._forget)
-        where = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        self._listen(host, self._http)
+
+    def _listen(self, host: str, http: _HttpServer) -> None:
+        where = f"[{host}]:{http.server_port}" if ":" in host else f"{host}:{http.server_port}"
         logger.info("serving /metrics and /health on http://%s", where)
-        threading.Thread(target=self._serve, args=(self._http,), name="bridge-http", daemon=True).start()
+        threading.Thread(target=self._serve, args=(http,), name="bridge-http", daemon=True).start()
+
+    def come_back(self, host: str, port: int) -> float:
+        """Move to the port once it is free. Returns the seconds to the next attempt."""
+        http = self._http
+        if http is None or port in (0, http.server_port):
+            return AT_HOME_SECONDS
+        with contextlib.suppress(OSError):  # it is still taken
+            self._http = _HttpServer(host, port, self._routes)
+            self._listen(host, self._http)
+            _close(http)
+        return RETURN_SECONDS
 
     def stop(self) -> None:
         """Listen no more."""
         http, self._http = self._http, None
-        if http is None:
-            return
-        with contextlib.suppress(OSError):  # it had ended by itself
-            http.socket.shutdown(socket.SHUT_RDWR)  # ends the accept; a close alone does not
-        http.server_close()
+        if http is not None:
+            _close(http)
 
     def _bind(self, host: str, port: int) -> _HttpServer | None:
         for candidate in range(port, min(port + PORTS_TRIED, 65_536)):
@@ -132,6 +146,12 @@ class Server:
         http, self._http = self._http, None
         if http is not None:
             http.socket.close()
+
+
+def _close(http: _HttpServer) -> None:
+    with contextlib.suppress(OSError):  # it had ended by itself
+        http.socket.shutdown(socket.SHUT_RDWR)  # ends the accept; a close alone does not
+    http.server_close()
 
 
 class _HttpServer(ThreadingHTTPServer):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +16,6 @@ from bridge.settings.systemd import ServiceManager
 
 if TYPE_CHECKING:
     from bridge.runtime import Runtime
-
-logger = logging.getLogger(__name__)
 
 #: Between two looks; a quicker watchdog shortens it.
 ROUND_SECONDS = 1.0
@@ -99,7 +95,7 @@ class Notifying(bootsteps.StartStopStep):
         supervision = Supervision(
             examiner.examine,
             lambda: f"{len(fetcher.in_flight.held)} of {fetcher.in_flight.size} slots busy",
-            lambda lines: send(manager.socket, lines),
+            manager.tell,
             manager.watchdog_seconds,
         )
         Periodic("supervision", supervision.round).start()
@@ -109,17 +105,6 @@ class Notifying(bootsteps.StartStopStep):
         """Not yet: running jobs go on, and the watchdog with them."""
 
     terminate = stop
-
-
-def send(address: str, lines: str) -> None:
-    """One datagram. The worker goes on where the manager does not listen any more."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
-            # Never wait: the queue of an unread socket fills up.
-            connection.setblocking(False)
-            connection.sendto(lines.encode(), address)
-    except OSError as error:
-        logger.debug("the service manager could not be told: %s", error)
 
 
 def _more_time() -> str:
