@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
+from bridge.sidekiq.payload import ruby_json
 from bridge.sidekiq.payload.pages import ORIGINAL
 from tests.support.stage import Stage
 from tests.support.waiting import wait_until_equal
@@ -53,11 +54,32 @@ ODD: dict[str, dict[str, Any]] = {
     "cattr": {"cattr": 5, "locale": 7},
 }
 
+DEEP = b"[" * 99 + b"]" * 99
+#: What JSON of Ruby's reads, and Python's writer refuses, cannot write, or would write too deep.
+RAW = {
+    "tags infinite": b'"tags":[1e400]',
+    "tags deep": b'"tags":' + DEEP,
+    "tags no UTF-8": b'"tags":["\xff"]',
+    "jid no UTF-8": b'"jid":"\xff"',
+    "created_at infinite": b'"created_at":1e400',
+    "created_at deep": b'"created_at":' + DEEP,
+    "enqueued_at infinite": b'"enqueued_at":-1e400',
+    "failed_at infinite": b'"failed_at":1e400,"retry_count":1',
+    "original infinite": b'"tags":5,"bridge_original":{"a":1e400}',
+    "original text": b'"tags":5,"bridge_original":"own"',
+    "backtrace huge": b'"backtrace":' + b"1" * 400,
+    "time limit infinite": b'"time_limit":1e400',
+}
+
+
+def json_of(member: bytes) -> dict[str, Any]:
+    return dict(ruby_json.parse(member)[0])
+
 
 def keys_of(stage: Stage, name: str) -> list[str]:
     """The addresses of the entries' pages."""
     found = stage.redis.zrange(name, 0, -1, withscores=True)
-    return [f"{score!r}-{json.loads(member).get('jid')}" for member, score in found]
+    return [f"{score!r}-{json_of(member).get('jid')}" for member, score in found]
 
 
 def assert_pages_open(stage: Stage, name: str, count: int) -> None:
@@ -92,6 +114,35 @@ def test_the_pages_open_whatever_fields_a_failed_job_has(
     entries = [json.loads(member) for key in ("retry", "dead") for member in stage.redis.zrange(key, 0, -1)]
     kept = {json.dumps(entry[ORIGINAL], sort_keys=True) for entry in entries if ORIGINAL in entry}
     assert {'{"tags": 5}', '{"error_backtrace": 7}', '{"created_at": "x"}', '{"jid": "a/b"}'} <= kept
+
+
+@pytest.mark.parametrize("name", ["FailJob", "NativeFailJob"])
+@pytest.mark.parametrize(("retry", "place"), [(b"true", "retry"), (b"0", "dead")])
+def test_a_field_that_cannot_be_written_again_costs_neither_the_job_nor_the_worker(
+    stage: Stage, name: str, retry: bytes, place: str
+) -> None:
+    """``{"tags": [1e400]}``: the settlement raised ValueError. The worker stopped and left all its jobs in
+    flight; the next worker found the job and stopped as well.
+    """
+    for number, odd in enumerate(RAW.values()):
+        head = f'{{"class":"{name}","jid":"{number:024x}","args":[],"created_at":1.5,"retry":'.encode()
+        stage.push_raw(head + retry + b"," + odd + b"}")
+
+    stage.wait_counters(len(RAW), len(RAW))
+    stage.wait_idle()
+
+    # Then each has its one entry, which Ruby reads, and whose page opens
+    assert stage.redis.zcard(place) + stage.redis.zcard("dead" if place == "retry" else "retry") == len(RAW)
+    for key in ("retry", "dead"):
+        assert_pages_open(stage, key, stage.redis.zcard(key))
+    entries = [json_of(member) for key in ("retry", "dead") for member in stage.redis.zrange(key, 0, -1)]
+    originals = {json.dumps(entry[ORIGINAL], sort_keys=True) for entry in entries if ORIGINAL in entry}
+    assert {
+        '{"tags": "[Infinity]"}',
+        '{"created_at": "Infinity"}',
+        '{"a": "Infinity", "tags": 5}',
+        '{"bridge_original": "own", "tags": 5}',
+    } <= originals
 
 
 @pytest.mark.parametrize("retry", [{}, {"retry": None}])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.sidekiq.outcome import poison_pill
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.pages import ORIGINAL
 
@@ -52,6 +53,28 @@ def test_the_page_of_a_retry_needs_the_time_of_its_first_failure() -> None:
 
 def test_a_job_without_times_that_a_person_kills_keeps_its_bytes() -> None:
     assert SidekiqJob.parse(b'{"class":"ReportJob","jid":"a","args":[],"queue":"low"}').entry_fields({}) == {}
+
+
+@pytest.mark.parametrize("field", ["tags", "created_at", "retried_at", "error_backtrace", "jid", ORIGINAL])
+@pytest.mark.parametrize(
+    "value",
+    [b"1e400", b"[-1e400]", b'{"a":1e400}', b"[" * 99 + b"]" * 99, b'"\xff"', b'["\\ud800",5]'],
+    ids=repr,
+)
+def test_an_entry_can_be_written_and_read_whatever_a_field_holds(field: str, value: bytes) -> None:
+    """Python reads ``1e400`` and writes no infinity: the settlement raised, and the worker stopped."""
+    raw = b'{"class":"A","args":[],"tags":5,"%s":%s}' % (field.encode(), value)
+
+    entry = SidekiqJob.parse(SidekiqJob.parse(raw).with_fields(SidekiqJob.parse(raw).entry_fields(ERROR)))
+
+    assert entry.fields["error_class"] == "ValueError"
+    assert type(entry.fields["jid"]) is str
+
+
+@pytest.mark.parametrize("raw", [b'{"class":"A","tags":[1e400]}', b"no JSON"])
+def test_a_poison_pill_is_buried_whatever_it_holds(raw: bytes) -> None:
+    pill = SidekiqJob.parse(raw) if raw.startswith(b"{") else SidekiqJob.unreadable(raw)
+    assert poison_pill.payload(pill).startswith(raw[:10])
 
 
 @pytest.mark.parametrize("text", ["eJyLjgUAARUAuQ==", "eJyLjgUAARUAuQ==\n", "eAGLjgUAARUAuQ=="])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from bridge.errors import PayloadError
 from bridge.sidekiq.outcome.notice import Death, Notice
 from bridge.sidekiq.payload.job import SidekiqJob
 
@@ -23,4 +24,7 @@ def payload(job: SidekiqJob) -> bytes:
         return b""
     known = {} if "failed_at" in job.fields else {"failed_at": time.time()}
     fields = {"error_class": ERROR_CLASS, "error_message": REASON, **known}
-    return job.with_fields(job.entry_fields(fields))
+    try:
+        return job.with_fields(job.entry_fields(fields))
+    except (PayloadError, ValueError):  # a settlement that cannot be written would stop the whole worker
+        return job.raw

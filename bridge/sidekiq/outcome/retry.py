@@ -226,4 +226,6 @@ def _to_i(value: object) -> int:
     if isinstance(value, str):
         number = re.match(r"\s*[+-]?\d{1,9}", value)
         return int(number[0]) if number else 0
-    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+    if isinstance(value, int):
+        return value
+    return int(value) if isinstance(value, float) and math.isfinite(value) else 0

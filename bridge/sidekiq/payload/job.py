@@ -154,7 +154,8 @@ class SidekiqJob:
         """``fields``, and what else an entry of retry or dead needs to be shown by Sidekiq's pages."""
         own = self.fields
         is_usual = (
-            not (own.keys() & _UNUSUAL or fields.keys() & _UNUSUAL_OF_HOOKS)
+            not self.ruby_only
+            and not (own.keys() & _UNUSUAL or fields.keys() & _UNUSUAL_OF_HOOKS)
             and all(type(own.get(name)) in kinds for name, kinds in _USUAL)
             and all(0 <= (own.get(name) or 0) < pages.LAST_MOMENT for name in _TIMES)
         )

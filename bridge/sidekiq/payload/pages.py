@@ -8,12 +8,14 @@ kept under :data:`ORIGINAL`, which the page shows among the extras.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.sidekiq.payload import active_job, backtrace
+from bridge.errors import MalformedPayload
+from bridge.sidekiq.payload import active_job, backtrace, ruby_json
 
 #: The field that keeps the values which a page could not show.
 ORIGINAL = "bridge_original"
@@ -29,11 +31,31 @@ def mended(raw: bytes, shown: _Fields) -> dict[str, Any]:
     found = {name: value for name, rule in _RULES.items() if (value := rule(raw, shown)) is not _GOOD}
     if not found:
         return {}
-    before = shown.get(ORIGINAL)
+    before = shown.get(ORIGINAL, {})
     kept = {name: shown[name] for name in found if name in shown}
-    if isinstance(before, dict):
-        kept |= before
-    return {**found, ORIGINAL: kept} if kept else found
+    kept |= before if isinstance(before, dict) else {ORIGINAL: before}
+    if kept:
+        found[ORIGINAL] = {name: _storable(value) for name, value in kept.items()}
+    ruby_json.encode(found)  # what cannot be written must raise here, where the caller expects it
+    return found
+
+
+def _storable(value: Any) -> Any:
+    """The value; its JSON as text where an entry cannot hold it: Infinity, too deep, not UTF-8."""
+    try:
+        _, is_ruby_only = ruby_json.parse(ruby_json.encode({ORIGINAL: {"": value}}))
+    except (ValueError, MalformedPayload):
+        return json.dumps(value)
+    is_storable = not is_ruby_only and _is_text(json.dumps(value, ensure_ascii=False))
+    return value if is_storable else json.dumps(value)
+
+
+def _is_text(value: object) -> bool:
+    """Whether this is a text that HTML can hold: Ruby's escaping raises at bytes that are not UTF-8."""
+    try:
+        return isinstance(value, str) and bool(value.encode() or True)
+    except UnicodeEncodeError:
+        return False
 
 
 class _Good:
@@ -48,7 +70,7 @@ Rule = Callable[[bytes, _Fields], Any]
 def _jid(raw: bytes, shown: _Fields) -> Any:
     """The address of the page holds it. An entry without one could not be opened, retried or deleted."""
     value = shown.get("jid")
-    if isinstance(value, str) and _JID.fullmatch(value):
+    if isinstance(value, str) and _JID.fullmatch(value) and _is_text(value):
         return _GOOD
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -57,9 +79,9 @@ def _jid(raw: bytes, shown: _Fields) -> Any:
 
 def _tags(_: bytes, shown: _Fields) -> Any:
     value = shown.get("tags")
-    if value is None or (isinstance(value, list) and all(isinstance(tag, str) for tag in value)):
+    if value is None or (isinstance(value, list) and all(map(_is_text, value))):
         return _GOOD
-    return [str(tag) for tag in value] if isinstance(value, list) else []
+    return [str(tag).encode("utf-8", "replace").decode() for tag in value] if isinstance(value, list) else []
 
 
 def _time(name: str, needed_with: str = "") -> Rule:
@@ -67,13 +89,16 @@ def _time(name: str, needed_with: str = "") -> Rule:
 
     def rule(_: bytes, shown: _Fields) -> Any:
         value, needed = shown.get(name), shown.get(needed_with) is not None
-        if value is None and not needed:
+        if (value is None and not needed) or _is_moment(value):
             return _GOOD
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LAST_MOMENT:
-            return _GOOD
-        return shown.get("retried_at") or time.time() if needed else None
+        later = shown.get("retried_at")
+        return (later if _is_moment(later) else time.time()) if needed else None
 
     return rule
+
+
+def _is_moment(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LAST_MOMENT
 
 
 def _retry_count(_: bytes, shown: _Fields) -> Any:
@@ -93,8 +118,7 @@ def _encrypt(_: bytes, shown: _Fields) -> Any:
 
 
 def _queue(_: bytes, shown: _Fields) -> Any:
-    value = shown.get("queue")
-    return _GOOD if isinstance(value, str) else "default"
+    return _GOOD if _is_text(shown.get("queue")) else "default"
 
 
 def _args(_: bytes, shown: _Fields) -> Any:
