@@ -196,6 +196,16 @@ def decision_of(error: BaseException, token: int) -> Decision | None:
     return cast(Decision | None, carried)
 
 
+def decided_before(error: BaseException, token: int) -> BaseException | None:
+    """The error with the decision about this delivery, if a hook raised ``error`` in its place; else None."""
+    each: BaseException | None = error
+    for _ in range(LONGEST_CHAIN):
+        if each is None or decision_of(each, token) is not None:
+            return None if each is error else each
+        each = each.__context__
+    return None
+
+
 def tellable(error: BaseException) -> BaseException:
     """The error itself, or a :class:`JobDied` where telling of the error would be another error.
 

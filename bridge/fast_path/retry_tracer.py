@@ -9,7 +9,7 @@ places are noted, and written out for their reader. Observed retries (a receiver
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from traceback import FrameSummary, StackSummary, TracebackException
 from types import CodeType, TracebackType
 from typing import Any
@@ -18,8 +18,9 @@ from billiard.common import terminate_handler_fired  # type: ignore[attr-defined
 from billiard.einfo import ExceptionInfo
 from celery import signals, states
 from celery.app import trace
-from celery.exceptions import WorkerShutdown, WorkerTerminate
+from celery.exceptions import Reject, WorkerShutdown, WorkerTerminate
 
+from bridge.broker.messages import DELIVERY_HEADER
 from bridge.execution import failure_log, outcomes
 from bridge.fast_path import observers
 
@@ -101,23 +102,41 @@ def guard(app: Any) -> None:
 def _guarded(tracer: Callable[..., Any]) -> Callable[..., Any]:
     def trace_task(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
         try:
-            return tracer(uuid, args, kwargs, request)
+            told: trace.trace_ok_t = tracer(uuid, args, kwargs, request)
         except (WorkerShutdown, WorkerTerminate):
             raise
         except BaseException as error:
             if terminate_handler_fired():
                 raise  # this pool process was told to end, and its parent settles the job
+            failed = _decided(error, request)
+            if failed is None and isinstance(error, Reject):
+                # A hook behind the run raises it. Celery's pools take it for the task's own.
+                failure_log.fault("jid=%s: a hook of the task rejects the job", uuid)
+                info = trace.TraceInfo(states.REJECTED, error)
+                return trace.trace_ok_t(ExceptionInfo(internal=True), info, 0.0, None)
             failure_log.fault("jid=%s could not be told of", uuid)
-            failed = outcomes.stand_in(error)
+            failed = failed or outcomes.stand_in(error)
+        else:
+            if told.info is None or told.info.state != states.FAILURE:
+                return told
+            failed = _decided(told.info.retval, request)
+            if failed is None:
+                return told
         return trace.trace_ok_t(_info_of(failed), trace.TraceInfo(states.FAILURE, failed), 0.0, None)
 
     return trace_task
 
 
-def _info_of(error: Exception) -> ExceptionInfo:
+def _decided(error: BaseException, request: Any) -> BaseException | None:
+    """The error of the run, if a hook raised another one about it: the decision travels on the first."""
+    delivery = request.get(DELIVERY_HEADER) if isinstance(request, Mapping) else None
+    return None if delivery is None else outcomes.decided_before(error, delivery.token)
+
+
+def _info_of(error: BaseException) -> ExceptionInfo:
     try:
         raise error
-    except Exception:
+    except BaseException:
         return ExceptionInfo()
 
 
