@@ -115,8 +115,8 @@ class Channel(virtual.Channel):
     def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
         # The process that asked has declared its reply queue on its own connection: its name follows from the
         # key.
-        if exchange == replies.EXCHANGE:
-            return [replies.queue_name(routing_key)]
+        if (reply := replies.queue_name(exchange, routing_key)) is not None:
+            return [reply]
         found = list(super()._lookup(exchange, routing_key, default))
         if not found:  # kombu would drop the message
             raise PushRefused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import redis
@@ -10,20 +11,22 @@ import redis
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
 
-#: kombu's name for the exchange that carries replies.
-EXCHANGE = "reply.celery.pidbox"
+#: kombu's name for the exchange that carries replies, with Celery's ``control_exchange`` in it.
+_EXCHANGE = re.compile(r"reply\..+\.pidbox")
+#: The process that asked, and the exchange.
+_QUEUE = re.compile(r".+\.reply\..+\.pidbox")
 #: A reply that no client collects expires.
 TTL_SECONDS = 60
 
 
-def queue_name(routing_key: str) -> str:
-    """The reply queue kombu's mailbox makes for an asking process."""
-    return f"{routing_key}.{EXCHANGE}"
+def queue_name(exchange: str, routing_key: str) -> str | None:
+    """The reply queue that kombu's mailbox makes for an asking process; None for another exchange."""
+    return f"{routing_key}.{exchange}" if _EXCHANGE.fullmatch(exchange) else None
 
 
 def is_reply_queue(queue: str) -> bool:
     """Whether a queue carries replies, and not jobs."""
-    return queue.endswith("." + EXCHANGE)
+    return _QUEUE.fullmatch(queue) is not None
 
 
 def send(client: redis.Redis, queue: str, message: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from bridge.sidekiq.process import version_probe
 from bridge.sidekiq.process.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler as SchedulerWork
-from bridge.worker import control, end_signals, pool_options, preflight, settings_check
+from bridge.worker import control, end_signals, pool_options, preflight, settings_check, vain_options
 from bridge.worker.app_queues import AppQueues
 from bridge.worker.process_info import process_info
 from bridge.worker.running_jobs import RunningJobs
@@ -217,7 +217,7 @@ def install(app: Any) -> None:
     )
     setup.install()
     signals.worker_init.connect(_check_worker, weak=False)
-    for check in (settings_check.warn, pool_options.check_made):
+    for check in (settings_check.warn, vain_options.warn, pool_options.check_made):
         signals.celeryd_after_setup.connect(check, weak=False)
     signals.worker_process_init.connect(prefork.watch_parent, weak=False)
 

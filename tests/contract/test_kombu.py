@@ -160,6 +160,11 @@ def test_the_reply_queue_of_a_mailbox_has_the_name_that_replies_go_to() -> None:
     """The worker that answers makes the name from the routing key alone."""
     from bridge.broker import replies
 
-    mailbox = pidbox.Mailbox("celery")
-    assert mailbox.reply_exchange.name == replies.EXCHANGE
-    assert mailbox.get_reply_queue().name == replies.queue_name(mailbox.oid)
+    # With control_exchange = "shop" no reply came: the name of the exchange was a constant.
+    for namespace in ("celery", "shop"):
+        mailbox = pidbox.Mailbox(namespace)
+        name = mailbox.get_reply_queue().name
+        assert replies.queue_name(mailbox.reply_exchange.name, mailbox.oid) == name
+        assert replies.is_reply_queue(name)
+    assert replies.queue_name("celery.pidbox", "x") is None
+    assert not replies.is_reply_queue("reply.emails")
