@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from bridge.errors import PushRefused
+from bridge.sidekiq.payload.ruby_json import MAX_NESTING
 
 
 def check_args(args: Any) -> None:
@@ -13,20 +14,25 @@ def check_args(args: Any) -> None:
     check_value(args, "args")
 
 
-def check_value(value: Any, where: str) -> None:
-    """Raise PushRefused where JSON cannot hold a value. ``where`` names its place in the sentence."""
+def check_value(value: Any, where: str, level: int = 2) -> None:
+    """Raise PushRefused where JSON cannot hold a value. ``where`` names its place in the sentence.
+
+    ``level``: the payload is the first, its arguments the second. A list that contains itself ends here too.
+    """
     if value is None or isinstance(value, str | bool | int):
         return
     if isinstance(value, float):
         if not math.isfinite(value):
             raise PushRefused(f"{where} is {value}: JSON has no such number. Send null or a string instead.")
         return
+    if level > MAX_NESTING:
+        raise PushRefused(f"{where[:20]}... is nested deeper than the {MAX_NESTING} levels that Ruby reads.")
     if isinstance(value, list | tuple):
         for i, item in enumerate(value):
-            check_value(item, f"{where}[{i}]")
+            check_value(item, f"{where}[{i}]", level + 1)
         return
     if isinstance(value, dict):
-        _check_object(value, where)
+        _check_object(value, where, level)
         return
     raise PushRefused(
         f"{where} is a {type(value).__name__}: a Sidekiq job carries only what JSON holds (strings, numbers, "
@@ -34,10 +40,10 @@ def check_value(value: Any, where: str) -> None:
     )
 
 
-def _check_object(value: dict[Any, Any], where: str) -> None:
+def _check_object(value: dict[Any, Any], where: str, level: int) -> None:
     for key, item in value.items():
         if not isinstance(key, str):
             raise PushRefused(
                 f"{where} has the key {key!r}: JSON objects have string keys only. Use str(key)."
             )
-        check_value(item, f"{where}[{key!r}]")
+        check_value(item, f"{where}[{key!r}]", level + 1)

@@ -7,18 +7,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from celery.utils.time import get_exponential_backoff_interval
 
 from bridge.broker import json_values, push_policy
 from bridge.errors import PushRefused
-from bridge.execution import moments, outcomes, time_limits
+from bridge.execution import moments, outcomes, retry_rules, time_limits
 from bridge.execution.outcomes import Ending, RubyError, Wish
 from bridge.sidekiq.outcome import retry
 from bridge.sidekiq.outcome.decision import Decision, Done, Retry
 from bridge.sidekiq.outcome.failure import Failure
 from bridge.sidekiq.outcome.retry import RetryRules
+from bridge.sidekiq.payload import queue_names
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.splice import splice
 
@@ -41,6 +42,7 @@ def asked(
     options: Mapping[str, Any],
 ) -> Wish:
     """What ``self.retry`` asks for. Raises PushRefused for what a Sidekiq job has no place for."""
+    _check_numbers(task, countdown, max_retries)
     delay = _until(task, eta) if eta is not None else countdown
     if delay is None:
         delay = task.default_retry_delay
@@ -111,15 +113,39 @@ def _number(limit: Any) -> int | None:
     return None if limit is None or isinstance(limit, bool) else int(limit)
 
 
+def error_of(exc: Any) -> BaseException | None:
+    """``exc`` of ``self.retry``, which Celery takes as an error, its class, or a text."""
+    if exc is None or issubclass(type(exc), BaseException):
+        return cast(BaseException | None, exc)
+    return exc() if isinstance(exc, type) and issubclass(exc, BaseException) else Exception(str(exc))
+
+
+def _check_numbers(task: Any, countdown: Any, max_retries: Any) -> None:
+    """Raise PushRefused for what would become another delay or limit than the caller wrote."""
+    if countdown is not None and not retry_rules.is_finite(countdown):
+        raise PushRefused(f"{task.name}: self.retry(countdown={countdown!r}): write seconds.")
+    try:
+        _number(max_retries)
+    except (ValueError, OverflowError, TypeError):
+        raise PushRefused(
+            f"{task.name}: self.retry(max_retries={max_retries!r}): write a whole number, or None."
+        ) from None
+
+
 def _fields(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     options = {name: value for name, value in options.items() if value is not None}
     push_policy.check(task.name, kwargs, options)
     fields: dict[str, Any] = time_limits.of_push(task.name, options)
     if args is not None:
+        if not isinstance(args, list | tuple):
+            raise PushRefused(f"{task.name}: self.retry(args={args!r}): write a list or a tuple.")
         json_values.check_args(args)
         fields["args"] = list(args)
     if "queue" in options:
-        fields["queue"] = str(options["queue"])
+        queue = getattr(options["queue"], "name", options["queue"])  # as a push takes kombu's Queue
+        if (wrong := queue_names.objection(queue)) is not None:
+            raise PushRefused(f"{task.name}: self.retry(queue=...): {wrong}.")
+        fields["queue"] = queue
     for name in options.keys() - fields.keys() - _WITHOUT_EFFECT:
         raise PushRefused(f"{task.name}: self.retry({name}=...) has no place in a Sidekiq job. Leave it out.")
     return fields

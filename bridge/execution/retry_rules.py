@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -40,6 +40,11 @@ def kwargs(_: Any, value: Any) -> str | None:
     return None if is_limit and is_eta and is_delay else _KWARGS_SENTENCE
 
 
-def _is_number(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether this is a number of seconds, below 0 too."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value >= 0
+    return is_number and abs(value) <= sys.float_info.max  # math.isfinite raises at 10**400
+
+
+def _is_number(value: Any) -> bool:
+    return is_finite(value) and value >= 0

@@ -182,7 +182,7 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
             return eager.retry(super().retry, self, given, options)
         job = job_of(self.app, delivery)
         wish = retries.asked(self, job, args, kwargs, eta, countdown, max_retries, options)
-        ending = self._decide(delivery, exc, wish)
+        ending = self._decide(delivery, retries.error_of(exc), wish)
         setattr(self.request, ASKED_ATTRIBUTE, ending)
         if throw or not ending.is_retry:
             raise ending.error

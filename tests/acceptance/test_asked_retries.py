@@ -8,6 +8,7 @@ swallowed, counted the job as done, and it was gone. Stock Celery runs both agai
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import Any
 
@@ -103,6 +104,27 @@ def test_a_retry_with_what_a_job_cannot_carry_fails_with_the_sentence(
 
     assert entry["error_class"].endswith("PushRefused")
     assert word in entry["error_message"]
+
+
+def test_what_a_retry_cannot_mean_is_refused_and_an_error_may_be_a_class_or_a_text(pooled: Stage) -> None:
+    """A queue that no worker may read kept the job for good; ``args="abc"`` became three arguments; arguments
+    deeper than Ruby reads were buried unread; a class as ``exc`` cost the countdown.
+    """
+    os.environ.setdefault("BRIDGE_REDIS_URL", pooled.redis_url)
+    from tests.support.retrying_tasks import CAUSES, SLIPS
+
+    jids = run(pooled, [{"class": "AskingJob", "args": [way], "retry": True} for way in SLIPS])
+
+    found = places(pooled)
+    for way, jid in zip(SLIPS, jids, strict=True):
+        place, entry, waits = found[jid]
+        assert (place, entry["queue"], entry["args"]) == ("retry", "pool", [way])
+        if way in CAUSES:
+            assert (entry["error_class"], entry["error_message"]) == CAUSES[way][1:], way
+            assert waits > HOUR - 60
+        else:
+            assert entry["error_class"].endswith("PushRefused"), (way, entry["error_message"])
+            assert way.split()[0] in entry["error_message"]
 
 
 def test_a_task_that_replaces_itself_is_done_and_the_other_one_runs(pooled: Stage) -> None:

@@ -18,6 +18,38 @@ class Other(Exception):
     """An error that a task does not name."""
 
 
+_RING: list[Any] = []
+_RING.append(_RING)
+_DEEP: list[Any] = []
+for _ in range(99):
+    _DEEP = [_DEEP]
+
+#: Arguments of self.retry that had another effect than they say, or lost the job's way.
+SLIPS: dict[str, dict[str, Any]] = {
+    "queue no worker reads": {"queue": "bad name*"},
+    "queue without a name": {"queue": ""},
+    "queue number": {"queue": 5},
+    "queue no UTF-8": {"queue": "\ud800"},
+    "args text": {"args": "abc"},
+    "args object": {"args": {"a": 1}},
+    "args number": {"args": 5},
+    "args deep": {"args": [_DEEP]},
+    "args ring": {"args": _RING},
+    "countdown nan": {"countdown": float("nan")},
+    "countdown infinite": {"countdown": float("inf")},
+    "countdown huge": {"countdown": 10**400},
+    "countdown text": {"countdown": "5"},
+    "max_retries text": {"max_retries": "x"},
+    "max_retries infinite": {"max_retries": float("inf")},
+}
+#: What Celery takes as an error, and the class and message that the entry shows.
+CAUSES: dict[str, tuple[Any, str, str]] = {
+    "exc class": (ValueError, "ValueError", ""),
+    "exc text": ("in words", "Exception", "in words"),
+}
+SLIPS |= {way: {"exc": exc} for way, (exc, _, _) in CAUSES.items()}
+
+
 @app.task(name="AskingJob", bind=True)
 def asking(self: SidekiqTask, way: str) -> None:  # noqa: C901 - one branch for each way
     """Ask for a retry, and end in another way."""
@@ -56,6 +88,8 @@ def asking(self: SidekiqTask, way: str) -> None:  # noqa: C901 - one branch for 
         raise self.retry(kwargs={"a": 1})
     elif way == "an option":
         raise self.retry(priority=3)
+    elif way in SLIPS:
+        raise self.retry(**{"countdown": DELAY, **SLIPS[way]})
     note(self, "done", way)
 
 
