@@ -137,7 +137,7 @@ class CoroutineLoop:
         share_stacks(self._app)
         loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
-            target=_run_forever, args=(loop,), name="bridge-coroutines", daemon=True
+            target=self._run_forever, args=(loop,), name="bridge-coroutines", daemon=True
         )
         self._thread.start()
         CoroutineWatch(loop, self._thread, lambda: self.running).start()
@@ -150,6 +150,22 @@ class CoroutineLoop:
         while self._starting:
             self._create(self._starting[0], None)
             self._starting.popleft()
+
+    def _run_forever(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        while True:
+            try:
+                loop.run_forever()
+            except BaseException:
+                # A SystemExit in a child task gets as far as here; its parent sees it, and the others go on.
+                logger.exception("a child task of a coroutine ended with an error that ends a process")
+                continue
+            if self._loop is not loop:
+                return
+            logger.warning(
+                "a coroutine has stopped the event loop of all coroutines: it goes on. "
+                "Remove the call of loop.stop()"
+            )
 
     def _create(self, begin: Start, context: contextvars.Context | None) -> None:
         assert self._loop is not None
@@ -183,17 +199,6 @@ class _Waiting:
 
     def _tell(self, error: BaseException) -> None:
         self._loop.call_soon_threadsafe(self._run.end, error)
-
-
-def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    while True:
-        try:
-            loop.run_forever()
-            return
-        except BaseException:
-            # A SystemExit in a child task gets as far as here; its parent sees it, and the others go on.
-            logger.exception("a child task of a coroutine ended with an error that ends a process")
 
 
 async def _tidy(loop: asyncio.AbstractEventLoop) -> None:

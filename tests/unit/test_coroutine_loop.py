@@ -241,6 +241,18 @@ def test_an_exit_in_a_child_task_ends_its_parent_and_not_the_loop(loop: Coroutin
     assert loop.run(task, well(), TOKEN) == "well"
 
 
+def test_a_coroutine_that_stops_the_loop_stops_no_other(loop: CoroutineLoop, task: Any) -> None:
+    """Its thread ended: all coroutines hung, each later one too, and the worker ran no more of them."""
+
+    async def stops() -> int:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0.01)
+        return 1
+
+    caller = Caller(loop, task, stops())
+    assert caller.error() is None
+
+
 def test_the_context_of_the_caller_is_copied_into_the_coroutine(loop: CoroutineLoop, task: Any) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
