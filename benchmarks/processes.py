@@ -65,6 +65,8 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str, pause
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without what is meant for one of the peers, and ``extra``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    # Installed packages are compiled; without this the bridge's own modules would be compiled at each start.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     # Ruby 3.1 warns of its own gems; Python buffers what goes into a file.
     return kept | {"LANG": "C.UTF-8", "RUBYOPT": "-W0", "PYTHONUNBUFFERED": "1"} | dict(extra)
 

@@ -70,7 +70,7 @@ class Bridge(Celery):
     @cached_property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name
         """``celery beat``, which refuses a bad schedule when it reads it."""
-        by_name: Any = "bridge.worker.beat:CheckingBeat"  # it loads Celery's beat
+        by_name: Any = "bridge.worker.beat_command:CheckingBeat"  # it loads Celery's beat
         return self.subclass_with_self(by_name)
 
     def _connection(self, url: Any, *args: Any, **kwargs: Any) -> Any:
@@ -189,7 +189,7 @@ def make_app(settings: Settings) -> Bridge:
     app = Bridge(settings)
     _set_backoff(settings)
     bootsteps.install(app)
-    app.steps["worker"].add("bridge.worker.beat:BeatCheck")  # by name: it loads Celery's beat
+    app.steps["worker"].add("bridge.worker.beat:BeatCheck")  # by name: only a worker needs to load it
     signals.import_modules.connect(task_modules.check_imports, sender=app, weak=False)
     if celery_commands.running() is not None:
         celery_commands.quieten()

@@ -24,6 +24,7 @@ from celery.concurrency import prefork
 
 from bridge.concurrency.size import at_least_one, positive
 from bridge.fast_path import retry_tracer
+from bridge.sidecar import schema
 
 Pool: Any = billiard.pool.Pool
 
@@ -125,8 +126,9 @@ def prepare(app: Any, worker: Any) -> None:
     _ = app.bridge.lease  # pool processes look at what their parent knows of it
     if worker.pool_cls is prefork.TaskPool:
         worker.pool_cls = PreforkPool
-        # Pool processes share the pages of what is imported before the fork; each asks the sidecars.
+        # Pool processes share the pages of what is made before the fork; each asks the sidecars.
         importlib.import_module("bridge.sidecar.requests_session")
+        schema.build(schema.OUTCOME)
     signals.worker_process_init.connect(guard_tracers, weak=False)
     app.bridge.attach_pool(worker.pool_cls)  # its processes are forked before it is there
     if worker.pool_cls.__module__.endswith(".solo"):

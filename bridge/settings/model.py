@@ -36,7 +36,11 @@ class Settings(SentinelUser):
     """The settings of one worker. Every field can be given as ``BRIDGE_<NAME>``."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BRIDGE_", frozen=True, extra="forbid", arbitrary_types_allowed=True
+        env_prefix="BRIDGE_",
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        defer_build=False,
     )
 
     redis_url: Url = Field(

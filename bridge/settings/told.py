@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pydantic import PrivateAttr
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bridge.settings.files import Described
 
 
 class Told(BaseSettings):
     """The origin of the settings; a part of ``Settings``. ``loading`` fills it in."""
+
+    #: Only ``Settings``, which is made of these parts, is ever filled in.
+    model_config = SettingsConfigDict(defer_build=True)
 
     _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _file: Described = PrivateAttr(default_factory=Described)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import (
     AfterValidator,
+    ConfigDict,
     Field,
     StringConstraints,
     TypeAdapter,
@@ -150,7 +152,9 @@ class NoticesReply(Said):
     notices: Annotated[list[Told], Field(max_length=1000)]
 
 
-OUTCOME: TypeAdapter[OutcomeReply] = TypeAdapter(Annotated[OutcomeReply, Field(discriminator="status")])
+OUTCOME: TypeAdapter[OutcomeReply] = TypeAdapter(
+    Annotated[OutcomeReply, Field(discriminator="status")], config=ConfigDict(defer_build=True)
+)
 ERROR = TypeAdapter(ErrorReply)
 HEALTH = TypeAdapter(HealthReply)
 PROTOCOL_OF = TypeAdapter(ProtocolOf)
@@ -158,10 +162,13 @@ PROMOTED = TypeAdapter(PromotedReply)
 NOTICES = TypeAdapter(NoticesReply)
 
 _Reply = TypeVar("_Reply")
+_building = threading.Lock()
 
 
 def read(kind: TypeAdapter[_Reply], body: bytes) -> _Reply:
     """A reply's body as ``kind`` describes it. Raises ValueError with a reason that quotes no value."""
+    if not kind.pydantic_complete:
+        build(kind)
     try:
         return kind.validate_python(_parsed(body))
     except _Invalid as error:
@@ -170,6 +177,13 @@ def read(kind: TypeAdapter[_Reply], body: bytes) -> _Reply:
         # The message about an unknown tag quotes it.
         what = "is not a known word" if first["type"] == "union_tag_invalid" else printable(first["msg"])
         raise ValueError(f"{where or 'it'}: {what}") from None
+
+
+def build(kind: TypeAdapter[Any]) -> None:
+    """Build the validator. One thread at a time does so: several may wait for the same kind of reply."""
+    with _building:
+        if not kind.pydantic_complete:
+            kind.rebuild()
 
 
 def _parsed(body: bytes) -> Any:

@@ -88,4 +88,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 
 class Said(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
+    # A validator is built for the first reply of its kind: a worker without a sidecar builds none.
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="ignore", hide_input_in_errors=True, defer_build=True
+    )

@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 from celery import bootsteps
-from celery.apps.beat import Beat
 
 from bridge.errors import ConfigurationError, PushRefused
 from bridge.execution import pushing
@@ -19,15 +18,6 @@ from bridge.worker import preflight
 
 #: The fields of an entry (celery/beat.py, ``ScheduleEntry``).
 FIELDS = ("task", "schedule", "args", "kwargs", "options", "relative")
-
-
-class CheckingBeat(Beat):
-    """``celery beat`` of a bridge application."""
-
-    def init_loader(self) -> None:
-        """Celery's own, and the check: modules that are loaded now may add entries."""
-        super().init_loader()
-        check_or_end(self.app)
 
 
 class BeatCheck(bootsteps.Step):

@@ -20,7 +20,7 @@ from bridge.sidekiq.process import version_probe
 from bridge.sidekiq.process.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler as SchedulerWork
-from bridge.worker import control, end_signals, pool_options, preflight, settings_check, vain_options
+from bridge.worker import control, end_signals, garbage, pool_options, preflight, settings_check, vain_options
 from bridge.worker.app_queues import AppQueues
 from bridge.worker.process_info import process_info
 from bridge.worker.running_jobs import RunningJobs
@@ -224,6 +224,7 @@ def install(app: Any) -> None:
 
 def _check_worker(sender: Any, **_: Any) -> None:
     """Refuse a configuration that breaks a promise, before anything is taken from a queue."""
+    garbage.set_aside(is_restart=False)  # the application's modules
     app = sender.app
     if not hasattr(app, "bridge"):
         return  # another Celery application in this process

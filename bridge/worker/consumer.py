@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable
 from functools import cached_property
@@ -16,6 +15,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from bridge.broker.messages import JobMessage
 from bridge.execution.request import SidekiqRequest
 from bridge.fast_path import dispatch, retry_tracer
+from bridge.worker import garbage
 from bridge.worker.rate_limits import RateLimits
 
 logger = logging.getLogger(__name__)
@@ -49,9 +49,7 @@ class JobConsumer(Consumer):
         super().on_ready()
         if (short := dispatch.of(self)) is not None:
             self.app.bridge.context.attach(short)
-        gc.unfreeze()  # after a reconnect: what was of the old connection is to go
-        gc.collect()
-        gc.freeze()
+        garbage.set_aside(is_restart=self.restart_count > 0)
 
     def _limit_task(self, request: Any, bucket: Any, tokens: int) -> None:
         self._rate_limits.hold(request, bucket, tokens)
