@@ -89,8 +89,9 @@ class Heartbeat(BridgeStep):
             ask_to_stop=jobs.ask_to_stop,
             end_runs=getattr(c.pool, "end_processes", lambda: None),
             soft_seconds=c.app.conf.worker_soft_shutdown_timeout or 0.0,
+            exit_process=lambda status: end_signals.exit_now(c.controller, status),
         )
-        end_signals.install(c.hostname)
+        end_signals.install(c.hostname, may_block=type(c.pool).__module__.endswith(".solo"))
         self.work = HeartbeatWork(
             runtime.redis_client(),
             runtime.fetcher,
@@ -213,7 +214,11 @@ def install(app: Any) -> None:
         [f"bridge.worker.optional_steps:{name}" for name in ("Notices", "Sentinels")]
     )
     app.steps["worker"].update(
-        ["bridge.monitoring.bootstep:Monitoring", "bridge.monitoring.health.systemd:Notifying"]
+        [
+            "bridge.worker.ending:Ending",
+            "bridge.monitoring.bootstep:Monitoring",
+            "bridge.monitoring.health.systemd:Notifying",
+        ]
     )
     setup.install()
     signals.worker_init.connect(_check_worker, weak=False)

@@ -20,35 +20,73 @@ from celery.apps.worker import safe_say  # type: ignore[attr-defined]
 from celery.platforms import EX_FAILURE, EX_OK
 from celery.worker import state
 
+from bridge.worker.signal_watch import SignalWatch
+
 RESTART = "SIGHUP"
 CELERYS_RESTART = "restart_worker_sig_handler"
 FIRST_INT = "worker: Hitting Ctrl+C again will give back the running jobs at once!"
 
 
-def install(hostname: str) -> None:
-    """Take the place of Celery's handlers. Called by the main thread, after Celery has set its own."""
+_watch: SignalWatch | None = None
+
+
+def install(hostname: str, *, may_block: bool = False) -> None:
+    """Take the place of Celery's handlers. Called by the main thread, after Celery has set its own.
+
+    ``may_block``: the main thread runs jobs, and a signal must not wait for their end.
+    """
 
     def on_first_int(*_: Any) -> None:
         _say(FIRST_INT)
+        _note_handled("INT")
         platforms.signals["SIGINT"] = _cold(hostname, "INT")
         end(hostname, "INT", "Warm", EX_FAILURE)
 
     # Celery restarts no worker of a terminal. Its handler ends the worker outside of our shutdown, and waits
     # for running jobs without a limit.
+    ours = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
     if getattr(signal.getsignal(signal.SIGHUP), "__name__", "") == CELERYS_RESTART:
-        platforms.signals["SIGHUP"] = lambda *_: end(hostname, "HUP", "Warm", EX_OK)
+        ours.append(signal.SIGHUP)
+        platforms.signals["SIGHUP"] = _warm(hostname, "HUP")
     platforms.signals["SIGINT"] = on_first_int
     platforms.signals["SIGQUIT"] = _cold(hostname, "QUIT")
     remapped = REMAP_SIGTERM == "SIGQUIT"
     platforms.signals["SIGTERM"] = _cold(hostname, "TERM") if remapped else _warm(hostname, "TERM")
+    if may_block:
+        _watch_signals(hostname, ours, remapped=remapped)
+
+
+def _watch_signals(hostname: str, numbers: list[signal.Signals], *, remapped: bool) -> None:
+    global _watch
+
+    def late(number: int, times: int) -> None:
+        name = signal.Signals(number).name.removeprefix("SIG")
+        cold = name == "QUIT" or (name == "INT" and times > 1) or (name == "TERM" and remapped)
+        end(hostname, name, "Cold" if cold else "Warm", EX_FAILURE if name == "INT" and not cold else EX_OK)
+
+    if _watch is None:
+        _watch = SignalWatch(numbers, late)
+
+
+def _note_handled(name: str) -> None:
+    if _watch is not None:
+        _watch.handled(signal.Signals[f"SIG{name}"])
 
 
 def _warm(hostname: str, name: str) -> Callable[..., None]:
-    return lambda *_: end(hostname, name, "Warm", EX_OK)
+    return _handler(hostname, name, "Warm")
 
 
 def _cold(hostname: str, name: str) -> Callable[..., None]:
-    return lambda *_: end(hostname, name, "Cold", EX_OK)
+    return _handler(hostname, name, "Cold")
+
+
+def _handler(hostname: str, name: str, how: str) -> Callable[..., None]:
+    def on_signal(*_: Any) -> None:  # of this module, by which a forked child finds it
+        _note_handled(name)
+        end(hostname, name, how, EX_OK)
+
+    return on_signal
 
 
 def end(hostname: str, name: str, how: str, status: int) -> None:
@@ -66,6 +104,14 @@ def start_again() -> None:
     keep: Any = [sys.__stdin__, sys.__stdout__, sys.__stderr__]
     platforms.close_open_fds(keep)
     os.execv(sys.executable, [sys.executable, *sys.argv])  # nosec B606
+
+
+def exit_now(worker: Any, status: int) -> None:
+    """Exit without what Celery or Python would still wait for. Celery's own pidfile goes all the same."""
+    if worker.pidlock:
+        with contextlib.suppress(OSError):
+            worker.pidlock.release()
+    os._exit(status)
 
 
 def _say(text: str) -> None:

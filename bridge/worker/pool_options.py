@@ -13,6 +13,8 @@ from bridge.worker import preflight
 logger = logging.getLogger(__name__)
 
 GREEN = ("gevent", "eventlet")
+#: What to do with a program that is patched.
+PATCHED = {"gevent": "Start it with -P gevent", "eventlet": "Use gevent and -P gevent"}
 #: Celery's pools whose size is fixed when they are made.
 FIXED = {"thread": "threads", "solo": "solo"}
 
@@ -20,10 +22,15 @@ FIXED = {"thread": "threads", "solo": "solo"}
 def check(worker: Any) -> None:
     """Refuse what stops this worker before its pool exists. Raises ConfigurationError."""
     pool = _name(worker.pool_cls)
+    if pool == "eventlet":
+        raise ConfigurationError(
+            "-P eventlet: the bridge does not run on eventlet, whose maintainers advise against it. "
+            "Leave -P away for the bridge's own pool, or write -P gevent."
+        )
     if pool not in GREEN and (library := _patched_by()) is not None:
         raise ConfigurationError(
             f"{library} has patched sockets and threads, and this pool does not run on {library}: the worker "
-            f"would hang. Start it with -P {library}, or do not patch in a module that it imports."
+            f"would hang. {PATCHED[library]}, or do not patch in a module that it imports."
         )
     if pool == "prefork" and worker.pool_start_method != "fork":
         raise ConfigurationError(

@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 #: How long interrupted jobs may take to end before they are given back all the same; Sidekiq's own number.
 GRACE_SECONDS = 3.0
 LOOK_SECONDS = 0.05
+#: How long an idle pool may take to end, and then the rest of the process: exit handlers, and what jobs left
+#: behind (threads and processes that Python waits for without a limit).
+EXIT_SECONDS = 5.0
 
 
 class Lifecycle:
@@ -43,6 +46,7 @@ class Lifecycle:
         *,
         end_runs: Callable[[], None] = lambda: None,
         soft_seconds: float = 0.0,
+        exit_process: Callable[[int], None] = os._exit,
     ) -> None:
         """``release`` pushes the due entries that the scheduler has taken; ``end_runs`` ends pool processes.
 
@@ -58,6 +62,7 @@ class Lifecycle:
         self._heartbeat: Heartbeat | None = None
         self._end_runs = end_runs
         self._soft_seconds = soft_seconds
+        self._exit_process = exit_process
         self._pid = os.getpid()
         self._ending = False
         self._cold_from = float("inf")
@@ -66,7 +71,7 @@ class Lifecycle:
         self._cancellation: Cancellation | None = None
         self._status = 0
         self._restarts = False
-        """Whether the last signal was HUP: this program starts again, under the same pid."""
+        """Whether each signal was HUP: it starts again. systemd and terminals add a HUP to a TERM."""
         signals.worker_shutting_down.connect(self._on_shutting_down, weak=False)
 
     def attach(self, heartbeat: Heartbeat, cancellation: Cancellation) -> None:
@@ -106,7 +111,8 @@ class Lifecycle:
         """This process got a signal to end. Runs inside the signal handler: only flags and a thread."""
         if os.getpid() != self._pid:
             return  # a child that a job has forked: the jobs are its parent's
-        self._restarts = sig == end_signals.RESTART
+        restarts = sig == end_signals.RESTART
+        self._restarts = restarts and (self._restarts or not self._ending)
         if self._restarts:
             atexit.register(self._restart)
         self._status = self._status if self._status == EX_SOFTWARE else exitcode
@@ -117,6 +123,7 @@ class Lifecycle:
         self.quiet()
         if not self._ending:
             self._ending = True
+            atexit.register(self.finish)  # if Celery's own shutdown fails on its way to it
             # Not Thread.start(): it waits for the thread, which a signal handler under gevent must not.
             _thread.start_new_thread(self._end, ())
 
@@ -146,18 +153,22 @@ class Lifecycle:
         self._fetcher.in_flight.give_back_set_aside()
         self._fetcher.flush()
         if self._await_idle(self._timeout) and self._fetcher.idle:
-            return  # Celery's own shutdown does the rest
-        self._interrupt_running()
-        self._await_idle(0.0 if self._cold else GRACE_SECONDS, heed_cold=False)
-        self._end_runs()
-        self._give_back()
+            if not self._finished.wait(EXIT_SECONDS):  # Celery's own shutdown does the rest
+                self._end_runs()
+        else:
+            self._interrupt_running()
+            self._await_idle(0.0 if self._cold else GRACE_SECONDS, heed_cold=False)
+            self._end_runs()
+            self._give_back()
         # The pool may wait for a thread that will never end; what it ran is given back, so nothing is lost by
         # going.
-        if not self._finished.wait(GRACE_SECONDS / 3):
-            self.finish()
-            logging.shutdown()
-            self._restart()
-            os._exit(self._status)
+        if self._finished.wait(GRACE_SECONDS / 3):
+            time.sleep(EXIT_SECONDS)
+            logger.warning("going without what jobs have left behind: %s", ", ".join(left_behind()))
+        self.finish()
+        logging.shutdown()
+        self._restart()
+        self._exit_process(self._status)
 
     def _restart(self) -> None:
         if self._restarts and os.getpid() == self._pid:
@@ -219,6 +230,14 @@ class Lifecycle:
             self._fetcher.lease.leave()
         except StoreError as error:
             logger.warning("could not sign off: %s; what this worker holds is given back by others", error)
+
+
+def left_behind() -> list[str]:
+    """Names of the threads and child processes that keep this process from its end."""
+    threads = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+    library = sys.modules.get("multiprocessing")
+    processes = [] if library is None else [f"process {p.pid}" for p in library.active_children()]
+    return [*threads, *processes] or ["an exit handler"]
 
 
 def dump_threads() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,7 +31,7 @@ def make_worker(shared_stage: Stage) -> Iterator[MakeWorker]:
     """Workers of any pool on the queue ``ends``. A test that fails leaves none behind."""
     made: list[WorkerProcess] = []
 
-    def make(pool: str, *flags: str, **options: Any) -> WorkerProcess:
+    def make(pool: str, *flags: Any, **options: Any) -> WorkerProcess:
         flags = flags if pool == "default" else ("-P", pool, *flags)
         options = {"concurrency": 2, "name": f"ends-{pool}", **options}
         made.append(shared_stage.make_worker("-Q", "ends", *flags, **options))
@@ -209,3 +210,110 @@ def test_a_worker_that_gives_up_gives_running_jobs_back(clean: Stage, make_worke
     assert stage.redis.lrange("queue:ends", 0, -1) == payloads
     assert stage.redis.zcard("retry") == 1
     assert not list(stage.redis.scan_iter("bridge:recovered:*"))
+
+
+@pytest.mark.parametrize("end", [TERM, signal.SIGHUP], ids=["TERM", "HUP"])
+@pytest.mark.parametrize(
+    ("pool", "kind"),
+    [
+        ("default", "thread"),
+        ("default", "process"),
+        ("threads", "thread"),
+        ("prefork", "thread"),
+        ("gevent", "process"),
+        ("solo", "process"),
+    ],
+)
+def test_what_a_job_has_left_behind_does_not_keep_the_worker_from_its_end(
+    clean: Stage, make_worker: MakeWorker, pool: str, kind: str, end: signal.Signals
+) -> None:
+    """Python waits for threads and processes without a limit: TERM and HUP had no end under five pools."""
+    stage = clean
+    pidfile = stage.directory / "worker.pid"
+    worker = make_worker(pool, "--pidfile", pidfile, module="tests.support.end_tasks")
+    identity = worker.identity
+    jid = stage.push_job({"class": "NativeLeaveJob", "args": [kind]}, "ends")
+    stage.ledger.wait_for("done", jid)
+    stage.wait_counters(1, 0)
+
+    worker.process.signal(end)
+
+    if end == TERM:
+        assert worker.process.wait(20) == 0
+    else:
+        wait_for(lambda: worker.identity not in ("", identity), "the worker to start again", 30)
+        assert worker.terminate() == 0
+    assert not stage.redis.exists(f"bridge:inflight:{identity}", f"{identity}:work", identity)
+    assert not pidfile.exists()  # in a container the next worker has the same pid, and would refuse to start
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_an_error_that_the_consumer_cannot_recover_from_ends_the_worker_as_term_does(
+    clean: Stage, make_worker: MakeWorker, pool: str
+) -> None:
+    """Celery waited for the running job without a limit, and left the worker's row."""
+    stage = clean
+    worker = make_worker(pool, module="tests.support.failing_consumer")
+    identity = worker.identity
+    # The solo pool cannot meet this while it runs a job
+    payloads = [] if pool == "solo" else hold(stage, "NativeGateJob", retry=0)
+
+    stage.ledger.open_gate("failure")
+
+    assert worker.process.wait(20) == 1
+    assert_given_back(stage, payloads, identity)
+
+
+@pytest.mark.parametrize(
+    "end", [pytest.param(end, id="-".join(n.name for n in end)) for end in ([TERM], [QUIT], [INT, INT])]
+)
+def test_a_job_that_blocks_the_main_thread_does_not_keep_a_solo_worker_from_its_end(
+    clean: Stage, make_worker: MakeWorker, end: list[signal.Signals]
+) -> None:
+    """Python runs a handler between two instructions: the worker lived as long as its job, or was killed."""
+    stage = clean
+    worker = make_worker("solo", module="tests.support.end_tasks")
+    identity = worker.identity
+    payloads = hold(stage, "NativeCJob", retry=0)
+
+    for number in end:
+        worker.process.signal(number)
+        time.sleep(0.1)  # or the kernel makes one signal of two
+
+    assert worker.process.wait(15) == 0
+    assert_given_back(stage, payloads, identity)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_hup_does_not_start_a_worker_again_that_is_told_to_end(
+    clean: Stage, make_worker: MakeWorker, pool: str
+) -> None:
+    """systemd's SendSIGHUP and a closed terminal add a HUP to the TERM: a new worker began."""
+    stage = clean
+    worker = make_worker(pool)
+    identity = worker.identity
+    payloads = hold(stage, "NativeGateJob", retry=0)
+
+    worker.process.signal(TERM)
+    wait_for(lambda: "Warm shutdown" in worker.log, "the worker to notice")
+    worker.process.signal(signal.SIGHUP)
+
+    assert worker.process.wait(20) == 0
+    assert_given_back(stage, payloads, identity)
+
+
+@pytest.mark.parametrize("pool", ["default", "prefork"])
+def test_the_first_quit_waits_for_running_jobs_as_long_as_the_soft_shutdown_says(
+    clean: Stage, make_worker: MakeWorker, pool: str
+) -> None:
+    stage = clean
+    worker = make_worker(pool, "--", "worker.soft_shutdown_timeout=30", env=PATIENCE)
+    hold(stage, "NativeGateJob", retry=0)
+
+    worker.process.signal(QUIT)
+    wait_for(lambda: "Cold shutdown" in worker.log, "the worker to notice")
+    stage.ledger.open_gate("all")
+
+    assert worker.process.wait(20) == 0
+    assert stage.counters() == (1, 0)
+    assert stage.queued == {}

@@ -190,7 +190,8 @@ def test_a_job_that_kills_its_process_runs_three_times_and_is_buried_with_the_re
     (buried,) = map(json.loads, rig.redis.zrange("dead", 0, -1))
     assert (buried["jid"], buried["error_class"]) == (jid, "Bridge::PoisonPill")
     assert "as often in 72 hours" in buried["error_message"]
-    assert rig.ledger.events(jid) == ["started"] * 3
+    # Ruby hears of its death at any time after it
+    assert [event for event in rig.ledger.events(jid) if event != "died"] == ["started"] * 3
     settle(rig, report, f"3 poison pill ({job_class})", recovery, "buried after 3 runs")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ def make_lifecycle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Li
     """Lifecycles whose process does not really end."""
     exits: list[int] = []
     monkeypatch.setattr(shutdown, "GRACE_SECONDS", 0.3)
-    monkeypatch.setattr(shutdown.os, "_exit", exits.append)
+    monkeypatch.setattr(shutdown, "EXIT_SECONDS", 0.3)
     monkeypatch.setattr(shutdown.logging, "shutdown", lambda: None)
     made: list[Lifecycle] = []
 
@@ -36,13 +37,16 @@ def make_lifecycle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Li
         ask_to_stop: Callable[[], Any] = lambda: None,
     ) -> Any:
         worker.fetcher.detach(worker)
-        made.append(Lifecycle(worker.fetcher, timeout, interrupt, ask_to_stop=ask_to_stop))
+        made.append(
+            Lifecycle(worker.fetcher, timeout, interrupt, ask_to_stop=ask_to_stop, exit_process=exits.append)
+        )
         made[-1].exits = exits  # type: ignore[attr-defined]
         return made[-1]
 
     yield make
     for one in made:
         signals.worker_shutting_down.disconnect(one._on_shutting_down)
+        atexit.unregister(one.finish)
 
 
 def test_jobs_that_do_not_end_are_given_back_and_the_process_goes(

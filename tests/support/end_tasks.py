@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import sys
+import threading
 import time
 
 from bridge.execution.task import SidekiqTask
@@ -76,3 +78,28 @@ def deaf(self: SidekiqTask) -> None:
     """Hears of no time limit: one call in C that does not return."""
     note(self, "started")
     time.sleep(600)
+
+
+def _wait_for_gate() -> None:
+    gate = os.path.join(os.path.dirname(os.environ["TEST_LEDGER_HOST"]), "gate-all")
+    ends = time.monotonic() + 120
+    while not os.path.exists(gate) and time.monotonic() < ends:
+        time.sleep(0.05)
+
+
+@app.task(name="NativeLeaveJob", bind=True)
+def leave(self: SidekiqTask, kind: str) -> None:
+    """Leaves a thread or a process that goes on, and that Python waits for at its exit."""
+    if kind == "thread":
+        threading.Thread(target=_wait_for_gate).start()
+    else:
+        multiprocessing.get_context("fork").Process(target=_wait_for_gate).start()
+    note(self, "done", kind)
+
+
+@app.task(name="NativeCJob", bind=True)
+def in_c(self: SidekiqTask, name: str) -> None:
+    """One call in C, which no signal interrupts."""
+    note(self, "started", name)
+    hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 60_000_000)
+    note(self, "done", name)
