@@ -30,12 +30,8 @@ def stage(redis_server: RedisServer, ruby_root: RubyRoot, tmp_path: Path) -> Ite
     app = tmp_path / "app.rb"
     gems = ("sidekiq-throttled", "sidekiq-unique-jobs")
     app.write_text("\n".join(f"require {str(path)!r}" for path in (JOBS, *(GEMS / name for name in gems))))
-    made = Stage(redis_server, ruby_root, database=9, jobs=app)
-    made.redis.flushdb()
-    try:
+    with Stage(redis_server, ruby_root, database=9, jobs=app) as made:
         yield made
-    finally:
-        made.stop()
 
 
 def test_a_worker_does_not_start_beside_a_gem_whose_limits_would_be_lost(stage: Stage) -> None:

@@ -24,18 +24,13 @@ HOUR = 3600.0
 
 @pytest.fixture(scope="module", params=POOLS)
 def pooled(request: pytest.FixtureRequest, redis_server: Any, ruby_root: Any) -> Any:
-    with redis_server.client(2) as client:
-        client.flushdb()
-    stage = Stage(redis_server, ruby_root, database=2)
-    try:
+    with Stage(redis_server, ruby_root, database=2) as stage:
         flags = () if request.param == "default" else ("-P", request.param)
         module = "retrying_tasks" if request.param == "gevent" else "retrying_coroutines"
         stage.start_worker(
             "-Q", "pool", *flags, concurrency=2, name="asked", module=f"tests.support.{module}"
         )
         yield stage
-    finally:
-        stage.stop()
 
 
 def places(stage: Stage) -> dict[str, tuple[str, dict[str, Any], float]]:

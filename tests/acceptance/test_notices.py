@@ -19,13 +19,8 @@ APP = ROOT / "tests/support/ruby/told_jobs.rb"
 
 @pytest.fixture
 def stage(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
-    made = Stage(redis_server, ruby_root, database=12, jobs=APP)
-    made.redis.flushdb()
-    try:
+    with Stage(redis_server, ruby_root, database=12, jobs=APP) as made:
         yield made
-    finally:
-        made.ledger.open_gate("all")
-        made.stop()
 
 
 def die_slowly(stage: Stage) -> str:

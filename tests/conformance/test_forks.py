@@ -20,14 +20,10 @@ ENDS = {"signal": 15, "exit": 3, "raise": 1}
 
 @pytest.fixture
 def forking(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
-    stage = Stage(redis_server, ruby_root, database=8, jobs=APP)
-    stage.redis.flushdb()
-    try:
+    with Stage(redis_server, ruby_root, database=8, jobs=APP) as stage:
         stage.start_sidecar()
         stage.start_worker()
         yield stage
-    finally:
-        stage.stop()
 
 
 def test_the_end_of_a_child_is_not_the_end_of_its_job_or_of_the_sidecar(forking: Stage) -> None:

@@ -64,14 +64,10 @@ class Gems:
 
 @pytest.fixture(scope="module")
 def shared(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
-    stage = Stage(redis_server, ruby_root, database=DATABASE, jobs=APP)
-    try:
-        stage.redis.flushdb()
+    with Stage(redis_server, ruby_root, database=DATABASE, jobs=APP) as stage:
         stage.start_sidecar()
         stage.start_worker()
         yield stage
-    finally:
-        stage.stop()
 
 
 @pytest.fixture

@@ -21,12 +21,8 @@ OWN = ("by_initializer", "by_capsule")
 
 @pytest.fixture
 def own_queues(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
-    stage = Stage(redis_server, ruby_root, database=9, jobs=APP)
-    stage.redis.flushdb()
-    try:
+    with Stage(redis_server, ruby_root, database=9, jobs=APP) as stage:
         yield stage
-    finally:
-        stage.stop()
 
 
 def push_to(stage: Stage, *queues: str) -> list[str]:

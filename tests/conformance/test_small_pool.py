@@ -20,13 +20,9 @@ POOL = 4
 @pytest.fixture
 def small(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
     """A sidecar with as many slots as its app has connections to the database."""
-    stage = Stage(redis_server, ruby_root, database=10, jobs=APP)
-    try:
-        stage.redis.flushdb()
+    with Stage(redis_server, ruby_root, database=10, jobs=APP) as stage:
         stage.start_sidecar(threads=POOL, env={"TEST_POOL": str(POOL)})
         yield stage
-    finally:
-        stage.stop()
 
 
 def due(stage: Stage, count: int) -> None:

@@ -81,10 +81,5 @@ def stage(shared_stage: Stage) -> Stage:
 @pytest.fixture
 def bare_stage(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
     """Redis (database 1, empty) and the gem; the test starts sidecar and worker as it needs them."""
-    with redis_server.client(1) as client:
-        client.flushdb()
-    made = Stage(redis_server, ruby_root, database=1)
-    try:
+    with Stage(redis_server, ruby_root, database=1) as made:
         yield made
-    finally:
-        made.stop()

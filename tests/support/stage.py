@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import redis
 
@@ -23,7 +23,10 @@ QUEUES = "high,default,low,mailers"
 
 
 class Stage:
-    """One bridge on one Redis. ``reset`` makes it as good as new without starting anything again."""
+    """One bridge on one Redis. ``with`` empties its database, and ends it.
+
+    ``reset`` makes it as good as new without starting anything again.
+    """
 
     def __init__(self, server: RedisServer, root: RubyRoot, database: int = 0, jobs: Any = JOBS) -> None:
         self.server, self.root, self.database, self.jobs = server, root, database, jobs
@@ -61,6 +64,15 @@ class Stage:
             **(env or {}),
         }
         return WorkerProcess(self.directory, self.redis_url, url, *arguments, env=settings, **options)
+
+    def __enter__(self) -> Self:
+        """Begin with an empty database."""
+        self.redis.flushdb()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ledger.open_gate("all")
+        self.stop()
 
     def stop(self) -> None:
         """End everything, whatever state it is in."""

@@ -113,8 +113,3 @@ class NoticeCalls(ScriptCalls):
         if notices:
             with outages():
                 self.client.hdel(keys.TELLING, *[notice.id for notice in notices])
-
-    def waiting_notices(self) -> int:
-        """How many wait."""
-        with outages():
-            return int(self.client.llen(keys.NOTICES))
