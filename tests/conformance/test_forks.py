@@ -55,3 +55,18 @@ def test_a_child_that_lives_longer_than_the_sidecar_keeps_no_job_waiting(forking
     finally:
         os.kill(child, signal.SIGKILL)
         forking.sidecar.start()
+
+
+def test_a_job_that_makes_a_daemon_of_its_process_leaves_no_jobs_behind(bare_stage: Stage) -> None:
+    """The daemon held the sockets of the Puma worker that it had been: jobs waited for its answers."""
+    stage = bare_stage
+    stage.jobs = APP
+    stage.start_sidecar(arguments=("--workers", "2"))
+    stage.start_worker()
+    jid = stage.push_job({"class": "DaemonJob", "args": [], "queue": "default", "retry": True})
+    others = [stage.push_job({"class": "EchoJob", "args": [index]}) for index in range(20)]
+    stage.ledger.wait_for("done", jid)
+    wait_for(lambda: stage.redis.zcard("dead") == 1, "the poison pill to be buried", 45)
+    assert stage.only("dead")["jid"] == jid
+    for other in others:
+        stage.ledger.wait_for("done", other, seconds=20)

@@ -36,3 +36,14 @@ class LeavingJob
     note("done", [child])
   end
 end
+
+# Ends its process: the job goes on in a copy.
+class DaemonJob
+  include JOB
+  include Listed
+
+  def perform
+    Process.daemon(true, true)
+    note("done")
+  end
+end

@@ -8,6 +8,9 @@ module SidekiqBridge
       # Ruby's hook.
       module Hook
         def _fork = super.tap { |pid| Forks.in_child if pid.zero? }
+
+        # Forks without _fork, and ends the parent: it returns in the child alone.
+        def daemon(*) = super.tap { Forks.in_child }
       end
 
       @child = @ours = false
