@@ -125,8 +125,10 @@ def test_a_field_that_cannot_be_written_again_costs_neither_the_job_nor_the_work
     flight; the next worker found the job and stopped as well.
     """
     for number, odd in enumerate(RAW.values()):
-        head = f'{{"class":"{name}","jid":"{number:024x}","args":[],"created_at":1.5,"retry":'.encode()
-        stage.push_raw(head + retry + b"," + odd + b"}")
+        usual = {"class": name, "jid": f"{number:024x}", "args": [], "created_at": 1.5}
+        # Ruby's JSON 3 refuses a key that occurs twice.
+        kept = {key: value for key, value in usual.items() if f'"{key}":'.encode() not in odd}
+        stage.push_raw(json.dumps(kept).encode()[:-1] + b',"retry":' + retry + b"," + odd + b"}")
 
     stage.wait_counters(len(RAW), len(RAW))
     stage.wait_idle()
