@@ -66,7 +66,7 @@ def test_a_job_that_stops_by_itself_does_not_run_for_ever(stage: Stage) -> None:
 
     assert entry["jid"] == jid
     assert entry["error_class"] == "Bridge::PoisonPill"
-    assert stage.ledger.events(jid) == ["started"] * 3
+    assert [event for event in stage.ledger.events(jid) if event != "died"] == ["started"] * 3
     assert stage.counters() == (0, 0)
 
 

@@ -183,6 +183,8 @@ def twins(redis_server: RedisServer, ruby_root: RubyRoot, sidekiq: Version) -> I
     """Stock Sidekiq's side and the bridge's, after all scenarios."""
     stock, bridge = (Stage(redis_server, ruby_root, database=database) for database in (2, 3))
     process = None
+    for side in (stock, bridge):
+        side.redis.flushdb()
     try:
         long_ago = round(time.time() - 1000, 3)
         options = ("-c", "3", "-q", "default")

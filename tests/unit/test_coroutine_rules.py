@@ -13,6 +13,8 @@ from bridge.execution import coroutine_rules
 from bridge.execution.task import SidekiqTask
 from bridge.settings import load as load_settings
 
+pytestmark = pytest.mark.usefixtures("no_shared_tasks")
+
 
 def _generator() -> Iterator[int]:
     yield 1

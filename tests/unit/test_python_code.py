@@ -13,6 +13,8 @@ from bridge.sidecar.address import Address
 from bridge.sidecar.fleet import Fleet
 from bridge.sidecar.health import Health, PumaWorker
 
+pytestmark = pytest.mark.usefixtures("no_shared_tasks")
+
 ADDRESS = Address.parse("unix:///run/sidecar.sock")
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from typing import Any
 
 from bridge.monitoring.logs import job_lines
 
@@ -26,6 +27,11 @@ class Batching(logging.Handler):
         self._waiting = threading.Event()
         self._thread: threading.Thread | None = None
         os.register_at_fork(after_in_child=self._forget)
+
+    @property
+    def stream(self) -> Any:
+        """The stream of ``target``: the process of ``-B`` closes every other file that it inherits."""
+        return getattr(self._target, "stream", None)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the line, or write it with those that wait. Called under the handler's lock."""

@@ -17,8 +17,7 @@ module SidekiqBridge
 
       # Sidekiq 6 calls its handlers with two arguments, 7.1.5 and later with three.
       def call(error, context = {}, _config = nil)
-        job = context[:job] || {}
-        ::Sidekiq.logger.warn { "#{context[:context] || "error"}: #{error.class.name}: #{LogText.line(message(error, job))}" }
+        ::Sidekiq.logger.warn { "#{context[:context] || "error"}: #{error.class.name}: #{LogText.line(message(error, context[:job]))}" }
         ::Sidekiq.logger.warn { error.backtrace.join("\n") } if error.backtrace
       end
 
@@ -54,6 +53,8 @@ module SidekiqBridge
       private
 
       def message(error, job)
+        # Without a job the parser quotes a payload that is not JSON, and with it the arguments.
+        return "the payload is not shown" if job.nil? && error.is_a?(::JSON::ParserError)
         text = error.message.to_s.dup.force_encoding(Encoding::UTF_8).scrub
         job.is_a?(Hash) ? self.class.hide(text, job["args"]) : text
       end
