@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +16,19 @@ from bridge.execution import coroutine_rules, task_rules
 from bridge.execution.task import SidekiqTask
 from bridge.execution.task_classes import is_builtin
 
+logger = logging.getLogger(__name__)
+
 _SETTINGS = dict(Task.from_config)
+#: Options of a task, by Celery's documentation and ours.
+_OPTIONS = frozenset(
+    [name for name, value in vars(Task).items() if not name.startswith("_") and not callable(value)]
+    + [
+        "autoretry_for", "dont_autoretry_for", "retry_kwargs", "retry_backoff", "retry_backoff_max",
+        "retry_jitter", "sidekiq_options", "ruby_middleware", "queue", "bind", "pydantic",
+    ]
+)  # fmt: skip
+#: As similar as two names are that differ in one or two letters.
+_SIMILAR = 0.85
 #: Tasks of ours, and the module that registers them.
 _OURS = {RUBY_TASK: "bridge.tasks", "SidekiqBridge::NativeProbe": "bridge.tasks"}
 
@@ -48,6 +62,7 @@ class TaskPolicy:
         """
         for task in sorted(self._app.tasks.values(), key=_all_of_ruby_first):
             self._judge(task)
+            _warn_of_slips(task)
         self._enforced = True
 
     def judge_new(self, task: Any) -> None:
@@ -88,6 +103,15 @@ class TaskPolicy:
         if setting is not None and self._app.conf[setting] == value:
             return f"{setting} = {value!r}, for the task {task.name}"
         return f"{attribute} = {value!r} of the task {task.name}"
+
+
+def _warn_of_slips(task: Any) -> None:
+    """Name an attribute that is nearly an option: Celery keeps it, and it has no effect."""
+    for name in sorted({*vars(task.__class__), *task.__dict__} - _OPTIONS):
+        if name.startswith("_") or hasattr(SidekiqTask, name):
+            continue
+        for near in difflib.get_close_matches(name, _OPTIONS, n=1, cutoff=_SIMILAR):
+            logger.warning("%s of the task %s has no effect: did you mean %s?", name, task.name, near)
 
 
 def _all_of_ruby_first(task: Any) -> tuple[bool, str]:

@@ -263,3 +263,21 @@ def test_a_queue_that_no_worker_can_read_is_refused_with_a_reply(queue: dict[str
 
 def test_stamps_are_refused_with_a_reply() -> None:
     assert "by its jid" in control.revoke_by_stamped_headers(None, {"a": 1})["error"]
+
+
+def test_an_attribute_that_is_nearly_an_option_is_named_and_one_of_the_users_own_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = make_app(load_settings({}))
+
+    @app.task(name="SlipJob", shared=False, acks_laet=True, ratelimit="1/s", color="red")
+    def slip() -> None:
+        """Nothing."""
+
+    app.bridge.task_policy.enforce()
+
+    said = [record.getMessage() for record in caplog.records if "SlipJob" in record.getMessage()]
+    assert said == [
+        "acks_laet of the task SlipJob has no effect: did you mean acks_late?",
+        "ratelimit of the task SlipJob has no effect: did you mean rate_limit?",
+    ]
