@@ -23,6 +23,7 @@ from celery.worker import state
 from bridge.worker.signal_watch import SignalWatch
 
 RESTART = "SIGHUP"
+LAST_STANDARD_STREAM = 2
 CELERYS_RESTART = "restart_worker_sig_handler"
 FIRST_INT = "worker: Hitting Ctrl+C again will give back the running jobs at once!"
 
@@ -101,8 +102,11 @@ def end(hostname: str, name: str, how: str, status: int) -> None:
 
 def start_again() -> None:
     """Replace this process by a new worker with the same command line. Pool processes see their pipe end."""
-    keep: Any = [sys.__stdin__, sys.__stdout__, sys.__stderr__]
-    platforms.close_open_fds(keep)
+    # Closed by the exec itself: a thread of the pool that finds its pipe closed before ends this process.
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number > LAST_STANDARD_STREAM:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(number, False)
     os.execv(sys.executable, [sys.executable, *sys.argv])  # nosec B606
 
 

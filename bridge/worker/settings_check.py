@@ -13,7 +13,6 @@ from kombu.utils.imports import symbol_by_name
 
 from bridge.errors import ConfigurationError
 from bridge.settings.redis_url import RedisUrl, mask
-from bridge.worker.consumer import JobConsumer
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +112,9 @@ def check(app: Any) -> None:
 
 
 def _check_consumer(app: Any) -> None:
+    # Late: Celery's consumer takes functions of its tracer, which Sentry may replace until now.
+    from bridge.worker.consumer import JobConsumer
+
     name = app.conf.worker_consumer
     found = symbol_by_name(name)
     if not (isinstance(found, type) and issubclass(found, JobConsumer)):

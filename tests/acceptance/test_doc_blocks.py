@@ -89,6 +89,7 @@ def app(redis_server: RedisServer, ruby_root: RubyRoot, tmp_path: Path) -> Itera
         "PATH": programs(tmp_path / "bin"),
         "HOME": str(tmp_path),
         "BRIDGE_DEMO_DB": str(tmp_path / "app.sqlite3"),
+        "REDIS_URL": redis_server.url_of(9),
         "BRIDGE_HEALTH_BIND": f"127.0.0.1:{health}",
         # What pip would fetch is there; the project itself is built and installed.
         "PYTHONPATH": site.getsitepackages()[0],

@@ -220,11 +220,12 @@ def test_a_limit_of_all_ruby_jobs_is_refused_with_a_reply_and_they_go_on(stage: 
     said = control(stage, "rate_limit", "bridge.perform", "5/m")
 
     assert "one limit would hold the jobs of all Ruby classes" in said
+    assert stage.worker is not None
+    before = len(stage.worker.log)
     jids = [stage.push_job({"class": "EchoJob", "args": [n]}) for n in range(20)]
     for jid in jids:
         stage.ledger.wait_for("done", jid)
-    assert stage.worker is not None
-    assert "Traceback" not in stage.worker.log
+    assert "Traceback" not in stage.worker.log[before:]
     census.assert_keys_clean(stage.redis)
 
 

@@ -189,11 +189,9 @@ def test_a_refusal_names_who_set_what(bare_stage: Stage, configuration: str, pla
 
 
 def test_settings_on_the_command_line_work_and_are_named(bare_stage: Stage) -> None:
-    sentence = refused(
-        bare_stage, "worker", "--", "worker.prefetch_multiplier=4", own_app="from bridge import app"
-    )
+    sentence = refused(bare_stage, "worker", "--", "task.acks_late=false", own_app="from bridge import app")
 
-    assert "worker_prefetch_multiplier = 4 (set on the command line)" in sentence
+    assert "task_acks_late = False (set on the command line)" in sentence
 
 
 @pytest.mark.parametrize("way", ["option", "environment", "short", "setting"])
