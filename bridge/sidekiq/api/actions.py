@@ -16,11 +16,12 @@ from bridge.redis import scripts
 from bridge.redis.outages import is_outage, outages, raise_first_error
 from bridge.sidekiq import keys
 from bridge.sidekiq.api.entries import Entries, Entry, Place
-from bridge.sidekiq.outcome.decision import DeadLimits
+from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard
 from bridge.sidekiq.outcome.notice import KILLED, REVOKED, Notice
 from bridge.sidekiq.payload import timestamps as clock
 from bridge.sidekiq.schedule import due_entry
 from bridge.sidekiq.store import lua
+from bridge.sidekiq.store.effects import with_effects
 from bridge.sidekiq.store.store import RedisStore
 
 
@@ -44,7 +45,7 @@ class Actions:
 
     def revoke(self, entries: Sequence[Entry]) -> int:
         """Remove entries that a person ended for good: unlike ``delete``, Ruby is told."""
-        if not self.store.tells_ruby:
+        if not (self.store.tells_ruby or self.store.effects.sources):
             return self.delete(entries)
         return self._count([self._revoke_call(entry) for entry in entries])
 
@@ -103,11 +104,12 @@ class Actions:
         fields = entry.job.entry_fields({}) if entry.job.fields else {}
         payload = entry.job.with_fields(fields) if fields else entry.member
         args = (entry.member, payload, now, now - limits.timeout_seconds, -limits.max_jobs)
-        return self._told(scripts.Call(script, (entry.place.key, keys.DEAD), args), entry, KILLED)
+        call = self._told(scripts.Call(script, (entry.place.key, keys.DEAD), args), entry, KILLED)
+        return with_effects(call, self.store.effects.of(entry.job, Bury(payload, ran=False)))
 
     def _revoke_call(self, entry: Entry) -> scripts.Call:
         call = scripts.Call(lua.load("remove_waiting"), (entry.place.key,), (entry.member,))
-        return self._told(call, entry, REVOKED)
+        return with_effects(self._told(call, entry, REVOKED), self.store.effects.of(entry.job, Discard()))
 
     def _told(self, call: scripts.Call, entry: Entry, notice: Notice) -> scripts.Call:
         """Bytes that are not a job have no death handlers to run for."""

@@ -56,7 +56,7 @@ class Fetcher:
         self._gate = gate
         self.order = QueueOrder()
         listeners = listeners or JobListeners()
-        self.journal = Journal(listeners)
+        self.journal = Journal(listeners, store.effects)
         self.in_flight = InFlight(store, self.journal, gate, listeners, timestamps, slots)
         self.reconciler = Reconciler(store, lease, self.in_flight, self.journal, self.wake, promoting)
         self._promoting = promoting

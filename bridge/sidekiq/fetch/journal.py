@@ -10,6 +10,7 @@ from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome import poison_pill
 from bridge.sidekiq.outcome.decision import Decision, GiveBack
+from bridge.sidekiq.store.effects import SettlementEffects
 from bridge.sidekiq.store.settlement import Settled, Settlement
 
 logger = logging.getLogger(__name__)
@@ -22,19 +23,20 @@ Decided = tuple[UnitOfWork, Decision]
 class Batch:
     """Decisions that are being written, and how the store takes them."""
 
-    def __init__(self, decided: Sequence[Decided]) -> None:
+    def __init__(self, decided: Sequence[Decided], effects: SettlementEffects) -> None:
         self.decided = decided
-        self.settlements = [_settlement(unit, decision) for unit, decision in decided]
+        self.settlements = [_settlement(unit, decision, effects) for unit, decision in decided]
 
 
-NO_DECISION = Batch(())
+NO_DECISION = Batch((), SettlementEffects())
 
 
 class Journal:
     """Any thread appends to it; the thread of the exchange reads it, one at a time."""
 
-    def __init__(self, listeners: JobListeners) -> None:
+    def __init__(self, listeners: JobListeners, effects: SettlementEffects | None = None) -> None:
         self._listeners = listeners
+        self._effects = effects or SettlementEffects()
         self.waiting: deque[Decided] = deque()
         """Decisions for the next exchange. The consumer's loop looks at it in each turn."""
         self.returning: deque[Decided] = deque()
@@ -84,7 +86,7 @@ class Journal:
         batch: list[Decided] = []
         while self.waiting and len(batch) < LARGEST_BATCH:
             batch.append(self.waiting.popleft())
-        return Batch(batch)
+        return Batch(batch, self._effects)
 
     def put_back(self, batch: Batch) -> None:
         """They could not be written."""
@@ -106,7 +108,7 @@ class Journal:
                 tell(unit, decision, outcome)
 
 
-def _settlement(unit: UnitOfWork, decision: Decision) -> Settlement:
+def _settlement(unit: UnitOfWork, decision: Decision, effects: SettlementEffects) -> Settlement:
     """A decision as the store takes it."""
     delivery = unit.delivery
     unknown = isinstance(decision, GiveBack) and decision.unknown_outcome
@@ -120,4 +122,5 @@ def _settlement(unit: UnitOfWork, decision: Decision) -> Settlement:
         unit.job.jid or "",
         poison_pill.payload(unit.job) if unknown else b"",
         delivery.recovered > 0 or may_run,
+        effects.of(unit.job, decision, delivery.identity, delivery.token) if effects.sources else (),
     )

@@ -100,7 +100,7 @@ class Reaper:
         if claimed.token < 0:
             # It was being promoted: no run began, and its middleware may have run. So it is only pushed.
             return self._push_promoted(identity, claimed)
-        settlement = _settlement(identity, claimed)
+        settlement = self._settlement(identity, claimed, GiveBack(unknown_outcome=begun))
         try:
             if begun:
                 outcome = self.store.recover(settlement, self.dead_limits(), self.store.now())
@@ -129,12 +129,13 @@ class Reaper:
         self.recovered += pushed
         return pushed
 
-
-def _settlement(identity: str, claimed: Claimed) -> Settlement:
-    jid, buried = "", b""
-    try:
-        job = SidekiqJob.parse(claimed.payload)
+    def _settlement(self, identity: str, claimed: Claimed, decision: GiveBack) -> Settlement:
+        queue, payload, token = claimed
+        try:
+            job = SidekiqJob.parse(payload)
+        except errors.PayloadError:
+            # Unreadable bytes go back to their queue, where the next claim buries them.
+            return Settlement(identity, token, queue, payload, decision)
+        effects = self.store.effects.of(job, decision, identity, token)
         jid, buried = job.jid or "", poison_pill.payload(job)
-    except errors.PayloadError:
-        pass  # unreadable bytes go back to their queue, where the next claim buries them
-    return Settlement(identity, claimed.token, claimed.queue, claimed.payload, GiveBack(), jid, buried)
+        return Settlement(identity, token, queue, payload, decision, jid, buried, effects=effects)

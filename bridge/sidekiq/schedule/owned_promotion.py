@@ -21,10 +21,13 @@ from bridge.redis import scripts
 from bridge.redis.outages import is_outage, raise_first_error
 from bridge.sidekiq import keys
 from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.outcome.decision import Discard
+from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.schedule.due_entry import UNCHANGED, Middleware, Passed, due_entry
 from bridge.sidekiq.store import lua, settlement
 from bridge.sidekiq.store.claims import ENTRY_VERSION
 from bridge.sidekiq.store.due import DueEntry
+from bridge.sidekiq.store.effects import with_effects
 from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)
@@ -183,11 +186,18 @@ class OwnedPromotion:
         tokens = [token for token in (list(self._open) if tokens is None else tokens) if token in self._open]
         if not tokens:
             return
-        calls = [_settle_call(token, self._open[token]) for token in tokens]
+        calls = [self._settle_call(token, self._open[token]) for token in tokens]
         answers = scripts.run(self._store.client, calls)
         for token, answer in zip(tokens, answers, strict=True):
             self._settled(token, answer, now_ms)
         raise_first_error([error for error in answers if isinstance(error, Exception) and is_outage(error)])
+
+    def _settle_call(self, token: int, entry: _Open) -> scripts.Call:
+        if entry.going is not None:
+            return _settle_call(token, entry.going, entry)
+        halted = scripts.Call(lua.load("settle_halted"), (keys.inflight(entry.identity),), (token,))
+        job = SidekiqJob.parse(entry.entry.member)
+        return with_effects(halted, self._store.effects.of(job, Discard(), entry.identity, token))
 
     def _settled(self, token: int, answer: Any, now_ms: float | None) -> None:
         entry = self._open[token]
@@ -221,13 +231,8 @@ def _own_call(entry: _Open, token: int) -> scripts.Call:
     return scripts.Call(lua.load("schedule_own"), name, args)
 
 
-def _settle_call(token: int, entry: _Open) -> scripts.Call:
-    inflight = keys.inflight(entry.identity)
-    if entry.going is None:
-        return scripts.Call(lua.load("settle_halted"), (inflight,), (token,))
-    if entry.going.at is not None:
-        return settlement.put_off_call(
-            entry.identity, token, entry.target, entry.going.at, entry.going.payload
-        )
-    names = (inflight, keys.queue(entry.going.queue), keys.QUEUES)
-    return scripts.Call(lua.load("settle_promoted"), names, (token, entry.going.payload))
+def _settle_call(token: int, going: DueEntry, entry: _Open) -> scripts.Call:
+    if going.at is not None:
+        return settlement.put_off_call(entry.identity, token, entry.target, going.at, going.payload)
+    names = (keys.inflight(entry.identity), keys.queue(going.queue), keys.QUEUES)
+    return scripts.Call(lua.load("settle_promoted"), names, (token, going.payload))

@@ -8,6 +8,7 @@ import redis
 
 from bridge.redis import scripts
 from bridge.redis.outages import raise_first_error
+from bridge.sidekiq.store.effects import SettlementEffects
 
 
 class ScriptCalls:
@@ -18,6 +19,8 @@ class ScriptCalls:
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
+        self.effects = SettlementEffects()
+        """Asked for each job that ends. Features register their sources here."""
 
     def _one(self, call: scripts.Call) -> Any:
         results = scripts.run(self.client, [call])

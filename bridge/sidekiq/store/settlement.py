@@ -23,6 +23,7 @@ from bridge.sidekiq.outcome.decision import (
 from bridge.sidekiq.outcome.notice import Notice
 from bridge.sidekiq.outcome.poison_pill import NOTICE
 from bridge.sidekiq.store import lua
+from bridge.sidekiq.store.effects import Effect, with_effects
 from bridge.sidekiq.store.notices import telling
 
 RECOVERED_TTL_SECONDS = 72 * 3600
@@ -42,6 +43,13 @@ class Settlement(NamedTuple):
     poison: bytes = b""
     recovered: bool = False
     """Whether the next delivery, too, asks every sidecar first."""
+    effects: tuple[Effect, ...] = ()
+    """Carried out in the step in which this takes effect."""
+
+    @property
+    def name(self) -> str:
+        """That of the delivery: ``<identity>/<token>``."""
+        return f"{self.identity}/{self.token}"
 
 
 class Settled(Enum):
@@ -69,20 +77,18 @@ class SettlementBatch:
         """``ahead``: seconds by which Redis' clock is before ours. ``tells_ruby``: whether to add notices."""
         self._settlements = settlements
         self._tells_ruby = tells_ruby
-        self._single = [i for i, s in enumerate(settlements) if not isinstance(s.decision, Done)]
+        self._single = [i for i, s in enumerate(settlements) if s.effects or not isinstance(s.decision, Done)]
         self._finished: dict[str, list[int]] = {}
         for i, settlement in enumerate(settlements):
-            if isinstance(settlement.decision, Done):
+            if isinstance(settlement.decision, Done) and not settlement.effects:
                 self._finished.setdefault(settlement.identity, []).append(i)
         now = time.time() + ahead
         day = _utc_day(int(now // 86_400))
         self.calls = [
-            self._finish_call(identity, members, day) for identity, members in self._finished.items()
+            _finish_call(identity, [settlements[i].token for i in members], day)
+            for identity, members in self._finished.items()
         ]
-        if self._single:
-            self.calls += [
-                self._single_call(settlements[i], now, day, dead_limits, ahead) for i in self._single
-            ]
+        self.calls += [self._single_call(settlements[i], now, day, dead_limits, ahead) for i in self._single]
 
     def outcomes(self, results: Sequence[Any]) -> list[Settled]:
         """One outcome for each settlement, in their order."""
@@ -94,8 +100,7 @@ class SettlementBatch:
                 for i in members:
                     outcomes[i] = Settled.FENCED if self._settlements[i].token in gone else Settled.OK
         for i, result in zip(self._single, results[batches:], strict=True):
-            if isinstance(result, int):
-                outcomes[i] = _outcome(self._settlements[i].decision, result)
+            outcomes[i] = _outcome(self._settlements[i].decision, result)
         return outcomes
 
     @property
@@ -111,21 +116,17 @@ class SettlementBatch:
             return recover_call(settlement, limits(), now, tells_ruby=self._tells_ruby)
         call = _single_call(settlement, now, day, limits, ahead)
         notice: Notice | None = getattr(decision, "notice", None) if self._tells_ruby else None
-        if notice is None:
-            return call
-        entry = notice.entry(
-            f"{settlement.identity}/{settlement.token}", settlement.queue, settlement.payload
-        )
-        return telling(call, entry, notice.most)
-
-    def _finish_call(self, identity: str, members: Sequence[int], day: str) -> scripts.Call:
-        tokens = [self._settlements[i].token for i in members]
-        return scripts.Call(
-            lua.load("settle_done"), _settling_keys(identity, day), (keys.STAT_TTL_SECONDS, *tokens)
-        )
+        if notice is not None:
+            noted = notice.entry(settlement.name, settlement.queue, settlement.payload)
+            call = telling(call, noted, notice.most)
+        return with_effects(call, settlement.effects)
 
 
-def _outcome(decision: Decision, result: int) -> Settled:
+def _outcome(decision: Decision, result: Any) -> Settled:
+    if isinstance(result, list):  # settle_done's tokens that were not held
+        return Settled.FENCED if result else Settled.OK
+    if not isinstance(result, int):
+        return Settled.FAILED
     if isinstance(decision, GiveBack) and result == RECOVER_BURIED:
         return Settled.BURIED
     return Settled.OK if result else Settled.FENCED
@@ -149,11 +150,18 @@ def _settling_keys(identity: str, day: str) -> tuple[str, ...]:
     )
 
 
+def _finish_call(identity: str, tokens: Sequence[int], day: str) -> scripts.Call:
+    args = (keys.STAT_TTL_SECONDS, *tokens)
+    return scripts.Call(lua.load("settle_done"), _settling_keys(identity, day), args)
+
+
 def _single_call(
     settlement: Settlement, now: float, day: str, dead_limits: Callable[[], DeadLimits], ahead: float
 ) -> scripts.Call:
     shared = _settling_keys(settlement.identity, day)
     match settlement.decision:
+        case Done():
+            return _finish_call(settlement.identity, [settlement.token], day)
         case Retry(at=at, payload=payload):
             return _set_call(shared, settlement.token, (1, 1), keys.RETRY, (at + ahead, payload, "", ""))
         case Bury(payload=payload, limits=own_limits, ran=ran):
@@ -176,9 +184,8 @@ def _set_call(
     target: str,
     rest: tuple[float | str | bytes, ...],
 ) -> scripts.Call:
-    return scripts.Call(
-        lua.load("settle_to_set"), (*shared, target), (token, keys.STAT_TTL_SECONDS, *counts, *rest)
-    )
+    args = (token, keys.STAT_TTL_SECONDS, *counts, *rest)
+    return scripts.Call(lua.load("settle_to_set"), (*shared, target), args)
 
 
 def put_off_call(identity: str, token: int, target: str, at: float, payload: bytes) -> scripts.Call:
@@ -207,24 +214,16 @@ def _queue_call(
 
 def give_back_call(settlement: Settlement) -> scripts.Call:
     """A job of a dead worker that never began: back to its queue, and nothing is counted."""
-    return _queue_call(
-        _settling_keys(settlement.identity, _utc_day(0)), settlement, (0, 0), "RPUSH", settlement.payload
-    )
+    shared = _settling_keys(settlement.identity, _utc_day(0))
+    call = _queue_call(shared, settlement, (0, 0), "RPUSH", settlement.payload)
+    return with_effects(call, settlement.effects)
 
 
 def recover_call(
     settlement: Settlement, limits: DeadLimits, now: float, *, tells_ruby: bool = False
 ) -> scripts.Call:
     """Give an orphaned job back, or bury it the third time."""
-    call = _recover_call(settlement, limits, now)
-    if not (tells_ruby and settlement.poison):
-        return call
-    name = f"{settlement.identity}/{settlement.token}"
-    return telling(call, NOTICE.entry(name, settlement.queue, b""), NOTICE.most)
-
-
-def _recover_call(settlement: Settlement, limits: DeadLimits, now: float) -> scripts.Call:
-    return scripts.Call(
+    call = scripts.Call(
         lua.load("settle_orphan"),
         (
             keys.inflight(settlement.identity),
@@ -246,3 +245,6 @@ def _recover_call(settlement: Settlement, limits: DeadLimits, now: float) -> scr
             settlement.jid,
         ),
     )
+    if tells_ruby and settlement.poison:
+        call = telling(call, NOTICE.entry(settlement.name, settlement.queue, b""), NOTICE.most)
+    return with_effects(call, settlement.effects)

@@ -13,7 +13,12 @@ INCLUDE = "--@include "
 @functools.cache
 def load(name: str) -> Script:
     """The script in ``<name>.lua``, with its includes written in."""
-    return Script.of(name, "\n".join(_with_includes(_read(name))))
+    return Script.of(name, text(name))
+
+
+def text(name: str) -> str:
+    """The source of ``<name>.lua``, with its includes written in."""
+    return "\n".join(_with_includes(_read(name)))
 
 
 def _read(name: str) -> str:
