@@ -51,7 +51,8 @@ def holding(store: RedisStore, payload: bytes) -> bytes:
     store.lease(ME, 15_000, register=True)
     push(store.client, "default", payload)
     claimed = store.exchange([], ClaimRequest(ME, ("default",), 1, 1)).claim
-    assert claimed is not None and claimed.jobs[0].payload == payload
+    assert claimed is not None
+    assert claimed.jobs[0].payload == payload
     return payload
 
 
