@@ -36,9 +36,22 @@ class _Number(click.ParamType[int]):
 @click.option("--workers", type=_Number(), default="auto", show_default=True, help="auto: one for each core.")
 @click.option("--sidecar", type=click.Path(path_type=Path), metavar="PATH", help="Rails app, or a Ruby file.")
 @click.option("--puma", type=click.IntRange(1, 1000), help="Puma workers of the sidecar.")
+@click.option(
+    "--sockets",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Directory for the sidecar's sockets; sidecar.sock in it leads to the newest.",
+)
 @click.option("-A", "--app", default="bridge", show_default=True, help="As of `celery -A`.")
 @click.argument("celery_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- CELERY_OPTION]...")
-def up(workers: int, sidecar: Path | None, puma: int | None, app: str, celery_options: Sequence[str]) -> None:
+def up(
+    workers: int,
+    sidecar: Path | None,
+    puma: int | None,
+    sockets: Path | None,
+    app: str,
+    celery_options: Sequence[str],
+) -> None:
     """Start workers on all cores, with a sidecar if you name its app, and keep them running.
 
     TERM ends in order, a second one quickly; TSTP makes quiet; USR2 replaces all processes one by one.
@@ -50,7 +63,8 @@ def up(workers: int, sidecar: Path | None, puma: int | None, app: str, celery_op
         manager = ServiceManager.take(os.environ, os.getpid())
         settings = load()
         on_terminal = sys.stdout.isatty()
-        plan = Plan(settings, app, workers, celery_options, sidecar, puma, directory, on_terminal)
+        place = sockets or directory
+        plan = Plan(settings, app, workers, celery_options, sidecar, puma, place, on_terminal)
         plan.check()
         as_json = settings.log_format == "json" or (settings.log_format == "auto" and not on_terminal)
         output = Output(as_json=as_json)

@@ -18,6 +18,8 @@ from bridge.settings import Settings
 LEAST_PUMA_WORKERS = 2
 _CHECKOUT = Path(__file__).resolve().parents[2] / "sidecar/bin/sidecar"
 _HIGHEST_PORT = 65_535
+#: sockaddr_un(7), with room for the number of a generation.
+_LONGEST_SOCKET = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Plan:
     sidecar: Path | None = None
     puma: int | None = None
     directory: Path = Path()
-    """A private directory for the sidecar's sockets."""
+    """For the sidecar's sockets."""
     on_terminal: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
@@ -66,6 +68,15 @@ class Plan:
             return
         if not self.sidecar.exists():
             raise ConfigurationError(f"--sidecar {self.sidecar}: the path does not exist")
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise ConfigurationError(
+                f"--sockets {self.directory}: create this directory, and let this user write in it"
+            )
+        if len(os.fsencode(self.newest_socket.absolute())) > _LONGEST_SOCKET:
+            raise ConfigurationError(
+                f"--sockets {self.directory}: a Unix socket's path has at most {_LONGEST_SOCKET} bytes. "
+                "Choose a shorter one, as in /run"
+            )
         for name in ("BRIDGE_SIDECAR_URL", "BRIDGE_SIDECAR_BIND"):
             if name in self.environ or (name.endswith("URL") and settings.says("sidecar_url")):
                 raise ConfigurationError(
@@ -73,6 +84,11 @@ class Plan:
                     f"your own: remove {name}, or remove --sidecar and start the sidecar yourself"
                 )
         self._sidecar_command()
+
+    @property
+    def newest_socket(self) -> Path:
+        """The link to the socket of the newest sidecar, for commands by hand."""
+        return self.directory / "sidecar.sock"
 
     @property
     def sidecar_is_renewable(self) -> bool:
@@ -101,7 +117,7 @@ class Plan:
     def sidecar_program(self, generation: int) -> Program:
         """The sidecar, on a socket of its own in each generation."""
         assert self.sidecar is not None
-        url = f"unix://{self.directory / f's{generation}.sock'}"
+        url = f"unix://{self.directory.absolute() / f's{generation}.sock'}"
         command, directory = self._sidecar_command()
         puma = self._puma()
         words = ["--require", str(self.sidecar.resolve()), "--bind", url, "--workers", str(puma)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from signal import Signals
 
 from bridge.errors import EX_CONFIG, EX_NOPERM
@@ -51,6 +52,7 @@ class Supervisor:
         self._is_quiet = self._is_ending = self._is_quick = self._was_ready = False
         self._status = 0
         self._told = ""
+        self._linked: str | None = None
 
     def run(self) -> int:
         """Supervise. Returns the exit status."""
@@ -61,6 +63,8 @@ class Supervisor:
                 self._signalled(number)
             for child in ended:
                 self._ended(child)
+        if self._linked:
+            self._plan.newest_socket.unlink(missing_ok=True)
         return self._status
 
     def new_sidecar(self) -> Slot:
@@ -92,6 +96,7 @@ class Supervisor:
         self._fill(now)
         self._end_silent(now)
         self._roll()
+        self._link()
         self._report()
 
     def _fill(self, now: float) -> None:
@@ -123,6 +128,18 @@ class Supervisor:
                 next(self._rolling)
             except StopIteration:
                 self._rolling = None
+
+    def _link(self) -> None:
+        """Let ``sidecar.sock`` lead to the newest sidecar."""
+        slot = self.sidecars[-1] if self.sidecars else None
+        if slot is None or not slot.is_ready or slot.program.sidecar_url == self._linked:
+            return
+        self._linked = slot.program.sidecar_url
+        link = self._plan.newest_socket
+        fresh = link.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(Path(str(self._linked).removeprefix("unix://")).name)
+        fresh.replace(link)
 
     def _report(self) -> None:
         ready = sum(slot.is_ready for slot in self.workers)

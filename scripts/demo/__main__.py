@@ -51,7 +51,7 @@ def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def supervised(place: Place) -> Iterator[Supervisor]:
-    supervisor = Supervisor(place.logs, Printer(width=len("sidecar")))
+    supervisor = Supervisor(place.logs, Printer(width=len("flower")))
     try:
         yield supervisor
     finally:
@@ -69,7 +69,7 @@ def supervised(place: Place) -> Iterator[Supervisor]:
 def run(place: Place, supervisor: Supervisor, chosen: Options) -> None:
     """Everything between the first start and the stop."""
     if chosen.verbose:
-        supervisor.shown |= {"redis", "web", "sidecar", "worker", "flower", "beat"}
+        supervisor.shown |= {"redis", "web", "worker", "flower", "beat"}
     start_services(place, supervisor, chosen)
     by_hand.write(place)
     print(report.addresses(place, bridge=not chosen.stock_sidekiq), flush=True)
@@ -96,8 +96,7 @@ def start_services(place: Place, supervisor: Supervisor, chosen: Options) -> Non
         start(supervisor, services.web(place), services.stock_sidekiq(place))
         return
     # Both boot Rails: together they take little longer than one.
-    start(supervisor, services.web(place), services.sidecar(place))
-    start(supervisor, services.worker(place))
+    start(supervisor, services.web(place), services.bridge_up(place))
     start(supervisor, services.flower(place), services.beat(place))
 
 

@@ -41,7 +41,7 @@ def addresses(place: Place, *, bridge: bool) -> str:
         ]
     lines += [
         f"  Redis            {_without_password(place.redis_url)}",
-        f"  Worker's log     {place.logs}/worker.log, the others beside it",
+        f"  Workers' log     {place.logs}/worker.log, with the sidecar's lines",
     ]
     if bridge:
         lines.append(
@@ -63,7 +63,7 @@ def summary(place: Place, jobs: list[Job], *, hints: bool) -> str:
 def _what_to_look_at(place: Place, jobs: list[Job]) -> str:
     dead = sorted({job.job_class for job in jobs if job.actual == DEAD})
     return f"""What to look at:
-  Web UI, Busy        the bridge is there as a Sidekiq process; Quiet and Stop work
+  Web UI, Busy        the bridge's workers are there as Sidekiq processes; Quiet and Stop work
   Web UI, Retries     enqueue again and watch FlakyJob fail, wait and succeed
   Web UI, Dead        {", ".join(dead)}:
                       each with its Ruby error; press Retry
@@ -72,7 +72,7 @@ def _what_to_look_at(place: Place, jobs: list[Job]) -> str:
   Flower, Tasks       the same jobs under their Ruby names; ReportJob ran in Python
   by hand             . {place.by_hand}
                       celery -A bridge inspect active
-  the worker's log    tail -f {place.logs}/worker.log
+  the workers' log    tail -f {place.logs}/worker.log
 Ctrl-C stops all of it."""
 
 

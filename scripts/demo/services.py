@@ -12,8 +12,10 @@ from scripts.demo.place import FLOWER_USER, RAILS_APP, ROOT, Place
 from scripts.demo.supervisor import Service
 
 CONCURRENCY = "20"
-# Longer than the 25 s a worker gives its running jobs.
-WORKER_STOP_SECONDS = 40.0
+WORKERS = 2
+"""Processes of `bridge up`, with half of the slots each."""
+# Longer than the 25 s that the workers give their running jobs, and the sidecar after them.
+WORKER_STOP_SECONDS = 90.0
 
 
 def redis_server(place: Place) -> Service:
@@ -46,33 +48,22 @@ def web(place: Place) -> Service:
     )
 
 
-def sidecar(place: Place) -> Service:
-    bind = f"unix://{place.sidecar_socket}"
-    return Service(
-        name="sidecar",
-        command=[
-            "sidecar/bin/sidecar",
-            "--require",
-            str(RAILS_APP),
-            "--bind",
-            bind,
-            "--threads",
-            CONCURRENCY,
-        ],
-        ready=lambda: probes.unix_http_status(place.sidecar_socket, "/health/ready") == 200,
-        cwd=ROOT,
-        env={**place.environment, "BRIDGE_SIDECAR_SECRET": place.sidecar_secret},
-        stop_seconds=WORKER_STOP_SECONDS,
-    )
-
-
-def worker(place: Place) -> Service:
+def bridge_up(place: Place) -> Service:
+    """The sidecar with the Rails app, and the workers."""
+    environment = _bridge_environment(place)
+    # A sidecar of its own: the address is for commands by hand.
+    del environment["BRIDGE_SIDECAR_URL"]
+    processes = _new_processes(place.redis_url, WORKERS)
     return Service(
         name="worker",
-        command=[*_celery(), "worker", "-c", CONCURRENCY],
-        ready=_new_process(place.redis_url),
+        command=[
+            str(Path(sys.executable).with_name("bridge")),
+            *("up", "--workers", str(WORKERS), "--sidecar", str(RAILS_APP), "--puma", "1"),
+            *("--sockets", str(place.socket_directory), "--", "-c", str(int(CONCURRENCY) // WORKERS)),
+        ],
+        ready=lambda: processes() and probes.unix_http_status(place.sidecar_socket, "/health/ready") == 200,
         cwd=ROOT,
-        env=_bridge_environment(place),
+        env=environment,
         stop_seconds=WORKER_STOP_SECONDS,
     )
 
@@ -106,7 +97,7 @@ def stock_sidekiq(place: Place) -> Service:
     return Service(
         name="worker",
         command=["sidekiq", "-r", str(RAILS_APP), "-C", "rails_app/config/sidekiq.yml", "-c", CONCURRENCY],
-        ready=_new_process(place.redis_url),
+        ready=_new_processes(place.redis_url, 1),
         cwd=ROOT,
         env=place.environment,
         stop_seconds=WORKER_STOP_SECONDS,
@@ -131,10 +122,10 @@ def sidekiq_processes(redis_url: str) -> set[str]:
         return {identity for identity in client.smembers("processes") if client.exists(identity)}
 
 
-def _new_process(redis_url: str) -> Callable[[], bool]:
-    """True once a process shows up that was not there before; one that crashed leaves its row for a while."""
+def _new_processes(redis_url: str, count: int) -> Callable[[], bool]:
+    """True once ``count`` new ones show up; one that crashed leaves its row for a while."""
     before = sidekiq_processes(redis_url)
-    return lambda: bool(sidekiq_processes(redis_url) - before)
+    return lambda: len(sidekiq_processes(redis_url) - before) >= count
 
 
 def _celery() -> list[str]:

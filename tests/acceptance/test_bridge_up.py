@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.request
@@ -18,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
+from scripts.demo.probes import unix_http_status
 from tests.support.bridge_up import BridgeUp
 from tests.support.processes import free_port
 from tests.support.stage import Stage
@@ -43,6 +46,28 @@ def start(bare_stage: Stage) -> Iterator[Start]:
 needs_system_ruby = pytest.mark.skipif(
     "TEST_RUBY_ROOT" in os.environ, reason="bridge up starts the sidecar of this system"
 )
+
+
+@needs_system_ruby
+def test_commands_by_hand_find_the_newest_sidecar_in_its_directory(start: Start) -> None:
+    """The demo uses it. The private socket has another name after each rolling restart."""
+    sockets = Path(tempfile.mkdtemp(prefix="up-", dir="/tmp"))
+    try:
+        # Given a sidecar with its sockets in a directory of ours
+        up = start("--sockets", str(sockets), sidecar=True, workers=1).wait_ready()
+        link = sockets / "sidecar.sock"
+        assert link.resolve().name == "s1.sock"
+        assert unix_http_status(link, "/health/ready") == 200
+        # When all processes are replaced
+        up.signal(Signals.SIGUSR2)
+        up.wait_log("rolling restart finished", 90)
+        # Then the same path leads to the new one, and a stop leaves nothing behind
+        assert link.resolve().name == "s2.sock"
+        assert unix_http_status(link, "/health/ready") == 200
+        assert up.terminate(90) == 0
+        assert list(sockets.iterdir()) == []
+    finally:
+        shutil.rmtree(sockets)
 
 
 @needs_system_ruby
@@ -111,6 +136,7 @@ def test_wrong_options_of_celery_end_everything(start: Start) -> None:
         (("--puma", "2"), {}, "--puma goes with --sidecar"),
         ((), {"env": {"BRIDGE_LOG_FILE_MEGABYTES": "5"}}, "use logrotate"),
         ((), {"sidecar": True, "env": {"BRIDGE_SIDECAR_BIND": "unix:///x"}}, "remove BRIDGE_SIDECAR_BIND"),
+        (("--sockets", "/nowhere"), {"sidecar": True}, "--sockets /nowhere: create this directory"),
         (("--sidecar", "/nowhere"), {}, "/nowhere: the path does not exist"),
     ],
 )
