@@ -34,4 +34,5 @@ COPY rails_app/python tasks
 RUN python3 -m compileall -q tasks
 ENV PYTHONPATH=/app/tasks BRIDGE_SIDECAR_URL=unix:///run/bridge/sidecar.sock
 USER 10001:10001
-CMD ["celery", "-A", "bridge", "worker", "-c", "20"]
+# Two processes of 10 slots. Health and metrics are on the port of BRIDGE_HEALTH_BIND and on the next one.
+CMD ["python3", "-m", "bridge", "up", "--workers", "2", "--", "-c", "10"]

@@ -55,8 +55,9 @@ def wait(condition: Callable[[], object], what: str, seconds: float = 2 * MINUTE
 
 def test_both_workers_and_both_sidecars_are_scraped(stack: Stack) -> None:
     stack.wait_healthy()
-    for job in ("bridge-worker", "bridge-sidecar"):
-        wait(lambda job=job: len(vector(stack, f'up{{job="{job}"}} == 1')) == 2, f"two of {job}")
+    for job, count in (("bridge-worker", 4), ("bridge-sidecar", 2)):
+        up = f'up{{job="{job}"}} == 1'
+        wait(lambda up=up, count=count: len(vector(stack, up)) == count, f"{count} of {job}")
 
 
 def test_every_panel_of_the_dashboard_has_data(stack: Stack) -> None:

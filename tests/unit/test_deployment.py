@@ -101,7 +101,7 @@ def test_kubernetes_waits_for_the_worker_and_then_for_the_sidecar() -> None:
 def test_systemd_understands_every_line(name: str, tmp_path: Path) -> None:
     for other in ("worker", "sidecar"):
         text = (SYSTEMD / f"sidekiq-bridge-{other}.service").read_text()
-        text = re.sub(r"/opt/sidekiq-bridge/\S*/(bridge|sidecar)(?= )", "/bin/true", text)
+        text = re.sub(r"/opt/sidekiq-bridge/\S*/(python|sidecar)(?= )", "/bin/true", text)
         (tmp_path / f"sidekiq-bridge-{other}.service").write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / f"sidekiq-bridge-{name}.service")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
