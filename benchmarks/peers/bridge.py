@@ -63,9 +63,10 @@ class Bridge(Peer):
         )
 
     def _environment(self, site: Site) -> dict[str, str]:
-        return {
+        made = {
             "BRIDGE_REDIS_URL": site.url,
-            "BRIDGE_SIDECAR_URL": f"unix://{socket_of(site)}",
             "BRIDGE_HEALTH_BIND": "127.0.0.1:0",
             "BENCH_PROBES": str(site.probe_file),
         }
+        # A worker with a sidecar that never answers tells Redis of each death.
+        return made | ({"BRIDGE_SIDECAR_URL": f"unix://{socket_of(site)}"} if self.puma_workers else {})

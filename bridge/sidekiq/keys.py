@@ -27,6 +27,8 @@ RECOVERING = "bridge:recovering"
 NOTICES = "bridge:notices"
 #: Hash of notices that a worker is about to tell: id to the end of that time in ms, tries, and Puma worker.
 TELLING = "bridge:telling"
+#: Exists while the app has error handlers of its own, as a sidecar said last.
+ERROR_HANDLERS = "bridge:error-handlers"
 #: How many notices were dropped since a worker asked last.
 NOTICES_DROPPED = "bridge:notices-dropped"
 

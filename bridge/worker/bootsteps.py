@@ -17,6 +17,7 @@ from bridge.redis import commands
 from bridge.sidekiq.lease.keeper import Keeper
 from bridge.sidekiq.lease.reaper import Reaper as ReaperWork
 from bridge.sidekiq.process import version_probe
+from bridge.sidekiq.process.error_handlers import ErrorHandlers
 from bridge.sidekiq.process.heartbeat import Heartbeat as HeartbeatWork
 from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler as SchedulerWork
@@ -128,6 +129,10 @@ class Sidecar(BridgeStep):
         """Probe once before the first job is taken: its answer says which Sidekiq we work beside."""
         runtime = self.runtime(c)
         runtime.on_health.append(AppQueues(runtime, c).learn)
+        if runtime.store.tells_ruby:
+            handlers = ErrorHandlers(runtime.dialect, runtime.store.client)
+            runtime.on_health.append(lambda health: handlers.remember())
+            handlers.recall()
         runtime.breaker.round()
         version_probe.teach(runtime.dialect, runtime.store.client, runtime.lease.identity)
         thread = Periodic("sidecar", runtime.probe_sidecar)

@@ -53,6 +53,28 @@ def test_deaths_wait_for_a_sidecar_that_is_away(stage: Stage) -> None:
     assert [stage.ledger.count("died", jid) for jid in jids] == [1] * 30
 
 
+def fail_once(stage: Stage) -> None:
+    before = stage.redis.zcard("retry")
+    stage.push_job({"class": "NativeFailJob", "args": [], "retry": 5})
+    wait_until_equal(lambda: stage.redis.zcard("retry"), before + 1, "jobs that wait for their retry")
+
+
+def test_failures_are_noted_for_an_app_that_is_known_to_have_error_handlers(stage: Stage) -> None:
+    """A worker stored a notice of each failure, and no sidecar had said that error handlers exist."""
+    worker = stage.start_worker()
+    fail_once(stage)
+    assert not stage.redis.exists("bridge:notices")
+
+    sidecar = stage.start_sidecar()
+    wait_for(lambda: stage.redis.exists("bridge:error-handlers"), "the sidecar's answer", 30)
+    sidecar.stop()
+    worker.stop()
+
+    stage.start_worker()
+    fail_once(stage)
+    assert stage.redis.llen("bridge:notices") == 1
+
+
 def test_a_worker_that_is_killed_while_it_tells_leaves_the_notice_to_another(stage: Stage) -> None:
     stage.start_sidecar()
     first = stage.make_worker(name="first")

@@ -7,7 +7,7 @@ every version reads.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridge.sidekiq.outcome.decision import POISON_PILL_LIMIT, DeadLimits
 from bridge.sidekiq.outcome.retry import DEFAULT_MAX_RETRIES, Family, RetryRules
@@ -46,8 +46,8 @@ class Dialect:
     overrides: Overrides = field(default_factory=Overrides)
     tells_ruby: bool = False
     """Whether a sidecar is configured, which is told of ends outside of Ruby."""
-    error_handlers: bool = True
-    """Whether the app has error handlers of its own; assumed until a sidecar says so."""
+    error_handlers: bool | None = None
+    """Whether the app has error handlers of its own. None: no sidecar has said it."""
 
     def __post_init__(self) -> None:
         self.version = self.overrides.version or UNKNOWN_VERSION
@@ -65,6 +65,11 @@ class Dialect:
             self.error_handlers = error_handlers
         self.version = self.overrides.version or version
         self.rules = self._rules(max_retries, limits)
+
+    def assume_error_handlers(self, found: bool) -> None:
+        """An earlier answer of a sidecar, which holds until one answers this process."""
+        self.error_handlers = found
+        self.rules = replace(self.rules, tells_errors=self.tells_ruby and found)
 
     @property
     def timestamps(self) -> Timestamps:
@@ -105,5 +110,5 @@ class Dialect:
                 said.poison_pill,
             ),
             tells_deaths=self.tells_ruby,
-            tells_errors=self.tells_ruby and self.error_handlers,
+            tells_errors=self.tells_ruby and bool(self.error_handlers),
         )
