@@ -12,6 +12,7 @@ from typing import Any, cast
 import click
 from celery import Celery, _state, signals
 
+from bridge.batches.batch import Batch
 from bridge.broker import messages
 from bridge.errors import ConfigurationError, PushRefused
 from bridge.execution import moments, pushing, task_classes, time_limits
@@ -150,6 +151,11 @@ class Bridge(Celery):
         result = super().send_task(name, args, None, countdown, eta, jid, **options)
         result.ignored = False  # or get() would return None at once
         return result
+
+    @cached_property
+    def Batch(self) -> type[Batch]:  # noqa: N802 - as Celery names its classes
+        """:class:`bridge.batches.batch.Batch` of this application."""
+        return type("Batch", (Batch,), {"app": self, "__doc__": Batch.__doc__})
 
     def _get_backend(self) -> Any:
         """Its methods refuse at once: a job never writes to ``result_backend``."""

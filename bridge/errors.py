@@ -11,6 +11,7 @@
     │   ├── MalformedPayload    not JSON, to Ruby's parser: Sidekiq buries the bytes as they are
     │   └── InvalidPayload      JSON, but not an object: buried inside an object that stays readable
     ├── PushRefused             a message that Sidekiq has no place for (kwargs, chain, priority, ...)
+    │   └── BatchRefused        a batch that cannot take jobs: it is finished, forgotten, or Redis evicts
     └── SidecarError
         ├── SidecarUnavailable  not reached, draining, booting or full: an outage, never a spent attempt
         ├── SidecarRejected     wrong secret, wrong protocol: stop fetching and say so
@@ -68,6 +69,10 @@ class InvalidPayload(PayloadError):
 
 class PushRefused(BridgeError, ValueError):
     """A message that cannot be written as a Sidekiq job; the text says what to use instead."""
+
+
+class BatchRefused(PushRefused):
+    """The batch takes no jobs; the text says why, and what to do instead. Nothing was pushed."""
 
 
 class SidecarError(BridgeError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from bridge import __version__
+from bridge.batches.effects import effects as batch_effects
 from bridge.broker.context import BrokerContext
 from bridge.errors import PushRefused
 from bridge.execution.cancellation import Cancellation
@@ -97,6 +98,7 @@ class Runtime(SidecarParts):
         """The job store."""
         look = self.follower.look_if_due if self.follower is not None else lambda: None
         made = RedisStore(self.redis_client(), lambda: self.dialect.dead_limits, look)
+        made.effects.sources.append(batch_effects)
         made.tell_ruby(self.settings.has_sidecar, partial(self.background.nudge, "notices"))
         return made
 

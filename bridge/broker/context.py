@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 
 from bridge import errors
-from bridge.broker import ruby_push
+from bridge.broker import collected, ruby_push
 from bridge.broker.messages import Push
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
@@ -80,8 +80,15 @@ class BrokerContext:
         )
 
     def push(self, push: Push, job_class: str) -> None:
-        """Push a job, and count it. Raises PushHalted."""
+        """Push a job, and count it, unless a batch collects it. Raises PushHalted."""
         implied = ruby_push.implied()
+        if (collect := collected.collector()) is not None:
+            collect(push, job_class, implied)
+            return
+        self.write(push, job_class, implied)
+
+    def write(self, push: Push, job_class: str, implied: Collection[str] | None = None) -> None:
+        """Push a job now, and count it; with ``implied`` fields through Ruby. Raises PushHalted."""
         queue: str | None = push.queue
         if implied is None:
             self.store().put(push.queue, push.payload, push.at)

@@ -8,6 +8,7 @@ import click
 import redis
 
 from bridge import errors
+from bridge.batches.effects import effects as batch_effects
 from bridge.redis.client import connect
 from bridge.settings import Settings, redis_mistakes
 from bridge.settings import load as load_settings
@@ -49,6 +50,7 @@ class Parts:
     def store(self) -> RedisStore:
         """The job store."""
         store = RedisStore(self.client, lambda: self.dialect.dead_limits)
+        store.effects.sources.append(batch_effects)
         store.tell_ruby(self.settings.has_sidecar)
         return store
 

@@ -32,6 +32,9 @@ ERROR_HANDLERS = "bridge:error-handlers"
 #: How many notices were dropped since a worker asked last.
 NOTICES_DROPPED = "bridge:notices-dropped"
 
+#: Sorted set of the batches: bid to the time in s from which on it may be forgotten.
+BATCHES = "bridge:batches"
+
 QUEUE_PREFIX = "queue:"
 RECOVERED_PREFIX = "bridge:recovered:"
 FENCE_PREFIX = "bridge:fence:"
@@ -140,3 +143,18 @@ def histogram_7(job_class: str, time: datetime) -> str:
 def histogram_8(job_class: str, time: datetime) -> str:
     """Histogram of one UTC minute for Sidekiq 8: ``h|HardJob-4-8:3``."""
     return f"h|{job_class}-{time.day}-{time.hour}:{time.minute}"
+
+
+def batch(bid: str) -> str:
+    """Hash of one batch: its counts, its callbacks, and when they were pushed."""
+    return f"bridge:batch:{bid}"
+
+
+def batch_jobs(bid: str) -> str:
+    """Hash of what a batch waits for: jid, or ``batch:<bid>`` of a child, to w, f or d."""
+    return f"bridge:batch:{bid}:jobs"
+
+
+def batch_push(token: str) -> str:
+    """Number of the last slice of jobs that one push into a batch has written (1 h)."""
+    return f"bridge:batch-push:{token}"

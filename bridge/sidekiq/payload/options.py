@@ -32,6 +32,7 @@ _REFUSED: dict[str, str] = {
     **dict.fromkeys(["lock", "lock_ttl", "lock_timeout", "lock_args_method", "lock_limit"], _LOCKS),
     **dict.fromkeys(["lock_prefix", "lock_info", "lock_digest", "on_conflict"], _LOCKS),
     **dict.fromkeys(["unique", "unique_digest"], _LOCKS),
+    "bridge_batch": "a batch writes it. Push the job inside `with batch.jobs():`",
     "pool": "a push goes to the Redis of the bridge's settings. Remove it",
 }  # fmt: skip
 

@@ -216,6 +216,11 @@ class RedisStore(LeaseCalls, DueEntries, UnbegunJobs):
         else:
             self.schedule(at, payload)
 
+    def push_by(self, call: scripts.Call) -> Any:
+        """Push jobs by a script. Returns its result."""
+        self._before_push()
+        return self._one(call)
+
     def _push(self, commands: Sequence[Words]) -> None:
         self._before_push()
         with outages():

@@ -1,0 +1,1 @@
+"""Batches: many jobs of either language, and jobs that follow when all of them have ended."""
