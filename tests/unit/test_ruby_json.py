@@ -191,6 +191,64 @@ def test_what_is_written_here_ruby_reads_as_the_same_value(ruby: Ruby, document:
     assert json.loads(written) == [document]
 
 
+@settings(max_examples=1500, deadline=None)
+@given(raw=soup | damaged() | documents.map(lambda document: json.dumps(document).encode()))
+@example(raw=b'"\\ud800"')
+@example(raw=b"[1e400,-1e400,1e-400,-0,-0.0,18446744073709551616]")
+@example(raw=b"[0.1000000000000000055511151231257827021181583404541015625,5e-324,1.7976931348623157e308]")
+@example(raw=b'{"a":[[1]],"a":2,"":{"":0}}')
+def test_the_fast_decoder_returns_what_pythons_own_returns(raw: bytes) -> None:
+    try:
+        expected = json.JSONDecoder(parse_constant=ruby_json._refuse_constant).decode(raw.decode())
+    except ValueError:
+        assert ruby_json_only(raw)
+    else:
+        value, ruby_only = ruby_json.parse(raw)
+        assert (repr(value), ruby_only) == (repr(expected), False)
+
+
+def ruby_json_only(raw: bytes) -> bool:
+    try:
+        return ruby_json.parse(raw)[1]
+    except MalformedPayload:
+        return True
+
+
+PIECES = [
+    b'"[[{"',
+    b'"}]"',
+    rb'"\\"',
+    rb'"a\"["',
+    rb'"\\\"{"',
+    b"[]",
+    b"{}",
+    b'""',
+    b'{"a]":[1]}',
+    rb'"\u005b"',
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    depth=st.integers(97, 102), inner=st.lists(st.sampled_from(PIECES), max_size=6), size=st.integers(0, 3)
+)
+def test_the_look_at_nesting_agrees_with_a_walk_through_the_brackets(
+    depth: int, inner: list[bytes], size: int
+) -> None:
+    values = [*inner, b'"' + b"x" * 1000 * size + b'"']
+    openers = [b'{"k":' if level % 2 else b"[" for level in reversed(range(depth))]
+    closers = [b"}" if level % 2 else b"]" for level in range(depth)]
+    raw = b"".join([*openers, b",".join(values), *closers])
+    json.loads(raw)
+    assert python_parse(raw)[0] == (ruby_json._nesting(raw) <= ruby_json.MAX_NESTING)
+
+
+def test_a_value_that_a_later_one_hides_counts_for_the_nesting() -> None:
+    hidden = b'{"a":' + b"[" * 100 + b"]" * 100 + b',"a":1}'
+    with pytest.raises(MalformedPayload, match="nested deeper"):
+        ruby_json.parse(hidden)
+
+
 def test_integers_beyond_pythons_digit_limit_are_readable_text() -> None:
     digits = "9" * 5000
     assert ruby_json.parse(f'{{"a":{digits}}}'.encode()) == ({"a": digits}, True)

@@ -1,9 +1,10 @@
 """JSON as Ruby's ``JSON.parse`` reads it, 2.6 and later, and ``JSON.generate`` writes it.
 
-The fast path is Python's own C decoder. Only what that refuses is looked at again with Ruby's eyes: comments,
-invalid UTF-8 inside strings, needless escapes and integers of any length. Where Ruby versions differ (a lone
-high surrogate) the lenient one is followed: a payload that the sidecar's Ruby then refuses is buried there,
-while one refused here would never reach it.
+The fast path is pydantic's decoder. It takes a third to a half of the time of Python's own, returns the same
+values, and refuses more: what it refuses, Python's decoder reads. Only what that refuses is looked at again
+with Ruby's eyes: comments, invalid UTF-8 inside strings, needless escapes and integers of any length. Where
+Ruby versions differ (a lone high surrogate) the lenient one is followed: a payload that the sidecar's Ruby
+then refuses is buried there, while one refused here would never reach it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from pydantic_core import from_json
+
 from bridge.errors import MalformedPayload
 
 Json = Any
@@ -20,12 +23,18 @@ Json = Any
 
 #: Ruby's ``max_nesting``: arrays and objects together, the outermost one counted.
 MAX_NESTING = 100
+#: Above this size a search for 100 brackets is faster than a count of all of them.
+SHORT_BYTES = 2048
 
 #: The parts of JSON text, over bytes. ``splice`` walks payloads with the same definitions.
 STRING = rb'"[^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*+"'
 COMMENT = rb"/\*(?s:.*?)\*/|//[^\n]*+\n"
 
 _STRING_OR_COMMENT = re.compile(f'({STRING.decode()})|({COMMENT.decode()})|(["/])')
+#: For ``translate``: drops all but brackets and quotes, and makes one kind of two kinds of brackets.
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_ESCAPED_QUOTE = re.compile(rb'\\["\\]')
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 _BRACKET = re.compile(STRING + rb"|" + COMMENT + rb'|([\[{])|([\]}])|(["/])')
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt])|\\(.)', re.DOTALL)
 
@@ -54,7 +63,18 @@ def parse(raw: bytes) -> tuple[Json, bool]:
     Strings of a Ruby-only value carry invalid bytes as lone surrogates (``surrogateescape``), and integers
     beyond Python's digit limit as text. Raises MalformedPayload.
     """
-    _refuse_deep_nesting(raw)
+    try:
+        value = from_json(raw, allow_inf_nan=False, cache_strings="keys")
+    except ValueError:
+        return _parse_slowly(raw)
+    if _has_many_brackets(raw) and _is_too_deep(raw):
+        raise _too_deep()
+    return value, False
+
+
+def _parse_slowly(raw: bytes) -> tuple[Json, bool]:
+    if _has_many_brackets(raw) and _nesting(raw) > MAX_NESTING:
+        raise _too_deep()
     try:
         return _strict.decode(raw.decode()), False
     except ValueError:  # UnicodeDecodeError and JSONDecodeError among them
@@ -107,11 +127,38 @@ def _standard_escape(match: re.Match[str]) -> str:
     return match[2] or match[0]
 
 
-def _refuse_deep_nesting(raw: bytes) -> None:
-    # Counting brackets costs 0.1 us and clears nearly every payload; strings may hold brackets too, so more
-    # need a look.
-    if raw.count(b"[") + raw.count(b"{") > MAX_NESTING and _nesting(raw) > MAX_NESTING:
-        raise MalformedPayload(f"nested deeper than {MAX_NESTING} levels")
+def _too_deep() -> MalformedPayload:
+    return MalformedPayload(f"nested deeper than {MAX_NESTING} levels")
+
+
+def _has_many_brackets(raw: bytes) -> bool:
+    """Whether there are more opening brackets than levels that Ruby allows. Strings may hold them too."""
+    if len(raw) < SHORT_BYTES:
+        return raw.count(b"[") + raw.count(b"{") > MAX_NESTING
+    left = MAX_NESTING
+    for bracket in (b"[", b"{"):
+        position = raw.find(bracket)
+        while position >= 0:
+            if not left:
+                return True
+            left -= 1
+            position = raw.find(bracket, position + 1)
+    return False
+
+
+def _is_too_deep(raw: bytes) -> bool:
+    """Whether standard JSON is nested too deeply. A walk through its brackets costs ten times as much."""
+    if b"\\" in raw:
+        raw = _ESCAPED_QUOTE.sub(b"", raw)
+    # A quote that stays begins or ends a string. Most strings hold no bracket and are empty now. To drop
+    # several at once takes half of the time.
+    marks = raw.translate(_ONE_KIND, _NO_STRUCTURE).replace(b'"' * 8, b"").replace(b'""', b"")
+    brackets = b"".join(marks.split(b'"')[::2])
+    for _ in range(MAX_NESTING):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"")  # takes the innermost level away
+    return bool(brackets)
 
 
 def _nesting(raw: bytes) -> int:
