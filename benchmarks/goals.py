@@ -13,6 +13,8 @@ ONE_NATIVE, ONE_SIDECAR = f"{NATIVE} -c 20", f"{SIDECAR} -c 20"
 CELERY = "Celery, threads -c 20"
 #: The largest ratio that counts as "the same": machines differ from second to second.
 SAME = 1.1
+#: KB of arguments -> the wanted part of Sidekiq's jobs per second.
+PAYLOADS = {1: 0.95, 10: 0.9, 100: 0.7}
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ def _cheap(row: str) -> list[Goal]:
     ]
 
 
+def _any_size(kilobytes: int, limit: float) -> list[Goal]:
+    scenario = f"{kilobytes} KB of arguments"
+    return [_faster(f"{row}: {scenario}", scenario, row, limit) for row in (ONE_NATIVE, ONE_SIDECAR)]
+
+
 def _prompt(row: str) -> list[Goal]:
     return [
         _less(f"{row}: idle latency, p50 to Sidekiq's", "latency, idle", row, "p50_ms", 1.0, BASE),
@@ -89,6 +96,7 @@ GOALS = [
     _faster("5 ms of Ruby CPU, two Puma workers", "5 ms Ruby CPU", ONE_SIDECAR, 2.2),
     _faster("two workers, native no-op", "two workers", f"{NATIVE} x 2 -c 20", 1.4),
     _faster("two workers, sidecar no-op", "two workers", f"{SIDECAR} x 2 -c 20", 1.25),
+    *(goal for kilobytes, limit in PAYLOADS.items() for goal in _any_size(kilobytes, limit)),
     *_prompt(ONE_NATIVE),
     *_prompt(ONE_SIDECAR),
     *_cheap(ONE_NATIVE),

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import arguments
 from benchmarks.site import Site
 
 ID = "@ID@"
 STAGING = "bench:staging:"
 CHUNK = 20_000
+#: Most bytes that one call of the script makes: Redis does nothing else meanwhile.
+CHUNK_BYTES = 20_000_000
 _FILL = (Path(__file__).parent / "apps/fill.lua").read_text()
 
 #: Kind of job -> Ruby class.
@@ -33,16 +36,21 @@ class Load:
 
     ``batches`` is the number of parts: each part follows when the one before is done. ``backlog`` is the
     number of jobs in the queue at the beginning, of which the run measures only the first ``jobs``.
+    ``kilobytes`` is the size of the arguments as JSON, of the given ``shape``; 0: one number.
     """
 
     kind: str
     milliseconds: float = 0
     batches: int = 1
     backlog: int = 0
+    kilobytes: int = 0
+    shape: str = "records"
 
     @property
-    def args(self) -> tuple[float, ...]:
+    def args(self) -> tuple[Any, ...]:
         """Arguments of a job."""
+        if self.kilobytes:
+            return arguments(self.shape, self.kilobytes * 1000)
         return (self.milliseconds,) if self.milliseconds else (1,)
 
 
@@ -74,8 +82,9 @@ def stage(site: Site, templates: Sequence[tuple[str, str]], jobs: int, first: in
     script = site.server.register_script(_FILL)
     bounds = [first + jobs * place // len(templates) for place in range(len(templates) + 1)]
     for (key, template), start, end in zip(templates, bounds[:-1], bounds[1:], strict=True):
-        for begin in range(start, end, CHUNK):
-            script(keys=[f"{STAGING}{tag}{key}"], args=[template, begin, min(begin + CHUNK, end) - 1])
+        chunk = max(1, min(CHUNK, CHUNK_BYTES // len(template)))
+        for begin in range(start, end, chunk):
+            script(keys=[f"{STAGING}{tag}{key}"], args=[template, begin, min(begin + chunk, end) - 1])
 
 
 def release(site: Site, keys: Sequence[str], tag: str = "") -> None:

@@ -22,6 +22,7 @@ METRICS = {
     "jobs_per_second": Metric("jobs/s", "more"),
     "pushes_per_second": Metric("pushes/s", "more"),
     "cpu_us_per_job": Metric("CPU us/job", "less"),
+    "worker_us_per_job": Metric("of it worker", "less"),
     "redis_us_per_job": Metric("Redis us/job", "less"),
     "cost_us_per_job": Metric("CPU and Redis us/job", "less"),
     "cpu_us_per_push": Metric("CPU us/push", "less"),

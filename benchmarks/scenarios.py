@@ -76,7 +76,10 @@ QUICK = Scale(throughput=1.2, short=1.0, latency=3.0, idle=5.0, pushes=3_000)
 CPU_MS = (1.0, 5.0, 20.0)
 WAIT_MS = (10.0, 100.0)
 QUEUES = (1, 10, 100)
+PAYLOAD_KB = (1, 10, 100)
 CONCURRENCIES = (1, 20, 100)
+#: Shape of arguments -> how its rows are called.
+SHAPES = {"records": "", "text": ", one text"}
 #: Jobs of 10 ms a second that keep half of 20 slots busy.
 HALF_LOAD = 1000.0
 
@@ -89,6 +92,7 @@ def scenarios(
         _native_noop(cast, scale),
         _sidecar_noop(cast, scale),
         _two_workers(cast, scale),
+        *(_payload(cast, scale, size) for size in PAYLOAD_KB),
         *(_ruby_cpu(cast, scale, size) for size in cpu_ms),
         *(_waiting(cast, scale, size) for size in wait_ms),
         _coroutines(cast, scale),
@@ -148,6 +152,19 @@ def _two_workers(cast: Cast, scale: Scale) -> Scenario:
     rows += [row(peer, noop, two) for peer in (cast.base, cast.native, cast.bridge)]
     what = "Two processes of the same command; the base is one Sidekiq process."
     return _scenario("two workers", "jobs_per_second", rows, what, family="no-op")
+
+
+def _payload(cast: Cast, scale: Scale, kilobytes: int) -> Scenario:
+    rows = [
+        row(peer, Throughput(Load("noop", kilobytes=kilobytes, shape=shape), scale.short), note=note)
+        for shape, note in SHAPES.items()
+        for peer in (cast.base, cast.native, cast.bridge)
+    ]
+    what = (
+        f"No-op jobs with {kilobytes} KB of arguments: records of a dozen short fields, as ActiveJob's and "
+        "APIs' are, or one long text."
+    )
+    return _scenario(f"{kilobytes} KB of arguments", "jobs_per_second", rows, what)
 
 
 def _ruby_cpu(cast: Cast, scale: Scale, size: float) -> Scenario:

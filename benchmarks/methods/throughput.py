@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from benchmarks import procfs
 from benchmarks.loads import Load, release, stage
 from benchmarks.methods.meter import Meter
 from benchmarks.peers.base import Peer, Setup
@@ -37,7 +38,7 @@ class Throughput:
         jobs = self._jobs(peer, setup)
         with peer.started(site, setup) as team:
             run.warm_up(max(self._fewest(setup), int(jobs * WARM_UP_PART)))
-            used = run.measure(jobs, team.pids)
+            used = run.measure(jobs, team.pids, team.pids[-setup.workers :])
             counted = peer.executed_so_far(site)
         run.verify(counted)
         return _figures(jobs, used)
@@ -73,17 +74,17 @@ class _Run:
         wait_until(lambda: not self._left(), WARM_UP_SECONDS, f"the warm-up of {self._peer.name}", 0.02)
         time.sleep(REST_SECONDS)
 
-    def measure(self, jobs: int, pids: list[int]) -> dict[str, float]:
-        """Return the meter's figures for these jobs."""
+    def measure(self, jobs: int, pids: list[int], workers: list[int]) -> dict[str, float]:
+        """Return the meter's figures for these jobs. ``workers`` are those of the processes that fetch."""
         batches = self._load.batches
         waiting = max(jobs, self._load.backlog)
         for batch in range(batches):
             self._stage(waiting // batches, str(batch))
-        meter = Meter(pids, self._site.redis_pid)
+        meter, workers_cpu = Meter(pids, self._site.redis_pid), procfs.cpu_seconds(workers)
         for batch in range(batches):
             release(self._site, self._keys, str(batch))
             self._until_left(waiting // batches - jobs // batches, jobs // batches, meter)
-        return meter.stop()
+        return meter.stop() | {"worker_cpu_seconds": procfs.cpu_seconds(workers) - workers_cpu}
 
     def verify(self, counted: int | None) -> None:
         """Every job that was pushed was executed, or still waits where a backlog was wanted."""
@@ -114,6 +115,7 @@ def _figures(jobs: int, used: dict[str, float]) -> dict[str, float]:
         "jobs": float(jobs),
         "jobs_per_second": jobs / used["seconds"],
         "cpu_us_per_job": used["cpu_seconds"] / jobs * MICRO,
+        "worker_us_per_job": used["worker_cpu_seconds"] / jobs * MICRO,
         "redis_us_per_job": used["redis_cpu_seconds"] / jobs * MICRO,
         "cost_us_per_job": (used["cpu_seconds"] + used["redis_cpu_seconds"]) / jobs * MICRO,
         "pss_mb": used["pss_mb"],

@@ -15,6 +15,8 @@ from benchmarks.roots import RubyRoot
 from benchmarks.site import Site
 
 READY_SECONDS = 60.0
+#: Bytes of arguments that each peer gets through in a second, roughly and at least.
+SMALL_BYTES_PER_SECOND = 60e6
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Peer(ABC):
     def expected_rate(self, load: Load, setup: Setup) -> float:
         """Jobs per second, roughly."""
         rate = self.noop_rate if setup.workers == 1 else self.noop_rate * 1.5
+        if load.kilobytes:
+            rate = min(rate, SMALL_BYTES_PER_SECOND / (load.kilobytes * 1000))
         if load.kind in ("write", "fail"):
             rate = min(rate / 3, 1500.0)
         if load.kind == "wait":

@@ -19,6 +19,7 @@ MOST = 2.5
 SHOWN = (
     "native no-op",
     "sidecar no-op",
+    "1 KB of arguments",
     "two workers",
     "5 ms Ruby CPU",
     "10 ms waiting",

@@ -14,7 +14,7 @@ from benchmarks.results import Found
 COLUMNS = {
     "cost_us_per_job": ("jobs_per_second", "cpu_us_per_job", "redis_us_per_job"),
     "pss_mb": ("jobs_per_second", "cpu_us_per_job"),
-    "jobs_per_second": ("cpu_us_per_job", "redis_us_per_job", "pss_mb"),
+    "jobs_per_second": ("cpu_us_per_job", "worker_us_per_job", "redis_us_per_job", "pss_mb"),
     "p50_ms": ("p99_ms", "max_ms"),
     "pushes_per_second": ("cpu_us_per_push",),
     "commands_per_second": ("cpu_percent", "worker_cpu_percent", "redis_cpu_percent"),
@@ -32,7 +32,9 @@ class Table:
 
 def scenario_table(found: Found) -> Table:
     """Medians of the rounds, and the median of the ratios to the base of the same round."""
-    metrics = (found.metric, *COLUMNS[found.metric])
+    samples = [sample for each in found.rows.values() for sample in each if sample]
+    beside = (metric for metric in COLUMNS[found.metric] if any(metric in sample for sample in samples))
+    metrics = (found.metric, *beside)
     head = ("", *(METRICS[metric].title for metric in metrics), f"x {found.base}", "+-")
     return Table(head, tuple(_row(found, label, samples, metrics) for label, samples in found.rows.items()))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import xml.dom.minidom
 from dataclasses import replace
@@ -11,7 +12,7 @@ from benchmarks import figures, goals, options, procfs, results
 from benchmarks.__main__ import choose
 from benchmarks.cast import new_cast
 from benchmarks.goals import Goal, Verdict
-from benchmarks.loads import ID, active_job_payload
+from benchmarks.loads import ID, Load, active_job_payload
 from benchmarks.peers.base import Setup
 from benchmarks.peers.bridge import Tuning
 from benchmarks.peers.stock import message
@@ -190,6 +191,14 @@ def test_more_jobs_for_whoever_is_faster_so_that_all_take_as_long() -> None:
 
 
 # -- jobs
+
+
+@pytest.mark.parametrize("shape", ["records", "text"])
+@pytest.mark.parametrize("kilobytes", [1, 10, 100])
+def test_arguments_have_the_size_that_their_scenario_names(shape: str, kilobytes: int) -> None:
+    written = json.dumps(Load("noop", kilobytes=kilobytes, shape=shape).args, separators=(",", ":"))
+
+    assert len(written) == pytest.approx(kilobytes * 1000, abs=5)
 
 
 def test_a_celery_message_carries_its_id_wherever_celery_wants_it() -> None:
