@@ -25,6 +25,7 @@ from bridge.settings.overrides import overrides
 from bridge.sidecar.cron_notice import CronNotice
 from bridge.sidecar.gate import SidecarGate
 from bridge.sidecar.parts import SidecarParts
+from bridge.sidekiq.fetch.capsules import Capsules
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.lease.identity import new_identity
@@ -114,6 +115,11 @@ class Runtime(SidecarParts):
         """Says which jobs may leave their queues while no sidecar answers."""
         return SidecarGate(self.breaker, self.routing.needs_no_sidecar)
 
+    @cached_property
+    def capsules(self) -> Capsules:
+        """The capsules of ``config/sidekiq.yml``, and those that the app declares as it starts."""
+        return Capsules(self.settings.file.capsules)
+
     def _follow_breaker(self) -> None:
         self.gate.follow()
         self.fetcher.wake()
@@ -121,7 +127,7 @@ class Runtime(SidecarParts):
     @cached_property
     def fetcher(self) -> Fetcher:
         """The holder of this process's jobs."""
-        return Fetcher(
+        made = Fetcher(
             self.store,
             self.lease,
             self.gate,
@@ -129,6 +135,9 @@ class Runtime(SidecarParts):
             timestamps=lambda: self.dialect.timestamps,
             promoting=self.background.promoting,
         )
+        if self.capsules.limited:
+            made.rooms.add(self.capsules)
+        return made
 
     @cached_property
     def cancellation(self) -> Cancellation:

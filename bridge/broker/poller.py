@@ -13,8 +13,8 @@ from bridge import errors
 from bridge.broker.context import BrokerContext
 from bridge.broker.queue_watches import Watches
 from bridge.event_loop import EventLoop
-from bridge.sidekiq.fetch.fetcher import NO_FREE_SLOT, NOTHING_TO_DO, Fetcher
-from bridge.sidekiq.fetch.unit_of_work import Fetched, UnitOfWork
+from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.fetch.unit_of_work import NO_FREE_SLOT, NOTHING_TO_DO, Fetched, UnitOfWork
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Poller:
         if self._fetcher.in_flight.is_quiet:
             self._watches.drop()
             return False
-        if self._more_expected and not self._pause:
+        if (self._more_expected or self._fetcher.rooms.freed) and not self._pause:
             return True
         now = time.monotonic()
         if now < self._poll_at or not self._fetcher.may_claim:

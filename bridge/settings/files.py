@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 
 from bridge.errors import ConfigurationError
-from bridge.settings import sidekiq_yml
+from bridge.settings import sidekiq_yml, values
 from bridge.settings.sidekiq_yml import Environment
 from bridge.settings.sidekiq_yml import plain as _plain
+from bridge.sidekiq.fetch.queues import Capsule
 
 Found = dict[str, tuple[str, Any]]
 """Setting to (place in the file, value)."""
@@ -54,6 +55,8 @@ class Described:
     section: str = ""
     """The section of a Rails file that counts; empty where there is none."""
     complaints: tuple[str, ...] = ()
+    capsules: tuple[Capsule, ...] = ()
+    """Queues of a Rails file that have a limit of their own."""
 
 
 def describe(path: Path, environment: Environment) -> Described:
@@ -64,7 +67,7 @@ def describe(path: Path, environment: Environment) -> Described:
         return Described()
     found = sidekiq_yml.complaints(document, Places.of(path, text).of_key, environment)
     section = environment.name if environment.name in sidekiq_yml.sections(document) else ""
-    return Described(section, tuple(found))
+    return Described(section, tuple(found), tuple(_capsules(path, document, environment.name)))
 
 
 def _check_names(path: Path, document: Mapping[Any, Any]) -> None:
@@ -176,6 +179,22 @@ def _with_capsules(place: str, found: Found, capsules: object) -> Found:
         if isinstance(capsule, dict)
     }
     return {**found, **_joined_queues(place, found, settings), **_joined_slots(place, found, settings)}
+
+
+def _capsules(path: Path, document: Mapping[Any, Any], environment: str) -> Iterator[Capsule]:
+    """The capsules with their limits; one without ``concurrency`` has that of the file, as in Sidekiq."""
+    options = _plain_keys(document)
+    section = options.get(environment)
+    options.update(_plain_keys(section) if isinstance(section, dict) else {})
+    for name, capsule in (options.get("capsules") or {}).items():
+        own = _plain_keys(capsule) if isinstance(capsule, dict) else {}
+        concurrency = own.get("concurrency", options.get("concurrency"))
+        if own.get("queues") and concurrency:
+            try:
+                queues = values.queues(sidekiq_yml.queues(_as_list(own["queues"])))
+            except ValueError as error:
+                raise ConfigurationError(f"{path}: capsule {_plain(name)}: {error}") from None
+            yield Capsule(_plain(name), frozenset(queues.names), concurrency)
 
 
 def _joined_queues(place: str, found: Found, capsules: Mapping[str, Mapping[str, Any]]) -> Found:

@@ -47,6 +47,8 @@ class AppQueue:
     """Jobs at once in its capsule; None without one."""
     ahead: bool
     """Whether it must not wait behind other queues in strict order."""
+    capsule: str = ""
+    """Name of its capsule; empty without one. Older sidecars name none: then each queue has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,7 @@ def _parse(address: Address, body: bytes) -> Health:
         timeout_seconds=said.timeout_seconds,
         database_pool=said.database_pool,
         error_handlers=said.error_handlers,
-        queues=tuple(AppQueue(one.name, one.concurrency, one.ahead) for one in said.queues),
+        queues=tuple(AppQueue(one.name, one.concurrency, one.ahead, one.capsule) for one in said.queues),
         gems=said.gems,
         fetch=said.fetch,
         patches=tuple(said.patches),

@@ -39,6 +39,7 @@ class AppQueue(Said):
 
     name: Word
     concurrency: Count | None = None
+    capsule: Word = ""
     ahead: bool = False
 
 

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from bridge.sidecar.health import AppQueue, Health
+from bridge.sidekiq.fetch.queues import Capsule
 from bridge.sidekiq.payload import queue_names
 
 if TYPE_CHECKING:
@@ -31,7 +32,15 @@ class AppQueues:
         for queue in health.queues:
             if queue.name not in self._known:
                 self._known.add(queue.name)
+                self._heed_capsule(queue)
                 self._take_over(queue)
+
+    def _heed_capsule(self, queue: AppQueue) -> None:
+        """The app's capsule limits this queue, whoever names the queue. A job keeps ``ahead`` alive."""
+        if queue.concurrency and not queue.ahead:
+            name = queue.capsule or queue.name
+            self._runtime.capsules.learn(Capsule(name, frozenset([queue.name]), queue.concurrency))
+            self._runtime.fetcher.rooms.add(self._runtime.capsules)
 
     def _take_over(self, queue: AppQueue) -> None:
         queues = self._consumer.app.amqp.queues
@@ -52,13 +61,8 @@ class AppQueues:
     def _serve(self, queue: AppQueue) -> None:
         if queue.ahead:
             self._runtime.context.ahead.add(queue.name)
-        logger.info("the app registers the queue %s: this worker takes its jobs too", queue.name)
-        if queue.concurrency is not None and not queue.ahead:
-            logger.warning(
-                "the app's capsule runs at most %d jobs of %s at once, which this worker does not keep: "
-                "run a worker for that queue alone (-Q %s -c %d), and name the others' queues by -Q as well",
-                queue.concurrency, queue.name, queue.name, queue.concurrency,
-            )  # fmt: skip
+        capsule = f" (capsule {queue.capsule}, {queue.concurrency} at once)" if queue.capsule else ""
+        logger.info("the app registers the queue %s%s: this worker takes its jobs too", queue.name, capsule)
         if self._consumer.task_consumer is None:
             self._consumer.app.amqp.queues.select_add(queue.name)
             return

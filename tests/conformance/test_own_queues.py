@@ -41,8 +41,27 @@ def test_queues_of_the_app_are_served(own_queues: Stage, started: str, sidekiq: 
     for jid in push_to(stage, *OWN, "high"):
         stage.ledger.wait_for("done", jid, seconds=30)
 
-    assert "registers the queue by_capsule: this worker takes its jobs too" in worker.log
-    assert ("at most 1 jobs of by_capsule" in worker.log) == (sidekiq >= (7,))
+    told = "by_capsule (capsule serial, 1 at once)" if sidekiq >= (7,) else "by_capsule"
+    assert f"registers the queue {told}: this worker takes its jobs too" in worker.log
+
+
+def test_a_worker_runs_as_many_jobs_of_a_capsule_at_once_as_the_app_declares(
+    own_queues: Stage, sidekiq: tuple[int, ...]
+) -> None:
+    """The worker ran as many as it had slots, and warned that it did not keep the limit."""
+    if sidekiq < (7,):
+        pytest.skip("capsules came with Sidekiq 7")
+    stage = own_queues
+    stage.start_sidecar()
+    stage.start_worker(env={"BRIDGE_QUEUES": "high"})
+    for _ in range(6):
+        stage.push_job({"class": "SleepJob", "args": [0.2], "queue": "by_capsule"}, "by_capsule")
+    free = [stage.push_job({"class": "SleepJob", "args": [1.0], "queue": "high"}, "high") for _ in range(3)]
+
+    wait_for(lambda: stage.ledger.count("done") == 9, "all jobs", 30)
+
+    assert stage.ledger.most_at_once(lambda line: line["jid"] not in free) == 1
+    assert stage.ledger.most_at_once(lambda line: line["jid"] in free) > 1
 
 
 def test_a_worker_with_its_own_list_of_queues_keeps_to_it_and_says_so(own_queues: Stage) -> None:

@@ -203,7 +203,8 @@ PLANTED: dict[str, tuple[Plant, str, str]] = {
     ),
     "sidekiq-version": (lambda r: process(r, "5.2.0"), "Sidekiq 5.2.0", "update"),
     "capsules": (
-        lambda r: (process(r, lease=True), process(r, "8.1.0", "other:2:cd", capsules=2)), "2 capsules", "-Q",
+        lambda r: (process(r, lease=True), process(r, "8.1.0", "other:2:cd", capsules=2)),
+        "2 capsules", "BRIDGE_CONFIG",
     ),
 }  # fmt: skip
 
@@ -360,13 +361,15 @@ def test_too_few_files_for_the_jobs_are_named(bridge: Bridge) -> None:
     assert "LimitNOFILE" in found.cure
 
 
-def test_capsules_in_sidekiq_yml_are_named(bridge: Bridge, tmp_path: Path) -> None:
+def test_capsules_that_the_workers_keep_are_no_finding(
+    bridge: Bridge, empty_redis: redis.Redis, tmp_path: Path
+) -> None:
     file = tmp_path / "sidekiq.yml"
     file.write_text("capsules:\n  single: {concurrency: 1, queues: [one]}\n")
+    process(empty_redis, lease=True)
+    process(empty_redis, "8.1.0", "other:2:cd", capsules=2)
 
-    assert (
-        "own -Q and -c" in diagnose(Bridge({**bridge.settings, "BRIDGE_CONFIG": str(file)}))["capsules"].cure
-    )
+    assert "capsules" not in diagnose(Bridge({**bridge.settings, "BRIDGE_CONFIG": str(file)}))
 
 
 def test_a_healthy_bridge_has_no_error_and_a_sidekiq_beside_it_is_a_hint(

@@ -12,7 +12,9 @@ import redis
 
 from bridge import errors
 from bridge.sidekiq.fetch import fetcher
-from bridge.sidekiq.fetch.unit_of_work import Fetched
+from bridge.sidekiq.fetch.capsules import Capsules
+from bridge.sidekiq.fetch.queues import Capsule
+from bridge.sidekiq.fetch.unit_of_work import Fetched, UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Retry
 from bridge.sidekiq.store.claims import LeaseState
 from bridge.sidekiq.store.settlement import Settled
@@ -614,3 +616,68 @@ def test_a_claim_that_is_refused_leaves_what_was_settled_beside_it_settled(worke
     worker.client.rename("kept", "bridge:lease")
     worker.take()
     assert [outcome for *_, outcome in worker.outcomes] == [Settled.OK]
+
+
+# -- capsules
+
+
+def capsule(concurrency: int, *queues: str) -> Capsules:
+    return Capsules([Capsule("serial", frozenset(queues), concurrency)])
+
+
+def queues_of(units: Sequence[UnitOfWork]) -> Counter[str]:
+    return Counter(unit.delivery.queue for unit in units)
+
+
+def test_a_capsule_runs_no_more_jobs_at_once_than_it_declares(make_worker: Maker) -> None:
+    """The worker warned that it did not keep a capsule's limit, and ran as many as it had slots."""
+    worker = make_worker(queues=("serial", "default"), slots=6)
+    worker.fetcher.rooms.add(capsule(2, "serial"))
+    push(worker.client, "serial", *[job() for _ in range(10)])
+    push(worker.client, "default", *[job() for _ in range(10)])
+
+    units = worker.take()
+    assert queues_of(units) == {"serial": 2, "default": 4}
+
+    by_queue = {unit.delivery.queue: unit for unit in units}
+    worker.settle(by_queue["default"])
+    assert queues_of(worker.take()) == {"default": 1}
+    worker.settle(by_queue["serial"])
+    assert queues_of(worker.take()) == {"serial": 1}
+
+
+def test_a_capsule_of_a_weighted_queue_is_kept_in_each_claim(make_worker: Maker) -> None:
+    worker = make_worker(queues=("serial", "default"), weights={"serial": 5, "default": 1}, slots=6)
+    worker.fetcher.rooms.add(capsule(2, "serial"))
+    push(worker.client, "serial", *[job() for _ in range(50)])
+
+    for _ in range(20):
+        units = worker.take()
+        assert queues_of(units) == {"serial": 2}
+        for unit in units:
+            worker.settle(unit)
+
+
+def test_a_full_capsule_is_not_asked_for_jobs(worker: Worker) -> None:
+    worker.fetcher.rooms.add(capsule(1, "default"))
+    push(worker.client, "default", job(), job())
+    (unit,) = worker.take()
+
+    before = commands(worker.client)
+    fetched = worker.fetcher.turn()
+    assert fetched.paused == {"default"}
+    assert fetched.drained
+    assert commands(worker.client) == before
+
+    worker.settle(unit)
+    assert worker.fetcher.rooms.freed
+    assert len(worker.take()) == 1
+
+
+def test_a_capsule_is_kept_while_no_sidecar_answers(worker: Worker) -> None:
+    worker.gate.open = False
+    worker.fetcher.rooms.add(capsule(1, "default"))
+    push(worker.client, "default", *[job(**{"class": "NativeJob"}) for _ in range(3)])
+
+    assert len(worker.take()) == 1
+    assert worker.take() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ class Ledger:
 
     def count(self, event: str, jid: str | None = None) -> int:
         return sum(line["event"] == event and jid in (None, line["jid"]) for line in self.lines)
+
+    def most_at_once(self, counts: Callable[[dict[str, Any]], bool] = lambda line: True) -> int:
+        """How many of the jobs whose lines count ran at once at most, by their "started" and "done"."""
+        running = most = 0
+        for line in self.lines:
+            if counts(line):
+                running += {"started": 1, "done": -1}.get(line["event"], 0)
+                most = max(most, running)
+        return most
 
     def args(self, jid: str, event: str = "done") -> list[Any]:
         """Arguments that perform got."""

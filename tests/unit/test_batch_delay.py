@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from bridge.sidekiq.fetch.batch_delay import LOOKED_AT
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store.effects import SettlementEffects
 
 
 def unit(waited_ms: float, run_ms: float | None = 5.0) -> UnitOfWork:
@@ -22,8 +24,9 @@ def unit(waited_ms: float, run_ms: float | None = 5.0) -> UnitOfWork:
 
 def fetcher_with(*units: UnitOfWork) -> Fetcher:
     """A fetcher with one slot, which has let go of these jobs."""
+    store: Any = SimpleNamespace(effects=SettlementEffects())
     nothing: Any = None
-    fetcher = Fetcher(nothing, nothing, nothing, slots=1)
+    fetcher = Fetcher(store, nothing, nothing, slots=1)
     for each in units:
         fetcher.in_flight.held[1] = each
         each.began = time.monotonic() - (each.run_seconds or 0.0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bridge.errors import ConfigurationError
 from bridge.settings import Address, RedisUrl, Settings, sources
 from bridge.settings import load as load_settings
-from bridge.sidekiq.fetch.queues import QueueMode
+from bridge.sidekiq.fetch.queues import Capsule, QueueMode
 from bridge.sidekiq.outcome.dialect import MetricsFamily
 
 
@@ -360,6 +360,13 @@ def test_the_capsules_of_sidekiq_7_become_one_worker(tmp_path: Path) -> None:
     )
     settings = load_settings(config(tmp_path, text, "sidekiq.yml"))
     assert (settings.concurrency, settings.queues.names) == (11, ("default", "one", "two"))
+    assert settings.file.capsules == (Capsule("single", frozenset(["one", "two"]), 1),)
+
+
+def test_a_capsule_without_a_limit_has_that_of_the_file(tmp_path: Path) -> None:
+    text = "concurrency: 10\nproduction:\n  :concurrency: 3\ncapsules:\n  own: {queues: [one]}\n"
+    settings = load_settings({**config(tmp_path, text, "sidekiq.yml"), "RAILS_ENV": "production"})
+    assert settings.file.capsules == (Capsule("own", frozenset(["one"]), 3),)
 
 
 def test_erb_is_refused_with_what_to_do(tmp_path: Path) -> None:

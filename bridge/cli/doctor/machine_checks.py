@@ -106,16 +106,6 @@ def files(site: Site) -> Iterator[Finding]:
             yield error("file-limit", seen, f"ulimit -n {max(need, 1024)}, or LimitNOFILE= in the unit")
 
 
-def capsules(site: Site) -> Iterator[Finding]:
-    path = site.settings.config
-    text = path.read_text(errors="replace") if path is not None and path.is_file() else ""
-    if any(line.lstrip(":").startswith("capsules:") for line in text.splitlines()):
-        seen = f"{path} has capsules: their queues and slots become those of one worker"
-        yield warning(
-            "capsules", seen, "start one worker with its own -Q and -c for each capsule that limits something"
-        )
-
-
 def config_file(site: Site) -> Iterator[Finding]:
     for complaint in site.settings.file.complaints:
         seen, _, cure = complaint.rpartition(": ")
@@ -168,4 +158,4 @@ def _limit_of(pid: int) -> int | None:
     return int(found[3]) if found and found[3].isdigit() else None
 
 
-CHECKS: tuple[Check, ...] = (probes, exposure, leases, shutdown, files, capsules, config_file, modules_there)
+CHECKS: tuple[Check, ...] = (probes, exposure, leases, shutdown, files, config_file, modules_there)

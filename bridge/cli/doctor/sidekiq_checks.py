@@ -161,15 +161,15 @@ def namespace(site: Site) -> Iterator[Finding]:
 
 
 def capsules(site: Site) -> Iterator[Finding]:
+    """A worker keeps the capsules of its BRIDGE_CONFIG, and those of the app's initializers."""
     ours = {name for row in site.workers for name in row.queues}
+    kept = bool(site.settings.file.capsules) or any(
+        queue.concurrency for health in site.healths for queue in health.queues
+    )
     for row in site.rubies:
-        if row.capsules > 1 and ours & set(row.queues):
-            seen = f"{row.identity} has {row.capsules} capsules; a worker of the bridge has one -c"
-            yield warning(
-                "capsules",
-                seen,
-                "start one worker with its own -Q and -c for each capsule that limits something",
-            )
+        if row.capsules > 1 and ours & set(row.queues) and not kept:
+            seen = f"{row.identity} has {row.capsules} capsules, and no worker of the bridge knows them"
+            yield warning("capsules", seen, "name the app's config/sidekiq.yml in BRIDGE_CONFIG")
 
 
 def _numbers(version: str) -> tuple[int, int]:

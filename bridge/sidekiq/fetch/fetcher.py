@@ -16,7 +16,8 @@ from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.native_only import NativeOnlyClaim
 from bridge.sidekiq.fetch.queues import QueueOrder
 from bridge.sidekiq.fetch.reconcile import Reconciler
-from bridge.sidekiq.fetch.unit_of_work import Fetched
+from bridge.sidekiq.fetch.rooms import QueueRooms
+from bridge.sidekiq.fetch.unit_of_work import NO_FREE_SLOT, NOTHING_TO_DO, Fetched
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.outcome.decision import Decision
 from bridge.sidekiq.payload.timestamps import Timestamps
@@ -29,9 +30,6 @@ logger = logging.getLogger(__name__)
 MOST_UNSETTLED = 1000
 #: More in one call, and Lua's stack would overflow between taking the jobs and noting them.
 LARGEST_CLAIM = 1000
-NOTHING_TO_DO = Fetched(drained=True)
-NO_FREE_SLOT = Fetched(drained=True, may_claim=False)
-"""Nothing to do either, and no job may be taken before a slot is free."""
 
 
 class Fetcher:
@@ -55,12 +53,11 @@ class Fetcher:
         self.lease = lease
         self._gate = gate
         self.order = QueueOrder()
-        listeners = listeners or JobListeners()
-        self.journal = Journal(listeners, store.effects)
+        self.journal = Journal(listeners := listeners or JobListeners(), store.effects)
         self.in_flight = InFlight(store, self.journal, gate, listeners, timestamps, slots)
         self.reconciler = Reconciler(store, lease, self.in_flight, self.journal, self.wake, promoting)
-        self._promoting = promoting
-        self.native_only = NativeOnlyClaim(store, lease, gate, self.order, self.in_flight)
+        self.rooms = QueueRooms(self.in_flight.held)
+        self.native_only = NativeOnlyClaim(store, lease, gate, self.order, self.in_flight, self.rooms)
         self._consumer: Consumer | None = None
         self.leaving = False
         self._exchange_lock = threading.RLock()
@@ -125,16 +122,17 @@ class Fetcher:
         """Take jobs for the free slots, and settle what is decided."""
         if not self.lease.is_taken:
             self.lease.ensure()
+        self.rooms.freed = False
         limit = self._gate.limit() if self._gate.restricts else None
         if limit == 0:
             self._exchange(None)
-            return self.native_only.take(seen_tail)._replace(claimed=True)
+            return self.rooms.heeded(self.native_only.take(seen_tail)._replace(claimed=True))
         request = self._request(limit)
         answer = self._exchange(request)
         if request is None or answer is None:
             # Nothing may be taken at present: not to be asked for again at once.
-            return Fetched(drained=True, claimed=True)
-        return self._taken(request, answer)
+            return self.rooms.heeded(Fetched(drained=True, claimed=True))
+        return self.rooms.heeded(self._taken(request, answer))
 
     @property
     def may_claim(self) -> bool:
@@ -170,6 +168,7 @@ class Fetcher:
         if unit is None:
             return
         self.journal.add(unit, unit.decision or otherwise)
+        self.rooms.let_go(unit)
         if (consumer := self._consumer) is not None:
             consumer.wake()
         else:
@@ -234,8 +233,10 @@ class Fetcher:
         want = min(LARGEST_CLAIM, slots - held if limit is None else min(slots, limit) - held)
         if not names or want <= 0 or in_flight.is_quiet or len(self.journal.waiting) > MOST_UNSETTLED:
             return None
-        orders = () if self.order.is_strict else self.order.draw(want, self._rng)
-        return ClaimRequest(self.lease.identity, names, want, in_flight.next_token, orders)
+        drawn = () if self.order.is_strict else self.order.draw(want, self._rng)
+        orders = self.rooms.orders(names, drawn, want)
+        token = in_flight.next_token
+        return None if orders is None else ClaimRequest(self.lease.identity, names, want, token, orders)
 
     def _taken(self, request: ClaimRequest, answer: Claim) -> Fetched:
         if answer.lease is not LeaseState.HELD:

@@ -9,6 +9,7 @@ from bridge.sidekiq.fetch.gate import Gate
 from bridge.sidekiq.fetch.in_flight import InFlight
 from bridge.sidekiq.fetch.queue_tails import QueueTails
 from bridge.sidekiq.fetch.queues import QueueOrder
+from bridge.sidekiq.fetch.rooms import QueueRooms
 from bridge.sidekiq.fetch.unit_of_work import Fetched, UnitOfWork
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.store.claims import LeaseState
@@ -19,13 +20,20 @@ class NativeOnlyClaim:
     """Reads the jobs that run next, and claims those that the gate admits. For one thread at a time."""
 
     def __init__(
-        self, store: RedisStore, lease: Lease, gate: Gate, order: QueueOrder, in_flight: InFlight
+        self,
+        store: RedisStore,
+        lease: Lease,
+        gate: Gate,
+        order: QueueOrder,
+        in_flight: InFlight,
+        rooms: QueueRooms,
     ) -> None:
         self._store = store
         self._lease = lease
         self._gate = gate
         self._order = order
         self._in_flight = in_flight
+        self._rooms = rooms
         self._tails = QueueTails()
         self.kept_back: frozenset[str] = frozenset()
         """Queues in which a job that was not admitted waited at the last look."""
@@ -41,7 +49,7 @@ class NativeOnlyClaim:
         names, free = self._order.names, lambda: self._in_flight.free_slots
         try:
             for name, next_jobs in self._tails.tails(self._store, names, free):
-                admitted = list(itertools.takewhile(self._is_admitted, next_jobs))
+                admitted = list(itertools.takewhile(self._is_admitted, self._rooms.cut(name, next_jobs)))
                 if len(admitted) < len(next_jobs):
                     kept_back.add(name)
                 units += self._take_exactly(name, admitted, blocked)
@@ -63,7 +71,7 @@ class NativeOnlyClaim:
         self._tails.expect(queue)
         if self._order.names != (queue,) or not self._is_admitted(payload):
             return []
-        return self._take_exactly(queue, [payload], set())
+        return self._take_exactly(queue, self._rooms.cut(queue, [payload]), set())
 
     def _take_exactly(self, queue: str, payloads: list[bytes], blocked: set[str]) -> list[UnitOfWork]:
         if not payloads:

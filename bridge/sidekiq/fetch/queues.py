@@ -50,6 +50,15 @@ class QueueSet:
         return dict(zip(self.names, self.weights, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class Capsule:
+    """Queues of Sidekiq 7 and later of whose jobs a process runs ``concurrency`` at once."""
+
+    name: str
+    queues: frozenset[str]
+    concurrency: int
+
+
 class QueueOrder:
     """The queues that are consumed now, and the order of each claim.
 

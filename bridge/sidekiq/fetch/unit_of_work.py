@@ -69,3 +69,8 @@ class Fetched(NamedTuple):
     """Whether this turn looked for what was claimed before, and claimed nothing."""
     may_claim: bool = True
     """Whether a slot was free, and there was a queue to take a job from, when the turn began."""
+
+
+NOTHING_TO_DO = Fetched(drained=True)
+NO_FREE_SLOT = Fetched(drained=True, may_claim=False)
+"""Nothing to do either, and no job may be taken before a slot is free."""

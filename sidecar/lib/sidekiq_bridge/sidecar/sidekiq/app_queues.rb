@@ -10,8 +10,8 @@ module SidekiqBridge
 
       # `ahead` is true for a queue that must not wait behind others: a job in it keeps this sidecar alive.
       def report
-        VersionAdapter.current.app_queues.map do |name, concurrency|
-          {"name" => name, "concurrency" => concurrency, "ahead" => name == own_of_sidekiq_alive}
+        VersionAdapter.current.app_queues.map do |name, capsule|
+          {"name" => name, "concurrency" => capsule&.concurrency, "capsule" => capsule&.name.to_s, "ahead" => name == own_of_sidekiq_alive}
         end
       end
 

@@ -113,7 +113,7 @@ module SidekiqBridge
       def death_handler_count = Array(options[:death_handlers]).size
 
       # Queues that the app itself names, in its initializers or at :startup; the worker takes their jobs too. The key is a
-      # queue's name, the value the number of jobs at once in its capsule (nil without one).
+      # queue's name, the value its capsule (nil without one of its own).
       def app_queues = Array(options[:queues]).to_h { |name| [name.to_s, nil] }
 
       # Capsules that have server middleware of their own, by queue; from Sidekiq 7 on.

@@ -35,7 +35,7 @@ module SidekiqBridge
           options.capsules.each_with_object({}) do |(name, capsule), found|
             own = name != "default"
             queues = (own || capsule.queues != ["default"]) ? capsule.queues : []
-            queues.each { |queue| found[queue.to_s] = (capsule.concurrency if own) }
+            queues.each { |queue| found[queue.to_s] = (capsule if own) }
           end
         end
 
