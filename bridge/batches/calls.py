@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What batch_push.lua is told beside the jobs."""
+    """The words that batch_push.lua gets beside the jobs."""
 
     bid: str
     token: str
@@ -118,7 +118,7 @@ def prune(store: RedisStore) -> int:
 
 
 def require_no_eviction(store: RedisStore) -> None:
-    """Refuse batches on a Redis that drops any key when it is full: a batch would wait for ever.
+    """Refuse batches on a Redis that drops any key when it is full: their counts would be gone.
 
     Raises:
         BatchRefused: the sentence names the policy.

@@ -1,4 +1,4 @@
-"""What the end of a run means for the batch of its job: the effect of its settlement."""
+"""The end of a run, as its batch is told of it: an effect of the settlement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bridge.sidekiq.store.effects import Effect
 #: Field of a payload with the id of its batch.
 FIELD = "bridge_batch"
 
-#: What a decision is called in batch_job.lua. ``Interrupt`` and ``GiveBack`` end no job.
+#: Each decision, in the words of batch_job.lua. ``Interrupt`` and ``GiveBack`` end no job.
 _EVENTS: dict[type, str] = {Done: "done", Retry: "failed", Bury: "dead", Discard: "dead"}
 
 

@@ -68,7 +68,7 @@ def newest(client: redis.Redis, most: int = 100) -> list[BatchStatus]:
 
 
 def members(client: redis.Redis, bid: str) -> Iterator[tuple[str, str]]:
-    """What the batch waits for: jid or ``batch:<bid>``, and waiting, failed or dead."""
+    """Everything that the batch waits for: jid or ``batch:<bid>``, and waiting, failed or dead."""
     with outages():
         for name, state in client.hscan_iter(keys.batch_jobs(bid), count=1000):
             yield name.decode(errors="replace"), _STATES.get(state, "waiting")

@@ -1,4 +1,4 @@
--- Takes members out of a batch that will never end: a person deleted their jobs. The batch waits for them no longer.
+-- Takes members out of a batch that cannot end by itself: a person deleted their jobs, or its push broke off.
 -- KEYS  1 bridge:batch:<bid>  2 bridge:batch:<bid>:jobs
 -- ARGV  1 bid  2 close: the process that pushed the batch will not come back ("1")  3.. members
 -- Result: how many of them the batch was waiting for, or an error: BATCHGONE

@@ -1,0 +1,23 @@
+# frozen_string_literal: true
+
+require "sidekiq"
+require "sidekiq/client"
+require "sidekiq_bridge/batches/batch"
+require "sidekiq_bridge/batches/client_hook"
+require "sidekiq_bridge/batches/ends"
+require "sidekiq_bridge/stock"
+
+module SidekiqBridge
+  # Batches of Ruby and Python jobs. A worker of the bridge counts the jobs that it settles. This counts the jobs of a process of
+  # Sidekiq, and those that a person kills in the Web UI.
+  module Batches
+    ::Sidekiq::Client.prepend(ClientHook)
+    ::Sidekiq.configure_server do |config|
+      config.server_middleware { |chain| chain.prepend(ServerMiddleware) }
+    end
+    ::Sidekiq.configure_client { |config| config.death_handlers << DeathHandler }
+    Stock.add_death_handler(DeathHandler)
+  end
+
+  Batch = Batches::Batch
+end

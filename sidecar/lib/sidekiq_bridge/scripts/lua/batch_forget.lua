@@ -1,0 +1,84 @@
+-- Takes members out of a batch that cannot end by itself: a person deleted their jobs, or its push broke off.
+-- KEYS  1 bridge:batch:<bid>  2 bridge:batch:<bid>:jobs
+-- ARGV  1 bid  2 close: the process that pushed the batch will not come back ("1")  3.. members
+-- Result: how many of them the batch was waiting for, or an error: BATCHGONE
+-- Included by scripts that move batches on: members join, and callbacks are pushed, each once.
+-- The parents of a batch and the queues of its callbacks are data of the batch, so their keys are not in KEYS.
+local time = redis.call('TIME')
+local seconds = string.format('%d.%06d', time[1], time[2])
+local millis = string.format('%d%03d', time[1], math.floor(time[2] / 1000))
+
+local function meta(bid) return 'bridge:batch:' .. bid end
+local function members(bid) return 'bridge:batch:' .. bid .. ':jobs' end
+local function known(bid) return redis.call('HEXISTS', meta(bid), 'created_at') == 1 end
+
+-- A batch waits for its members: jids, and "batch:<bid>" of its child batches.
+local function join(bid, member)
+  if known(bid) and redis.call('HEXISTS', meta(bid), 'success_at') == 0 and redis.call('HSETNX', members(bid), member, 'w') == 1 then
+    redis.call('HINCRBY', meta(bid), string.sub(member, 1, 6) == 'batch:' and 'children' or 'total', 1)
+  end
+end
+
+-- Each callback is three lines: jid, queue, and the payload without its times and its last brace.
+-- A queue that is not a list must not lose the callback: schedule keeps it.
+local function fire(bid, kind, parent)
+  if redis.call('HSETNX', meta(bid), kind .. '_at', seconds) == 0 then return false end
+  local callbacks, stamp = unpack(redis.call('HMGET', meta(bid), 'on_' .. kind, 'stamp'))
+  local at = stamp == 'ms' and millis or seconds
+  for jid, queue, job in string.gmatch(callbacks or '', '([^\n]+)\n([^\n]+)\n([^\n]+)') do
+    if parent then join(parent, jid) end
+    job = job .. ',"created_at":' .. at .. ',"enqueued_at":' .. at .. '}'
+    redis.pcall('SADD', 'queues', queue)
+    local pushed = redis.pcall('LPUSH', 'queue:' .. queue, job)
+    if type(pushed) == 'table' then redis.call('ZADD', 'schedule', seconds, job) end
+  end
+  return true
+end
+-- Included after batch_fire: counts ends of members, up to the outermost batch. A member is w (has not run),
+-- f (failed and runs again, or a child batch that is complete) or d (dead). Done ones are gone.
+local function move(bid, member, event)
+  local was, now = redis.call('HGET', members(bid), member), ({failed = 'f', dead = 'd'})[event]
+  if not was or not event or was == now then return false end
+  if now then redis.call('HSET', members(bid), member, now) else redis.call('HDEL', members(bid), member) end
+  local child = string.sub(member, 1, 6) == 'batch:'
+  local function add(name, is, before) redis.call('HINCRBY', meta(bid), name, (is and 1 or 0) - (before and 1 or 0)) end
+  add('ran', now, was ~= 'w')
+  if child then add('children', now, true) else add('failed', now == 'f', was == 'f'); add('dead', now == 'd', was == 'd') end
+  redis.call('HSET', meta(bid), 'moved_at', seconds)
+  return true
+end
+
+-- A finished batch stays readable for a day, so that a late job is refused with its reason.
+local function retire(bid)
+  for _, part in ipairs({'', ':order', ':results'}) do redis.call('EXPIRE', meta(bid) .. part, 86400) end
+  redis.call('ZADD', 'bridge:batches', time[1] + 86400, bid)
+end
+
+-- Returns what its parent is told: failed (all have run once), done, or nil.
+local function evaluate(bid, parent)
+  local open, ran = unpack(redis.call('HMGET', meta(bid), 'open', 'ran'))
+  local left = redis.call('HLEN', members(bid))
+  if open or left > tonumber(ran) then return nil end
+  local event = fire(bid, 'complete', parent) and 'failed' or nil
+  if left == 0 and fire(bid, 'success', parent) then retire(bid); event = 'done' end
+  return event
+end
+
+local function climb(bid, death)
+  while bid and known(bid) do
+    local parent = redis.call('HGET', meta(bid), 'parent')
+    if death then fire(bid, 'death', parent) end
+    local event = evaluate(bid, parent)
+    if parent and known(parent) then move(parent, 'batch:' .. bid, event) end
+    bid = (event or death) and parent
+  end
+end
+if not known(ARGV[1]) then return redis.error_reply('BATCHGONE ' .. ARGV[1]) end
+local gone = 0
+for i = 3, #ARGV do
+  if move(ARGV[1], ARGV[i], 'done') then gone = gone + 1 end
+end
+local parent = redis.call('HGET', KEYS[1], 'parent')
+if ARGV[2] == '1' and redis.call('HDEL', KEYS[1], 'open') == 1 and parent then join(parent, 'batch:' .. ARGV[1]) end
+climb(ARGV[1])
+return gone
