@@ -34,6 +34,10 @@ NOTICES_DROPPED = "bridge:notices-dropped"
 
 #: Sorted set of the batches: bid to the time in s from which on it may be forgotten.
 BATCHES = "bridge:batches"
+#: Hash of what each living process declares: identity to a JSON list of limits.
+LIMITS = "bridge:limits"
+#: Sorted set of the gates at which jobs wait: ``<limit>:<key>`` to the TIME in s at which a worker looks.
+WAITING = "bridge:waiting"
 
 QUEUE_PREFIX = "queue:"
 RECOVERED_PREFIX = "bridge:recovered:"
@@ -103,6 +107,15 @@ def inflight(identity: str) -> str:
 def unbegun(identity: str) -> str:
     """Set of the tokens of claimed jobs that have not begun and wait for their time."""
     return f"bridge:unbegun:{identity}"
+
+
+def gate(line: str) -> tuple[str, str, str, str]:
+    """The four keys of one limit for one key, ``<limit>:<key>``.
+
+    Sorted sets of its places in use, of places reserved for jobs on their way, and of waiting jobs; and the
+    time of the next start that its rate allows.
+    """
+    return f"bridge:places:{line}", f"bridge:reserved:{line}", f"bridge:waiting:{line}", f"bridge:rate:{line}"
 
 
 def recovered(jid: str) -> str:

@@ -1,0 +1,17 @@
+-- Frees the place of a job that ended, and lets the next one go. The body of function(KEYS, ARGV, settled).
+-- KEYS  1 schedule  2 bridge:waiting  3..6 of the gate (limit_gate.lua)  7.. queue:<name> of queues that jobs may go to
+-- ARGV  1 holder ("" = the job waited in a queue or a set)  2 id of the job  3 its queue
+--       4 "1" = if `settled` is 1 the job went back to its queue: it is the next to go  5..8 of the gate
+-- Result: when a worker must look again, or ""
+--@include limit_gate
+--@include limit_line
+--@include limit_next
+local freed = redis.call('ZREM', KEYS[3], ARGV[1])
+if ARGV[1] == '' then
+  redis.call('ZREM', KEYS[4], ARGV[2])
+  redis.call('ZREM', KEYS[5], ARGV[2] .. ' ' .. ARGV[3])
+elseif ARGV[4] == '1' and settled == 1 and (freed == 1 or ARGV[6] == '') then
+  redis.call('ZADD', KEYS[4], text(now + RESERVED), ARGV[2])
+  redis.call('EXPIRE', KEYS[4], 2 * PARKED)
+end
+return advance(3, 5, 7)

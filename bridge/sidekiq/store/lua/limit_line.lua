@@ -1,0 +1,36 @@
+-- Included by the limit scripts, behind limit_gate.lua: the line of jobs that wait at one gate. A member of it is
+-- "<id> <queue>", and its score is that of the job in schedule. A job that is not there is not in the line either.
+local PARKED, RENEWED_BEFORE, RESERVED = 600, 60, 30
+
+local function parked(score, id)
+  for _, payload in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], score, score)) do
+    if string.find(payload, id, 1, true) or 'sha1:' .. redis.sha1hex(payload) == id then return payload end
+  end
+end
+
+-- Moves a parked job to the end of its queue that runs next. A queue that is not among KEYS is its scheduler's work.
+local function send(payload, queue, queues)
+  for i = queues, #KEYS do
+    if KEYS[i] == 'queue:' .. queue and type(redis.pcall('RPUSH', KEYS[i], payload)) == 'number' then
+      return redis.call('ZREM', KEYS[1], payload)
+    end
+  end
+  redis.call('ZADD', KEYS[1], text(now), payload)
+end
+
+-- Notes when a worker must look at this line again. Result: that time; for a rate the exact one.
+local function note(at, by)
+  local head = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
+  if not head[1] then redis.call('ZREM', KEYS[2], ARGV[by]); return '' end
+  local look, exact = tonumber(head[2]) - RENEWED_BEFORE, nil
+  for i = 0, 1 do
+    local first = redis.call('ZRANGEBYSCORE', KEYS[at + i], '(' .. text(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    look = math.min(look, tonumber(first[2] or look))
+  end
+  if ARGV[by + 2] ~= '' and taken(KEYS[at + 1]) == 0 and (ARGV[by + 1] == '' or taken(KEYS[at]) < tonumber(ARGV[by + 1])) then
+    exact = next_start(at, by)
+    look = math.min(look, exact + 0.25)
+  end
+  redis.call('ZADD', KEYS[2], text(look), ARGV[by])
+  return text(exact or look)
+end

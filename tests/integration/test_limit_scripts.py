@@ -1,0 +1,206 @@
+"""The limit scripts on a real Redis: places, lines, rates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from bridge.limits import calls, declaration
+from bridge.limits.gates import Limits, job_id
+from bridge.redis import scripts
+from bridge.sidekiq import keys
+from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store.settlement import Settled, Settlement
+from bridge.sidekiq.store.store import RedisStore
+from tests.integration.worker import job, next_first
+from tests.support import census
+
+ME = "host:1:000000000001"
+
+
+class Fleet:
+    """One worker's hands, as far as the limit scripts can tell."""
+
+    def __init__(self, store: RedisStore, declared: Any) -> None:
+        self.store, self.client = store, store.client
+        self.limits = Limits(declaration.limits(declared))
+        self.tokens = iter(range(1, 100_000))
+        self.held: dict[str, tuple[int, SidekiqJob]] = {}
+
+    def take(self, payload: bytes) -> bool:
+        """Hold this job, and ask for its places. Whether it may run."""
+        found, token = SidekiqJob.parse(payload), next(self.tokens)
+        self.client.hset(keys.inflight(ME), str(token), b"1\ndefault\n" + payload)
+        self.held[job_id(found)] = (token, found)
+        gates = self.limits.gates(found, "default")
+        call = calls.take(
+            gates, self.limits.queues(gates, "default"),
+            identity=ME, token=token, job_id=job_id(found), queue="default", payload=payload,
+        )  # fmt: skip
+        answer = scripts.run(self.client, [call])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return bool(answer[0] == 1)
+
+    def next(self) -> tuple[str, bool]:
+        """Take the next job of the queue. Its jid, and whether it may run."""
+        payload = self.client.rpop("queue:default")
+        assert isinstance(payload, bytes)
+        return json.loads(payload)["jid"], self.take(payload)
+
+    def settle(self, jid: str, decision: Decision | None = None) -> Settled:
+        token, found = self.held.pop(jid)
+        decision = decision or Done()
+        goes_back = isinstance(decision, GiveBack)
+        gates = self.limits.gates(found, "default")
+        effects = tuple(
+            calls.free(
+                gate, self.limits.queues(gates, "default"),
+                holder=calls.holder(ME, token), job_id=jid, queue="default", goes_back=goes_back,
+            )
+            for gate in gates
+        )  # fmt: skip
+        one = Settlement(ME, token, "default", found.raw, decision, jid, effects=effects)
+        return self.store.exchange([one], None).settled[0]
+
+    def places(self, line: str) -> int:
+        return int(self.client.zcard(keys.gate(line)[0]))
+
+    def line(self, line: str) -> list[str]:
+        return [member.decode().split()[0] for member in self.client.zrange(keys.gate(line)[2], 0, -1)]
+
+
+@pytest.fixture
+def fleet(store: RedisStore, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    yield Fleet(store, getattr(request, "param", [{"class": "HardJob", "concurrency": 2}]))
+    census.assert_each_in_one_place(store.client)
+    census.assert_keys_clean(store.client)
+
+
+def three_jobs_and_two_places(fleet: Fleet) -> None:
+    assert [fleet.take(job(jid=f"j{n}")) for n in range(4)] == [True, True, False, False]
+
+
+def test_a_job_beyond_the_limit_waits_in_schedule_with_its_bytes(fleet: Fleet) -> None:
+    three_jobs_and_two_places(fleet)
+    assert fleet.places("HardJob:all") == 2
+    assert fleet.line("HardJob:all") == ["j2", "j3"]
+    waiting = fleet.client.zrange("schedule", 0, -1)
+    assert [json.loads(payload)["jid"] for payload in waiting] == ["j2", "j3"]
+
+
+def test_the_end_of_a_job_lets_the_next_one_go_and_keeps_its_place_for_it(fleet: Fleet) -> None:
+    three_jobs_and_two_places(fleet)
+    assert fleet.settle("j0") is Settled.OK
+    assert [json.loads(payload)["jid"] for payload in next_first(fleet.client)] == ["j2"]
+    assert not fleet.take(job(jid="newcomer"))
+    assert fleet.next() == ("j2", True)
+    assert fleet.line("HardJob:all") == ["j3", "newcomer"]
+
+
+def test_a_job_that_is_given_back_is_the_next_to_go(fleet: Fleet) -> None:
+    three_jobs_and_two_places(fleet)
+    fleet.settle("j0", GiveBack())
+    assert fleet.next() == ("j0", True)
+    assert fleet.line("HardJob:all") == ["j2", "j3"]
+
+
+def test_a_fenced_worker_takes_no_place_and_frees_none(fleet: Fleet) -> None:
+    three_jobs_and_two_places(fleet)
+    fleet.client.delete(keys.inflight(ME))
+    assert fleet.settle("j0") is Settled.FENCED
+    assert fleet.places("HardJob:all") == 2
+
+
+def test_a_waiting_job_that_a_person_deletes_leaves_the_line(fleet: Fleet) -> None:
+    three_jobs_and_two_places(fleet)
+    fleet.client.zrem("schedule", *fleet.client.zrange("schedule", 0, 0))
+    fleet.settle("j0")
+    assert fleet.next() == ("j3", True)
+    assert fleet.line("HardJob:all") == []
+
+
+def test_a_waiting_job_that_a_person_adds_to_its_queue_keeps_its_place_in_the_line(fleet: Fleet) -> None:
+    three_jobs_and_two_places(fleet)
+    moved = fleet.client.zrange("schedule", 0, 0)[0]
+    fleet.client.zrem("schedule", moved)
+    fleet.client.lpush("queue:default", moved)
+    assert fleet.next() == ("j2", False)
+    assert fleet.line("HardJob:all") == ["j2", "j3"]
+    fleet.settle("j0")
+    assert fleet.next() == ("j2", True)
+
+
+def test_two_jobs_with_one_jid_are_both_kept(fleet: Fleet) -> None:
+    three_jobs_and_two_places(fleet)
+    assert not fleet.take(job(jid="j2", args=["twin"]))
+    assert fleet.client.zcard("schedule") == 3
+    assert fleet.line("HardJob:all") == ["j2", "j3"]
+    (twin,) = [payload for payload in fleet.client.zrange("schedule", 0, -1) if b"twin" in payload]
+    fleet.client.zrem("schedule", twin)  # for the census
+
+
+def test_a_schedule_of_a_wrong_type_costs_no_job(fleet: Fleet) -> None:
+    three_jobs_and_two_places(fleet)
+    fleet.client.delete("schedule")
+    fleet.client.set("schedule", "x")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        fleet.take(job(jid="late"))
+    assert any(b"late" in entry for entry in fleet.client.hvals(keys.inflight(ME)))
+    fleet.client.delete("schedule")
+
+
+@pytest.mark.parametrize("fleet", [[{"class": "HardJob", "concurrency": 1, "key": "args.0"}]], indirect=True)
+def test_keys_have_lines_of_their_own_and_end_with_their_last_job(fleet: Fleet) -> None:
+    assert [fleet.take(job(jid=f"{n}", args=[n % 2])) for n in range(4)] == [True, True, False, False]
+    for _ in range(2):
+        for jid in list(fleet.held):
+            fleet.settle(jid)
+        while fleet.client.llen("queue:default"):
+            fleet.next()
+    for jid in list(fleet.held):
+        fleet.settle(jid)
+    assert list(fleet.client.scan_iter("bridge:*")) == []
+
+
+@pytest.mark.parametrize(
+    "fleet",
+    [[{"class": "HardJob", "concurrency": 2}, {"class": "HardJob", "concurrency": 1, "key": "args.0"}]],
+    indirect=True,
+)
+def test_a_job_that_waits_at_one_limit_holds_no_place_of_another(fleet: Fleet) -> None:
+    assert fleet.take(job(jid="a", args=["x"]))
+    assert not fleet.take(job(jid="b", args=["x"]))
+    assert fleet.places("HardJob:all") == 1
+    assert fleet.take(job(jid="c", args=["y"]))
+    assert not fleet.take(job(jid="d", args=["z"]))
+    fleet.held.pop("b"), fleet.held.pop("d")
+    fleet.settle("a")
+    # b has its own place now, and meets the line at the first limit, where d is first.
+    fleet.settle("c")
+    ran = [fleet.next() for _ in range(fleet.client.llen("queue:default"))]
+    while fleet.client.llen("queue:default"):
+        ran.append(fleet.next())
+    assert sorted(jid for jid, may_run in ran if may_run) == ["b", "d"]
+
+
+@pytest.mark.parametrize("fleet", [[{"class": "HardJob", "rate": "20/s"}]], indirect=True)
+def test_a_rate_lets_one_job_begin_at_a_time_in_order(fleet: Fleet) -> None:
+    assert [fleet.take(job(jid=f"{n}")) for n in range(6)] == [True] + [False] * 5
+    began: list[tuple[str, float]] = []
+    (gate,) = fleet.limits.gates(SidekiqJob.parse(job()), "default")
+    while len(began) < 5:
+        scripts.run(fleet.client, [calls.advance(gate, ["queue:default"])])
+        if fleet.client.llen("queue:default"):
+            jid, may_run = fleet.next()
+            assert may_run
+            seconds, micros = fleet.client.time()
+            began.append((jid, seconds + micros / 1e6))
+    assert [jid for jid, _ in began] == ["1", "2", "3", "4", "5"]
+    # One may come early by what the one before it was late.
+    assert began[-1][1] - began[0][1] > 4 * 0.05 - 0.051
