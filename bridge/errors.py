@@ -10,6 +10,7 @@
     ├── PayloadError
     │   ├── MalformedPayload    not JSON, to Ruby's parser: Sidekiq buries the bytes as they are
     │   └── InvalidPayload      JSON, but not an object: buried inside an object that stays readable
+    ├── MoveConflict            two commands changed one move at the same moment
     ├── PushRefused             a message that Sidekiq has no place for (kwargs, chain, priority, ...)
     │   └── BatchRefused        a batch that cannot take jobs: it is finished, forgotten, or Redis evicts
     └── SidecarError
@@ -65,6 +66,10 @@ class MalformedPayload(PayloadError):
 
 class InvalidPayload(PayloadError):
     """The bytes are JSON but no job: Sidekiq itself would lose them or break its own pages."""
+
+
+class MoveConflict(BridgeError):
+    """Two processes changed the move of one class at the same moment; this one has written nothing."""
 
 
 class PushRefused(BridgeError, ValueError):

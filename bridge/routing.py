@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 from bridge.broker.messages import RUBY_TASK
 from bridge.execution.task import SidekiqTask
 from bridge.execution.task_classes import is_builtin
+from bridge.moves.move import RUBY, Move
 from bridge.sidekiq.payload.job import SidekiqJob
 
 
@@ -17,11 +19,17 @@ class Routing:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._natives: dict[str, object] = {}
+        self._moves: Mapping[str, Move] = {}
+        self._on_move: Callable[[], object] = lambda: None
 
     def task_of(self, job: SidekiqJob) -> str:
         """Name of the task that runs a job: the native one for its class, else that of all Ruby jobs."""
         name = job.native_class
-        return name if name is not None and self._is_native_class(name) else RUBY_TASK
+        if name is None or not self._is_native_class(name):
+            return RUBY_TASK
+        move = self._moves.get(name)
+        is_rubys = move is not None and move.side_of(job.jid, job.fields) == RUBY
+        return RUBY_TASK if is_rubys else name
 
     def is_native(self, job: SidekiqJob) -> bool:
         """Whether a job runs in Python."""
@@ -29,7 +37,24 @@ class Routing:
 
     def needs_no_sidecar(self, job: SidekiqJob) -> bool:
         """Whether a job runs while no sidecar answers: in Python, and outside of Ruby's middleware."""
-        return self.is_native(job) and not self._tasks[job.native_class].in_ruby_middleware
+        return self.is_native(job) and not self.joins_ruby(job)
+
+    def joins_ruby(self, job: SidekiqJob) -> bool:
+        """Whether the native task of a job's class runs inside Ruby's middleware."""
+        return bool(self._tasks[job.native_class].in_ruby_middleware)
+
+    def is_moving(self, name: str) -> bool:
+        """Whether each job of this class has a side of its own."""
+        return name in self._moves
+
+    def attach(self, on_move: Callable[[], object]) -> None:
+        """The consumer is ready: tell its dispatcher of each change of the moves, from any thread."""
+        self._on_move = on_move
+
+    def follow(self, moves: Mapping[str, Move]) -> None:
+        """Route by these moves from now on."""
+        self._moves = moves
+        self._on_move()
 
     def _is_native_class(self, name: str) -> bool:
         task = self._tasks.get(name)

@@ -17,6 +17,10 @@ from bridge.execution.cancellation import Cancellation
 from bridge.execution.coroutine_loop import CoroutineLoop
 from bridge.execution.task_policy import TaskPolicy
 from bridge.execution.time_limits import TimeLimits
+from bridge.moves.follower import MoveFollower
+from bridge.moves.runs import Runs
+from bridge.moves.side import SideMark
+from bridge.moves.store import Moves, MoveStore
 from bridge.redis.client import RedisAddress, connect, follower
 from bridge.redis.sentinel import MasterFollower
 from bridge.routing import Routing
@@ -66,6 +70,8 @@ class Runtime(SidecarParts):
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
         self.routing = Routing(app)
+        self.move_runs, self.move_sides = Runs(), SideMark()
+        self._heeds_moves = False
         self.on_health = [CronNotice().say]
         self.task_policy = TaskPolicy(app)
 
@@ -113,7 +119,7 @@ class Runtime(SidecarParts):
     @cached_property
     def gate(self) -> SidecarGate:
         """Says which jobs may leave their queues while no sidecar answers."""
-        return SidecarGate(self.breaker, self.routing.needs_no_sidecar)
+        return SidecarGate(self.breaker, self.routing.needs_no_sidecar, self.routing.joins_ruby)
 
     @cached_property
     def capsules(self) -> Capsules:
@@ -154,6 +160,25 @@ class Runtime(SidecarParts):
     def coroutines(self) -> CoroutineLoop:
         """The event loop of coroutine tasks; its thread starts with the first of them."""
         return CoroutineLoop(self.app)
+
+    # -- moves of classes
+
+    @cached_property
+    def moves(self) -> MoveFollower:
+        """Which classes move from Ruby to Python, and how far."""
+        return MoveFollower(MoveStore(self.store.client), self.move_runs, self._heed)
+
+    def _heed(self, moves: Moves) -> None:
+        """Route and count by these moves. A worker without moves asks nothing of a job."""
+        listeners, following = self.listeners, (self.routing, self.move_runs, self.move_sides)
+        for each in following:
+            each.follow(moves)
+        self.metrics.moving = moves.keys()
+        if moves and not self._heeds_moves:
+            listeners.settled.append(self.move_runs.settled)
+            listeners.decided.append(self.move_sides.decided)
+            self._heeds_moves = True
+        self.fetcher.wake()
 
     # -- the transport
 

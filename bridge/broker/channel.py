@@ -78,9 +78,9 @@ class Channel(virtual.Channel):
             return raw_message
         return super().message_to_python(raw_message)
 
-    def message_for(self, unit: UnitOfWork) -> messages.JobMessage:
-        """The message for a claimed job."""
-        task = self.context.route(unit.job)
+    def message_for(self, unit: UnitOfWork, task: str | None = None) -> messages.JobMessage:
+        """The message for a claimed job, and for this task where it is chosen already."""
+        task = task or self.context.route(unit.job)
         native = task != messages.RUBY_TASK
         message = messages.from_unit(unit, self, task, native=native, show_args=self.context.show_args)
         if native:

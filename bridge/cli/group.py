@@ -19,6 +19,8 @@ COMMANDS = {
     "config": "bridge.cli.config:config",
     "doctor": "bridge.cli.doctor.command:doctor",
     "jobs": "bridge.cli.jobs:jobs",
+    "move": "bridge.cli.moves:move",
+    "moves": "bridge.cli.moves:moves",
     "pause": "bridge.cli.queues:pause",
     "push": "bridge.cli.push:push",
     "queues": "bridge.cli.queues:queues",

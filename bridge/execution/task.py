@@ -56,6 +56,7 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
     """Seconds; None is Sidekiq's curve."""
     sidekiq_options: Mapping[str, Any] = {}
     ruby_middleware: bool = False  # whether the code runs inside the app's server middleware
+    shadow_safe: bool = False  # whether the code may run as a shadow: it heeds ``self.is_shadow``
     code: Callable[..., Any]
     """The task's own code, without what Celery and the bridge put around it."""
 

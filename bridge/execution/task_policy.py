@@ -24,7 +24,7 @@ _OPTIONS = frozenset(
     [name for name, value in vars(Task).items() if not name.startswith("_") and not callable(value)]
     + [
         "autoretry_for", "dont_autoretry_for", "retry_kwargs", "retry_backoff", "retry_backoff_max",
-        "retry_jitter", "sidekiq_options", "ruby_middleware", "queue", "bind", "pydantic",
+        "retry_jitter", "sidekiq_options", "ruby_middleware", "shadow_safe", "queue", "bind", "pydantic",
     ]
 )  # fmt: skip
 #: As similar as two names are that differ in one or two letters.

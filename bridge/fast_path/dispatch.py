@@ -41,6 +41,9 @@ class FastDispatch:
         self._tasks = consumer.app.tasks
         self._context = self._runtime.context
         self._ways: dict[str | None, Way | None] = {}
+        self._moving_ways: dict[str, Way | None] = {}
+        """Of classes that move: some of their jobs go another way."""
+        self._runtime.routing.attach(self._forget_ways)
 
     def __call__(self, unit: UnitOfWork, channel: Any) -> bool:
         """Begin this job; False where it must go Celery's way."""
@@ -63,9 +66,25 @@ class FastDispatch:
 
     def _way_of(self, job: SidekiqJob) -> Way | None:
         name = self._runtime.routing.task_of(job)
-        return self._ways[name] if name in self._ways else self._find(name)
+        if name in self._ways:
+            return self._ways[name]
+        if not self._runtime.routing.is_moving(name):
+            return self._find(name)
+        if name not in self._moving_ways:
+            self._moving_ways[name] = self._made(name)
+        return self._moving_ways[name]
+
+    def _forget_ways(self) -> None:
+        # A class that moves now must not be among those whose jobs all go one way.
+        self._ways.clear()
 
     def _find(self, name: str) -> Way | None:
+        way = self._ways[name] = self._made(name)
+        if self._runtime.routing.is_moving(name):  # another thread has begun a move meanwhile
+            self._forget_ways()
+        return way
+
+    def _made(self, name: str) -> Way | None:
         task = self._tasks[name]
         is_ours = (
             isinstance(task, SidekiqTask)
@@ -74,12 +93,10 @@ class FastDispatch:
             and not observers.overrides(task, "start_strategy")
             and not task.in_ruby_middleware
         )
-        way = None
-        if is_ours:
-            begin = self._consumer.pool.runner(task)
-            way = Way(observers.observation(task), request_class(self._consumer, task), begin)
-        self._ways[name] = way
-        return way
+        if not is_ours:
+            return None
+        begin = self._consumer.pool.runner(task)
+        return Way(observers.observation(task), request_class(self._consumer, task), begin)
 
 
 def of(consumer: Any) -> FastDispatch | None:

@@ -166,7 +166,7 @@ def request_class(consumer: Any, task: Any) -> type[LazyRequest]:
     )
 
     def fill_in(request: LazyRequest) -> None:
-        message: Any = request.channel.message_for(request.unit)
+        message: Any = request.channel.message_for(request.unit, task.name)
         SidekiqRequest.__init__(
             request,
             message,

@@ -15,9 +15,16 @@ _LIMITS = {State.OPEN: 0, State.HALF_OPEN: 1, State.CLOSED: None}
 class SidecarGate:
     """The fetcher's gate. ``needs_no_sidecar`` says whether a job runs in Python alone."""
 
-    def __init__(self, breaker: Breaker, needs_no_sidecar: Callable[[SidekiqJob], bool]) -> None:
+    def __init__(
+        self,
+        breaker: Breaker,
+        needs_no_sidecar: Callable[[SidekiqJob], bool],
+        joins_ruby: Callable[[SidekiqJob], bool] = lambda job: False,
+    ) -> None:
+        """``joins_ruby``: whether the Python code of a job's class runs inside Ruby's middleware."""
         self._breaker = breaker
         self._needs_no_sidecar = needs_no_sidecar
+        self._joins_ruby = joins_ruby
         self.restricts = True
         self.follow()
 
@@ -40,4 +47,5 @@ class SidecarGate:
 
     def _passed_a_sidecar(self, unit: UnitOfWork, decision: Decision) -> bool:
         ran = unit.started_at is not None and not isinstance(decision, GiveBack)
-        return ran and not self._needs_no_sidecar(unit.job)
+        # The unit knows its side. A move that has changed since may name the other one.
+        return ran and (not unit.native or self._joins_ruby(unit.job))

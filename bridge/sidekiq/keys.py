@@ -39,6 +39,9 @@ LIMITS = "bridge:limits"
 #: Sorted set of the gates at which jobs wait: ``<limit>:<key>`` to the TIME in s at which a worker looks.
 WAITING = "bridge:waiting"
 
+#: Hash of the classes that move from Ruby to Python: class to a JSON object.
+MOVES = "bridge:moves"
+
 QUEUE_PREFIX = "queue:"
 RECOVERED_PREFIX = "bridge:recovered:"
 FENCE_PREFIX = "bridge:fence:"
@@ -87,6 +90,21 @@ def signals(identity: str) -> str:
 def fence(identity: str) -> str:
     """The first token under which this worker may still claim; there after a connection was cut."""
     return FENCE_PREFIX + identity
+
+
+def move_runs(job_class: str, since_ms: int) -> str:
+    """Hash with the runs of a class that moves, by side, since the counts began."""
+    return f"bridge:moves:runs:{since_ms}:{job_class}"
+
+
+def move_minute(time: datetime) -> str:
+    """Hash with the runs of one UTC minute in workers of the bridge, by class; of classes that move."""
+    return f"bridge:moves:minute:{time:%Y%m%d%H%M}"
+
+
+def move_differences(job_class: str) -> str:
+    """List of the differences that shadow runs of a class have found, newest first."""
+    return f"bridge:moves:differences:{job_class}"
 
 
 def flushed(process: str) -> str:

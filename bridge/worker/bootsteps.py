@@ -100,7 +100,6 @@ class Heartbeat(BridgeStep):
             runtime.metrics,
             lambda: runtime.dialect.metrics,
             self.lifecycle.on_signal,
-            is_native=runtime.routing.is_native,
             see_notices=runtime.teller.see if runtime.store.tells_ruby else None,
         )
         self.lifecycle.attach(self.work, runtime.cancellation)
@@ -216,7 +215,7 @@ def install(app: Any) -> None:
     # By name: only a worker needs to load them.
     app.steps["consumer"].add("bridge.worker.ruby_middleware:RubyMiddleware")
     app.steps["consumer"].update(
-        [f"bridge.worker.optional_steps:{name}" for name in ("Notices", "Sentinels")]
+        [f"bridge.worker.optional_steps:{name}" for name in ("Moves", "Notices", "Sentinels")]
     )
     app.steps["worker"].update(
         [

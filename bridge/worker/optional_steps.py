@@ -1,4 +1,4 @@
-"""Bootsteps that only some configurations need."""
+"""Bootsteps for what some jobs or configurations need."""
 
 from __future__ import annotations
 
@@ -26,6 +26,24 @@ class Notices(BridgeStep):
         thread = Periodic("notices", runtime.teller.round)
         runtime.background.attach(thread)
         return thread
+
+
+class Moves(BridgeStep):
+    """Follows the moves of classes, which another process may change at any moment."""
+
+    def make(self, c: Any) -> Periodic:
+        """Read the moves once before the first job is taken, then follow them."""
+        work = self.runtime(c).moves
+        work.read()
+        thread = Periodic("moves", work.round, pause_after_error_seconds=0.5)
+        self.runtime(c).background.attach(thread)
+        return thread
+
+    def shutdown(self, c: Any) -> None:
+        """End the thread, and write the last counts."""
+        super().shutdown(c)
+        if self.thread is not None:
+            self.runtime(c).moves.close()
 
 
 class Sentinels(BridgeStep):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bridge.monitoring import native_names
 from bridge.sidekiq.process.rows import ProcessInfo
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 def process_info(runtime: Runtime) -> ProcessInfo:
     """This worker's row of the Busy page."""
+    native = native_names.native(runtime.app)
     hostname, _, nonce = runtime.lease.identity.rsplit(":", 2)
     return ProcessInfo(
         hostname=hostname,
@@ -24,4 +26,6 @@ def process_info(runtime: Runtime) -> ProcessInfo:
         version=runtime.dialect.version,
         tag=runtime.settings.tag,
         labels=runtime.settings.labels,
+        python=tuple(native),
+        shadow_safe=tuple(name for name in native if getattr(runtime.app.tasks[name], "shadow_safe", False)),
     )

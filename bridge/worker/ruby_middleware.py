@@ -41,5 +41,5 @@ def _report(runtime: Runtime) -> float:
 
 def _running(runtime: Runtime) -> Iterator[Delivery]:
     for unit in runtime.fetcher.in_flight.running:
-        if unit.native and not runtime.routing.needs_no_sidecar(unit.job):
+        if unit.native and runtime.routing.joins_ruby(unit.job):
             yield unit.delivery

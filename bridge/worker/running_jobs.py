@@ -25,5 +25,5 @@ class RunningJobs:
         """End them: Ruby jobs at a checkpoint or with Sidekiq::Shutdown, coroutines at their next await."""
         self._runtime.coroutines.end_all(lambda: Settle(GiveBack()))
         for unit in self._runtime.fetcher.in_flight.running:
-            if not self._runtime.routing.needs_no_sidecar(unit.job):
+            if not unit.native or self._runtime.routing.joins_ruby(unit.job):
                 self._runtime.sidecar.interrupt(unit.delivery)

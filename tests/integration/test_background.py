@@ -264,7 +264,6 @@ def test_nothing_is_written_of_a_worker_that_is_not_registered(worker: Worker, b
 
 
 def test_a_row_of_a_job_that_runs_in_python_says_so(worker: Worker, beating: Any) -> None:
-    beating.is_native = lambda job: job.native_class == "NativeJob"
     native = b'{"class":"NativeJob","jid":"n","args":[1.0],"tags":["own"],"x":1e2}'
     ruby = b'{"class":"EchoJob","jid":"r","args":[],"tags":["own"]}'
     for payload in (native, ruby):
@@ -272,6 +271,7 @@ def test_a_row_of_a_job_that_runs_in_python_says_so(worker: Worker, beating: Any
     units = worker.take()
     for unit in units:
         unit.began = time.monotonic() - 0.6
+        unit.native = unit.job.native_class == "NativeJob"
 
     beating.round()
 

@@ -91,7 +91,7 @@ class Worker:
         channel = SimpleNamespace(
             context=self.bridge.context, no_ack_consumers=None, basic_ack=lambda tag, **_: settle(tag)
         )
-        channel.message_for = lambda unit: Channel.message_for(channel, unit)  # type: ignore[arg-type]
+        channel.message_for = lambda *chosen: Channel.message_for(channel, *chosen)
         return channel
 
     def take(self, unit: UnitOfWork) -> bool:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from bridge.sidekiq.outcome.dialect import MetricsFamily
-from bridge.sidekiq.process.metrics import BUCKET_LIMITS_MS, Command, JobMetrics
+from bridge.sidekiq.process.flushes import Command
+from bridge.sidekiq.process.metrics import BUCKET_LIMITS_MS, JobMetrics
 
 NOW = datetime(2025, 2, 4, 8, 3, 30, tzinfo=UTC).timestamp()
 

@@ -39,6 +39,10 @@ class ProcessRow:
     capsules: int
     is_bridge: bool
     """Whether it is a worker of the bridge: it has a lease."""
+    python: tuple[str, ...] = ()
+    """Classes with a native task; of workers of the bridge."""
+    shadow_safe: tuple[str, ...] = ()
+    """Of those, the ones whose task may run as a shadow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +194,8 @@ def _process(identity: bytes, row: Mapping[bytes, bytes], lease: float | None) -
         hostname=str(info.get("hostname", "")),
         pid=int_of(info.get("pid")),
         tag=str(info.get("tag") or ""),
-        labels=tuple(map(str, labels)) if isinstance(labels, list) else (),
-        queues=tuple(map(str, queues)) if isinstance(queues, list) else _capsule_queues(capsules),
+        labels=_texts(labels),
+        queues=_texts(queues) if isinstance(queues, list) else _capsule_queues(capsules),
         concurrency=int_of(concurrency),
         busy=int_of(row.get(b"busy")),
         quiet=row.get(b"quiet") == b"true",
@@ -202,7 +206,13 @@ def _process(identity: bytes, row: Mapping[bytes, bytes], lease: float | None) -
         version=str(info.get("version") or ""),
         capsules=len(capsules) if isinstance(capsules, dict) else 1,
         is_bridge=lease is not None,
+        python=_texts(info.get("bridge_python")),
+        shadow_safe=_texts(info.get("bridge_shadow_safe")),
     )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 def _capsule_queues(capsules: object) -> tuple[str, ...]:

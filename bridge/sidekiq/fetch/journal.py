@@ -60,6 +60,8 @@ class Journal:
 
     def add(self, unit: UnitOfWork, decision: Decision) -> None:
         """Note the decision about a job."""
+        for change in self._listeners.decided:
+            decision = change(unit, decision)
         if self._in_order and isinstance(decision, GiveBack) and not decision.unknown_outcome:
             self.returning.append((unit, decision))
         else:

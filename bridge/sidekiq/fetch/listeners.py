@@ -9,16 +9,19 @@ from bridge.sidekiq.outcome.decision import Decision
 from bridge.sidekiq.store.settlement import Settled
 
 OnStarted = Callable[[UnitOfWork], object]
+OnDecided = Callable[[UnitOfWork, Decision], Decision]
 OnSettled = Callable[[UnitOfWork, Decision, Settled], object]
 
 
 class JobListeners:
     """Told in the worker's parent, whatever the pool. Each call is on the hot path: quick, without a wait.
 
-    ``started``: a pool slot has begun to run a job; called by any thread. ``settled``: Redis has answered
+    ``started``: a pool slot has begun to run a job; called by any thread. ``decided``: a decision is
+    noted, and the listener returns the one to write; called by any thread. ``settled``: Redis has answered
     what became of it; never called by two threads at once.
     """
 
     def __init__(self) -> None:
         self.started: list[OnStarted] = []
+        self.decided: list[OnDecided] = []
         self.settled: list[OnSettled] = []

@@ -20,7 +20,6 @@ from bridge.sidekiq import keys
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.dialect import MetricsFamily
-from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.process import rows as process
 from bridge.sidekiq.process.metrics import JobMetrics
 from bridge.sidekiq.process.rows import ProcessInfo
@@ -48,9 +47,6 @@ class Heartbeat:
     """The wall clock, for what people read."""
     clock: Callable[[], float] = time.monotonic
     """When each duty is due, by a steady clock: a wall clock set back would silence this process."""
-
-    is_native: Callable[[SidekiqJob], bool] = lambda job: False
-    """Whether a job runs in Python: its row says so."""
 
     see_notices: Callable[[int], None] | None = None
     """Told at each beat how many notices for Ruby wait; None where no sidecar is configured."""
@@ -189,5 +185,5 @@ class Heartbeat:
 
     def _row(self, unit: UnitOfWork) -> str:
         payload = unit.delivery.payload
-        shown = process.tagged(unit.job, PYTHON) if self.is_native(unit.job) else payload
+        shown = process.tagged(unit.job, PYTHON) if unit.native else payload
         return process.work_row(unit.delivery.queue, shown, unit.started_at or 0.0)

@@ -6,23 +6,19 @@ differently and neither reads the other's. The time of a key is that of the flus
 
 from __future__ import annotations
 
-import json
-import os
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import redis
 
-from bridge.redis import scripts
-from bridge.redis.outages import is_outage, outages, raise_first_error
 from bridge.sidekiq import keys
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack, Interrupt
 from bridge.sidekiq.outcome.dialect import MetricsFamily
-from bridge.sidekiq.store import lua
+from bridge.sidekiq.process.flushes import Command, Flushes
 from bridge.sidekiq.store.settlement import Settled
 
 #: Upper limits (exclusive, ms) of the first 25 of 26 buckets; the last one is open.
@@ -35,9 +31,6 @@ BUCKET_LIMITS_MS = (
 
 _SHORT_TTL_SECONDS = 8 * 3_600
 _LONG_TTL_SECONDS = 72 * 3_600
-
-Command = tuple[str | int, ...]
-"""One Redis command with its arguments, for a pipeline's ``execute_command(*command)``."""
 
 
 @dataclass(slots=True)
@@ -56,11 +49,9 @@ class JobMetrics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tallies: dict[str, _Tally] = {}
-        self._name = os.urandom(8).hex()
-        self._flushing = threading.Lock()
-        self._flushes = 0
-        self._unconfirmed: tuple[Command, ...] = ()
-        """Commands of a flush that Redis may have carried out."""
+        self._flushes = Flushes()
+        self.moving: Collection[str] = ()
+        """Classes that move to Python: the runs of this minute are counted apart from those of Sidekiq."""
 
     def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
         """Count a job that has run, once its settlement took effect."""
@@ -82,37 +73,19 @@ class JobMetrics:
             tally.histogram[bisect_right(BUCKET_LIMITS_MS, elapsed_ms)] += 1
 
     def flush(self, client: redis.Redis, now: float, family: MetricsFamily) -> None:
-        """Write everything recorded so far under the minute of ``now`` (epoch seconds).
+        """Write everything recorded so far under the minute of ``now`` (epoch seconds), once.
 
-        A flush without an answer is sent again as it was, until Redis confirms it: its number says whether it
-        was carried out. Raises StoreUnavailable.
+        Raises StoreUnavailable.
         """
-        with self._flushing:
-            if self._unconfirmed:
-                self._send(client)
-            self._unconfirmed = self.drain(now, family)
-            if self._unconfirmed:
-                self._flushes += 1
-                self._send(client)
+        self._flushes.flush(client, lambda: self.drain(now, family))
 
     def drain(self, now: float, family: MetricsFamily) -> tuple[Command, ...]:
         """Take everything recorded so far, as commands for the minute of ``now``."""
         with self._lock:
             tallies, self._tallies = self._tallies, {}
-        return tuple(_commands(tallies, datetime.fromtimestamp(now, UTC), family))
-
-    def _send(self, client: redis.Redis) -> None:
-        names = list(dict.fromkeys(str(command[1]) for command in self._unconfirmed))
-        words = [
-            [command[0], names.index(str(command[1])) + 2, *command[2:]] for command in self._unconfirmed
-        ]
-        args = (self._flushes, keys.FLUSHED_TTL_SECONDS, json.dumps(words))
-        call = scripts.Call(lua.load("metrics_flush"), (keys.flushed(self._name), *names), args)
-        with outages():
-            (answer,) = scripts.run(client, [call])
-        if isinstance(answer, redis.RedisError) and is_outage(answer):
-            raise_first_error([answer])
-        self._unconfirmed = ()
+        time = datetime.fromtimestamp(now, UTC)
+        moved = {name: tallies[name].processed for name in self.moving if name in tallies}
+        return (*_commands(tallies, time, family), *_moved(moved, time))
 
 
 def _commands(tallies: Mapping[str, _Tally], time: datetime, family: MetricsFamily) -> Iterator[Command]:
@@ -124,6 +97,14 @@ def _commands(tallies: Mapping[str, _Tally], time: datetime, family: MetricsFami
         yield from _seven(shown, time)
     if family in (MetricsFamily.EIGHT, MetricsFamily.BOTH):
         yield from _eight(shown, time)
+
+
+def _moved(runs: Mapping[str, int], time: datetime) -> Iterator[Command]:
+    key = keys.move_minute(time)
+    for job_class, count in runs.items():
+        yield "HINCRBY", key, job_class, count
+    if runs:
+        yield "EXPIRE", key, _SHORT_TTL_SECONDS
 
 
 def _seven(tallies: Mapping[str, _Tally], time: datetime) -> Iterator[Command]:

@@ -17,6 +17,8 @@ from bridge.sidekiq.payload import ruby_json
 from bridge.sidekiq.payload.job import SidekiqJob
 
 _DIGITS = string.digits + string.ascii_lowercase
+#: A row is written every five seconds, so it names no more classes.
+MOST_CLASSES = 500
 _STATUS = Path("/proc/self/status")
 
 
@@ -37,6 +39,10 @@ class ProcessInfo:
     """The Sidekiq version that this worker claims to work like."""
     tag: str = ""
     labels: tuple[str, ...] = ()
+    python: tuple[str, ...] = ()
+    """Classes with a native task: `bridge move` asks for them."""
+    shadow_safe: tuple[str, ...] = ()
+    """Of those, the ones whose task may run as a shadow."""
 
     @property
     def identity(self) -> str:
@@ -44,7 +50,7 @@ class ProcessInfo:
 
     def info_json(self) -> str:
         """The ``info`` field: constant as long as the process lives."""
-        return ruby_json.encode({**self._who(), **self._what()}).decode()
+        return ruby_json.encode({**self._who(), **self._what(), **self._python()}).decode()
 
     def _who(self) -> dict[str, object]:
         return {
@@ -67,6 +73,11 @@ class ProcessInfo:
             "weights": [weights],
             "capsules": {"default": capsule},
         }
+
+    def _python(self) -> dict[str, object]:
+        """Fields of ours. Sidekiq's pages read none of them."""
+        fields = {"bridge_python": self.python, "bridge_shadow_safe": self.shadow_safe}
+        return {name: list(classes[:MOST_CLASSES]) for name, classes in fields.items() if classes}
 
 
 def beat_fields(

@@ -1,0 +1,1 @@
+"""Moves of job classes from Ruby to Python, a percent at a time."""

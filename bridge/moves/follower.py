@@ -1,0 +1,149 @@
+"""Follows the moves in Redis: a change is heeded within half a second, and nothing is asked meanwhile.
+
+Redis tells of a change (``CLIENT TRACKING``). Where it is not allowed to, the hash is read every half second.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import redis
+
+from bridge import errors
+from bridge.moves.guard import Guard, Seen
+from bridge.moves.move import PYTHON, RUBY, Move
+from bridge.moves.runs import Runs
+from bridge.moves.store import Moves, MoveStore
+from bridge.redis.client_tracking import ClientTracking
+from bridge.redis.outages import outages
+from bridge.sidekiq import keys
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25
+ASK_SECONDS = 0.5
+"""Between two reads, where Redis does not tell of changes."""
+#: Counts go to Redis that often, and the guard judges them.
+FLUSH_SECONDS = 2.0
+
+_KEYS = (keys.MOVES,)
+
+
+class MoveFollower:
+    """The moves as this worker knows them. ``round`` belongs to one thread."""
+
+    def __init__(self, store: MoveStore, runs: Runs, heed: Callable[[Moves], None]) -> None:
+        """``heed`` is called with all moves at each change."""
+        self._store = store
+        self._runs = runs
+        self._heed = heed
+        self.moves: Moves = {}
+        self.taken_back = 0
+        """How often this worker's guard has taken a class back."""
+        self._tracking: ClientTracking | None = None
+        self._may_track = True
+        self._guards: dict[str, Guard] = {}
+        self._read_at = self._flushed_at = -ASK_SECONDS
+
+    def round(self) -> float:
+        """Heed a change, if there is one. Returns seconds to the next look. Raises StoreUnavailable."""
+        if self._has_news():
+            self.read()
+        if self.moves and time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
+            self._flushed_at = time.monotonic()
+            self._runs.flush(self._store.client)
+            self._judge()
+        return LOOK_SECONDS
+
+    def read(self) -> None:
+        """Ask Redis for the moves, and heed them. Raises StoreUnavailable."""
+        before, self.moves = self.moves, self._store.all()
+        self._read_at = time.monotonic()
+        if before != self.moves:
+            self._heed(self.moves)
+            for name in sorted(before.keys() | self.moves.keys()):
+                _tell(name, before.get(name), self.moves.get(name))
+
+    def close(self) -> None:
+        """The worker ends: write what was counted."""
+        self._drop()
+        try:
+            self._runs.flush(self._store.client)
+        except errors.StoreError as error:  # counts of a few seconds; no job depends on them
+            logger.debug("the last counts of moves were not written: %s", error)
+
+    # -- changes
+
+    def _has_news(self) -> bool:
+        if not self._may_track:
+            return time.monotonic() - self._read_at >= ASK_SECONDS
+        try:
+            tracking = self._tracking = self._tracking or ClientTracking(self._store.client)
+            if tracking.watches(_KEYS):
+                return tracking.has_news() and self._arm(tracking)
+            return self._arm(tracking)
+        except redis.ResponseError as error:
+            logger.debug("cannot watch the moves, so they are read: %s", error)
+            self._may_track = False
+        except (redis.RedisError, OSError, ValueError):
+            self._drop()  # the read that follows meets the same outage, and reports it
+        return True
+
+    def _arm(self, tracking: ClientTracking) -> bool:
+        """Watch from now on; before the read, so that nothing falls between."""
+        return tracking.arm(_KEYS) or bool(self.moves)
+
+    def _drop(self) -> None:
+        if self._tracking is not None:
+            self._tracking.close()
+        self._tracking = None
+
+    # -- the guard
+
+    def _judge(self) -> None:
+        guarded = [m for m in self.moves.values() if m.guard and m.percent and not m.is_back]
+        if not guarded:
+            return
+        fields = [f"{side}|{name}" for side in (PYTHON, RUBY) for name in ("runs", "failures")]
+        with outages():
+            pipeline = self._store.client.pipeline(transaction=False)
+            for move in guarded:
+                pipeline.hmget(keys.move_runs(move.job_class, move.since_ms), fields)
+            found = pipeline.execute()
+        for move, counts in zip(guarded, found, strict=True):
+            seen = Seen(time.monotonic(), *(int(count or 0) for count in counts))
+            reason = self._guards.setdefault(move.job_class, Guard()).objection(move, seen)
+            if reason is not None:
+                self._take_back(move, reason)
+
+    def _take_back(self, move: Move, reason: str) -> None:
+        def back(before: Move | None, now_ms: int) -> Move | None:
+            if before is None or before.since_ms != move.since_ms or before.is_back:
+                return before  # another worker's guard, or a person, was faster
+            return before.at(now_ms, percent=0.0, shadow=0.0, is_back=True, reason=reason)
+
+        try:
+            self._store.change(move.job_class, back)
+        except errors.MoveConflict:
+            return  # the change will be read, and judged again
+        self.taken_back += 1
+        logger.error(
+            "the guard took %s back to Ruby: %s. "
+            "Correct the task, then begin again with `bridge move %s --percent 5`",
+            move.job_class,
+            reason,
+            move.job_class,
+        )
+        self.read()
+
+
+def _tell(name: str, before: Move | None, now: Move | None) -> None:
+    """One line about a change that matters to jobs."""
+    if now is None:
+        logger.info("%s moves no more: a native task runs all its jobs, and Ruby runs them without one", name)
+    elif now.is_back and (before is None or not before.is_back):
+        logger.warning("%s is back in Ruby%s", name, f": {now.reason}" if now.reason else "")
+    elif before is None or before.percent != now.percent:
+        logger.info("%s moves: %g %% of its jobs run in Python", name, now.percent)

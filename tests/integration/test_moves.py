@@ -1,0 +1,214 @@
+"""A class moves from Ruby to Python by the percent: `bridge move`, and what the workers do."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from tests.support.command import Bridge
+from tests.support.redis_server import RedisServer
+from tests.support.ruby_root import RubyRoot
+from tests.support.stage import Stage, new_jid
+from tests.support.waiting import holds_for, wait_for, wait_until_equal
+from tests.support.worker_process import bridge_environment
+
+TASKS = "tests.support.moving_tasks"
+#: A class that moves is heeded so soon by every worker.
+HEEDED_SECONDS = 1.0
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def shared(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
+    """One worker with native tasks for Ruby's classes, and its sidecar."""
+    with Stage(redis_server, ruby_root, database=2) as stage:
+        stage.start_sidecar()
+        stage.start_worker(module=TASKS)
+        yield stage
+
+
+@pytest.fixture
+def stage(shared: Stage) -> Stage:
+    """The worker has forgotten the moves of the test before."""
+    assert shared.worker is not None
+    moving, seen = shared.redis.hlen("bridge:moves"), len(shared.worker.log)
+    shared.reset()
+    log = shared.worker
+    wait_until_equal(lambda: log.log[seen:].count(" moves no more"), moving, "the worker without moves")
+    return shared
+
+
+@pytest.fixture
+def bridge(stage: Stage) -> Bridge:
+    return bridge_of(stage)
+
+
+def bridge_of(stage: Stage) -> Bridge:
+    assert stage.sidecar is not None
+    return Bridge(bridge_environment(stage.redis_url, stage.sidecar.url))
+
+
+def change(stage: Stage, *words: str, heeded: str) -> None:
+    """Run `bridge move`, and wait until the worker's log says that it heeds it: within a second."""
+    assert stage.worker is not None
+    worker, seen = stage.worker, len(stage.worker.log)
+    bridge_of(stage)("move", *words).well()
+    wait_for(lambda: heeded in worker.log[seen:], f"the worker to say {heeded!r}", HEEDED_SECONDS)
+
+
+def jid_on(side: str, percent: float) -> str:
+    """A jid that falls on this side at this percentage."""
+    while True:
+        jid = new_jid()
+        if (zlib.crc32(jid.encode()) < percent / 100 * 2**32) == (side == "python"):
+            return jid
+
+
+def push(stage: Stage, job_class: str, jid: str, *args: object) -> str:
+    return stage.push_job({"class": job_class, "jid": jid, "args": list(args), "retry": True})
+
+
+def ran(stage: Stage, jid: str) -> list[str]:
+    """Which code has run a job, in order: the Ruby jobs note another word."""
+    sides = {"python": "python", "done": "ruby", "failed": "ruby"}
+    return [sides[event] for event in stage.ledger.events(jid) if event in sides]
+
+
+def attempts_of(stage: Stage, jid: str) -> int:
+    return len(ran(stage, jid))
+
+
+def test_the_jids_below_the_percentage_run_in_python_and_the_others_in_ruby(
+    stage: Stage, bridge: Bridge
+) -> None:
+    change(stage, "EchoJob", "--percent", "20", heeded="EchoJob moves: 20 %")
+
+    jids = {jid_on(side, 20): side for side in ("python", "ruby") for _ in range(20)}
+    for jid in jids:
+        push(stage, "EchoJob", jid)
+    stage.wait_done()
+
+    assert {jid: ran(stage, jid) for jid in jids} == {jid: [side] for jid, side in jids.items()}
+
+
+def test_without_a_move_a_native_task_takes_all_jobs_and_back_gives_them_to_ruby(
+    stage: Stage, bridge: Bridge
+) -> None:
+    first, second, third = (new_jid() for _ in range(3))
+    push(stage, "EchoJob", first)
+    stage.wait_done()
+    change(stage, "EchoJob", "--back", heeded="EchoJob is back in Ruby")
+    push(stage, "EchoJob", second)
+    stage.wait_done()
+    change(stage, "EchoJob", "--finish", heeded="EchoJob moves no more")
+    push(stage, "EchoJob", third)
+    stage.wait_done()
+
+    assert [ran(stage, jid) for jid in (first, second, third)] == [["python"], ["ruby"], ["python"]]
+    assert stage.redis.exists("bridge:moves") == 0
+
+
+def test_a_retry_stays_on_its_side_at_another_percentage(stage: Stage, bridge: Bridge) -> None:
+    change(stage, "FailJob", "--percent", "50", "--no-guard", heeded="FailJob moves: 50 %")
+    native, rubys = jid_on("python", 50), jid_on("ruby", 50)
+    push(stage, "FailJob", native)
+    push(stage, "FailJob", rubys)
+    wait_until_equal(lambda: stage.redis.zcard("retry"), 2, "both in retry")
+    sides = {
+        json.loads(raw)["jid"]: json.loads(raw)["bridge_side"] for raw in stage.redis.zrange("retry", 0, -1)
+    }
+    assert sides == {native: "python", rubys: "ruby"}
+
+    for percent in ("1", "100", "0"):
+        change(stage, "FailJob", "--percent", percent, heeded=f"FailJob moves: {percent} %")
+        attempts = len(ran(stage, native)) + 1
+        stage.make_due("retry")
+        for jid in (native, rubys):
+            wait_until_equal(partial(attempts_of, stage, jid), attempts, "one more attempt")
+        wait_until_equal(lambda: stage.redis.zcard("retry"), 2, "both in retry again")
+
+    assert ran(stage, native) == ["python"] * 4
+    assert ran(stage, rubys) == ["ruby"] * 4
+
+    change(stage, "FailJob", "--back", heeded="FailJob is back in Ruby")
+    stage.make_due("retry")
+    wait_until_equal(lambda: ran(stage, native)[4:], ["ruby"], "the retry of a class that is back")
+
+
+def test_both_sides_are_shown_beside_each_other(stage: Stage, bridge: Bridge) -> None:
+    for name in ("SleepJob", "FailJob"):
+        change(stage, name, "--percent", "50", heeded=f"{name} moves: 50 %")
+    for side in ("python", "ruby"):
+        for _ in range(5):
+            push(stage, "SleepJob", jid_on(side, 50), 0.1)
+            push(stage, "FailJob", jid_on(side, 50))
+    stage.wait_done()
+
+    def rows() -> dict[str, dict[str, object]]:
+        return {row["job_class"]: row for row in bridge("moves", "--json").well().json}
+
+    wait_for(lambda: rows()["FailJob"]["ruby"]["runs"] == 5, "the counts in Redis")
+    found = rows()
+    for side in ("python", "ruby"):
+        assert found["FailJob"][side]["failures"] == 5
+        assert found["FailJob"][side]["retries"] == 5
+        assert found["SleepJob"][side]["failures"] == 0
+        assert 90 <= found["SleepJob"][side]["p50_ms"] <= 200
+        assert found["SleepJob"][side]["p95_ms"] >= found["SleepJob"][side]["p50_ms"]
+    printed = bridge("moves").well().out
+    assert [word for word in ("SleepJob", "Python", "Ruby") if word not in printed] == []
+
+
+def test_the_guard_takes_a_class_with_a_bug_back_and_no_job_is_lost(stage: Stage, bridge: Bridge) -> None:
+    change(stage, "OtherJob", "--percent", "50", heeded="OtherJob moves: 50 %")
+    jids = [new_jid() for _ in range(200)]
+    for jid in jids:
+        push(stage, "OtherJob", jid)
+
+    began = time.monotonic()
+    wait_for(lambda: bridge("moves", "--json").well().json[0]["is_back"], "the guard", 30)
+    assert time.monotonic() - began < 30
+    row = bridge("moves", "--json").well().json[0]
+    assert "runs in Python failed" in row["reason"]
+    assert "the guard took OtherJob back to Ruby" in stage.worker.log
+    assert "the guard took it back" in bridge("moves").well().out
+
+    stage.wait_done()
+    stage.make_due("retry")
+    wait_until_equal(lambda: stage.redis.zcard("retry"), 0, "all retries to run")
+    stage.wait_done()
+    assert {jid: ran(stage, jid)[-1] for jid in jids} == dict.fromkeys(jids, "ruby")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("EchoJob", "--percent", "101"), "--percent 101: write a number from 0 to 100."),
+        (("EchoJob", "--percent", "-1"), "--percent -1: write a number from 0 to 100."),
+        (("EchoJob", "--percent", "many"), "--percent many: write a number from 0 to 100."),
+        (("EchoJob", "--percent", "nan"), "--percent nan: write a number from 0 to 100."),
+        (("EchoJob", "--percent", "5", "--back"), "write one of --percent, --back, --shadow and --finish"),
+        (("EchoJob",), "write what to do: --percent 5"),
+        (("EchoJbo", "--percent", "5"), "did you mean EchoJob?"),
+        (("SleepJob", "--shadow", "5"), "does not declare shadow_safe=True"),
+    ],
+)
+def test_a_mistake_is_one_sentence(bridge: Bridge, words: tuple[str, ...], sentence: str) -> None:
+    answer = bridge("move", *words)
+    assert answer.code == 2
+    assert sentence in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
+
+
+def test_a_class_without_a_native_task_is_refused(stage: Stage, bridge: Bridge) -> None:
+    stage.push_job({"class": "HoardJob", "args": []}, queue="unserved")
+    answer = bridge("move", "HoardJob", "--percent", "5")
+    assert answer.code == 2
+    assert "no running worker has a native task for HoardJob" in answer.err
+    assert holds_for(lambda: not stage.redis.exists("bridge:moves"), 0.1, "no move") is None

@@ -1,0 +1,200 @@
+"""Moves: sides by jid, the counts of both sides, and the guard's judgement."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+import zlib
+
+import pytest
+
+from bridge.moves import guard, runs
+from bridge.moves.guard import Guard, Seen
+from bridge.moves.move import PYTHON, RUBY, Move, percentage
+from bridge.moves.runs import BothSides, Counts, Runs
+from bridge.moves.side import SideMark
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.outcome.decision import Bury, Done, GiveBack, Retry
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store.settlement import Settled
+
+RNG = random.Random(19)
+JIDS = {
+    "Sidekiq": [RNG.randbytes(12).hex() for _ in range(10_000)],
+    "UUID": [str(uuid.UUID(bytes=RNG.randbytes(16))) for _ in range(10_000)],
+    "counted": [f"import-2024-{number:05}" for number in range(10_000)],
+}
+
+
+@pytest.mark.parametrize("kind", JIDS)
+@pytest.mark.parametrize("percent", [1, 5, 20, 50, 99])
+def test_a_percentage_of_ten_thousand_jids_is_met_within_one(kind: str, percent: float) -> None:
+    move = Move("ReportJob", percent=percent)
+    found = sum(move.side_of(jid, {}) == PYTHON for jid in JIDS[kind]) / 100
+    assert abs(found - percent) <= 1
+
+
+def test_a_jid_that_runs_in_python_does_so_at_every_higher_percentage() -> None:
+    for jid in JIDS["Sidekiq"][:500]:
+        sides = [Move("J", percent=percent).side_of(jid, {}) for percent in range(101)]
+        assert sides == sorted(sides, reverse=True)
+        assert (sides[0], sides[100]) == (RUBY, PYTHON)
+
+
+def test_the_side_follows_from_the_crc32_that_ruby_computes() -> None:
+    jid = "b4a577edbccf1d805744efa9"
+    share = zlib.crc32(jid.encode()) / 2**32 * 100
+    assert Move("J", percent=share - 0.01).side_of(jid, {}) == RUBY
+    assert Move("J", percent=share + 0.01).side_of(jid, {}) == PYTHON
+
+
+def test_a_retry_stays_on_its_side_and_a_class_that_is_back_runs_in_ruby() -> None:
+    jid = JIDS["Sidekiq"][0]
+    for percent in (0, 50, 100):
+        for side in (PYTHON, RUBY):
+            assert Move("J", percent=percent).side_of(jid, {"bridge_side": side}) == side
+    assert Move("J", is_back=True).side_of(jid, {"bridge_side": PYTHON}) == RUBY
+
+
+@pytest.mark.parametrize("value", [{}, None, 7, "PYTHON", ["python"]])
+def test_a_side_that_makes_no_sense_is_not_heeded(value: object) -> None:
+    assert Move("J", percent=100).side_of("a", {"bridge_side": value}) == PYTHON
+
+
+def test_a_job_without_a_jid_runs_in_ruby() -> None:
+    assert Move("J", percent=100).side_of(None, {}) == RUBY
+
+
+def test_a_shadow_of_the_ruby_side_is_taken_from_the_last_jids_to_move() -> None:
+    move = Move("J", percent=90, shadow=5)
+    shadowed = [jid for jid in JIDS["Sidekiq"] if move.shadows(jid)]
+    assert 400 <= len(shadowed) <= 600
+    assert {move.side_of(jid, {}) for jid in shadowed} == {RUBY}
+
+
+@pytest.mark.parametrize("value", [True, None, "", "x", "nan", "inf", -0.1, 100.1, "101", [], {}])
+def test_what_is_not_a_percentage(value: object) -> None:
+    with pytest.raises(ValueError, match=r"^(not|could not)"):
+        percentage(value)
+
+
+@pytest.mark.parametrize(("value", "number"), [(0, 0), ("5", 5), ("0.25", 0.25), (100, 100), (33.333, 33.33)])
+def test_what_is_a_percentage(value: object, number: float) -> None:
+    assert percentage(value) == number
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"x", b"[]", b"7", b'{"percent":"x"}', b'{"percent":400}', b'{"since_ms":"x"}', b"[" * 9999]
+)
+def test_a_move_that_makes_no_sense_is_none(raw: bytes) -> None:
+    assert Move.parse("J", raw) is None
+
+
+def test_a_move_comes_back_from_redis_as_it_was() -> None:
+    move = Move("J").at(7, percent=5.0, reason="Grüße").at(8, percent=20.0)
+    assert (move.since_ms, move.changed_ms) == (7, 8)
+    assert Move.parse("J", move.raw()) == move
+
+
+def test_counts_begin_at_zero_when_a_class_leaves_ruby_again() -> None:
+    back = Move("J").at(7, percent=5.0).at(8, percent=0.0, is_back=True)
+    assert back.since_ms == 7
+    assert back.at(9, percent=5.0, is_back=False).since_ms == 9
+
+
+# -- counts
+
+
+def unit_of(fields: dict[str, object], *, native: bool, ms: float = 1.0) -> UnitOfWork:
+    raw = json.dumps({"class": "J", "jid": "a", **fields}).encode()
+    unit = UnitOfWork(Delivery("h:1:n", 1, "q", raw, 0), SidekiqJob.parse(raw), started_at=1.0)
+    unit.native, unit.run_ms = native, ms
+    return unit
+
+
+def test_runs_are_counted_by_side() -> None:
+    counted = Runs()
+    counted.follow({"J": Move("J", since_ms=1)})
+    for ms in range(1, 101):
+        counted.settled(unit_of({}, native=True, ms=float(ms)), Done(), Settled.OK)
+    counted.settled(unit_of({}, native=False), Retry(1.0, b"{}"), Settled.OK)
+    counted.settled(unit_of({}, native=False), GiveBack(), Settled.OK)
+    counted.settled(unit_of({}, native=False), Done(), Settled.FENCED)
+    counted.settled(unit_of({"class": "Other"}, native=True), Done(), Settled.OK)
+
+    commands = counted._drain()
+
+    stored = {str(c[2]).encode(): str(c[3]).encode() for c in commands if c[0] == "HINCRBY"}
+    both = runs.read(stored)
+    assert (both.python.runs, both.python.failures, both.ruby.runs, both.ruby.failures) == (100, 0, 1, 1)
+    assert both.python.percentile_ms(0.5) == pytest.approx(50, rel=0.1)
+    assert both.python.percentile_ms(0.95) == pytest.approx(95, rel=0.1)
+    assert both.ruby.percentile_ms(0.5) is None
+    assert {str(c[1]) for c in commands} == {"bridge:moves:runs:1:J"}
+    assert counted._drain() == ()
+    assert counted.total["J"].python.runs == 100
+
+
+def test_fields_of_another_kind_count_nothing() -> None:
+    assert runs.read({b"x": b"1", b"go|runs": b"1", b"ruby|runs": b"-1", b"ruby|x": b"1"}) == BothSides()
+
+
+@pytest.mark.parametrize(("native", "side"), [(True, "python"), (False, "ruby")])
+def test_a_retry_of_a_moving_class_carries_its_side(native: bool, side: str) -> None:
+    marks = SideMark()
+    unit = unit_of({"args": [1.0]}, native=native)
+    assert marks.decided(unit, Retry(1.0, unit.job.raw)) == Retry(1.0, unit.job.raw)
+    marks.follow({"J": Move("J")})
+    decided = marks.decided(unit, Retry(1.0, unit.job.raw))
+    assert isinstance(decided, Retry)
+    assert decided.payload == unit.job.raw[:-1] + b',"bridge_side":"%s"}' % side.encode()
+    again = marks.decided(unit, decided)
+    assert isinstance(again, Retry)
+    assert again.payload == decided.payload
+    assert marks.decided(unit, Done()) == Done()
+    refused = Bury(b"\xff", ran=False)
+    unit.started_at = None
+    assert marks.decided(unit, refused) is refused
+
+
+# -- the guard
+
+
+def judged(python: float, ruby: float, percent: int, jobs: int = 20_000) -> int | None:
+    """The number of jobs after which the guard acts, if it does, at these failure rates."""
+    rng, watch, move = random.Random(7), Guard(), Move("J", percent=percent, since_ms=1)
+    counts = [0, 0, 0, 0]
+    for number in range(jobs):
+        side = 0 if rng.random() * 100 < percent else 2
+        counts[side] += 1
+        counts[side + 1] += rng.random() < (python if side == 0 else ruby)
+        if number % 100 == 99 and watch.objection(move, Seen(number / 20, *counts)) is not None:
+            return number
+    return None
+
+
+@pytest.mark.parametrize("percent", [5, 50, 90])
+@pytest.mark.parametrize("rate", [0.0, 0.001, 0.01, 0.05, 0.2])
+def test_the_guard_is_silent_while_both_sides_fail_alike(rate: float, percent: int) -> None:
+    assert judged(rate, rate, percent) is None
+
+
+@pytest.mark.parametrize("percent", [5, 50, 100])
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+def test_the_guard_acts_soon_after_fifty_runs(rate: float, percent: int) -> None:
+    after = judged(rate, 0.0, percent)
+    assert after is not None
+    assert after * percent / 100 <= 250
+
+
+def test_the_guard_waits_for_fifty_runs() -> None:
+    assert not guard.is_worse(Counts(49, 49), Counts(1000, 0))
+    assert guard.is_worse(Counts(50, 50), Counts(1000, 0))
+
+
+def test_old_successes_do_not_hide_a_new_bug() -> None:
+    watch, move = Guard(), Move("J", percent=100, since_ms=1)
+    assert watch.objection(move, Seen(0, 1_000_000, 0, 1_000_000, 0)) is None
+    said = watch.objection(move, Seen(20, 1_000_060, 60, 1_000_000, 0))
+    assert said == "60 of 60 runs in Python failed (100.0%), and 0 of 1,000,000 in Ruby (0.0%)"
