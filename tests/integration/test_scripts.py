@@ -21,7 +21,7 @@ from bridge.sidekiq.outcome.decision import (
     Interrupt,
     Retry,
 )
-from bridge.sidekiq.store.claims import ClaimRequest, LeaseState
+from bridge.sidekiq.store.claims import Claimed, ClaimRequest, LeaseState
 from bridge.sidekiq.store.due import DueEntry
 from bridge.sidekiq.store.settlement import Settled, Settlement
 from bridge.sidekiq.store.store import RedisStore
@@ -88,6 +88,53 @@ def test_a_claim_takes_from_the_right_end_as_many_as_are_wanted(store: RedisStor
         b"1": b"1\ndefault\n" + first,
         b"2": b"1\ndefault\n" + second,
     }
+
+
+LARGE = "x" * 1000
+LARGE_JOBS = {
+    "names its queue first": '{"queue":"default","jid":"a","args":["LARGE"]}',
+    "names two queues": '{"queue":"default","args":["LARGE"],"queue":"low"}',
+    "names another queue first": '{"queue":"low","queue":"default","args":["LARGE"]}',
+    "names another queue": '{"queue":"low","args":["LARGE"]}',
+    "names its queue last": '{"args":["LARGE"],"queue":"default"}',
+    "names a queue in its arguments": '{"args":[{"queue":"default"},"LARGE"]}',
+    "names a queue in a text": r'{"x":"\"queue\":\"default\"","a":"LARGE"}',
+    "names its queue with an escape": r'{"queue":"d\u0065fault","args":["LARGE"]}',
+    "has spaces": '{ "queue" : "default","args":["LARGE"]}',
+    "is not JSON": '{"queue":"default","args":["\n1\n2\nLARGE"]',
+    "looks like an entry": '1\nlow\n{"queue":"default"}LARGE',
+    "is anything": "LARGE",
+}
+
+
+@pytest.mark.parametrize("payload", LARGE_JOBS.values(), ids=LARGE_JOBS.keys())
+@pytest.mark.parametrize("queue", ["default", "low", "a-b%d.c"])
+def test_a_large_job_is_read_back_with_its_queue_whatever_it_says(
+    store: RedisStore, payload: str, queue: str
+) -> None:
+    raw = payload.replace("LARGE", LARGE).encode()
+    store.lease(ME, 15_000, register=True)
+    push(store.client, queue, raw)
+
+    taken = claim(store, queues=(queue,))
+
+    assert [(found.queue, found.payload) for found in taken.jobs] == [(queue, raw)]
+    assert store.inflight(ME) == [Claimed(queue, raw, 1)]
+
+
+def test_a_large_job_that_names_its_queue_is_held_without_a_copy_of_it(store: RedisStore) -> None:
+    raw = LARGE_JOBS["names its queue first"].replace("LARGE", LARGE).encode()
+    store.lease(ME, 15_000, register=True)
+    push(store.client, "default", raw)
+    claim(store)
+    assert store.client.hvals(INFLIGHT) == [raw]
+
+
+@pytest.mark.parametrize("value", [b"2\ndefault\n{}", b'{"args":[]}', b"1\ndefault", b""])
+def test_an_entry_of_another_format_is_not_read(store: RedisStore, value: bytes) -> None:
+    store.client.hset(INFLIGHT, "1", value)
+    with pytest.raises(errors.StoreError, match="Run the newer release"):
+        store.inflight(ME)
 
 
 def test_many_claims_at_once_take_each_job_once(store: RedisStore, redis_server: Any) -> None:

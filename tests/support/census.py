@@ -9,6 +9,8 @@ from typing import Any
 
 import redis
 
+from bridge.sidekiq.store import claims
+
 #: Keys that open-source Sidekiq owns (wire format, 1.1), and ours.
 KNOWN_KEYS = re.compile(
     rb"""^(queues|queue:[\w:.\-]+|schedule|retry|dead|processes|process_cleanup|
@@ -58,7 +60,7 @@ def _payloads(client: redis.Redis) -> list[tuple[str, bytes]]:
     for name in ("schedule", "retry", "dead"):
         found += [(name, payload) for payload in client.zrange(name, 0, -1)]
     for key, entries in inflight(client).items():
-        found += [(key.decode(), entry.split(b"\n", 2)[2]) for entry in entries.values()]
+        found += [(key.decode(), claims.entry(0, entry).payload) for entry in entries.values()]
     return found
 
 

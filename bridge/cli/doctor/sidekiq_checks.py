@@ -12,7 +12,7 @@ from bridge.redis.outages import outages
 from bridge.settings import sources
 from bridge.sidekiq import keys
 from bridge.sidekiq.api.foreign_lists import ForeignLists
-from bridge.sidekiq.store.claims import ENTRY_VERSION
+from bridge.sidekiq.store.claims import ENTRY_VERSION, format_of
 
 LATE_SECONDS = 30.0
 LONG_WAIT_SECONDS = 300.0
@@ -134,9 +134,9 @@ def formats(site: Site) -> Iterator[Finding]:
     for row in site.leases:
         with outages():
             entries: Any = site.client.hvals(keys.inflight(row.identity)) if row.held else []
-        newer = {entry.split(b"\n", 1)[0] for entry in entries} - {ENTRY_VERSION}
+        newer = {format_of(entry) for entry in entries} - {ENTRY_VERSION.decode()}
         if newer:
-            said = ", ".join(sorted(version.decode(errors="replace")[:20] for version in newer))
+            said = ", ".join(sorted(newer))
             seen = f"{row.identity} holds jobs in format {said}, which this release cannot read"
             yield error(
                 "future-format", seen, "run the newer release until it has settled them, then go back"

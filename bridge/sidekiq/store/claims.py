@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +17,9 @@ from bridge.sidekiq.store.settlement import Settled
 
 #: Format version of an in-flight entry: ``<version>\n<queue>\n<payload>``.
 ENTRY_VERSION = b"1"
+#: The other format: a large payload alone, which names its queue before its first inner bracket. The same
+#: pattern as in ``claim_entry.lua``.
+_NAMES_ITS_QUEUE = re.compile(rb'\{[^{\[]*?"queue":"([^"\\]*)"')
 
 
 class Claimed(NamedTuple):
@@ -94,14 +98,24 @@ class Exchange(NamedTuple):
 
 
 def entry(token: int, value: bytes) -> Claimed:
-    """Read one in-flight entry back."""
-    version, queue, payload = value.split(b"\n", 2)
-    if version != ENTRY_VERSION:
+    """Read one in-flight entry back. Raises StoreError where another release wrote it."""
+    if (bare := _NAMES_ITS_QUEUE.match(value)) is not None:
+        return Claimed(bare[1].decode(errors="surrogateescape"), value, token)
+    version, *rest = value.split(b"\n", 2)
+    if version != ENTRY_VERSION or len(rest) < 2:
         raise StoreError(
-            f"in-flight entry {token} has format {version.decode(errors='replace')!r}; this release reads "
+            f"in-flight entry {token} has format {format_of(value)!r}; this release reads "
             f"{ENTRY_VERSION.decode()!r}. Run the newer release until it has settled its jobs."
         )
+    queue, payload = rest
     return Claimed(queue.decode(errors="surrogateescape"), payload, token)
+
+
+def format_of(value: bytes) -> str:
+    """The format of an in-flight entry; that of this release for both that it reads."""
+    if _NAMES_ITS_QUEUE.match(value) is not None:
+        return ENTRY_VERSION.decode()
+    return value.split(b"\n", 1)[0][:20].decode(errors="replace")
 
 
 def claim_keys(identity: str) -> tuple[str, ...]:

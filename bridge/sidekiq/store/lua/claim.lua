@@ -7,15 +7,17 @@
 --        {'FENCED'} when the lease is gone, {'EXPIRED'} when it has run out and no reaper took it.
 --@include claim_check
 --@include claim_queues
+--@include claim_entry
 
 local function take(i, most)
   if closed[i] then return false end
   local found = redis.pcall('RPOP', KEYS[5 + i], most)
   if found and found.err and not string.find(found.err, 'WRONGTYPE', 1, true) then refused = found end
   if not found or found.err then closed[i] = true; return false end
-  local entries, prefix = {}, ARGV[4] .. string.sub(KEYS[5 + i], 7) .. '\n'
+  local entries, name = {}, string.sub(KEYS[5 + i], 7)
+  local prefix = ARGV[4] .. name .. '\n'
   for _, payload in ipairs(found) do
-    entries[#entries + 1] = token; entries[#entries + 1] = prefix .. payload
+    entries[#entries + 1] = token; entries[#entries + 1] = entry(payload, name, prefix)
     reply[#reply + 1] = i; reply[#reply + 1] = payload
     token, want = token + 1, want - 1
   end
