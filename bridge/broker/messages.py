@@ -18,7 +18,7 @@ from kombu.message import Message
 from bridge.broker import json_values, push_policy
 from bridge.errors import PushRefused
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
-from bridge.sidekiq.payload import new_job, queue_names
+from bridge.sidekiq.payload import expiry, new_job, queue_names
 from bridge.sidekiq.payload.timestamps import Timestamps
 
 #: Content type of arguments on their way into a job: JSON, and nothing that JSON cannot hold.
@@ -215,6 +215,7 @@ def new_push(
     if (wrong := queue_names.objection(queue)) is not None:
         raise PushRefused(f"{job_class}: {wrong}.")
     at = at if at is not None and at > now else None
+    own = expiry.stamped(own, at or now)
     made = new_job.payload(job_class, args, queue, jid, now, timestamps, own, scheduled=at is not None)
     return Push(queue, made, at)
 

@@ -115,7 +115,9 @@ class Poller:
             return max(0.0, self._poll_at - now)
         if not may_claim:
             return self._poll_seconds
-        return 0.0 if self._more_expected else max(0.0, self._poll_at - now)
+        # A claimed job that is not to run (expired, unreadable) is settled at once.
+        at_once = self._more_expected or self._fetcher.journal.waiting
+        return 0.0 if at_once else max(0.0, self._poll_at - now)
 
     def detach(self) -> None:
         """Stop waiting for work. Jobs that are still held settle themselves from now on."""

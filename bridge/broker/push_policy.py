@@ -29,7 +29,7 @@ _EMBEDDED: dict[str, str] = {
     "chain": "chain: let the job push the next one itself",
     "chord": "chord: count in your own database, or use Sidekiq Pro's batches from Ruby",
     "group": "group: push the jobs one by one",
-    "expires": "expires: check the age in the job",
+    "expires": "expires: write sidekiq_options={'expires_in': 60}",
     "priority": "priority: use a queue of its own and the order of -Q",
     "stamps": "stamps: send the values among the arguments",
 }

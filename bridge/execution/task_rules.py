@@ -134,7 +134,7 @@ RULES: dict[str, Rule] = {
     "store_eager_result": _must(False, NO_RESULT),
     "backend": _backend,
     "priority": _unset("a Sidekiq queue has no priorities. Use a queue of its own and the order of -Q"),
-    "expires": _unset("a Sidekiq job does not expire. Check the age in the job"),
+    "expires": _unset("Sidekiq names it otherwise. Write sidekiq_options={'expires_in': 60}"),
     "sidekiq_options": _sidekiq_options,
     "max_retries": _count,
     "autoretry_for": retry_rules.errors,

@@ -36,7 +36,7 @@ class AppQueues:
                 self._take_over(queue)
 
     def _heed_capsule(self, queue: AppQueue) -> None:
-        """The app's capsule limits this queue, whoever names the queue. A job keeps ``ahead`` alive."""
+        """Keep the limit of the app's capsule. A queue ``ahead`` has none: its job keeps the pod alive."""
         if queue.concurrency and not queue.ahead:
             name = queue.capsule or queue.name
             self._runtime.capsules.learn(Capsule(name, frozenset([queue.name]), queue.concurrency))

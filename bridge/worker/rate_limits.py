@@ -102,6 +102,9 @@ class RateLimits:
         was_aside = in_flight.aside.holds(token)
         if was_aside and not in_flight.aside.take(token):
             return  # the end of the worker has given it back
+        if was_aside and in_flight.drop_expired(token):
+            state.requests.pop(request.id, None)
+            return
         try:
             self._consumer._limit_move_to_pool(request)
         except Exception:

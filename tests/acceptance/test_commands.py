@@ -82,7 +82,7 @@ def test_inspect_shows_arguments_only_where_events_do(bare_stage: Stage, job_cla
             ("call", "EchoJob", "--exchange", "media", "--routing-key", "a"),
             "exchange='media', routing_key='a' leads to no declared queue",
         ),
-        (("call", "EchoJob", "--expires", "60"), "a Sidekiq job cannot carry expires: check the age"),
+        (("call", "EchoJob", "--expires", "60"), "a Sidekiq job cannot carry expires: write"),
         (("call", "EchoJob", "--serializer", "pickle"), "serializer='pickle': Ruby reads JSON only"),
     ],
 )

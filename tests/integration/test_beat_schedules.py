@@ -20,7 +20,10 @@ HEAD = (
 )
 BAD = [
     ({"task": "ReportJob", "schedule": 60.0, "kwargs": {"user": 1}}, "keyword arguments (user)"),
-    ({"task": "ReportJob", "schedule": 60.0, "options": {"expires": 15}}, "check the age in the job"),
+    (
+        {"task": "ReportJob", "schedule": 60.0, "options": {"expires": 15}},
+        "sidekiq_options={'expires_in': 60}",
+    ),
     ({"task": "ReportJob", "schedule": 60.0, "options": {"priority": 3}}, "a queue of its own"),
     ({"task": "ReportJob", "schedule": 60.0, "args": [float("inf")]}, "JSON has no such number"),
     ({"task": "ReportJob", "schedule": 60.0, "args": "one"}, "its args are 'one': write a list"),

@@ -383,7 +383,7 @@ def test_a_class_that_redis_has_not_seen_deserves_a_word(
         (("EchoJob", "--in", "1h", "--at", "2100-01-01"), "write one of them"),
         (("EchoJob", "--set", "queue=1"), "write NAME=JSON"),
         (("EchoJob", "--set", "jid=1"), "--set jid: Sidekiq writes it"),
-        (("EchoJob", "--set", "expires_in=60"), "Sidekiq Pro or Enterprise"),
+        (("EchoJob", "--set", "expires_in=-1"), "the number of seconds within which the job must begin"),
         (("EchoJob", "--set", "encrypt=true"), "Sidekiq Pro or Enterprise"),
         (("EchoJob", "--set", 'lock="until_executed"'), "sidekiq-unique-jobs takes the lock"),
         (("EchoJob", "--set", "retires=3"), "Sidekiq has no such option. Write retry"),

@@ -184,7 +184,6 @@ PLANTED: dict[str, tuple[Plant, str, str]] = {
     "future-format": (lambda r: hold(r, b"2"), "in format 2", "newer release"),
     "namespace": (lambda r: r.sadd("shop:queues", "default"), "begin with shop:", "redis-namespace away"),
     "feature-bid": (lambda r: push(r, "q", bid="b1"), "batches", "keep these classes on Sidekiq"),
-    "feature-expires-in": (lambda r: push(r, "q", expires_in=60), "expires_in", "check the age in the job"),
     "limiters": (lambda r: r.set("lmtr-cw-api", 1), "limiters", "native tasks do not see them"),
     "refused-classes": (lambda r: bury(r, "Bridge::JobRefused"), "Bridge::JobRefused: EchoJob", "--allow"),
     "feature-unique-for": (lambda r: push(r, "q", unique_for=60), "unique jobs", "takes none"),

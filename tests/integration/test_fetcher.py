@@ -681,3 +681,31 @@ def test_a_capsule_is_kept_while_no_sidecar_answers(worker: Worker) -> None:
 
     assert len(worker.take()) == 1
     assert worker.take() == []
+
+
+# -- expiry
+
+
+def test_an_expired_job_is_not_run_and_counts_as_processed(worker: Worker) -> None:
+    """The bridge ran it, hours after the moment until which it made sense."""
+    expired, lasting = job(expiry=1.5), job(expiry=4e9)
+    push(worker.client, "default", expired, lasting)
+
+    units = worker.take()
+    worker.fetcher.turn(claim=False)
+
+    assert payloads(units) == [lasting]
+    assert [outcome for _, _, outcome in worker.outcomes] == [Settled.OK]
+    assert worker.client.get("stat:processed") == b"1"
+    assert worker.client.get("stat:failed") is None
+    assert [worker.client.zcard(name) for name in ("retry", "dead", "schedule")] == [0, 0, 0]
+    assert worker.client.hlen(worker.inflight_key) == 1
+
+
+def test_a_queue_of_expired_jobs_is_emptied_without_a_slot(worker: Worker) -> None:
+    push(worker.client, "default", *[job(expires_in=1, enqueued_at=1.5) for _ in range(50)])
+    for _ in range(14):
+        assert worker.take() == []
+    worker.fetcher.turn(claim=False)
+    assert worker.client.llen("queue:default") == 0
+    assert worker.client.get("stat:processed") == b"50"

@@ -29,8 +29,8 @@ def job(app: Bridge, number: int = 1) -> Any:
     ("option", "value", "advice"),
     [
         ("link", [{"task": "OtherJob"}], "push the next one itself"),
-        ("expires", 10, "check the age"),
-        ("expires", 0, "check the age"),
+        ("expires", 10, "expires_in"),
+        ("expires", 0, "expires_in"),
         ("priority", 3, "the order of -Q"),
         ("priority", 0, "the order of -Q"),
         ("group_id", "g", "one by one"),
@@ -58,7 +58,7 @@ def test_an_option_without_a_place_in_sidekiq_is_refused_with_advice(
         ({"argsrepr": "***"}, "BRIDGE_SHOW_ARGS"),
         ({"retries": 3}, "sidekiq_options="),
         ({"group_index": 1}, "one by one"),
-        ({"expiration": 5}, "check the age"),
+        ({"expiration": 5}, "expires_in"),
         ({"message_id": "x"}, "cannot carry message_id: remove it"),
         ({"countdwon": 5}, "cannot carry countdwon: remove it"),
         ({"connection": Connection("memory://")}, "another broker"),
@@ -95,7 +95,7 @@ def test_an_option_that_had_no_effect_is_refused_and_named(
     ("route", "said"),
     [
         ({"queue": "low", "priority": 5}, "priority: use a queue of its own"),
-        ({"queue": "low", "expires": 60}, "check the age"),
+        ({"queue": "low", "expires": 60}, "expires_in"),
         ({"queue": "low", "serializer": "pickle"}, "serializer='pickle': Ruby reads JSON only"),
         ({"queue": "low", "compression": "gzip"}, "no compressed job"),
         ({"queue": "low", "delivery_mode": 1}, "Redis keeps every job"),

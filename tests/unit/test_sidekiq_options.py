@@ -48,7 +48,7 @@ def test_what_sidekiq_understands_and_what_is_the_apps_own_is_accepted(right: di
         ({"class": "OtherJob"}, "class: Sidekiq writes it"),
         ({"unique_for": 60}, "unique_for: Sidekiq Pro or Enterprise"),
         ({"bid": "b-1"}, "bid: Sidekiq Pro or Enterprise"),
-        ({"expires_in": 60}, "expires_in: Sidekiq Pro or Enterprise"),
+        ({"expires_in": -1}, "expires_in = -1: write the number of seconds"),
         ({"encrypt": True}, "encrypt: Sidekiq Pro or Enterprise"),
         ({"lock": "until_executed"}, "lock: sidekiq-unique-jobs"),
         ({"pool": "x"}, "pool: a push goes to the Redis"),
@@ -60,7 +60,7 @@ def test_what_does_nothing_or_harm_is_refused_with_its_name(wrong: Any, said: st
     assert said in found
 
 
-@pytest.mark.parametrize("option", ["unique_for", "bid", "expires_in", "encrypt", "lock", "on_conflict"])
+@pytest.mark.parametrize("option", ["unique_for", "bid", "encrypt", "lock", "on_conflict"])
 def test_what_rubys_client_acts_on_may_go_through_ruby(option: str) -> None:
     assert options.objection({option: 5}, through_ruby=True) is None
     assert "with ruby_client=True" in str(options.objection({option: 5}))

@@ -68,6 +68,10 @@ def test_what_was_given_back_has_not_been_executed() -> None:
     assert found == {"bridge_jobs_given_back_total": 1}
 
 
+def test_what_expired_has_not_been_executed() -> None:
+    assert count(Done(), unit(started_at=None)) == {"bridge_jobs_expired_total": 1}
+
+
 def test_what_was_buried_unread_has_not_been_executed() -> None:
     found = count(Bury(b"{}", ran=False), unit(started_at=None))
     assert found == {"bridge_jobs_dead_total": 1}

@@ -83,7 +83,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("backend", object(), "no result"),
     ("priority", 5, "order of -Q"),
     ("priority", 0, "order of -Q"),
-    ("expires", 60, "age in the job"),
+    ("expires", 60, "expires_in"),
     ("serializer", "pickle", 'serializer="json"'),
     ("serializer", "yaml", 'serializer="json"'),
     ("compression", "gzip", "no compressed job"),

@@ -16,10 +16,6 @@ _FEATURES = {
         "batches",
         "callbacks run only if Pro's client and death handlers see every job: keep these classes on Sidekiq",
     ),
-    "expires_in": (
-        "expires_in",
-        "an expired job is run all the same: check the age in the job, or keep the class on Sidekiq",
-    ),
     "unique_for": (
         "unique jobs",
         "the lock ends as Ruby's middleware says; a job that Python pushes takes none",

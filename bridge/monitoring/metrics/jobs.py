@@ -26,6 +26,7 @@ _COUNTERS: dict[str, tuple[str, Callable[[Tally], int]]] = {
         "Jobs that went back to their queue unrun or unfinished.",
         lambda t: t.given_back,
     ),
+    "bridge_jobs_expired": ("Jobs that were not run, because their time was over.", lambda t: t.expired),
 }
 _HISTOGRAMS: dict[str, tuple[str, Callable[[Tally], Histogram]]] = {
     "sidekiq_job_runtime_seconds": ("How long a job ran.", lambda t: t.runtime),

@@ -57,6 +57,7 @@ class Tally:
     retried: int = 0
     discarded: int = 0
     given_back: int = 0
+    expired: int = 0
     dead: Counter[str] = field(default_factory=Counter)
     """By reason: ``failed`` (out of retries, or killed), ``refused`` (never run), ``poisoned``."""
 
@@ -139,3 +140,5 @@ def _count_not_run(tally: Tally, decision: Decision) -> None:
         tally.given_back += 1
     elif isinstance(decision, Bury):
         tally.dead["refused"] += 1
+    elif isinstance(decision, Done):
+        tally.expired += 1

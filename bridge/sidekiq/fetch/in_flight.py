@@ -15,8 +15,9 @@ from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.set_aside import SetAside
 from bridge.sidekiq.fetch.unanswered_claims import UnansweredClaims
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
-from bridge.sidekiq.outcome.decision import Bury, Decision, GiveBack
+from bridge.sidekiq.outcome.decision import Bury, Decision, Done, GiveBack
 from bridge.sidekiq.outcome.notice import malformed
+from bridge.sidekiq.payload import expiry
 from bridge.sidekiq.payload.job import SidekiqJob, invalid_entry
 from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.store.claims import Claimed
@@ -134,9 +135,26 @@ class InFlight:
             except errors.PayloadError as error:
                 self._bury_unreadable(delivery, error)
                 continue
+            if expiry.is_over(unit.job, claimed_at_ms / 1000):
+                self._drop(unit)
+                continue
             self.held[job.token] = unit
             units.append(unit)
         return tuple(units)
+
+    def drop_expired(self, token: int) -> bool:
+        """Drop a job that waited for its time and has expired. False: the job may begin."""
+        unit = self.held.get(token)
+        if unit is None or not expiry.is_over(unit.job, self._store.now()):
+            return False
+        del self.held[token]
+        self._drop(unit)
+        return True
+
+    def _drop(self, unit: UnitOfWork) -> None:
+        """Settle an expired job as Sidekiq Pro does: it counts as processed, and no handler runs."""
+        logger.info("expired: jid=%s of %s is not run", unit.job.jid, unit.job.native_class)
+        self._journal.add(unit, Done())
 
     def note_recoveries(self, units: Iterable[UnitOfWork]) -> None:
         """Tell the sidecar which jobs were orphaned: it may run them still, or know how they ended."""

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.sidekiq.payload import queue_names
+from bridge.sidekiq.payload import expiry, queue_names
 
 _LONGEST_RETRY_FOR_SECONDS = 1_000_000_000
 _LEVELS = ("debug", "info", "warn", "error", "fatal", "unknown")
@@ -28,7 +28,8 @@ _REFUSED: dict[str, str] = {
     **dict.fromkeys(["retry_count", "failed_at", "retried_at", "interrupt_count"], _CLIENTS),
     **dict.fromkeys(["error_class", "error_message", "error_backtrace"], _CLIENTS),
     **dict.fromkeys(["unique_for", "unique_until", "unlocks_at", "unique_token"], _PRO),
-    **dict.fromkeys(["bid", "expires_in", "expiry", "encrypt"], _PRO),
+    **dict.fromkeys(["bid", "encrypt"], _PRO),
+    "expiry": "the push writes it. Write expires_in, in seconds",
     **dict.fromkeys(["lock", "lock_ttl", "lock_timeout", "lock_args_method", "lock_limit"], _LOCKS),
     **dict.fromkeys(["lock_prefix", "lock_info", "lock_digest", "on_conflict"], _LOCKS),
     **dict.fromkeys(["unique", "unique_digest"], _LOCKS),
@@ -70,6 +71,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "backtrace": (_is_count, "write true, false or a number of lines"),
     "tags": (_are_tags, "write a list of strings"),
     "retry_for": (_is_span, "write the number of seconds after which no retry follows"),
+    "expires_in": (expiry.is_span, "write the number of seconds within which the job must begin"),
     "queue": (_is_queue, _QUEUE),
     "retry_queue": (_is_queue, _QUEUE),
     "log_level": (_LEVELS.__contains__, f"write one of {', '.join(_LEVELS)}"),

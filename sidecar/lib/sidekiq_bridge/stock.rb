@@ -3,7 +3,7 @@
 require "sidekiq"
 
 module SidekiqBridge
-  # What the files that an app requires (sidekiq-bridge/limits and its like) know of the process that loads them.
+  # Knows the process that loads the files for apps (sidekiq-bridge/limits and its like).
   module Stock
     module_function
 
