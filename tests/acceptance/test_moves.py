@@ -1,0 +1,199 @@
+"""Moves of a class under every pool, under load with several workers, and beside processes of Sidekiq."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import census
+from tests.support.command import Bridge
+from tests.support.redis_server import RedisServer
+from tests.support.ruby_root import RubyRoot
+from tests.support.stage import Stage, new_jid
+from tests.support.stock_sidekiq import StockSidekiq
+from tests.support.waiting import holds_for, wait_for, wait_until_equal
+from tests.support.worker_process import WorkerProcess, bridge_environment
+
+TASKS = "tests.support.moving_tasks"
+HEEDED_SECONDS = 1.0
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def is_python(jid: str, percent: float) -> bool:
+    return zlib.crc32(jid.encode()) < percent / 100 * 2**32
+
+
+def bridge_of(stage: Stage) -> Bridge:
+    return Bridge(bridge_environment(stage.redis_url, stage.sidecar.url if stage.sidecar else None))
+
+
+def jobs(stage: Stage, job_class: str, count: int, queue: str = "default") -> list[str]:
+    """Push so many jobs with one command; gives their jids."""
+    jids = [new_jid() for _ in range(count)]
+    payloads = [json.dumps({"class": job_class, "jid": jid, "args": [], "retry": True}) for jid in jids]
+    stage.redis.sadd("queues", queue)
+    stage.redis.lpush(f"queue:{queue}", *payloads)
+    return jids
+
+
+def sides(stage: Stage) -> dict[str, list[str]]:
+    """Which code has run each job, in order."""
+    words = {"python": "python", "done": "ruby", "failed": "ruby"}
+    found: dict[str, list[str]] = {}
+    for line in stage.ledger.lines:
+        if line["event"] in words:
+            found.setdefault(line["jid"], []).append(words[line["event"]])
+    return found
+
+
+@pytest.fixture(scope="module")
+def shared(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
+    """A sidecar; each test starts its workers."""
+    with Stage(redis_server, ruby_root, database=3) as stage:
+        stage.start_sidecar(threads=20)
+        yield stage
+
+
+@pytest.fixture
+def stage(shared: Stage) -> Stage:
+    shared.redis.flushdb()
+    shared.ledger.clear()
+    return shared
+
+
+def heeded(worker: WorkerProcess, sentence: str) -> None:
+    wait_for(lambda: sentence in worker.log, f"the worker to say {sentence!r}", HEEDED_SECONDS)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("-E",), ("-P", "threads"), ("-P", "prefork"), ("-P", "gevent"), ("-P", "solo")],
+    ids=["own pool", "events", "threads", "prefork", "gevent", "solo"],
+)
+def test_every_pool_heeds_the_percentage_and_keeps_retries_on_their_side(
+    stage: Stage, flags: tuple[str, ...]
+) -> None:
+    bridge = bridge_of(stage)
+    worker = stage.make_worker(*flags, module=TASKS, concurrency=4, name="moves" + "".join(flags))
+    try:
+        bridge("move", "EchoJob", "--percent", "50").well()
+        bridge("move", "FailJob", "--percent", "50", "--no-guard").well()
+        heeded(worker, "FailJob moves: 50 %")
+        jids = [*jobs(stage, "EchoJob", 40), *jobs(stage, "FailJob", 20)]
+        stage.wait_done()
+        wait_until_equal(lambda: stage.redis.zcard("retry"), 20, "retries")
+        bridge("move", "FailJob", "--percent", "99").well()
+        heeded(worker, "FailJob moves: 99 %")
+        stage.make_due("retry")
+        wait_until_equal(lambda: sum(map(len, sides(stage).values())), 80, "the second attempts")
+        expected = {jid: "python" if is_python(jid, 50) else "ruby" for jid in jids}
+        assert {jid: set(found) for jid, found in sides(stage).items()} == {
+            j: {s} for j, s in expected.items()
+        }
+        wait_until_equal(lambda: stage.redis.zcard("retry"), 20, "retries again")
+    finally:
+        worker.stop()
+
+
+def test_a_percentage_that_changes_under_load_loses_and_doubles_no_job(stage: Stage) -> None:
+    """Three workers run jobs of a class while its percentage goes up and down."""
+    bridge = bridge_of(stage)
+    workers = [stage.make_worker(module=TASKS, concurrency=5, name=f"moving-{n}") for n in range(3)]
+    pushed: list[str] = []
+    stop = threading.Event()
+
+    def push() -> None:
+        while not stop.is_set():
+            pushed.extend(jobs(stage, "EchoJob", 50))
+            time.sleep(0.05)
+
+    pushing = threading.Thread(target=push)
+    try:
+        bridge("move", "EchoJob", "--back").well()
+        for worker in workers:
+            heeded(worker, "EchoJob is back in Ruby")
+        pushing.start()
+        for percent in (5, 50, 20, 100, 35):
+            bridge("move", "EchoJob", "--percent", str(percent)).well()
+            for worker in workers:
+                heeded(worker, f"EchoJob moves: {percent} %")
+            time.sleep(0.5)
+        stop.set()
+        pushing.join()
+        last = jobs(stage, "EchoJob", 300)
+        stage.wait_done(60)
+
+        found = sides(stage)
+        assert Counter(map(len, found.values())) == {1: len(pushed) + 300}
+        assert found.keys() == {*pushed, *last}
+        assert {jid: found[jid] for jid in last} == {
+            jid: ["python" if is_python(jid, 35) else "ruby"] for jid in last
+        }
+        census.assert_each_in_one_place(stage.redis)
+        census.assert_keys_clean(stage.redis)
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.stop()
+
+
+def test_a_worker_without_a_sidecar_takes_exactly_pythons_share(stage: Stage) -> None:
+    bridge = bridge_of(stage)
+    worker = WorkerProcess(
+        stage.directory,
+        stage.redis_url,
+        f"unix://{stage.directory}/nowhere.sock",
+        module=TASKS,
+        env={"BRIDGE_QUEUES": "default,low", "TEST_LEDGER_HOST": str(stage.ledger.path)},
+        name="native-only",
+    )
+    try:
+        bridge("move", "EchoJob", "--percent", "20").well()
+        heeded(worker, "EchoJob moves: 20 %")
+        jids = [new_jid() for _ in range(60)]
+        for jid in jids:  # each in a queue of its own kind: a Ruby job at the end keeps the others back
+            queue = "low" if is_python(jid, 20) else "default"
+            stage.push_job({"class": "EchoJob", "jid": jid, "args": []}, queue)
+        natives = {jid for jid in jids if is_python(jid, 20)}
+        wait_until_equal(lambda: set(sides(stage)), natives, "Python's share")
+        holds_for(lambda: set(sides(stage)) == natives, 1.0, "Ruby's share stays in its queue")
+        assert stage.redis.llen("queue:default") == 60 - len(natives)
+
+        rubys = next(jid for jid in jids if not is_python(jid, 20))
+        stage.redis.delete("queue:default")
+        stage.push_job({"class": "EchoJob", "jid": rubys, "args": []})
+        bridge("move", "EchoJob", "--percent", "100").well()
+        wait_until_equal(lambda: sides(stage).get(rubys), ["python"], "the job of a higher percentage")
+    finally:
+        worker.stop()
+
+
+def test_processes_of_sidekiq_run_in_ruby_what_they_take_and_their_share_is_shown(
+    stage: Stage, ruby_root: RubyRoot
+) -> None:
+    """Given a Sidekiq process on the same queue, a roll-back needs nothing: it reads `bridge_side` nowhere."""
+    bridge = bridge_of(stage)
+    worker = stage.make_worker(module=TASKS, concurrency=2, name="beside")
+    stock = StockSidekiq(ruby_root, stage.place, stage.redis_url, "-c", "2", "-q", "default")
+    try:
+        bridge("move", "FailJob", "--percent", "50", "--no-guard").well()
+        heeded(worker, "FailJob moves: 50 %")
+        jids = jobs(stage, "FailJob", 300)
+        stage.wait_done()
+        wait_until_equal(lambda: stage.redis.zcard("retry"), 300, "retries")
+        found = sides(stage)
+        assert Counter(map(len, found.values())) == {1: 300}
+        assert found.keys() == set(jids)
+
+        row = bridge("moves", "--json").well().json[0]
+        assert row["python"]["runs"] + row["ruby"]["runs"] < 300
+    finally:
+        stock.stop()
+        worker.stop()
