@@ -15,12 +15,9 @@ from bridge.broker.context import BrokerContext
 from bridge.errors import PushRefused
 from bridge.execution.cancellation import Cancellation
 from bridge.execution.coroutine_loop import CoroutineLoop
+from bridge.execution.move_parts import MoveParts
 from bridge.execution.task_policy import TaskPolicy
 from bridge.execution.time_limits import TimeLimits
-from bridge.moves.follower import MoveFollower
-from bridge.moves.runs import Runs
-from bridge.moves.side import SideMark
-from bridge.moves.store import Moves, MoveStore
 from bridge.redis.client import RedisAddress, connect, follower
 from bridge.redis.sentinel import MasterFollower
 from bridge.routing import Routing
@@ -44,7 +41,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 
-class Runtime(SidecarParts):
+class Runtime(SidecarParts, MoveParts):
     """All parts of one process; ``app.bridge``. They may be replaced before the worker starts."""
 
     def __init__(
@@ -70,8 +67,6 @@ class Runtime(SidecarParts):
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
         self.routing = Routing(app)
-        self.move_runs, self.move_sides = Runs(), SideMark()
-        self._heeds_moves = False
         self.on_health = [CronNotice().say]
         self.task_policy = TaskPolicy(app)
 
@@ -160,25 +155,6 @@ class Runtime(SidecarParts):
     def coroutines(self) -> CoroutineLoop:
         """The event loop of coroutine tasks; its thread starts with the first of them."""
         return CoroutineLoop(self.app)
-
-    # -- moves of classes
-
-    @cached_property
-    def moves(self) -> MoveFollower:
-        """Which classes move from Ruby to Python, and how far."""
-        return MoveFollower(MoveStore(self.store.client), self.move_runs, self._heed)
-
-    def _heed(self, moves: Moves) -> None:
-        """Route and count by these moves. A worker without moves asks nothing of a job."""
-        listeners, following = self.listeners, (self.routing, self.move_runs, self.move_sides)
-        for each in following:
-            each.follow(moves)
-        self.metrics.moving = moves.keys()
-        if moves and not self._heeds_moves:
-            listeners.settled.append(self.move_runs.settled)
-            listeners.decided.append(self.move_sides.decided)
-            self._heeds_moves = True
-        self.fetcher.wake()
 
     # -- the transport
 

@@ -176,9 +176,8 @@ def table(rows: list[MoveRow]) -> RenderableType:
 def _lines(row: MoveRow) -> list[tuple[object, ...]]:
     state = "back in Ruby" if row.is_back else "" if row.guard else "no guard"
     share = "unknown share" if row.sidekiq_share is None else f"{row.sidekiq_share:.0%}"
-    shadow = (
-        f"{row.shadow:g} % in shadow, {output.count(row.differences, 'difference')}; " if row.shadow else ""
-    )
+    differences = output.count(row.shadow_differences, "difference")
+    shadow = f"{row.shadow_runs:,} in shadow, {differences}; " if row.shadow or row.shadow_runs else ""
     return [
         (row.job_class, "Python", f"{row.percent:g} %", *_numbers(row.python), state),
         (

@@ -31,6 +31,7 @@ from bridge.execution import (
 from bridge.execution.claimed_job import job_of, require_lease
 from bridge.execution.on_commit import OnCommit
 from bridge.execution.outcomes import ASKED_ATTRIBUTE, Ending, RetryAt, RubyError, Settle, Wish
+from bridge.execution.shadow import Shadowed
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome import decision as decisions
 from bridge.sidekiq.outcome.failure import Failure
@@ -39,7 +40,7 @@ from bridge.sidekiq.outcome.failure import Failure
 _OF_THE_WORKER = (WorkerShutdown, WorkerTerminate)
 
 
-class SidekiqTask(OnCommit, Task[Any, Any]):
+class SidekiqTask(OnCommit, Shadowed, Task[Any, Any]):
     """Base of every task of the application: retried, buried and pushed by Sidekiq's rules.
 
     ``sidekiq_options`` are what ``sidekiq_options`` are in Ruby: ``retry``, ``queue``, ``dead``,
@@ -56,7 +57,6 @@ class SidekiqTask(OnCommit, Task[Any, Any]):
     """Seconds; None is Sidekiq's curve."""
     sidekiq_options: Mapping[str, Any] = {}
     ruby_middleware: bool = False  # whether the code runs inside the app's server middleware
-    shadow_safe: bool = False  # whether the code may run as a shadow: it heeds ``self.is_shadow``
     code: Callable[..., Any]
     """The task's own code, without what Celery and the bridge put around it."""
 

@@ -15,6 +15,7 @@ from bridge import errors
 from bridge.moves.guard import Guard, Seen
 from bridge.moves.move import PYTHON, RUBY, Move
 from bridge.moves.runs import Runs
+from bridge.moves.shadow import Shadows
 from bridge.moves.store import Moves, MoveStore
 from bridge.redis.client_tracking import ClientTracking
 from bridge.redis.outages import outages
@@ -34,10 +35,11 @@ _KEYS = (keys.MOVES,)
 class MoveFollower:
     """The moves as this worker knows them. ``round`` belongs to one thread."""
 
-    def __init__(self, store: MoveStore, runs: Runs, heed: Callable[[Moves], None]) -> None:
+    def __init__(self, store: MoveStore, runs: Runs, shadows: Shadows, heed: Callable[[Moves], None]) -> None:
         """``heed`` is called with all moves at each change."""
         self._store = store
         self._runs = runs
+        self._shadows = shadows
         self._heed = heed
         self.moves: Moves = {}
         self.taken_back = 0
@@ -54,6 +56,7 @@ class MoveFollower:
         if self.moves and time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self._flushed_at = time.monotonic()
             self._runs.flush(self._store.client)
+            self._shadows.flush()
             self._judge()
         return LOOK_SECONDS
 
@@ -69,8 +72,10 @@ class MoveFollower:
     def close(self) -> None:
         """The worker ends: write what was counted."""
         self._drop()
+        self._shadows.stop()
         try:
             self._runs.flush(self._store.client)
+            self._shadows.flush()
         except errors.StoreError as error:  # counts of a few seconds; no job depends on them
             logger.debug("the last counts of moves were not written: %s", error)
 

@@ -50,8 +50,12 @@ class MoveRow:
     ruby: SideRow
     sidekiq_share: float | None
     """Share (0 to 1) of the last hour's runs that stock Sidekiq processes made; None if it is unknown."""
-    differences: int
-    """How many differences of shadow runs are listed."""
+    shadow_runs: int
+    """Dry runs in Python."""
+    shadow_differences: int
+    """Of those, how many ended otherwise than in Ruby."""
+    shadow_left_out: int
+    """Ruby runs that were to have one, and came too fast."""
 
 
 class MoveReport:
@@ -78,11 +82,9 @@ class MoveReport:
     def _row(self, move: Move, retries: dict[tuple[str, str], int], now_ms: int) -> MoveRow:
         name = move.job_class
         with outages():
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.hgetall(keys.move_runs(name, move.since_ms))
-            pipeline.llen(keys.move_differences(name))
-            counts, differences = pipeline.execute()
-        both = runs.read(counts)
+            counts = self._client.hgetall(keys.move_runs(name, move.since_ms))
+        both = runs.read(counts)  # type: ignore[arg-type]
+        shadow = [both.shadow.get(what, 0) for what in ("runs", "differences", "left out")]
         sides = {side: _side(both.of(side), retries.get((name, side), 0)) for side in (PYTHON, RUBY)}
         return MoveRow(
             name,
@@ -96,7 +98,7 @@ class MoveReport:
             sides[PYTHON],
             sides[RUBY],
             share.of_sidekiq(self._client, name, move.since_ms, now_ms),
-            differences,
+            *shadow,
         )
 
     def _retries(self, moves: Sequence[Move]) -> dict[tuple[str, str], int]:

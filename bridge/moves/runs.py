@@ -64,6 +64,8 @@ class BothSides:
 
     python: Counts = field(default_factory=Counts)
     ruby: Counts = field(default_factory=Counts)
+    shadow: dict[str, int] = field(default_factory=dict)
+    """Dry runs: how many ``runs`` and ``differences`` there were, and how many jobs were ``left out``."""
 
     def of(self, side: str) -> Counts:
         """The counts of one side."""
@@ -126,9 +128,12 @@ def read(found: Mapping[bytes, bytes]) -> BothSides:
     both = BothSides()
     for field_name, raw in found.items():
         side, _, name = field_name.decode("utf-8", "replace").partition("|")
-        if side not in SIDES or not raw.isdigit():
+        if side not in (*SIDES, "shadow") or not raw.isdigit():
             continue
         counts, count = both.of(side), int(raw)
+        if side == "shadow":
+            both.shadow[name] = count
+            continue
         if name == "runs":
             counts.runs = count
         elif name == "failures":

@@ -178,7 +178,7 @@ def test_a_worker_without_a_sidecar_takes_exactly_pythons_share(stage: Stage) ->
 def test_processes_of_sidekiq_run_in_ruby_what_they_take_and_their_share_is_shown(
     stage: Stage, ruby_root: RubyRoot
 ) -> None:
-    """Given a Sidekiq process on the same queue, a roll-back needs nothing: it reads `bridge_side` nowhere."""
+    """Given a Sidekiq process on the same queue, they share the class, and no job runs twice."""
     bridge = bridge_of(stage)
     worker = stage.make_worker(module=TASKS, concurrency=2, name="beside")
     stock = StockSidekiq(ruby_root, stage.place, stage.redis_url, "-c", "2", "-q", "default")

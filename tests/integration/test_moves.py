@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from tests.support.command import Bridge
+from tests.support.processes import ROOT
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage, new_jid
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.timeout(240)
 def shared(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
     """One worker with native tasks for Ruby's classes, and its sidecar."""
     with Stage(redis_server, ruby_root, database=2) as stage:
-        stage.start_sidecar()
+        stage.start_sidecar(require=ROOT / "tests/support/ruby/moving_jobs.rb")
         stage.start_worker(module=TASKS)
         yield stage
 
@@ -184,6 +185,60 @@ def test_the_guard_takes_a_class_with_a_bug_back_and_no_job_is_lost(stage: Stage
     wait_until_equal(lambda: stage.redis.zcard("retry"), 0, "all retries to run")
     stage.wait_done()
     assert {jid: ran(stage, jid)[-1] for jid in jids} == dict.fromkeys(jids, "ruby")
+
+
+# -- shadows
+
+
+def differences(stage: Stage) -> dict[str, dict[str, object]]:
+    """What `bridge moves ShadowJob` lists, by jid."""
+    return {each["jid"]: each for each in bridge_of(stage)("moves", "ShadowJob", "--json").well().json}
+
+
+def shadows_of(stage: Stage) -> int:
+    return int(bridge_of(stage)("moves", "--json").well().json[0]["shadow_runs"])
+
+
+def test_a_shadow_finds_a_bug_in_python_and_names_its_jid(stage: Stage, bridge: Bridge) -> None:
+    """Given jobs that run in Ruby, their dry runs in Python are compared, and touch nothing."""
+    change(stage, "ShadowJob", "--shadow", "100", heeded="ShadowJob moves: 0 %")
+    cases = {
+        "same": ("a", 1, 2.0, None, {"b": [True]}),
+        "fails in both": ("fail", "raise"),
+        "raises": ("raise", "customer-4711"),
+        "exits": ("exit",),
+        "asks for a retry": ("retry",),
+        "fails in Ruby alone": ("fail",),
+    }
+    jids = {name: push(stage, "ShadowJob", new_jid(), *args) for name, args in cases.items()}
+    wait_until_equal(lambda: shadows_of(stage), len(cases), "the dry runs")
+
+    found = {name: differences(stage).get(jid) for name, jid in jids.items()}
+    assert {name: None if each is None else each["what"] for name, each in found.items()} == {
+        "same": None,
+        "fails in both": None,
+        "raises": "outcome",
+        "exits": "outcome",
+        "asks for a retry": "outcome",
+        "fails in Ruby alone": "outcome",
+    }
+    assert found["raises"]["python"] == "ValueError: cannot handle ***"
+    assert found["fails in Ruby alone"]["ruby"] == "ArgumentError: failed in Ruby"
+    assert all(ran(stage, jid) == ["ruby"] for jid in jids.values())
+    stage.wait_counters(6, 2)
+    assert stage.redis.zcard("retry") == 2
+    assert f"the shadow of jid={jids['raises']} class=ShadowJob has another outcome" in stage.worker.log
+    assert bridge("moves", "ShadowJob").well().out.count("outcome") == 4
+
+
+def test_a_shadow_delays_no_job(stage: Stage, bridge: Bridge) -> None:
+    change(stage, "ShadowJob", "--shadow", "100", heeded="ShadowJob moves: 0 %")
+    began = time.monotonic()
+    jids = [push(stage, "ShadowJob", new_jid(), "slow") for _ in range(150)]
+    stage.wait_done()
+    assert time.monotonic() - began < 3.0
+    assert {jid: ran(stage, jid) for jid in jids} == {jid: ["ruby"] for jid in jids}
+    wait_for(lambda: bridge("moves", "--json").well().json[0]["shadow_left_out"] > 0, "some left out")
 
 
 @pytest.mark.parametrize(

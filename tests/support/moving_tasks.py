@@ -36,6 +36,22 @@ def planted(self: SidekiqTask, *args: Any) -> None:
         raise KeyError("a bug that only Python has")
 
 
+@app.task(name="ShadowJob", bind=True, shadow_safe=True)
+def shadowed(self: SidekiqTask, *args: Any) -> list[Any]:
+    """Its planted bug: Python loses an argument ``odd``. Other arguments end the run in other ways."""
+    if not self.is_shadow:
+        note(self, "python", *args)
+    if "raise" in args:
+        raise ValueError(f"cannot handle {args[1]}")
+    if "exit" in args:
+        raise SystemExit(7)
+    if "retry" in args:
+        raise self.retry(countdown=1)
+    if "slow" in args:
+        time.sleep(3)
+    return [each for each in args if each != "odd"]
+
+
 @app.task(name="SleepJob", bind=True)
 def sleep(self: SidekiqTask, seconds: float) -> None:
     note(self, "python", seconds)

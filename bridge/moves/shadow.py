@@ -1,0 +1,180 @@
+"""Shadows: a Ruby run is repeated as a dry run in Python, and both outcomes are compared.
+
+The real job has been settled by then. One thread makes the dry runs, one after another. A job is left out
+while too many wait. So a shadow delays, fails, retries and counts no job.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from bridge import errors
+from bridge.moves.comparison import Outcome, as_json, difference, of_decision, of_error
+from bridge.moves.move import Move
+from bridge.periodic import Periodic
+from bridge.redis.outages import outages
+from bridge.sidekiq import keys
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.outcome.decision import Decision, GiveBack, Interrupt
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.payload.redact import scrub
+from bridge.sidekiq.process.flushes import Command, Flushes
+from bridge.sidekiq.store.settlement import Settled
+
+logger = logging.getLogger(__name__)
+
+MOST_WAITING = 100
+MOST_DIFFERENCES = 100
+MOST_CHARS = 500
+TTL_SECONDS = 30 * 86_400
+#: A dry run may take this many times as long as the Ruby run, and at least so many seconds.
+_SLOWER, _LEAST_SECONDS = 10.0, 10.0
+_FOREVER = 3600.0
+
+
+DryRun = Callable[[SidekiqJob, float], Any]
+"""Runs the native task of a job, and returns what it returns. It gets the seconds that it may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    move: Move
+    job: SidekiqJob
+    ruby: Outcome
+    seconds: float
+
+
+class Shadows:
+    """Belongs to one worker. ``settled`` is on the hot path of classes that move, and only of those."""
+
+    def __init__(
+        self,
+        client: Callable[[], redis.Redis],
+        accepts: Callable[[str], bool],
+        dry_run: DryRun,
+        *,
+        show_args: bool = False,
+    ) -> None:
+        """``accepts``: whether this worker has a task for a class that may run as a shadow."""
+        self._client = client
+        self._accepts = accepts
+        self._dry_run = dry_run
+        self._show_args = show_args
+        self._moves: Mapping[str, Move] = {}
+        self._waiting: deque[_Waiting] = deque()
+        self._counts: dict[tuple[Move, str], int] = {}
+        self._flushes = Flushes()
+        self._thread: Periodic | None = None
+
+    def follow(self, moves: Mapping[str, Move]) -> None:
+        """Shadow the Ruby runs of these classes from now on."""
+        self._moves = {name: move for name, move in moves.items() if move.shadow and self._accepts(name)}
+
+    def wants(self, job: SidekiqJob) -> bool:
+        """Whether the return value of a Ruby run is needed."""
+        move = self._moves.get(job.native_class or "")
+        return move is not None and move.shadows(job.jid)
+
+    def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
+        """A job has ended: have it run in Python too, where its class is shadowed."""
+        move = self._moves.get(unit.job.native_class or "")
+        if move is None or unit.native or unit.started_at is None or outcome is not Settled.OK:
+            return
+        if isinstance(decision, GiveBack | Interrupt) or not move.shadows(unit.job.jid):
+            return
+        if len(self._waiting) >= MOST_WAITING:
+            self._count(move, "left out")
+            return
+        self._waiting.append(_Waiting(move, unit.job, of_decision(decision), unit.run_seconds or 0.0))
+        if self._thread is None:
+            self._thread = Periodic("shadows", self._round)
+            self._thread.start()
+        self._thread.nudge()
+
+    def stop(self) -> None:
+        """The worker ends: begin no dry run any more."""
+        self._waiting.clear()
+        if self._thread is not None:
+            self._thread.stop(0.1)
+
+    def flush(self) -> None:
+        """Add the counts to those in Redis, once. Raises StoreUnavailable."""
+        self._flushes.flush(self._client(), self._drain)
+
+    # -- the thread of the dry runs
+
+    def _round(self) -> float:
+        while self._waiting:
+            self._compare(self._waiting.popleft())
+        return _FOREVER
+
+    def _compare(self, waiting: _Waiting) -> None:
+        python = self._python(waiting)
+        self._count(waiting.move, "runs")
+        what = difference(waiting.ruby, python)
+        if what is not None:
+            self._count(waiting.move, "differences")
+            self._note(waiting, python, what)
+
+    def _python(self, waiting: _Waiting) -> Outcome:
+        seconds = max(_LEAST_SECONDS, _SLOWER * waiting.seconds)
+        try:
+            return Outcome(as_json(self._dry_run(waiting.job, seconds)))
+        except BaseException as error:  # of the task: it ends this run, whatever it is
+            return of_error(error)
+
+    def _note(self, waiting: _Waiting, python: Outcome, what: str) -> None:
+        jid, name = waiting.job.jid, waiting.move.job_class
+        found = {
+            "jid": jid,
+            "at": time.time(),
+            "what": what,
+            "ruby": self._shown(waiting.ruby, waiting.job),
+            "python": self._shown(python, waiting.job),
+        }
+        logger.warning(
+            "the shadow of jid=%s class=%s has another %s: %s in Ruby, %s in Python",
+            jid,
+            name,
+            what,
+            found["ruby"],
+            found["python"],
+        )
+        key = keys.move_differences(name)
+        try:
+            with outages():
+                pipeline = self._client().pipeline(transaction=False)
+                pipeline.lpush(key, json.dumps(found, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+                pipeline.ltrim(key, 0, MOST_DIFFERENCES - 1)
+                pipeline.expire(key, TTL_SECONDS)
+                pipeline.execute()
+        except errors.StoreError as error:  # the log has it
+            logger.debug("a difference was not listed: %s", error)
+
+    def _shown(self, outcome: Outcome, job: SidekiqJob) -> str:
+        text = outcome.text if self._show_args else scrub(outcome.text, job.args)
+        return text if len(text) <= MOST_CHARS else text[: MOST_CHARS - 3] + "..."
+
+    # -- counts
+
+    def _count(self, move: Move, what: str) -> None:
+        self._counts[move, what] = self._counts.get((move, what), 0) + 1
+
+    def _drain(self) -> tuple[Command, ...]:
+        counts, self._counts = self._counts, {}
+        return tuple(_commands(counts))
+
+
+def _commands(counts: Mapping[tuple[Move, str], int]) -> Iterator[Command]:
+    for (move, what), count in counts.items():
+        key = keys.move_runs(move.job_class, move.since_ms)
+        yield "HINCRBY", key, f"shadow|{what}", count
+        yield "EXPIRE", key, TTL_SECONDS
