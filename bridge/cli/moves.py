@@ -92,7 +92,7 @@ def _number(option: str, text: str) -> float:
 
 
 def _check(parts: Parts, job_class: str, changes: dict[str, object] | None) -> None:
-    """Raise ConfigurationError for a class that nobody knows, or that no worker can run in Python."""
+    """Raise ConfigurationError for an unknown class, and for one without a native task."""
     workers = [row for row in parts.processes.all() if row.is_bridge]
     native = {name for row in workers for name in row.python}
     moving = MoveStore(parts.client).all()

@@ -1,6 +1,7 @@
 """Follows the moves in Redis: a change is heeded within half a second, and nothing is asked meanwhile.
 
-Redis tells of a change (``CLIENT TRACKING``). Where it is not allowed to, the hash is read every half second.
+Redis tells of a change (``CLIENT TRACKING``). A worker that may not ask for that reads the
+hash every half second.
 """
 
 from __future__ import annotations

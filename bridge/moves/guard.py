@@ -19,7 +19,7 @@ FEWEST_RUNS = 50
 #: An old success must not hide a new bug: the last minutes are judged beside the whole move.
 RECENT_SECONDS = 600.0
 _CHANCE = 0.01
-#: What is believed about Ruby before its first run: 2 failures of 20. Each of its runs counts more.
+#: The guard believes this about Ruby before its first run: 2 failures of 20. Each real run adds to it.
 _FAILURES_BEFORE, _RUNS_BEFORE = 2, 20
 
 
@@ -77,7 +77,7 @@ def _limit(rate: float) -> float:
 
 
 def _probability(failures: int, runs: int, rate: float) -> float:
-    """Of at least so many failures in so many runs that fail at this rate; a binomial tail.
+    """The probability of this number of failures or more, if runs fail at this rate: a binomial tail.
 
     Above the mean each term is smaller than the one before, so the sum ends soon.
     """

@@ -74,7 +74,7 @@ class MoveReport:
         return [self._row(move, retries, now_ms) for move in moves]
 
     def differences(self, job_class: str) -> list[dict[str, Any]]:
-        """What shadow runs of a class have found, newest first."""
+        """The differences that shadow runs of a class have found, newest first."""
         with outages():
             found: list[bytes] = self._client.lrange(keys.move_differences(job_class), 0, -1)  # type: ignore[assignment]
         return [difference for raw in found if (difference := object_of(raw))]

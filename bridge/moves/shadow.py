@@ -35,7 +35,7 @@ MOST_WAITING = 100
 MOST_DIFFERENCES = 100
 MOST_CHARS = 500
 TTL_SECONDS = 30 * 86_400
-#: A dry run may take this many times as long as the Ruby run, and at least so many seconds.
+#: A dry run may take this many times as long as the Ruby run, and at least this number of seconds.
 _SLOWER, _LEAST_SECONDS = 10.0, 10.0
 _FOREVER = 3600.0
 
