@@ -243,6 +243,30 @@ def test_what_was_taken_before_a_cut_is_handed_over(make_worker: Maker) -> None:
     assert payloads(worker.take()) == [second]
 
 
+class Swapped(Wrapped):
+    """Another client takes the job that was seen, and the next one looks like it."""
+
+    def claim_exact(self, identity: str, token: int, queue: str, seen: Sequence[bytes]) -> Any:
+        client = self._store.client
+        assert client.rpop(f"queue:{queue}") == seen[0]
+        client.rpush(f"queue:{queue}", seen[0].replace(b"NativeJob", b"RailsJob."))
+        return self._store.claim_exact(identity, token, queue, seen)
+
+
+def test_a_ruby_job_that_looks_like_the_native_one_that_was_seen_goes_back(make_worker: Maker) -> None:
+    worker = make_worker(queues=("one",))
+    seen = b'{"a":"' + b"x" * 1000 + b'","class":"NativeJob","b":"' + b"x" * 1000 + b'"}'
+    push(worker.client, "one", seen)
+    worker.gate.open = False
+    worker.use(Swapped(worker))
+
+    assert worker.take() == []
+    worker.use(worker.store)
+    worker.fetcher.turn()
+    assert next_first(worker.client, "one") == [seen.replace(b"NativeJob", b"RailsJob.")]
+    assert worker.fetcher.idle
+
+
 class NoLook(Wrapped):
     """A store that counts looks at the queues, and remembers which were read."""
 

@@ -235,6 +235,38 @@ def test_an_exact_claim_takes_only_the_very_bytes_that_were_seen(store: RedisSto
     assert store.client.hgetall(INFLIGHT) == {b"1": b"1\ndefault\n" + seen}
 
 
+@pytest.mark.parametrize("size", [0, 1, 1000, 1001, 200_000])
+def test_an_exact_claim_knows_jobs_of_any_size_again(store: RedisStore, size: int) -> None:
+    store.lease(ME, 15_000, register=True)
+    first, second = b"a" * size, b'{"queue":"default","x":"' + b"b" * size + b'"}'
+    push(store.client, "default", first, second)
+    found = store.claim_exact(ME, 1, "default", [first, second]).jobs
+    assert found == (Claimed("default", first, 1), Claimed("default", second, 2))
+    assert store.inflight(ME) == list(found)
+    assert store.claim_exact(ME, 3, "default", [first]).jobs == ()
+
+
+def test_an_exact_claim_names_what_it_took_where_two_large_jobs_look_alike(store: RedisStore) -> None:
+    """The script compares length and ends of a large job. The bytes that count are those that Redis holds."""
+    store.lease(ME, 15_000, register=True)
+    seen, there = (b"a" * 1000 + middle + b"z" * 1000 for middle in (b"seen", b"here"))
+    push(store.client, "default", there)
+    claimed = store.claim_exact(ME, 1, "default", [seen]).jobs
+    assert [found.payload for found in claimed] == [there]
+
+
+def test_a_job_that_is_not_the_one_that_was_seen_stays_where_it_was(store: RedisStore) -> None:
+    store.lease(ME, 15_000, register=True)
+    seen, shorter, other = b"a" * 2000, b"a" * 1999, b"b" + b"a" * 1999
+    for there in (shorter, other):
+        push(store.client, "default", there, behind := job())
+        before = everything(store.client)
+        assert store.claim_exact(ME, 1, "default", [seen]).jobs == ()
+        assert everything(store.client) == before
+        assert next_first(store.client) == [there, behind]
+        store.client.delete("queue:default")
+
+
 def test_queues_that_were_empty_are_asked_all_at_once_and_no_list_cannot_be_read(store: RedisStore) -> None:
     push(store.client, "default", seen := job())
     store.client.set("queue:other", "of another program")

@@ -83,11 +83,25 @@ class NativeOnlyClaim:
         blocked.update(claim.paused)
         units = in_flight.admit(identity, claim.jobs, claim.claimed_at_ms)
         in_flight.answered(token, len(payloads))
+        units = self._give_back_unseen(units, payloads)
         if claim.recovering:
             in_flight.note_recoveries(units)
         if claim.lease is not LeaseState.HELD:
             self._lease.lost(claim.lease, identity)
         return list(units)
+
+    def _give_back_unseen(self, units: tuple[UnitOfWork, ...], seen: list[bytes]) -> tuple[UnitOfWork, ...]:
+        """Give back jobs that took the place of a seen one and may not run now. Returns the others."""
+        known = {id(payload) for payload in seen}
+        odd = [
+            unit
+            for unit in units
+            if id(unit.delivery.payload) not in known and not self._gate.admits(unit.job)
+        ]
+        if not odd:
+            return units
+        self._in_flight.give_back_all(odd)
+        return tuple(unit for unit in units if unit not in odd)
 
     def _is_admitted(self, payload: bytes) -> bool:
         try:

@@ -12,13 +12,11 @@ import redis
 from bridge.redis import scripts
 from bridge.redis.encoding import Words
 from bridge.redis.outages import outages, raise_first_error, translated
-from bridge.redis.pipeline import KeptConnection, KeptConnections
+from bridge.redis.pipeline import KeptConnections
 from bridge.sidekiq import keys
 from bridge.sidekiq.outcome.decision import DeadLimits
 from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.claims import (
-    ENTRY_VERSION,
-    Claim,
     Claimed,
     ClaimRequest,
     Exchange,
@@ -26,10 +24,10 @@ from bridge.sidekiq.store.claims import (
     Standing,
     claim_answer,
     claim_call,
-    claim_keys,
     entry,
 )
 from bridge.sidekiq.store.due import DueEntries
+from bridge.sidekiq.store.exact_claims import ExactClaims
 from bridge.sidekiq.store.lease_calls import LeaseCalls
 from bridge.sidekiq.store.settlement import RECOVER_BURIED, Settlement, SettlementBatch, recover_call
 from bridge.sidekiq.store.unbegun import UnbegunJobs
@@ -40,7 +38,7 @@ logger = logging.getLogger(__name__)
 WRONG_SECONDS = 1.0
 
 
-class RedisStore(LeaseCalls, DueEntries, UnbegunJobs):
+class RedisStore(LeaseCalls, DueEntries, UnbegunJobs, ExactClaims):
     """The store on a Redis (or Valkey) server of at least 6.2."""
 
     def __init__(
@@ -54,7 +52,6 @@ class RedisStore(LeaseCalls, DueEntries, UnbegunJobs):
         self._dead_limits = dead_limits
         self._ahead = 0.0
         """Seconds by which Redis' clock is before that of this machine, where one of them is wrong."""
-        self._line = KeptConnection(client)
         self._lines = KeptConnections(client)
 
     def now(self) -> float:
@@ -95,45 +92,6 @@ class RedisStore(LeaseCalls, DueEntries, UnbegunJobs):
         if taken.lease is LeaseState.HELD:
             self._learn_time(taken.claimed_at_ms)
         return Exchange(settled, taken)
-
-    def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
-        """Claim jobs from the end of one queue, as long as they still are these bytes.
-
-        For one thread at a time.
-        """
-        call = scripts.Call(
-            lua.load("claim_exact"),
-            (*claim_keys(identity), keys.queue(queue)),
-            (identity, first_token, ENTRY_VERSION + b"\n", *payloads),
-        )
-        results = scripts.run(self.client, [call], self._line.send)
-        raise_first_error(results)
-        status, *rest = results[0]
-        if status != b"OK":
-            return Claim(LeaseState(status.decode()))
-        now_ms, taken, recovering = rest
-        jobs = tuple(Claimed(queue, payloads[i], first_token + i) for i in range(taken))
-        paused = frozenset((queue,) if taken < 0 else ())
-        return Claim(LeaseState.HELD, jobs, now_ms, paused, bool(recovering))
-
-    def look(
-        self, quiet: Sequence[str], queues: Sequence[str], count: int
-    ) -> tuple[bool, list[list[bytes] | None]]:
-        """Whether one of ``quiet`` may have jobs, and the next ``count`` jobs of each of ``queues``.
-
-        The one that runs next is the first. None is a queue that cannot be read. For one thread at a time.
-        """
-        asked: list[Words] = [("EXISTS", *map(keys.queue, quiet))] if quiet else []
-        with outages():
-            found = self._line.send([*asked, *(("LRANGE", keys.queue(name), -count, -1) for name in queues)])
-        stirred = bool(asked) and found.pop(0) != 0
-        return stirred, [payloads[::-1] if isinstance(payloads, list) else None for payloads in found]
-
-    def occupied(self, queues: Sequence[str]) -> list[str]:
-        """Those of the queues that are not known to be empty. For one thread at a time."""
-        with outages():
-            found = self._line.send([("EXISTS", keys.queue(name)) for name in queues])
-        return [name for name, there in zip(queues, found, strict=True) if there != 0]
 
     def inflight(self, identity: str) -> list[Claimed]:
         """All a worker holds, oldest first."""
