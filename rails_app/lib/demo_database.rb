@@ -55,8 +55,10 @@ module DemoDatabase
     end
   end
 
+  # The lock is beside the database: the app's own directory may be read-only, as in a container.
   def self.alone
-    path = Rails.root.join("tmp/demo_database.lock")
+    database = ActiveRecord::Base.connection_db_config.database
+    path = Rails.root.join("#{database}.lock")
     path.dirname.mkpath
     File.open(path, File::RDWR | File::CREAT, 0o600) do |file|
       file.flock(File::LOCK_EX)
