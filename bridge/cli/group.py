@@ -16,6 +16,7 @@ from bridge.monitoring.log_text import tolerant
 FAILED, WRONG_USE, UNREACHABLE = 1, 2, 3
 
 COMMANDS = {
+    "batches": "bridge.cli.batches:batches",
     "config": "bridge.cli.config:config",
     "doctor": "bridge.cli.doctor.command:doctor",
     "jobs": "bridge.cli.jobs:jobs",

@@ -17,6 +17,7 @@ from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Inter
 from bridge.sidekiq.store.settlement import Settled
 from tests.integration.worker import Worker
 from tests.support import census, redis_users
+from tests.support.command import Bridge as Command
 from tests.support.redis_server import RedisServer
 
 
@@ -401,3 +402,90 @@ def test_batches_are_forgotten_after_their_time(
     assert empty_redis.zcard("bridge:batches") == 2
     assert not empty_redis.exists(f"bridge:batch:{old.bid}", f"bridge:batch:{old.bid}:jobs")
     assert moved.status().state == "running"
+
+
+# -- the command
+
+
+@pytest.fixture
+def bridge(redis_server: RedisServer) -> Command:
+    return Command({"BRIDGE_REDIS_URL": redis_server.url_of(15)})
+
+
+def test_the_command_lists_batches_and_shows_one(
+    app: Bridge, worker: Worker, empty_redis: redis.Redis, bridge: Command
+) -> None:
+    batch = push(app, 2, description="an [import]")
+    push(app, 0)
+    settle(worker, RETRY)
+
+    listed = bridge("batches").well().out
+    assert "running" in listed
+    assert "done" in listed
+    assert "an [import]" in listed
+    assert [one["state"] for one in bridge("batches", "--json").json] == ["done", "running"]
+    shown = bridge("batches", batch.bid, "--json").json
+    assert (shown["pending"], shown["failed"], sorted(shown["waits_for"].values())) == (
+        2,
+        1,
+        ["failed", "waiting"],
+    )
+    assert shown["bid"] in bridge("batches", batch.bid).well().out
+    assert "Redis knows no batch nobatch" in bridge("batches", "nobatch").err
+
+
+def test_a_job_deleted_in_the_web_ui_is_found_and_forgotten_by_the_command(
+    app: Bridge, worker: Worker, empty_redis: redis.Redis, bridge: Command
+) -> None:
+    batch = push(app, 3)
+    deleted = waiting(empty_redis)[2]["jid"]
+    empty_redis.lpop("queue:default")
+    worker.gate.most = 1
+    (held,) = worker.take()
+
+    assert bridge("batches", batch.bid, "--missing", "--json").json == [deleted]
+    worker.settle(held)
+    settle(worker, Done())
+    assert not classes(empty_redis)
+    bridge("batches", batch.bid, "--forget", deleted, "--yes").well()
+    assert classes(empty_redis) == ["CompleteJob", "SuccessJob"]
+
+
+def test_a_batch_whose_push_broke_off_is_closed_by_the_command(
+    app: Bridge, worker: Worker, empty_redis: redis.Redis, bridge: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, calls = app.bridge.store, []
+    push_by = store.push_by
+
+    def die(call: Any) -> Any:
+        calls.append(call)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return push_by(call)
+
+    monkeypatch.setattr(store, "push_by", die)
+    with pytest.raises(KeyboardInterrupt):
+        push(app, 600)
+    settle(worker, *[Done()] * 500)
+    assert not classes(empty_redis)
+    (status,) = bridge("batches", "--json").json
+    assert (status["state"], status["pending"]) == ("open", 0)
+    bridge("batches", status["bid"], "--close", "--yes").well()
+    assert classes(empty_redis) == ["CompleteJob", "SuccessJob"]
+
+
+@pytest.mark.parametrize("verb", ["kill", "delete"])
+@pytest.mark.parametrize("place", ["queue:default", "schedule"])
+def test_a_job_that_a_person_ends_with_the_command_is_dead_to_its_batch(
+    app: Bridge, empty_redis: redis.Redis, bridge: Command, place: str, verb: str
+) -> None:
+    with app.Batch(**all_callbacks(app)).jobs():
+        app.send_task("HardJob", countdown=1000 if place == "schedule" else None)
+    bridge("jobs", verb, place, "--all", "--yes").well()
+    assert classes(empty_redis) == ["DeathJob", "CompleteJob"]
+
+
+def test_a_revoked_job_is_dead_to_its_batch(app: Bridge, empty_redis: redis.Redis, bridge: Command) -> None:
+    push(app)
+    bridge("jobs", "cancel", waiting(empty_redis)[0]["jid"], "--yes").well()
+    assert classes(empty_redis) == ["DeathJob", "CompleteJob"]

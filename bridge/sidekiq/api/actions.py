@@ -21,7 +21,7 @@ from bridge.sidekiq.outcome.notice import KILLED, REVOKED, Notice
 from bridge.sidekiq.payload import timestamps as clock
 from bridge.sidekiq.schedule import due_entry
 from bridge.sidekiq.store import lua
-from bridge.sidekiq.store.effects import with_effects
+from bridge.sidekiq.store.effects import Effect, with_effects
 from bridge.sidekiq.store.store import RedisStore
 
 
@@ -50,7 +50,18 @@ class Actions:
         return self._count([self._revoke_call(entry) for entry in entries])
 
     def delete(self, entries: Sequence[Entry]) -> int:
-        """Remove entries."""
+        """Remove entries. Ruby is not told; a batch is."""
+        ends = {i: effects for i, entry in enumerate(entries) if (effects := self._effects_of_delete(entry))}
+        gone = self._count([with_effects(_remove_call(entries[i]), effects) for i, effects in ends.items()])
+        return gone + self._delete([entry for i, entry in enumerate(entries) if i not in ends])
+
+    def _effects_of_delete(self, entry: Entry) -> Sequence[Effect]:
+        """A dead job has ended before."""
+        return () if entry.place.key == keys.DEAD else self.store.effects.of(entry.job, Discard())
+
+    def _delete(self, entries: Sequence[Entry]) -> int:
+        if not entries:
+            return 0
         with outages():
             pipeline = self.store.client.pipeline(transaction=False)
             for entry in entries:
@@ -108,8 +119,8 @@ class Actions:
         return with_effects(call, self.store.effects.of(entry.job, Bury(payload, ran=False)))
 
     def _revoke_call(self, entry: Entry) -> scripts.Call:
-        call = scripts.Call(lua.load("remove_waiting"), (entry.place.key,), (entry.member,))
-        return with_effects(self._told(call, entry, REVOKED), self.store.effects.of(entry.job, Discard()))
+        call = self._told(_remove_call(entry), entry, REVOKED)
+        return with_effects(call, self.store.effects.of(entry.job, Discard()))
 
     def _told(self, call: scripts.Call, entry: Entry, notice: Notice) -> scripts.Call:
         """Bytes that are not a job have no death handlers to run for."""
@@ -125,6 +136,10 @@ class Actions:
             raise_first_error(sorted(failed, key=is_outage, reverse=True))
         self.store.on_notice()
         return sum(map(int, results))
+
+
+def _remove_call(entry: Entry) -> scripts.Call:
+    return scripts.Call(lua.load("remove_waiting"), (entry.place.key,), (entry.member,))
 
 
 def _one_failure_fewer(entry: Entry) -> dict[str, int]:
