@@ -15,8 +15,8 @@ from bridge.sidekiq.payload.job import SidekiqJob
 #: The events, in the order in which they come.
 EVENTS = ("complete", "success", "death")
 
-#: Written when the callback is pushed.
-_TIMES = ("created_at", "enqueued_at")
+#: Written, or counted from, when the callback is pushed.
+_TIMES = ("created_at", "enqueued_at", "expiry")
 
 
 class Callback(NamedTuple):

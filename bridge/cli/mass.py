@@ -157,7 +157,7 @@ def _check(wanted: Filters, everything: bool, place: Place) -> None:
 
 
 def _may_have_batches(parts: Parts, place: Place) -> bool:
-    """Whether jobs of the place may belong to batches, which are told of each. Dead jobs are known to them."""
+    """Whether jobs of the place may belong to batches, which must be told. They know dead jobs."""
     if place.key == keys.DEAD:
         return False
     with outages():

@@ -15,7 +15,7 @@ from tests.support.processes import ROOT, Process, clean_environment
 
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "sidecar/README.md", "benchmarks/README.md"),
-    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")),
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")),
 ]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 #: Commands that do not end by themselves, and what they say once they are ready.

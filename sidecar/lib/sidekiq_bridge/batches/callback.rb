@@ -8,7 +8,7 @@ module SidekiqBridge
   module Batches
     # A job that waits for an event of its batch.
     class Callback
-      TIMES = %w[created_at enqueued_at at].freeze
+      TIMES = %w[created_at enqueued_at expiry at].freeze
 
       # Takes the payload that Sidekiq's client would push.
       class Capture

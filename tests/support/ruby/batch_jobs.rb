@@ -1,0 +1,21 @@
+# frozen_string_literal: true
+
+# The jobs of batches, in an app that has batches.
+
+require_relative "jobs"
+require "sidekiq-bridge/batches"
+
+class ImportRowJob < EchoJob; end
+
+class AlertJob < EchoJob; end
+
+# Adds a job to the batch that it belongs to.
+class AddingJob
+  include JOB
+  include Listed
+
+  def perform
+    SidekiqBridge::Batch.current.jobs { ImportRowJob.perform_async("added") }
+    note("done")
+  end
+end
