@@ -5,7 +5,7 @@
 -- Result 1, or 0 when another client took it
 --@include notice
 local found = redis.call('TYPE', KEYS[2]).ok
-if found ~= 'zset' and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is no sorted set') end
+if found ~= 'zset' and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is not a sorted set') end
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[4])

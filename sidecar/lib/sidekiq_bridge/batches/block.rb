@@ -76,7 +76,7 @@ module SidekiqBridge
 
       def via? = Thread.current[:sidekiq_via_pool] || Thread.current[:sidekiq_redis_pool]
 
-      # Sidekiq::Testing keeps jobs in memory, or runs them at once: there is no batch in Redis, and no callback follows.
+      # Sidekiq::Testing keeps jobs in memory, or runs them at once: Redis has no batch, and no callback follows.
       public def testing? = defined?(::Sidekiq::Testing) && ::Sidekiq::Testing.enabled?
 
       def hand_on
