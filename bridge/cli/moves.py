@@ -96,9 +96,10 @@ def _check(parts: Parts, job_class: str, changes: dict[str, object] | None) -> N
     workers = [row for row in parts.processes.all() if row.is_bridge]
     native = {name for row in workers for name in row.python}
     moving = MoveStore(parts.client).all()
+    is_held = changes is not None and bool(changes.get("is_back"))
     if job_class not in native and job_class not in moving:
-        _check_known(parts, job_class, native | moving.keys())
-    if changes is None or changes.get("is_back"):
+        _check_known(parts, job_class, native | moving.keys(), is_held=is_held)
+    if changes is None or is_held:
         return
     if changes.get("percent") or changes.get("shadow"):
         _check_native(job_class, native)
@@ -106,14 +107,17 @@ def _check(parts: Parts, job_class: str, changes: dict[str, object] | None) -> N
         _check_shadow_safe(job_class, workers)
 
 
-def _check_known(parts: Parts, job_class: str, known: set[str]) -> None:
+def _check_known(parts: Parts, job_class: str, known: set[str], *, is_held: bool) -> None:
+    """A class may be held in Ruby before Redis has seen a job of it, unless its name looks like a slip."""
     sentence = classes.unknown(parts, job_class)
     if sentence is None:
         return
     close = difflib.get_close_matches(job_class, known, n=1)
     if close and "did you mean" not in sentence:
         sentence = f"no trace of {job_class} is in this Redis: did you mean {close[0]}?"
-    raise errors.ConfigurationError(sentence)
+    if "did you mean" in sentence or not is_held:
+        raise errors.ConfigurationError(sentence)
+    classes.hint(sentence)
 
 
 def _check_native(job_class: str, native: set[str]) -> None:

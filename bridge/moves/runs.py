@@ -5,6 +5,7 @@ A worker counts in memory and adds its counts to Redis every two seconds, so tha
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from collections import Counter
@@ -80,8 +81,7 @@ class Runs:
         self._moves: Mapping[str, Move] = {}
         self._pending: dict[Move, BothSides] = {}
         self._flushes = Flushes()
-        self.total: dict[str, BothSides] = {}
-        """All runs of this process since the class moves, by class."""
+        self._total: dict[str, BothSides] = {}
 
     def follow(self, moves: Mapping[str, Move]) -> None:
         """Count the jobs of these classes from now on."""
@@ -99,7 +99,12 @@ class Runs:
         ms = unit.run_ms if unit.run_ms is not None else (unit.run_seconds or 0.0) * 1000
         with self._lock:
             self._pending.setdefault(move, BothSides()).of(side).add(ms, failed=failed)
-            self.total.setdefault(move.job_class, BothSides()).of(side).add(ms, failed=failed)
+            self._total.setdefault(move.job_class, BothSides()).of(side).add(ms, failed=failed)
+
+    def totals(self) -> dict[str, BothSides]:
+        """A copy of all runs of this process, by class."""
+        with self._lock:
+            return copy.deepcopy(self._total)
 
     def flush(self, client: redis.Redis) -> None:
         """Add the counts to those in Redis, once. Raises StoreUnavailable."""

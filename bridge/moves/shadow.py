@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +71,8 @@ class Shadows:
         self._moves: Mapping[str, Move] = {}
         self._waiting: deque[_Waiting] = deque()
         self._counts: dict[tuple[Move, str], int] = {}
+        self.differences: Counter[str] = Counter()
+        """Differences that this worker has found, by class."""
         self._flushes = Flushes()
         self._thread: Periodic | None = None
 
@@ -122,6 +124,7 @@ class Shadows:
         what = difference(waiting.ruby, python)
         if what is not None:
             self._count(waiting.move, "differences")
+            self.differences[waiting.move.job_class] += 1
             self._note(waiting, python, what)
 
     def _python(self, waiting: _Waiting) -> Outcome:

@@ -211,6 +211,45 @@ SIDECARS = Row(
         ),
     ),
 )
+_WORKER = 'worker=~"$worker"'
+_SIDES = "{{worker}} {{side}}"
+MOVES = Row(
+    "Classes that move to Python",
+    (
+        Panel(
+            "Runs by side",
+            ((_rate("bridge_move_runs_total", "worker, side", _WORKER), _SIDES),),
+            "ops",
+            stacked=True,
+        ),
+        Panel(
+            "Share of failed runs by side",
+            (
+                (
+                    f"{_rate('bridge_move_failures_total', 'worker, side', _WORKER)} / "
+                    f"{_rate('bridge_move_runs_total', 'worker, side', _WORKER)}",
+                    _SIDES,
+                ),
+            ),
+            "percentunit",
+        ),
+        Panel(
+            "Run time by side (95 %)",
+            ((f'max by (worker, side) (bridge_move_run_seconds{{{_WORKER},quantile="0.95"}})', _SIDES),),
+            "s",
+        ),
+        Panel(
+            "Percentage",
+            ((f"max by (worker) (bridge_move_percent{{{_WORKER}}})", "{{worker}}"),),
+            description="The percentage of the jids that run in Python.",
+        ),
+        Panel(
+            "Differences that shadows found",
+            ((_rate("bridge_move_shadow_differences_total", "worker", _WORKER), "{{worker}}"),),
+            "ops",
+        ),
+    ),
+)
 ALERTS = Row(
     "Alerts",
     (
@@ -223,4 +262,4 @@ ALERTS = Row(
     ),
     height=6,
 )
-ROWS = (OVERVIEW, ALERTS, QUEUES, JOBS, WORKERS, SIDECARS)
+ROWS = (OVERVIEW, ALERTS, QUEUES, JOBS, MOVES, WORKERS, SIDECARS)

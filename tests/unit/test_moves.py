@@ -133,7 +133,7 @@ def test_runs_are_counted_by_side() -> None:
     assert both.ruby.percentile_ms(0.5) is None
     assert {str(c[1]) for c in commands} == {"bridge:moves:runs:1:J"}
     assert counted._drain() == ()
-    assert counted.total["J"].python.runs == 100
+    assert counted.totals()["J"].python.runs == 100
 
 
 def test_fields_of_another_kind_count_nothing() -> None:
