@@ -18,6 +18,28 @@ RSpec.describe "The locals of a thread whose job failed" do
     end
   end
 
+  class LeavingOneThing
+    include JobModule
+
+    class << self
+      attr_accessor :leave, :thread
+    end
+
+    def perform
+      self.class.thread = Thread.current.object_id
+      self.class.leave.call
+      raise ArgumentError
+    end
+  end
+  LeavingNothing = Class.new(LeavingOneThing)
+
+  def trace_of(executor, name, &leave)
+    job = Object.const_get(name)
+    job.leave = leave
+    deliver(executor, "class" => name).wait(5)
+    job.thread
+  end
+
   def run(executor, how)
     deliver(executor, "class" => "LeavingJob", "args" => [how]).wait(5)
     Trace.entries.reverse.find { |entry, *| entry == how }
@@ -32,10 +54,39 @@ RSpec.describe "The locals of a thread whose job failed" do
 
   it "do not reach it after many failures, and the slot goes on" do
     slots = -> { Thread.list.count { |thread| thread.name.to_s.start_with?("bridge.slot") && thread.alive? } }
-    run(executor, "failing")
+    trace_of(executor, "LeavingNothing") { nil }
     before = slots.call
     50.times { expect(run(executor, "failing")[1].first(2)).to eq([nil, nil]) }
     wait_until("the ended threads to be gone") { slots.call <= before }
+  end
+
+  # A new thread costs as much as the failure itself, so a thread that shows no trace of the job goes on.
+  it "are not there if the job left none: its thread goes on" do
+    threads = Array.new(3) { trace_of(executor, "LeavingNothing") { nil } }
+    expect(threads.uniq.size).to eq(1)
+  end
+
+  LOCK = Mutex.new
+  MONITOR = Monitor.new
+
+  {
+    "a fiber-local" => -> { Thread.current[:tenant] = "acme" },
+    "a thread variable" => -> { Thread.current.thread_variable_set(:tenant, "acme") },
+    "an instance variable of the thread, as Active Support" => -> { Thread.current.instance_variable_set(:@tenant, "acme") },
+    "another priority" => -> { Thread.current.priority -= 1 },
+    "another name" => -> { Thread.current.name = "acme" },
+    "a lock that it took by hand" => -> { LOCK.lock },
+    "a monitor that it entered by hand" => -> { MONITOR.enter }
+  }.each do |what, leave|
+    it "cost the thread its place: #{what}" do
+      before, after = Array.new(2) { trace_of(executor, "LeavingOneThing", &leave) }
+      expect(after).not_to eq(before)
+    end
+  end
+
+  it "are not made by a lock around a block" do
+    threads = Array.new(2) { trace_of(executor, "LeavingNothing") { LOCK.synchronize { MONITOR.synchronize { nil } } } }
+    expect(threads.uniq.size).to eq(1)
   end
 
   it "stay in a thread whose job was done, as in Sidekiq" do

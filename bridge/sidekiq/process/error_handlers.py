@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class ErrorHandlers:
-    """What the dialect knows of the app's error handlers, and what Redis knows. Called by one thread."""
+    """Carries an answer about the app's error handlers between the dialect and Redis. Called by one thread."""
 
     def __init__(self, dialect: Dialect, client: Any) -> None:
         self._dialect = dialect

@@ -5,6 +5,7 @@ require "sidekiq_bridge/sidecar/execution/run_queue"
 require "sidekiq_bridge/sidecar/sidekiq/forks"
 require "sidekiq_bridge/sidecar/sidekiq/outcome"
 require "sidekiq_bridge/sidecar/sidekiq/thread_interrupts"
+require "sidekiq_bridge/sidecar/sidekiq/thread_leftovers"
 require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
 
 module SidekiqBridge
@@ -24,6 +25,7 @@ module SidekiqBridge
       end
 
       def start
+        ThreadLeftovers.watch_locks
         size.times { |index| spawn(index) }
       end
 
@@ -41,17 +43,21 @@ module SidekiqBridge
       private
 
       def spawn(index, orphan = nil)
-        thread = Thread.new { Interrupts.closed { work(index, orphan) } }
-        thread.name = "bridge.slot-#{index}"
+        Thread.new do
+          Thread.current.name = "bridge.slot-#{index}" # from outside it would cost a file in /proc
+          Interrupts.closed { work(index, orphan) }
+        end
       end
 
-      # The thread ends at the end of the queue, after a failed job, or because its job killed it.
+      # The thread ends at the end of the queue, after a failed job that has left something in it, or because its job
+      # killed it.
       def work(index, orphan)
         current = orphan
         runner = @new_runner.call
-        spent = orphan && finish(orphan, runner.call_killed(orphan))
+        leftovers = ThreadLeftovers.new
+        spent = orphan && finish(orphan, runner.call_killed(orphan), leftovers)
         while !spent && (current = @queue.pop)
-          spent = current.is_a?(Errand) ? current.call && false : finish(current, runner.call(current))
+          spent = current.is_a?(Errand) ? current.call && false : finish(current, runner.call(current), leftovers)
         end
         ended = true
         respawn(index) if spent
@@ -59,12 +65,12 @@ module SidekiqBridge
         replace(index, current, orphan) unless ended || Forks.child?
       end
 
-      # True if the thread must not run another job. Sidekiq replaces the thread of each failed job: what the job left
-      # in its locals (Time.zone, a tenant) must not reach the next one.
-      def finish(run, outcome)
+      # True if the thread must not run another job: what a failed job left in its locals (Time.zone, a tenant) must not
+      # reach the next one.
+      def finish(run, outcome, leftovers)
         Forks.finish if Forks.child?
         @on_finish.call(run, outcome)
-        outcome.failed?
+        outcome.failed? && leftovers.any?
       end
 
       def respawn(index)
