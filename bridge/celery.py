@@ -129,7 +129,13 @@ class Bridge(Celery):
         limits = time_limits.of_push(name, options, self.tasks.get(name))
         fields = {
             **self._trace_fields(),
-            **pushing.fields(self.tasks.get(name), name, options, through_ruby=through_ruby),
+            **pushing.fields(
+                self.tasks.get(name),
+                name,
+                options,
+                through_ruby=through_ruby,
+                tracked=self.bridge.tracked.classes,
+            ),
             **limits,
         }
         if options.get("queue") is None and isinstance(fields.get("queue"), str):
@@ -158,8 +164,8 @@ class Bridge(Celery):
         return type("Batch", (Batch,), {"app": self, "__doc__": Batch.__doc__})
 
     def _get_backend(self) -> Any:
-        """Its methods refuse at once: a job never writes to ``result_backend``."""
-        return celery_commands.NoResults(self)
+        """The results of tracked jobs, in Sidekiq's Redis. ``result_backend`` names no other place."""
+        return celery_commands.Results(self, lambda: self.bridge.results)
 
     def _task_from_fun(self, fun: Any, name: str | None = None, base: Any = None, **options: Any) -> Any:
         """Celery's, with a base class that runs Sidekiq jobs, whatever base the user named."""

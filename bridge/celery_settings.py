@@ -36,7 +36,7 @@ task_serializer = "sidekiq"
 accept_content = ["application/x-sidekiq-args", "application/json"]
 result_accept_content = ["application/json"]
 event_serializer = "json"
-#: Sidekiq has no results; a job's end is in its sets and counters.
+#: Results are opt-in (``track=True``), and in Sidekiq's Redis.
 task_ignore_result = True
 result_backend = None
 

@@ -13,6 +13,11 @@
     ├── MoveConflict            two commands changed one move at the same moment
     ├── PushRefused             a message that Sidekiq has no place for (kwargs, chain, priority, ...)
     │   └── BatchRefused        a batch that cannot take jobs: it is finished, forgotten, or Redis evicts
+    ├── ResultError             a result cannot be had
+    │   ├── NotTracked          the job is not tracked: nothing will be written about its end
+    │   ├── ResultUnknown       Redis knows neither a result nor a job of this jid
+    │   ├── ResultLost          the job is done, and its result could not be stored
+    │   └── JobFailed           the job is dead; each class of its errors has a subclass with its name
     └── SidecarError
         ├── SidecarUnavailable  not reached, draining, booting or full: an outage, never a spent attempt
         ├── SidecarRejected     wrong secret, wrong protocol: stop fetching and say so
@@ -35,13 +40,6 @@ class BridgeError(Exception):
 
 class ConfigurationError(BridgeError):
     """A setting is wrong. The message names it, its value, and what to write instead."""
-
-
-#: A task, or the caller of one, asks for what Celery keeps in a result backend.
-NO_RESULT = (
-    "a Sidekiq job has no result: `bridge jobs show JID` says where the job is; "
-    "its outcome is in the log of the worker and in the retry and dead sets"
-)
 
 
 class RedisRefusal(ConfigurationError):
@@ -78,6 +76,26 @@ class PushRefused(BridgeError, ValueError):
 
 class BatchRefused(PushRefused):
     """The batch takes no jobs; the text says why, and what to do instead. Nothing was pushed."""
+
+
+class ResultError(BridgeError):
+    """A result cannot be had. The message names the jid, and says what to do."""
+
+
+class NotTracked(ResultError, NotImplementedError):
+    """Nothing is written about the end of this job. Celery raises NotImplementedError without a backend."""
+
+
+class ResultUnknown(ResultError, LookupError):
+    """Redis knows neither a result nor a waiting or running job of this jid."""
+
+
+class ResultLost(ResultError):
+    """The job is done. Its result is too large, or JSON cannot hold it."""
+
+
+class JobFailed(ResultError):
+    """The job is dead. The class of its own error, which this process does not know, has a subclass."""
 
 
 class SidecarError(BridgeError):

@@ -20,6 +20,9 @@ from bridge.execution.task_policy import TaskPolicy
 from bridge.execution.time_limits import TimeLimits
 from bridge.redis.client import RedisAddress, connect, follower
 from bridge.redis.sentinel import MasterFollower
+from bridge.results import expiry
+from bridge.results.results import Results
+from bridge.results.tracker import Tracker
 from bridge.routing import Routing
 from bridge.settings import Settings
 from bridge.settings.overrides import overrides
@@ -32,6 +35,7 @@ from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.lease.identity import new_identity
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.outcome.dialect import Dialect
+from bridge.sidekiq.payload.tracked import Tracked
 from bridge.sidekiq.process.background import Background
 from bridge.sidekiq.process.metrics import JobMetrics
 from bridge.sidekiq.process.push_counts import Pushes
@@ -67,6 +71,8 @@ class Runtime(SidecarParts, MoveParts):
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
         self.routing = Routing(app)
+        self.tracked = Tracked(settings.track)
+        self.listeners.started.append(self.tracker.started)
         self.on_health = [CronNotice().say]
         self.task_policy = TaskPolicy(app)
 
@@ -101,8 +107,26 @@ class Runtime(SidecarParts, MoveParts):
         look = self.follower.look_if_due if self.follower is not None else lambda: None
         made = RedisStore(self.redis_client(), lambda: self.dialect.dead_limits, look)
         made.effects.sources.append(batch_effects)
+        made.effects.sources.append(self.tracker.effects)
         made.tell_ruby(self.settings.has_sidecar, partial(self.background.nudge, "notices"))
         return made
+
+    # -- results
+
+    @cached_property
+    def results(self) -> Results:
+        """Results and progress of tracked jobs."""
+        return Results(self.tracked, lambda: self.store, self.result_ttl_seconds)
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        """Notes that tracked jobs run, and how they end."""
+        return Tracker(self.tracked, lambda: self.results.store, lambda: self.result_ttl_seconds)
+
+    @cached_property
+    def result_ttl_seconds(self) -> int:
+        """How long a result stays: ours, or Celery's ``result_expires`` where the user has set it."""
+        return expiry.seconds(self.app.conf.result_expires)
 
     # -- jobs
 
@@ -138,6 +162,7 @@ class Runtime(SidecarParts, MoveParts):
         )
         if self.capsules.limited:
             made.rooms.add(self.capsules)
+        made.in_flight.tracked = self.tracked
         return made
 
     @cached_property
@@ -177,4 +202,8 @@ class Runtime(SidecarParts, MoveParts):
             allow_purge=self._allow_purge,
             refusal=self._refusal,
             version=__version__,
+            note_queued=self._note_queued,
         )
+
+    def _note_queued(self, jid: str, job_class: str, at: float | None) -> None:
+        self.results.store.queued(jid, job_class, at=at)

@@ -9,9 +9,11 @@ Native tasks go here too, or into any module that imports ``bridge.app``::
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from bridge.broker.messages import RUBY_TASK
 from bridge.celery import app
+from bridge.execution import returned
 from bridge.execution.hand_over import conclude, hand_over
 from bridge.execution.task import SidekiqTask
 
@@ -20,8 +22,8 @@ LONGEST_PROBE_SECONDS = 5.0
 
 
 @app.task(name=RUBY_TASK, bind=True)  # type: ignore[arg-type]
-def perform(self: SidekiqTask) -> None:
-    """Run the job in Rails, through the sidecar.
+def perform(self: SidekiqTask) -> Any:
+    """Run the job in Rails, through the sidecar. Returns the result of a tracked job.
 
     Raises:
         RubyError: the job failed; ``SidekiqTask`` carries out what Ruby decided.
@@ -32,6 +34,7 @@ def perform(self: SidekiqTask) -> None:
     result = hand_over(app, delivery, app.bridge.sidecar.execute)
     app.bridge.fetcher.in_flight.ran(delivery.token, result.duration_ms)
     conclude(result)
+    return returned.reported(app.bridge, delivery, result.result) if delivery.tracked else None
 
 
 class ProbeFailed(Exception):

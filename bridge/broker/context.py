@@ -53,6 +53,8 @@ class BrokerContext:
     pushes: Pushes = field(default_factory=Pushes)
     refusal: type[Exception] = errors.PushRefused
     """The error of a refused purge; a command line prints it as one sentence."""
+    note_queued: Callable[[str, str, float | None], object] = lambda jid, job_class, at: None
+    """Told of a tracked job before its push: jid, class, and the time of a scheduled one."""
     version: str = "N/A"
     """Release of the bridge, as ``celery report`` shows it."""
 
@@ -81,6 +83,8 @@ class BrokerContext:
 
     def push(self, push: Push, job_class: str) -> None:
         """Push a job, and count it, unless a batch collects it. Raises PushHalted."""
+        if push.tracked is not None:
+            self.note_queued(push.tracked, job_class, push.at)
         implied = ruby_push.implied()
         if (collect := collected.collector()) is not None:
             collect(push, job_class, implied)

@@ -20,6 +20,7 @@ from bridge.errors import PushRefused
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.payload import expiry, new_job, queue_names
 from bridge.sidekiq.payload.timestamps import Timestamps
+from bridge.sidekiq.payload.tracked import FIELD as TRACK_FIELD
 
 #: Content type of arguments on their way into a job: JSON, and nothing that JSON cannot hold.
 ARGS_CONTENT = "application/x-sidekiq-args"
@@ -159,6 +160,8 @@ class Push:
     queue: str
     payload: bytes
     at: float | None
+    tracked: str | None = None
+    """The jid of a tracked job, of which Redis is told before the push."""
 
 
 def to_push(
@@ -217,7 +220,7 @@ def new_push(
     at = at if at is not None and at > now else None
     own = expiry.stamped(own, at or now)
     made = new_job.payload(job_class, args, queue, jid, now, timestamps, own, scheduled=at is not None)
-    return Push(queue, made, at)
+    return Push(queue, made, at, jid if own.get(TRACK_FIELD) else None)
 
 
 def _eta(value: Any) -> float | None:

@@ -19,15 +19,16 @@ PERSISTENT = (2, "persistent")
 Rule = Callable[[Any], bool]
 """Takes the value of an option. Returns whether a job can carry it."""
 
-_NO_RESULT = "a Sidekiq job has no result. Let the job write what it finds to your database"
 _BROKER = "it leads to another broker. Use app.connection_for_write() of `from bridge import app`"
+
+CHORD = "chord: count in your own database, or use Sidekiq Pro's batches from Ruby"
 
 #: Options that a message of Celery's carries and a job cannot, with the advice for each.
 _EMBEDDED: dict[str, str] = {
     "callbacks": "link: let the job push the next one itself",
     "errbacks": "link_error: use retries and the dead set, or rescue in the job",
     "chain": "chain: let the job push the next one itself",
-    "chord": "chord: count in your own database, or use Sidekiq Pro's batches from Ruby",
+    "chord": CHORD,
     "group": "group: push the jobs one by one",
     "expires": "expires: write sidekiq_options={'expires_in': 60}",
     "priority": "priority: use a queue of its own and the order of -Q",
@@ -44,7 +45,7 @@ _REFUSED: dict[str, str] = {
     "group_index": _EMBEDDED["group"],
     "expiration": _EMBEDDED["expires"],
     "stamped_headers": _EMBEDDED["stamps"],
-    "reply_to": "reply_to: it has no result. Let it write what it finds to your database",
+    "reply_to": "reply_to: a result is stored under the jid. Write @app.task(track=True)",
     "argsrepr": "argsrepr: logs and events hide all arguments unless BRIDGE_SHOW_ARGS is set",
     "kwargsrepr": "kwargsrepr: logs and events hide all arguments unless BRIDGE_SHOW_ARGS is set",
     "mandatory": "mandatory: Redis knows no such option",
@@ -76,14 +77,13 @@ _CARRIED: dict[str, tuple[Rule, str]] = {
             # Its time, and the caller's result.
             *("countdown", "eta", "retry", "retry_policy", "result_cls", "add_to_parent", "task_type"),
             # Fields of the payload.
-            *("shadow", "headers", "time_limit", "soft_time_limit", "sidekiq_options"),
+            *("shadow", "headers", "ignore_result", "time_limit", "soft_time_limit", "sidekiq_options"),
             # Celery, beat and canvas add these by themselves.
             *("root_id", "parent_id", "origin", "replaced_task_nesting", "event_dispatcher"),
             *("periodic_task_name", "create_sent_event"),
         ],
         (_any, ""),
     ),
-    "ignore_result": (bool, _NO_RESULT),
     "serializer": (READABLE.__contains__, 'Ruby reads JSON only. Remove it, or write serializer="json"'),
     "delivery_mode": (PERSISTENT.__contains__, "Redis keeps every job. Remove it"),
     "connection": (_is_ours, _BROKER),

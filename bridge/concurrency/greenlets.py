@@ -20,6 +20,7 @@ from bridge.fast_path.request import LazyRequest
 from bridge.sidecar.parking import Parkable
 from bridge.sidecar.result import JobResult
 from bridge.sidecar.stream_client import StreamingSidecar
+from bridge.sidekiq.outcome.decision import Result
 
 
 class RubyRuns:
@@ -50,8 +51,10 @@ class RubyRuns:
             return
         sidecar = self._app.bridge.sidecar
 
-        def done(run_ms: float) -> None:
+        def done(run_ms: float, result: Result | None = None) -> None:
             self.running -= 1
+            if result is not None:
+                request.reported(result)
             request.done(time.monotonic() - began, run_ms)
 
         def failed(result: JobResult) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import importlib
 import os
 import signal
@@ -23,8 +24,11 @@ from celery import signals
 from celery.concurrency import prefork
 
 from bridge.concurrency.size import at_least_one, positive
+from bridge.execution.request import SidekiqRequest
+from bridge.execution.returned import Returned
 from bridge.fast_path import retry_tracer
 from bridge.sidecar import schema
+from bridge.sidekiq.outcome.decision import Done
 
 Pool: Any = billiard.pool.Pool
 
@@ -78,7 +82,16 @@ class PreforkPool(prefork.TaskPool):
         """Start the processes."""
         super().on_start()
         self._grow, self._shrink = self._pool.grow, self._pool.shrink
+        self._apply = self._pool.apply_async
+        self.on_apply = self._apply_with_result  # type: ignore[method-assign]
         self.grow, self.shrink = self._checked_grow, self._checked_shrink
+
+    def _apply_with_result(self, *args: Any, callback: Any = None, **kwargs: Any) -> Any:
+        """The result of a tracked job goes ahead of Celery's own callback, which settles the job."""
+        request = getattr(callback, "__self__", None)
+        if isinstance(request, SidekiqRequest) and request.delivery.tracked:
+            callback = functools.partial(_receive, request, callback)
+        return self._apply(*args, callback=callback, **kwargs)
 
     def _checked_grow(self, n: int = 1) -> None:
         self._grow(positive(n))
@@ -101,6 +114,14 @@ class PreforkPool(prefork.TaskPool):
         while any(_is_alive(process) for process in processes) and time.monotonic() < deadline:
             time.sleep(0.02)
         _signal_all(processes, signal.SIGKILL)
+
+
+def _receive(request: SidekiqRequest, callback: Any, ended: Any) -> Any:
+    """``ended``: whether the run failed, the text of its result, and its time, as Celery's tracer says."""
+    failed, text, _ = ended
+    if not failed and isinstance(text, Returned):
+        request.fetcher.in_flight.decide(request.delivery.token, Done(text.result))
+    return callback(ended)
 
 
 def _signal_all(processes: list[Any], number: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from bridge.broker import json_values, messages, push_policy, ruby_push
@@ -11,6 +11,7 @@ from bridge.errors import PushRefused
 from bridge.execution.task import SidekiqTask
 from bridge.execution.task_classes import is_builtin
 from bridge.sidekiq.payload import options as sidekiq_options
+from bridge.sidekiq.payload.tracked import FIELD
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +73,17 @@ def _names_a_queue(app: Any, task: Any, options: Mapping[str, Any]) -> bool:
     return bool(named or own or app.amqp.router.routes) or app.conf.task_default_queue != "default"
 
 
-def fields(task: Any, name: str, options: dict[str, Any], *, through_ruby: bool = False) -> dict[str, Any]:
+def fields(
+    task: Any,
+    name: str,
+    options: dict[str, Any],
+    *,
+    through_ruby: bool = False,
+    tracked: Container[str] = (),
+) -> dict[str, Any]:
     """The fields that a push adds to its payload. Takes what became a field out of ``options``.
+
+    ``tracked`` has the classes whose jobs are tracked.
 
     Raises:
         PushRefused: Sidekiq, or its Web UI, would stumble over a field.
@@ -83,6 +93,13 @@ def fields(task: Any, name: str, options: dict[str, Any], *, through_ruby: bool 
     given = options.pop(messages.OPTIONS_HEADER, None)
     own = task.push_options() if isinstance(task, SidekiqTask) else {}
     found = own if given is None else _merged(name, own, given)
+    is_ignored, is_tracked = options.pop("ignore_result", None), name in tracked
+    if isinstance(task, SidekiqTask):
+        is_tracked = is_tracked or task.is_tracked
+        if is_ignored and not task.ignore_result:  # Celery fills in the task's own
+            found = {FIELD: False, **found}
+    if (is_tracked or is_ignored is False) and FIELD not in found:
+        found = {**found, FIELD: True}
     if found:
         _check(name, found, through_ruby)
     if shadow := options.pop("shadow", None):

@@ -13,7 +13,7 @@ from typing import Any
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, WorkerShutdown, WorkerTerminate
 
 from bridge.broker.messages import DELIVERY_HEADER
-from bridge.execution import async_exceptions, claimed_job, coroutine_run, hand_over, retries
+from bridge.execution import async_exceptions, claimed_job, coroutine_run, hand_over, retries, returned
 from bridge.execution.outcomes import ASKED_ATTRIBUTE, Ending, JobCancelled, RubyError, Wish
 from bridge.sidecar.python_code import CodeEnding, PythonCodeClient
 from bridge.sidecar.result import JobResult, Status
@@ -60,9 +60,10 @@ class Run:
         self._error: BaseException | None = None
         self._wish: Wish | None = None
         self._result: JobResult | None = None
+        self._value: Any = None
 
-    def __call__(self) -> None:
-        """Run it to the end that Ruby names."""
+    def __call__(self) -> Any:
+        """Run it to the end that Ruby names. Returns what the code of a tracked job has returned."""
         setattr(self._task.request, RUN, self)
         runtime = self._app.bridge
         client = PythonCodeClient(plain(runtime.sidecar), self._perform, runtime.settings.lease_seconds)
@@ -72,6 +73,7 @@ class Run:
         if isinstance(self._error, (Ignore, *_RELEASED)) and not isinstance(self._error, JobCancelled):
             raise self._error
         hand_over.conclude(result)
+        return returned.done(self._task, self._delivery, self._value) if self._delivery.tracked else None
 
     # -- the code, in the middle of the middleware
 
@@ -84,7 +86,7 @@ class Run:
         request.args, request.kwargs = args, kwargs
         try:
             value = async_exceptions.call(self._task.code, own.token, args, kwargs)
-            coroutine_run.finish(self._task, value, own.token)
+            self._value = coroutine_run.finish(self._task, value, own.token)
         except BaseException as error:
             self._error = error
         finally:

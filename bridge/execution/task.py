@@ -14,11 +14,10 @@ from datetime import datetime
 from typing import Any, NoReturn, cast
 
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]
-from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, WorkerShutdown, WorkerTerminate
 
 from bridge.broker.messages import DELIVERY_HEADER, RAISED_HEADER, RUBY_TASK, RULES_HEADER
-from bridge.errors import EX_SOFTWARE, NO_RESULT
+from bridge.errors import EX_SOFTWARE
 from bridge.execution import (
     async_exceptions,
     coroutine_run,
@@ -26,11 +25,13 @@ from bridge.execution import (
     failure_log,
     outcomes,
     retries,
+    returned,
     ruby_middleware,
 )
 from bridge.execution.claimed_job import job_of, require_lease
 from bridge.execution.on_commit import OnCommit
 from bridge.execution.outcomes import ASKED_ATTRIBUTE, Ending, RetryAt, RubyError, Settle, Wish
+from bridge.execution.progress import TellsProgress
 from bridge.execution.shadow import Shadowed
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome import decision as decisions
@@ -40,7 +41,7 @@ from bridge.sidekiq.outcome.failure import Failure
 _OF_THE_WORKER = (WorkerShutdown, WorkerTerminate)
 
 
-class SidekiqTask(OnCommit, Shadowed, Task[Any, Any]):
+class SidekiqTask(OnCommit, Shadowed, TellsProgress):
     """Base of every task of the application: retried, buried and pushed by Sidekiq's rules.
 
     ``sidekiq_options`` are what ``sidekiq_options`` are in Ruby: ``retry``, ``queue``, ``dead``,
@@ -51,7 +52,7 @@ class SidekiqTask(OnCommit, Shadowed, Task[Any, Any]):
     abstract = True
     Request = "bridge.execution.request:SidekiqRequest"
     acks_late = True
-    ignore_result = True
+    ignore_result = None  # type: ignore[assignment]  # task_ignore_result, which is True
     max_retries: int | None = None
     default_retry_delay: float | None = None  # type: ignore[assignment]
     """Seconds; None is Sidekiq's curve."""
@@ -117,6 +118,8 @@ class SidekiqTask(OnCommit, Shadowed, Task[Any, Any]):
         else:
             asked: Ending | None = getattr(self.request, ASKED_ATTRIBUTE, None)
             if asked is None or not asked.is_retry:
+                if delivery.tracked:
+                    return returned.done(self, delivery, result)
                 return None if result is None else retries.done(self, delivery.token, result)
             failed = asked.error  # retry(throw=False), or the code has swallowed the Retry
         # Outside of the block above: an error that cannot be told of must not become the context of another.
@@ -142,10 +145,6 @@ class SidekiqTask(OnCommit, Shadowed, Task[Any, Any]):
     def use_backoff(cls, backoff: bool | float, most_seconds: int, *, jitter: bool) -> None:
         """Retry by Celery's exponential backoff, not by Sidekiq's curve, where a task does not say more."""
         cls.retry_backoff, cls.retry_backoff_max, cls.retry_jitter = backoff, most_seconds, jitter
-
-    def update_state(self, *args: Any, **kwargs: Any) -> None:
-        """Refused: raises NotImplementedError. Celery would write to no backend, and say nothing."""
-        raise NotImplementedError(NO_RESULT)
 
     def push_options(self) -> dict[str, Any]:
         """Fields that this class puts into its payloads."""

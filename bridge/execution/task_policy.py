@@ -24,7 +24,8 @@ _OPTIONS = frozenset(
     [name for name, value in vars(Task).items() if not name.startswith("_") and not callable(value)]
     + [
         "autoretry_for", "dont_autoretry_for", "retry_kwargs", "retry_backoff", "retry_backoff_max",
-        "retry_jitter", "sidekiq_options", "ruby_middleware", "shadow_safe", "queue", "bind", "pydantic",
+        "retry_jitter", "sidekiq_options", "ruby_middleware", "shadow_safe", "track", "queue", "bind",
+        "pydantic",
     ]
 )  # fmt: skip
 #: As similar as two names are that differ in one or two letters.
@@ -75,10 +76,14 @@ class TaskPolicy:
         wrong = task_rules.objection(task, attribute, value) if self._enforced else None
         if wrong is not None:
             raise ConfigurationError(f"{attribute} = {value!r} for the task {task.name}: {wrong}.")
+        if self._enforced and attribute in ("track", "ignore_result"):
+            self._app.bridge.tracked.set(task.name, wanted=value is (attribute == "track"))
 
     def _judge(self, task: Any) -> None:
         for sentence in () if is_builtin(task) else self._objections(task):
             raise ConfigurationError(sentence)
+        if getattr(task, "is_tracked", False):
+            self._app.bridge.tracked.set(task.name, wanted=True)
 
     def _objections(self, task: Any) -> Iterator[str]:
         if not isinstance(task, SidekiqTask):

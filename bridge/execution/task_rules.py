@@ -20,6 +20,7 @@ from bridge.broker.messages import RUBY_TASK
 from bridge.broker.push_policy import PERSISTENT, READABLE
 from bridge.execution import retry_rules, ruby_middleware
 from bridge.execution.request import SidekiqRequest
+from bridge.results.backend import ResultBackend
 from bridge.sidekiq.payload import options as sidekiq_options
 
 #: How Ruby writes the name of a class.
@@ -27,7 +28,7 @@ _CONSTANT_PATH = re.compile(r"[A-Z]\w*(?:::[A-Z]\w*)*", re.ASCII)
 Rule = Callable[[Any, Any], str | None]
 """Takes a task and the attribute's value. Returns what is wrong with it, or None."""
 
-NO_RESULT = "a Sidekiq job has no result. Remove it, and let the job write what it finds to your database"
+_RESULTS = "results are in Sidekiq's Redis. Remove it, and write @app.task(track=True)"
 _SETTLED_LATE = "a job is settled after its run, and a crash loses none. Remove it"
 _RECOVERED = (
     "the bridge itself gives back the job of a process that died, and buries it the third time. Remove it"
@@ -47,7 +48,11 @@ def _among(accepted: tuple[Any, ...], sentence: str) -> Rule:
 
 
 def _backend(_: Any, value: Any) -> str | None:
-    return None if value is None or isinstance(value, DisabledBackend) else NO_RESULT
+    return None if value is None or isinstance(value, DisabledBackend | ResultBackend) else _RESULTS
+
+
+def _flag(_: Any, value: Any) -> str | None:
+    return None if value is None or isinstance(value, bool) else "write True or False"
 
 
 def _rate_limit(task: Any, value: Any) -> str | None:
@@ -129,9 +134,9 @@ RULES: dict[str, Rule] = {
     "Request": _request,
     "ruby_middleware": _ruby_middleware,
     "Strategy": _strategy,
-    "ignore_result": _must(True, NO_RESULT),
-    "store_errors_even_if_ignored": _must(False, NO_RESULT),
-    "store_eager_result": _must(False, NO_RESULT),
+    "track": _flag,
+    "store_errors_even_if_ignored": _must(False, "the errors of a tracked job are stored. Write track=True"),
+    "store_eager_result": _must(False, "the caller of an eager run has its result. Remove it"),
     "backend": _backend,
     "priority": _unset("a Sidekiq queue has no priorities. Use a queue of its own and the order of -Q"),
     "expires": _unset("Sidekiq names it otherwise. Write sidekiq_options={'expires_in': 60}"),

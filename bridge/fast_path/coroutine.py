@@ -46,7 +46,9 @@ async def _run(request: LazyRequest, loop: CoroutineLoop) -> dict[str, Any]:
     try:
         run = CoroutineRun(task.code(*args, **kwargs), task, request.unit.delivery.token)
         with run.as_current(context):
-            await loop.result(run)
+            result = await loop.result(run)
+        if request.unit.delivery.tracked:
+            request.returned(result)
     except BaseException as error:
         return outcomes.as_headers(context, error)
     return outcomes.as_headers(context)

@@ -46,7 +46,9 @@ def _run(request: LazyRequest) -> dict[str, Any]:
         token = request.unit.delivery.token
         result = async_exceptions.call(task.code, token, args, kwargs)
         if result is not None:
-            finish(task, result, token)
+            result = finish(task, result, token)
+            if request.unit.delivery.tracked:
+                request.returned(result)
     except BaseException as error:
         return outcomes.as_headers(context, error)
     finally:

@@ -22,8 +22,9 @@ from bridge.broker.messages import RUBY_TASK
 from bridge.execution.call import Call
 from bridge.execution.request import SidekiqRequest
 from bridge.execution.time_limits import HARD, SOFT, TimeLimits
+from bridge.results.encoding import encoded, shown_result
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
-from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack
+from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack, Result
 
 RunContext = tuple[dict[str, Any], Sequence[Any], Mapping[str, Any]]
 """Fields of ``self.request``, positional and keyword arguments."""
@@ -39,6 +40,8 @@ class LazyRequest(SidekiqRequest):
     _runtime: Any
     _task: Any
     worker_pid: Any
+    _result: Result | None = None
+    """The result of a tracked job that has run."""
 
     def __init__(self, unit: UnitOfWork, channel: Any) -> None:
         # Not Celery's: that is what _fill_in does.
@@ -102,9 +105,19 @@ class LazyRequest(SidekiqRequest):
 
     def done(self, seconds: float, run_ms: float | None = None) -> None:
         """Settle a run that ended without an error after ``seconds``; ``run_ms``: as the sidecar says."""
-        self._end(_DONE, run_ms)
+        result = self._result
+        self._end(_DONE if result is None else Done(result), run_ms)
         if self._runtime.context.listeners:
-            self.send_event("task-succeeded", result="None", runtime=seconds)
+            shown = "None" if result is None else shown_result(result)
+            self.send_event("task-succeeded", result=shown, runtime=seconds)
+
+    def returned(self, value: Any) -> None:
+        """The code of a tracked job has returned this value."""
+        self._result = encoded(value, self.id)
+
+    def reported(self, result: Result) -> None:
+        """The sidecar has reported this result of a tracked job."""
+        self._result = result
 
     def forget(self) -> None:
         """Celery's control commands find it no more."""

@@ -21,7 +21,7 @@ from celery.app import trace
 from celery.exceptions import Reject, WorkerShutdown, WorkerTerminate
 
 from bridge.broker.messages import DELIVERY_HEADER
-from bridge.execution import failure_log, outcomes
+from bridge.execution import failure_log, outcomes, returned
 from bridge.fast_path import observers
 
 Place = tuple[CodeType, int, int]
@@ -117,6 +117,8 @@ def _guarded(tracer: Callable[..., Any]) -> Callable[..., Any]:
             failure_log.fault("jid=%s could not be told of", uuid)
             failed = failed or outcomes.stand_in(error)
         else:
+            if told.info is None and returned.has_any():
+                return told._replace(retstr=_with_result(told.retstr, request))
             if told.info is None or told.info.state != states.FAILURE:
                 return told
             failed = _decided(told.info.retval, request)
@@ -131,6 +133,12 @@ def _decided(error: BaseException, request: Any) -> BaseException | None:
     """The error of the run, if a hook raised another one about it: the decision travels on the first."""
     delivery = request.get(DELIVERY_HEADER) if isinstance(request, Mapping) else None
     return None if delivery is None else outcomes.decided_before(error, delivery.token)
+
+
+def _with_result(text: Any, request: Any) -> Any:
+    """The text of a run, with the result of a tracked job in a pool process."""
+    delivery = request.get(DELIVERY_HEADER) if isinstance(request, Mapping) else None
+    return text if delivery is None else returned.with_result(text, delivery.token)
 
 
 def _info_of(error: BaseException) -> ExceptionInfo:

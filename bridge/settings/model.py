@@ -13,7 +13,7 @@ from bridge.redis.address import RedisAddress
 from bridge.settings import safe_sidecar, values
 from bridge.settings.monitoring import Names, Text, number_as_text
 from bridge.settings.redis_url import RedisUrl
-from bridge.settings.sentinels import SentinelUser
+from bridge.settings.results import Results
 from bridge.sidekiq.fetch.queues import QueueSet
 from bridge.sidekiq.outcome.dialect import MetricsFamily
 
@@ -32,7 +32,7 @@ Pool = Annotated[str, PlainValidator(values.pool)]
 Backoff = Annotated[bool | float | None, PlainValidator(values.retry_backoff)]
 
 
-class Settings(SentinelUser):
+class Settings(Results):
     """The settings of one worker. Every field can be given as ``BRIDGE_<NAME>``."""
 
     model_config = SettingsConfigDict(

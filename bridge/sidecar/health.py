@@ -34,6 +34,8 @@ class PumaWorker:
     """Whether it runs handlers for jobs that ended outside of Ruby; older sidecars do not."""
     pushes: bool = False
     """Whether it pushes jobs through the app's client middleware; older sidecars do not."""
+    results: bool = False
+    """Whether it reports what tracked jobs return; older sidecars would take the word for garbage."""
     python_code: bool = False
     """Whether it runs middleware around a job's Python code; older sidecars would run the Ruby class."""
 
@@ -225,6 +227,7 @@ def _worker(
         takes_notices=said.error_handlers is not None,
         python_code=said.python_bodies,
         pushes=said.pushes,
+        results=said.results,
     )
 
 

@@ -53,7 +53,9 @@ def execute_headers(delivery: Delivery) -> list[tuple[str, str]]:
     job = SidekiqJob.parse(delivery.payload)
     count = job.retry_count
     correlation = trace_context.correlation_id(job.fields) or job.jid or delivery.name
+    tracked = [("X-Bridge-Track", "1")] if delivery.tracked else []
     return [
+        *tracked,
         ("X-Bridge-Queue", quote(delivery.queue, safe="")),
         ("X-Bridge-Attempt", str(1 if count is None else count + 2)),
         ("X-Bridge-Delivery", delivery.name),

@@ -9,9 +9,10 @@ from enum import Enum
 from typing import Any
 
 from bridge import errors
+from bridge.results.encoding import bounded, lost
 from bridge.sidecar import schema, schema_middleware
 from bridge.sidekiq.fetch.unit_of_work import Delivery
-from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Decision, Discard, Retry
+from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Decision, Discard, Result, Retry
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.splice import splice
 
@@ -35,6 +36,8 @@ _DONE = re.compile(
 
 #: What Sidekiq's own defaults say.
 _DEFAULT_LIMITS = DeadLimits()
+#: The result of a tracked job from a sidecar that does not know of results.
+_NOT_REPORTED = Result(b"", "the sidecar reported none: upgrade its gem")
 
 
 def done_ms(body: bytes, delivery: Delivery) -> float | None:
@@ -55,6 +58,16 @@ def failure(body: bytes, delivery: Delivery, job: SidekiqJob) -> JobResult | Non
         return None
 
 
+def tracked_done(body: bytes, delivery: Delivery, job: SidekiqJob) -> JobResult | None:
+    """The outcome of a tracked job that was performed. None for every other reply, as ``failure`` says."""
+    try:
+        said = schema.read(schema.OUTCOME, body)
+        check_same(said, delivery, job)
+        return JobResult._done(said, job) if isinstance(said, schema.DoneOutcome) else None
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Next:
     """What Ruby decided for a failed job; ``delay_seconds`` and ``custom_delay`` for a retry only."""
@@ -64,6 +77,8 @@ class Next:
     delay_seconds: float = 0.0
     custom_delay: bool = False
     dead_limits: DeadLimits = _DEFAULT_LIMITS
+    error: tuple[str, str] | None = None
+    """Class and message, for a job that goes nowhere."""
 
     def decision(self, job: SidekiqJob, now: float, default_delay_seconds: float | None = None) -> Decision:
         """The decision, with the fields spliced into the job's own bytes.
@@ -71,7 +86,7 @@ class Next:
         ``default_delay_seconds`` replaces Sidekiq's curve (Celery's backoff), never a delay of the job's own.
         """
         if self.place == "none":
-            return Discard()
+            return Discard(error=self.error)
         payload = splice(job.raw, job.entry_fields(self.fields))
         if self.place == "dead":
             return Bury(payload, self.dead_limits)
@@ -95,6 +110,8 @@ class JobResult:
     """False for an unasked shutdown: the job raised Sidekiq::Shutdown by itself."""
     was_cancelled: bool = False
     """Whether a person ended it, for good."""
+    result: Result = _NOT_REPORTED
+    """The result of a tracked job."""
     was_last: bool = False
     """Whether it comes from a Puma worker that goes down, and no other one is known."""
 
@@ -119,7 +136,7 @@ class JobResult:
     def _of(cls, said: schema.OutcomeReply, job: SidekiqJob) -> JobResult:
         match said:
             case schema.FailedOutcome():
-                error, next_ = said.error, _next(said.next)
+                error, next_ = said.error, _next(said.next, (said.error.class_, said.error.message))
                 cancelled = error.class_ == CANCELLED and next_.place == "none"
                 return cls(
                     Status.FAILED,
@@ -133,7 +150,16 @@ class JobResult:
                 return cls(Status.INTERRUPTED, said.duration_ms, payload=_payload(said.payload, job))
             case schema.ShutdownOutcome():
                 return cls(Status.SHUTDOWN, said.duration_ms, asked=said.asked)
-        return cls(Status.DONE, said.duration_ms)
+        return cls._done(said, job)
+
+    @classmethod
+    def _done(cls, said: schema.DoneOutcome, job: SidekiqJob) -> JobResult:
+        if said.result_lost is not None:
+            return cls(Status.DONE, said.duration_ms, result=lost(str(job.jid), said.result_lost))
+        if said.result is None:
+            return cls(Status.DONE, said.duration_ms)
+        result = bounded(said.result.encode("utf-8", "surrogatepass"), str(job.jid))
+        return cls(Status.DONE, said.duration_ms, result=result)
 
 
 def check_same(
@@ -157,11 +183,11 @@ def _payload(text: str, job: SidekiqJob) -> bytes:
     return payload
 
 
-def _next(said: schema.RetryNext | schema.DeadNext | schema.NoNext) -> Next:
+def _next(said: schema.RetryNext | schema.DeadNext | schema.NoNext, error: tuple[str, str]) -> Next:
     match said:
         case schema.RetryNext():
             return Next("retry", said.fields, said.delay, said.delay_source == "sidekiq_retry_in")
         case schema.DeadNext():
             limits = DeadLimits(said.dead_limits.max_jobs, said.dead_limits.timeout_seconds)
             return Next("dead", said.fields, dead_limits=limits)
-    return Next("none", {})
+    return Next("none", {}, error=error)

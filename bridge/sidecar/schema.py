@@ -73,6 +73,9 @@ class _Outcome(Said):
 
 class DoneOutcome(_Outcome):
     status: Literal["done"]
+    # JSON as Ruby wrote it: the worker encodes nothing again.
+    result: Annotated[str, AfterValidator(json_text)] | None = None
+    result_lost: Annotated[str, text_of(LONGEST_MESSAGE)] | None = None
 
 
 class FailedOutcome(_Outcome):
@@ -93,6 +96,12 @@ class ShutdownOutcome(_Outcome):
 
 
 OutcomeReply = DoneOutcome | FailedOutcome | InterruptedOutcome | ShutdownOutcome
+
+
+def json_text(text: str) -> str:
+    """A text that is JSON. Raises ValueError."""
+    _parsed(text.encode("utf-8", "surrogatepass"))
+    return text
 
 
 def _as_text(value: object) -> str:

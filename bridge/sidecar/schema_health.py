@@ -64,6 +64,7 @@ class HealthReply(Said):
     error_handlers: bool | None = None
     python_bodies: bool = False
     pushes: bool = False
+    results: bool = False
     gems: dict[Word, Word] = Field(default_factory=dict, max_length=1000)
     fetch: Word | None = None
     patches: Words = Field(default_factory=list)

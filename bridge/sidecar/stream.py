@@ -54,12 +54,19 @@ class Stream:
     """Sends jobs and calls back with their replies."""
 
     def __init__(
-        self, opened: OpenStream, event_loop: EventLoop, on_cut: Callable[[], None], *, traced: bool = False
+        self,
+        opened: OpenStream,
+        event_loop: EventLoop,
+        on_cut: Callable[[], None],
+        *,
+        traced: bool = False,
+        reports_results: bool = False,
     ) -> None:
         self._socket, self._sending, self._receiving = opened
         self._event_loop = event_loop
         self._on_cut = on_cut
         self._traced = traced
+        self._reports_results = reports_results
         self._ids = itertools.count(1)
         self._pending: dict[int, OnReply] = {}
         self._outgoing = bytearray()
@@ -84,7 +91,8 @@ class Stream:
         queue = _quoted(delivery.queue)
         line = (
             f"E {number} {len(payload)} {delivery.identity} {delivery.token} {delivery.claimed_at_ms} "
-            f"{delivery.recovered} {queue}{trace_word() if self._traced else ''}"
+            f"{delivery.recovered} {queue}{' track' if delivery.tracked and self._reports_results else ''}"
+            f"{trace_word() if self._traced else ''}"
         )
         self._add(line.encode("latin-1", "replace"), payload)
         if len(self._outgoing) >= EAGER_BYTES and not self._blocked:

@@ -18,7 +18,7 @@ from bridge.sidecar import parking, protocol
 from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.fleet import Member
 from bridge.sidecar.messages import BadReply, Reply
-from bridge.sidecar.result import JobResult, done_ms, failure
+from bridge.sidecar.result import JobResult, done_ms, failure, tracked_done
 from bridge.sidecar.stream import Stream
 from bridge.sidecar.stream_upgrade import OpenStream
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
@@ -60,15 +60,15 @@ class StreamingSidecar:
     def begin(
         self,
         unit: UnitOfWork,
-        on_done: Callable[[float], None],
+        on_done: Callable[..., None],
         on_failed: Callable[[JobResult], None],
         on_other: Callable[[], None],
     ) -> bool:
         """Send a job without parking anything. Returns False where no stream is to be had.
 
-        ``on_done`` is called with the milliseconds of the run when it was performed, ``on_failed`` with its
-        outcome when it failed. For any other end ``on_other`` is, and ``execute`` then goes on from the reply
-        that has come.
+        ``on_done`` is called with the milliseconds of the run when it was performed, and with the result of
+        a tracked job; ``on_failed`` with the outcome of a run that failed. For any other end ``on_other``
+        is, and ``execute`` then goes on from the reply that has come.
         """
         delivery = unit.delivery
         member = None if delivery.recovered else self._acquire()
@@ -77,6 +77,12 @@ class StreamingSidecar:
 
         def on_reply(status: int | None, body: bytes) -> None:
             run_ms = done_ms(body, delivery) if status == 200 else None
+            if delivery.tracked and status == 200:
+                done = tracked_done(body, delivery, unit.job)
+                if done is not None:
+                    self.client.fleet.release(member)
+                    on_done(done.duration_ms, done.result)
+                    return
             failed = failure(body, delivery, unit.job) if status == 200 and run_ms is None else None
             if run_ms is not None:
                 self.client.fleet.release(member)
@@ -173,7 +179,8 @@ class StreamingSidecar:
             self._streams.discard(stream)
 
         traced = member.worker.traces_on_streams and protocol.is_tracing()
-        stream = Stream(opened, self._event_loop, forget, traced=traced)
+        results = member.worker.results
+        stream = Stream(opened, self._event_loop, forget, traced=traced, reports_results=results)
         member.carry(stream)
         self._streams.add(stream)
 

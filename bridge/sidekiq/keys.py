@@ -31,6 +31,10 @@ TELLING = "bridge:telling"
 ERROR_HANDLERS = "bridge:error-handlers"
 #: How many notices were dropped since a worker asked last.
 NOTICES_DROPPED = "bridge:notices-dropped"
+#: Sorted set of the tracked jobs that changed last: jid to epoch seconds. Bounded.
+RESULTS = "bridge:results"
+#: Set of the classes that workers track, for processes that know only a jid. Workers renew it.
+TRACKED = "bridge:tracked"
 
 #: Sorted set of the batches: bid to the time in s from which on it may be forgotten.
 BATCHES = "bridge:batches"
@@ -46,6 +50,7 @@ QUEUE_PREFIX = "queue:"
 RECOVERED_PREFIX = "bridge:recovered:"
 FENCE_PREFIX = "bridge:fence:"
 REPLY_PREFIX = "bridge:reply:"
+RESULT_PREFIX = "bridge:result:"
 
 #: A network delivers no claim later than that: TCP gives up after minutes, a proxy after hours.
 FENCE_TTL_SECONDS = 86_400
@@ -139,6 +144,11 @@ def gate(line: str) -> tuple[str, str, str, str]:
 def recovered(jid: str) -> str:
     """Counter of how often a job was found in a dead worker's hands (72 h)."""
     return RECOVERED_PREFIX + jid
+
+
+def result(jid: str) -> str:
+    """Hash with the state and the result of one tracked job. A channel of this name tells of changes."""
+    return RESULT_PREFIX + jid
 
 
 def searching(jid: str) -> str:

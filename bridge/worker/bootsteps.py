@@ -215,7 +215,7 @@ def install(app: Any) -> None:
     # By name: only a worker needs to load them.
     app.steps["consumer"].add("bridge.worker.ruby_middleware:RubyMiddleware")
     app.steps["consumer"].update(
-        [f"bridge.worker.optional_steps:{name}" for name in ("Moves", "Notices", "Sentinels")]
+        [f"bridge.worker.optional_steps:{name}" for name in ("Moves", "Notices", "Results", "Sentinels")]
     )
     app.steps["worker"].update(
         [

@@ -8,30 +8,32 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from celery.backends.base import DisabledBackend
 
-from bridge.errors import NO_RESULT, PushRefused
+from bridge.errors import BridgeError, PushRefused
+from bridge.results.backend import ResultBackend
 
 
-class NoResults(DisabledBackend):
-    """Celery's own, which says "No result backend is configured", with a sentence about Sidekiq."""
+class Results(ResultBackend):
+    """The results of tracked jobs. Under ``celery result`` a person reads one sentence, and no traceback."""
 
-    def refuse(self, *args: Any, **kwargs: Any) -> Any:
-        """Raises NotImplementedError, as Celery's does; under the celery command a sentence."""
-        raise click.ClickException(NO_RESULT) if running() == "result" else NotImplementedError(NO_RESULT)
+    def wait_for_pending(self, *args: Any, **kwargs: Any) -> Any:
+        """As the base does."""
+        with self._sentences():
+            return super().wait_for_pending(*args, **kwargs)
 
-    def store_result(self, *args: Any, request: Any = None, **kwargs: Any) -> None:
-        """Nothing to do for Celery's tracer, which names a request; refuses every other caller."""
-        if request is None:
-            self.refuse()
+    def get_task_meta(self, *args: Any, **kwargs: Any) -> Any:
+        """As the base does."""
+        with self._sentences():
+            return super().get_task_meta(*args, **kwargs)
 
-    get_state = get_status = get_result = get_traceback = refuse
-    get_task_meta_for = wait_for = get_many = refuse
-    add_pending_result = forget = refuse
-    #: Beat would push ``celery.backend_cleanup`` each night, to Ruby.
-    supports_autoexpire = True
-    #: Missing in Celery's: ``AsyncResult.state`` ended in an AttributeError.
-    _get_task_meta_for = refuse
+    @contextmanager
+    def _sentences(self) -> Iterator[None]:
+        try:
+            yield
+        except BridgeError as error:
+            if running() != "result":
+                raise
+            raise click.ClickException(str(error)) from None
 
 
 def running() -> str | None:

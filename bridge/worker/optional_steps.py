@@ -46,6 +46,21 @@ class Moves(BridgeStep):
             self.runtime(c).moves.close()
 
 
+class Results(BridgeStep):
+    """Notes which tracked jobs run. The thread starts with the first of them if no class is declared."""
+
+    def make(self, c: Any) -> Periodic:
+        """Tell other processes at once which classes are tracked."""
+        tracker = self.runtime(c).tracker
+        tracker.announce()
+        return tracker.thread
+
+    def start(self, c: Any) -> None:
+        """Begin, if a class is declared."""
+        if self.runtime(c).tracked.classes:
+            super().start(c)
+
+
 class Sentinels(BridgeStep):
     """Follows a failover by Sentinel, also one that cuts no connection."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from kombu.utils.imports import symbol_by_name
 
 from bridge.errors import ConfigurationError
+from bridge.results import expiry
 from bridge.settings.redis_url import RedisUrl, mask
 
 logger = logging.getLogger(__name__)
@@ -25,9 +26,10 @@ TWINS = {
     "worker_enable_remote_control": "remote_control",
     "worker_max_memory_per_child": "child_max_memory_megabytes",
     "task_queues": "queues",
+    "result_expires": "result_ttl_seconds",
 }
 
-_NO_RESULTS = "a Sidekiq job has no result"
+_RESULTS = "the results of tracked jobs are JSON in Sidekiq's Redis"
 _OWN_LINES = "write BRIDGE_LOG_FORMAT, or worker_hijack_root_logger = False for a logging of your own"
 _NO_AMQP = "Sidekiq's queues are lists"
 #: Settings without an effect, by name or (with _ at its end) by beginning, with what to write instead.
@@ -51,7 +53,7 @@ IN_VAIN = {
         ["result_", "redis_", "database_", "mongodb_", "cassandra_", "couchbase_", "elasticsearch_", "s3_",
          "gcs_", "arangodb_", "azureblockblob_", "cosmosdbsql_", "cache_", "task_store_",
          "task_remote_tracebacks", "worker_deduplicate_"],
-        _NO_RESULTS,
+        _RESULTS,
     ),
     **dict.fromkeys(
         ["worker_log_format", "worker_log_datefmt", "worker_log_color", "worker_task_log_format",
@@ -75,12 +77,11 @@ IN_VAIN = {
     "worker_eta_task_limit": "jobs with an eta wait in the schedule set, not in a worker",
 }  # fmt: skip
 #: Refused, or merged with ours.
-_JUDGED_ELSEWHERE = ("result_backend", "result_accept_content")
+_JUDGED_ELSEWHERE = ("result_backend", "result_accept_content", "result_expires", "result_cache_max")
 
 #: Settings that contradict what a Sidekiq job is: the values that say nothing, and what to write instead.
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "result_backend": ((None, "", "disabled"), f"{_NO_RESULTS}. Remove it"),
-    "task_ignore_result": ((True,), f"{_NO_RESULTS}. Remove it, or set it to True"),
+    "result_backend": ((None, "", "disabled"), f"{_RESULTS}. Remove it"),
     "worker_direct": ((None, False), "Sidekiq knows no queue of one worker. Remove it"),
     "event_serializer": (("json",), "a client of Redis could run code in Flower. Remove it"),
     "task_compression": ((None, ""), "Ruby reads no compressed job. Remove it"),
@@ -101,6 +102,7 @@ def check(app: Any) -> None:
         raise ConfigurationError(refusal)
     _check_consumer(app)
     _check_pool(app)
+    _check_expiry(app)
     settings = app.bridge.settings
     for name, ours in TWINS.items():
         place = app.user_settings.place(name)
@@ -122,6 +124,15 @@ def _check_consumer(app: Any) -> None:
             f"worker_consumer = {name!r} (set {app.user_settings.place('worker_consumer')}): "
             "it would not know Sidekiq's jobs. Derive it from bridge.worker.consumer:JobConsumer"
         )
+
+
+def _check_expiry(app: Any) -> None:
+    try:
+        expiry.seconds(app.conf.result_expires)
+    except ValueError as error:
+        place = app.user_settings.place("result_expires")
+        named = f"result_expires = {app.conf.result_expires!r} (set {place})"
+        raise ConfigurationError(f"{named}: {error}") from None
 
 
 def _check_pool(app: Any) -> None:

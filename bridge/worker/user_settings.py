@@ -131,6 +131,7 @@ def defaults(runtime: Runtime) -> dict[str, Any]:
         "broker_url": _broker_url(runtime),
         "worker_pool": _pool(settings, sys.argv),
         "worker_enable_remote_control": settings.remote_control,
+        "result_expires": settings.result_ttl_seconds,
         "task_queues": [Queue(name, routing_key=name) for name in settings.queues.names],
     }
     if settings.concurrency is not None:

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 import bridge
-from bridge.celery import make_app
-from bridge.settings import load as load_settings
 from tests.support import census
 from tests.support.processes import ROOT, Process, clean_environment, free_port
 from tests.support.stage import Stage
@@ -74,8 +72,8 @@ def test_inspect_shows_arguments_only_where_events_do(bare_stage: Stage, job_cla
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("result", "a" * 24), "a Sidekiq job has no result: `bridge jobs show JID`"),
-        (("result", "--traceback", "a" * 24), "a Sidekiq job has no result"),
+        (("result", "a" * 24), f"jid={'a' * 24}: Redis has no result of it"),
+        (("result", "--traceback", "a" * 24), f"jid={'a' * 24}: Redis has no result of it"),
         (("call", "EchoJob", "--kwargs", '{"a": 1}'), "keyword arguments (a) have no place in a Sidekiq job"),
         (("call", "EchoJob", "--queue", "bad name*"), "'bad name*' cannot be the name of a queue"),
         (
@@ -100,7 +98,7 @@ def test_report_names_the_release_of_the_bridge(stage: Stage) -> None:
     answer = celery(stage, "report")
 
     assert f"sidekiq-bridge:{bridge.__version__}" in answer.stdout  # it said N/A
-    assert "results:disabled" in answer.stdout
+    assert "results:" in answer.stdout
 
 
 def test_events_are_dumped_without_a_warning_until_ctrl_c(stage: Stage, tmp_path: Path) -> None:
@@ -118,12 +116,10 @@ def test_events_are_dumped_without_a_warning_until_ctrl_c(stage: Stage, tmp_path
     assert "Traceback" not in dump.log
 
 
-def test_a_result_of_a_job_says_that_there_is_none() -> None:
-    result = make_app(load_settings({})).AsyncResult("a" * 24)
-
-    for look in (lambda: result.state, lambda: result.get(timeout=1), lambda: result.info):
-        with pytest.raises(NotImplementedError, match="a Sidekiq job has no result"):
-            look()
+def test_celery_result_prints_the_result_of_a_tracked_job(stage: Stage) -> None:
+    jid = stage.push_job({"class": "NativeEchoJob", "args": [1], "bridge_track": True}, "default")
+    answer = celery(stage, "result", jid)
+    assert (answer.returncode, answer.stdout.strip()) == (0, "None")
 
 
 def test_a_consumer_is_added_and_cancelled_while_the_worker_runs(stage: Stage) -> None:

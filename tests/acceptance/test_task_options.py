@@ -13,7 +13,7 @@ import pytest
 from tests.support import census
 from tests.support.processes import ROOT, clean_environment
 from tests.support.stage import Stage
-from tests.support.waiting import holds_for, wait_for
+from tests.support.waiting import holds_for, wait_for, wait_until_equal
 from tests.support.worker_process import CELERY, bridge_environment
 
 HEAD = "from bridge import app\nfrom tests.support.native_tasks import note\n"
@@ -94,11 +94,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "a result backend": (
         'app.conf.result_backend = "redis://:secret@127.0.0.1:1/0"\n',
-        "result_backend = 'redis://***@127.0.0.1:1/0' (set in app.conf): a Sidekiq job has no result",
-    ),
-    "results of all tasks": (
-        "app.conf.task_ignore_result = False\n",
-        "task_ignore_result = False (set in app.conf): a Sidekiq job has no result",
+        "result_backend = 'redis://***@127.0.0.1:1/0' (set in app.conf): the results of tracked jobs",
     ),
     "compressed messages": (
         'app.conf.task_compression = "gzip"\n',
@@ -108,7 +104,7 @@ REFUSED: dict[str, tuple[str, str]] = {
         "from kombu.common import Broadcast\napp.conf.task_queues = [Broadcast('default', unique=False)]\n",
         "the queue default in task_queues is a broadcast, and a Sidekiq job runs once",
     ),
-    "a result": (TASK.format("ignore_result=False"), "ignore_result = False of the task ReportJob"),
+    "a result backend of a task": (TASK.format("backend=object()"), "results are in Sidekiq's Redis"),
     "pickle": (TASK.format('serializer="pickle"'), "serializer = 'pickle' of the task ReportJob"),
     "a task beside the decorator": (
         "from celery import Task\nclass Report(Task):\n    name = 'ReportJob'\n"
@@ -303,13 +299,15 @@ class TestPushes:
         stage.ledger.wait_for("done", jid)
         assert stage.ledger.args(jid) == [7, "low"]
 
-    def test_a_task_that_updates_its_state_fails_with_the_sentence(self, pushing: tuple[Stage, str]) -> None:
+    def test_a_task_that_updates_its_state_untracked_is_done_with_a_warning(
+        self, pushing: tuple[Stage, str]
+    ) -> None:
         stage, _ = pushing
+        before = stage.counters()
         stage.push_job({"class": "usertasks.progress"}, "default")
-        wait_for(lambda: stage.redis.zcard("retry") == 1, "the failure in retry")
-        entry = json.loads(stage.redis.zrange("retry", 0, 0)[0])
-        assert entry["error_class"] == "NotImplementedError"
-        assert entry["error_message"].startswith("a Sidekiq job has no result")
+        wait_until_equal(stage.counters, (before[0] + 1, before[1]), "the job to be done")
+        assert stage.worker is not None
+        assert "usertasks.progress tells of its progress and is not tracked" in stage.worker.log
 
 
 OWN_PARTS = """

@@ -59,6 +59,7 @@ VALID = {
     "X-Bridge-Queue": st.sampled_from(["default", "a%20b", "%ff%00", "%"]),
     "X-Bridge-Wait-Ms": st.just("2000"),
     "X-Bridge-Recovered": st.integers(0, 9).map(str),
+    "X-Bridge-Track": st.sampled_from(["1", "0", "x"]),
     "X-Bridge-If-Known": st.just("1"),
     "X-Bridge-Correlation-Id": TEXT,
     "X-Bridge-Unheard-Of": TEXT,

@@ -18,7 +18,7 @@ from kombu.common import Broadcast
 from kombu.exceptions import OperationalError
 
 from bridge.celery import Bridge, make_app
-from bridge.errors import PushRefused
+from bridge.errors import NotTracked, PushRefused, ResultError, ResultUnknown
 from bridge.redis.pipeline import KeptConnections
 from bridge.settings import load as load_settings
 from tests.support import redis_users
@@ -372,8 +372,6 @@ LOOKS: dict[str, Any] = {
     "retries": lambda result: result.retries,
     "maybe_throw": lambda result: result.maybe_throw(),
     "collect": lambda result: list(result.collect(timeout=1)),
-    "then": lambda result: result.then(print),
-    "forget": lambda result: result.forget(),
     "children": lambda result: result.children,
     "ResultSet": lambda result: ResultSet([result]).join(timeout=1),
 }
@@ -381,7 +379,9 @@ LOOKS: dict[str, Any] = {
 
 @pytest.mark.parametrize("backend", [None, "redis://127.0.0.1:1/0"])
 @pytest.mark.timeout(60)
-def test_a_result_is_refused_at_once_however_it_is_asked_for(app: Bridge, backend: str | None) -> None:
+def test_a_result_of_an_untracked_job_is_refused_at_once_however_it_is_asked_for(
+    app: Bridge, backend: str | None
+) -> None:
     """It was None at once, an AttributeError, or a wait without an end."""
     if backend is not None:
         app.conf.result_backend = backend
@@ -399,16 +399,16 @@ def test_a_result_is_refused_at_once_however_it_is_asked_for(app: Bridge, backen
     for (way, result), (look, ask) in itertools.product(results.items(), LOOKS.items()):
         try:
             found = ask(result)
-        except NotImplementedError as refusal:
-            assert str(refusal).startswith("a Sidekiq job has no result")  # noqa: PT017
+        except ResultError as refusal:
+            assert refusal.__class__ is (ResultUnknown if way == "by id" else NotTracked)  # noqa: PT017
         else:
             pytest.fail(f"{look} of a result {way} gives {found!r}")
 
 
-def test_a_task_that_updates_its_state_is_refused(app: Bridge) -> None:
+def test_a_task_that_is_called_as_a_function_may_update_its_state(app: Bridge) -> None:
     @app.task(name=f"PushedJob{next(NUMBERS)}", bind=True)
-    def task(self: Any) -> None:
+    def task(self: Any) -> bool:
         self.update_state(state="PROGRESS", meta={"done": 5})
+        return bool(self.progress(1, 2))
 
-    with pytest.raises(NotImplementedError, match="a Sidekiq job has no result"):
-        task()
+    assert task() is False

@@ -138,7 +138,7 @@ def test_settings_without_an_effect_are_named_with_the_place_that_set_them(
     worker = start(
         own_config="""
         worker_log_format = "%(message)s"
-        result_expires = 60
+        result_extended = True
         broker_heartbeat = 10
         worker_enable_soft_shutdown_on_idle = True
         """,
@@ -147,7 +147,7 @@ def test_settings_without_an_effect_are_named_with_the_place_that_set_them(
 
     for part in (
         "worker_log_format (set in own_config) has no effect: write BRIDGE_LOG_FORMAT",
-        "result_expires (set in own_config) has no effect: a Sidekiq job has no result",
+        "result_extended (set in own_config) has no effect: the results of tracked jobs are JSON in",
         "broker_heartbeat (set in own_config) has no effect",
         "worker_enable_soft_shutdown_on_idle (set in own_config) has no effect: write BRIDGE_SHUTDOWN_",
     ):
@@ -230,7 +230,7 @@ def test_the_same_broker_may_be_named_again(bare_stage: Stage, start: Callable[.
         ("worker_consumer = 'celery.worker.consumer:Consumer'", (), "Derive it from bridge.worker.consumer"),
         ("worker_pool = 'threads'", ("-P", "prefork"), "contradicts -P prefork: remove one"),
         ("worker_pool = 'solo'", ("--pool=prefork",), "contradicts --pool=prefork: remove one"),
-        ("result_backend = 'redis://x'", (), "result_backend = 'redis://x' (set in app.conf): a Sidekiq job"),
+        ("result_backend = 'redis://x'", (), "result_backend = 'redis://x' (set in app.conf): the results"),
     ],
 )
 def test_settings_that_no_worker_can_have_are_refused(
@@ -314,9 +314,9 @@ def test_a_celeryconfig_that_is_not_named_is_told_of(
 def test_a_celeryconfig_that_is_named_is_read(bare_stage: Stage, start: Callable[..., WorkerProcess]) -> None:
     own = "from bridge import app\napp.config_from_object('celeryconfig')"
     first = {"PYTHONPATH": f"{bare_stage.directory}:{ROOT}"}  # the checkout has one, too
-    worker = start(own_app=own, celeryconfig="result_expires = 5", cwd=bare_stage.directory, env=first)
+    worker = start(own_app=own, celeryconfig="result_extended = True", cwd=bare_stage.directory, env=first)
     assert "is not read" not in worker.log
-    assert "result_expires (set in celeryconfig)" in worker.log
+    assert "result_extended (set in celeryconfig)" in worker.log
 
 
 def test_a_loader_of_the_user_s_own_is_used(bare_stage: Stage, start: Callable[..., WorkerProcess]) -> None:

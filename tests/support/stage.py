@@ -91,7 +91,7 @@ class Stage:
         for key in self.redis.scan_iter("queue:*", count=1000):
             self.redis.delete(key)
         self.wait_idle()
-        own = {b"processes", b"bridge:lease", *self.redis.smembers("processes")}
+        own = {b"processes", b"bridge:lease", b"bridge:tracked", *self.redis.smembers("processes")}
         # Whatever ended meanwhile may have left a retry behind.
         gone = [key for key in self.redis.scan_iter(count=1000) if key not in own]
         if gone:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from celery import chain, chord, group
 from celery.beat import Scheduler
-from celery.contrib.abortable import AbortableAsyncResult
 from kombu import Connection
 
 from bridge.celery import Bridge, make_app
@@ -49,8 +48,7 @@ def test_an_option_without_a_place_in_sidekiq_is_refused_with_advice(
         ({"serializer": "pickle"}, "serializer='pickle': Ruby reads JSON only"),  # a raw UnicodeDecodeError
         ({"serializer": "yaml"}, "serializer='yaml': Ruby reads JSON only"),
         ({"compression": "gzip"}, "compression: Ruby reads no compressed job"),
-        ({"ignore_result": False}, "ignore_result=False: a Sidekiq job has no result"),
-        ({"reply_to": "me"}, "reply_to: it has no result"),
+        ({"reply_to": "me"}, "reply_to: a result is stored under the jid"),
         ({"delivery_mode": 1}, "delivery_mode=1: Redis keeps every job"),
         ({"delivery_mode": "transient"}, "Redis keeps every job"),
         ({"mandatory": True}, "mandatory: Redis knows no such option"),
@@ -164,19 +162,13 @@ def test_a_canvas_of_native_tasks_is_refused_and_pushes_nothing(app: Bridge, can
         canvas(report).apply_async()
 
 
-def test_an_abort_is_refused(app: Bridge) -> None:
-    """``celery.contrib.abortable`` wrote to no backend, and said nothing."""
-    with pytest.raises(NotImplementedError, match="a Sidekiq job has no result"):
-        AbortableAsyncResult("a" * 24, backend=app.backend).abort()
-
-
 def test_a_chain_is_refused(app: Bridge) -> None:
     with pytest.raises(PushRefused, match="chain"):
         chain(job(app, 1), job(app, 2), app=app).apply_async()
 
 
 def test_a_chord_is_refused_by_celery_before_anything_is_sent(app: Bridge) -> None:
-    with pytest.raises(NotImplementedError, match="result backend"):
+    with pytest.raises(PushRefused, match="chord"):
         chord([job(app, 1), job(app, 2)], job(app, 3), app=app).apply_async()
 
 

@@ -22,7 +22,7 @@ def app_with(environ: dict[str, str] | None = None, **settings: Any) -> Bridge:
     ("setting", "value", "said"),
     [
         ("result_backend", "redis://:secret@h/0", "result_backend = 'redis://***@h/0' (set in app.conf)"),
-        ("task_ignore_result", False, "task_ignore_result = False (set in app.conf): a Sidekiq job"),
+        ("result_expires", None, "result_expires = None (set in app.conf): a result stays for a time"),
         ("task_compression", "gzip", "task_compression = 'gzip' (set in app.conf): Ruby reads"),
     ],
 )
@@ -34,7 +34,7 @@ def test_a_setting_that_no_job_can_have_is_refused(setting: str, value: Any, sai
 
 @pytest.mark.parametrize(
     "silent",
-    [{"result_backend": None}, {"result_backend": "disabled"}, {"task_ignore_result": True}],
+    [{"result_backend": None}, {"result_backend": "disabled"}, {"task_ignore_result": False}],
 )
 def test_what_says_what_is_so_is_accepted(silent: dict[str, Any]) -> None:
     settings_check.check(app_with(**silent))

@@ -20,6 +20,7 @@ from bridge.sidekiq.outcome.notice import malformed
 from bridge.sidekiq.payload import expiry
 from bridge.sidekiq.payload.job import SidekiqJob, invalid_entry
 from bridge.sidekiq.payload.timestamps import Timestamps
+from bridge.sidekiq.payload.tracked import FIELD, NOTHING
 from bridge.sidekiq.store.claims import Claimed
 from bridge.sidekiq.store.store import RedisStore
 
@@ -64,6 +65,8 @@ class InFlight:
         """How long the last jobs waited for a thread of the sidecar, in seconds; see ``batch_delay``."""
         self._parsed: dict[bytes, SidekiqJob] = {}
         """Jobs that were read before their claim, each parsed once."""
+        self.tracked = NOTHING
+        """Says which jobs report their results."""
 
     # -- slots
 
@@ -138,6 +141,8 @@ class InFlight:
             if expiry.is_over(unit.job, claimed_at_ms / 1000):
                 self._drop(unit)
                 continue
+            if unit.job.native_class in self.tracked.classes or FIELD in unit.job.fields:
+                unit.delivery = delivery._replace(tracked=unit.job in self.tracked)
             self.held[job.token] = unit
             units.append(unit)
         return tuple(units)
@@ -154,7 +159,7 @@ class InFlight:
     def _drop(self, unit: UnitOfWork) -> None:
         """Settle an expired job as Sidekiq Pro does: it counts as processed, and no handler runs."""
         logger.info("expired: jid=%s of %s is not run", unit.job.jid, unit.job.native_class)
-        self._journal.add(unit, Done())
+        self._journal.add(unit, Done(expired=True))
 
     def note_recoveries(self, units: Iterable[UnitOfWork]) -> None:
         """Tell the sidecar which jobs were orphaned: it may run them still, or know how they ended."""

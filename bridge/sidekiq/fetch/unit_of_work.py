@@ -19,6 +19,8 @@ class Delivery(NamedTuple):
     payload: bytes
     claimed_at_ms: int
     recovered: int = 0
+    tracked: bool = False
+    """Whether the run is to report its result."""
 
     @property
     def name(self) -> str:

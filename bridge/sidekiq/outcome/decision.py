@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bridge.sidekiq.outcome.notice import Notice
 
@@ -22,9 +23,21 @@ class DeadLimits:
     """A job that was orphaned this often within 72 h is buried; 0: none is."""
 
 
+class Result(NamedTuple):
+    """The result of a tracked job, as JSON; ``lost`` says why it cannot be stored."""
+
+    json: bytes
+    lost: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """Performed. Counts as processed."""
+
+    result: Result | None = field(default=None, compare=False)
+    """The result of a tracked job."""
+    expired: bool = False
+    """Whether the job was too old to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,8 @@ class Discard:
 
     notice: Notice | None = field(default=None, compare=False)
     """For Ruby, of an end that Ruby did not decide."""
+    error: tuple[str, str] | None = field(default=None, compare=False)
+    """Class and message, where Ruby decided it: no payload carries them on."""
 
 
 @dataclass(frozen=True, slots=True)

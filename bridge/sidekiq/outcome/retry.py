@@ -96,21 +96,23 @@ def decide(
     own, before = job.retry, job.retry_count
     option = class_retry if own is None else own
     if option is None or option is False:
-        return Discard(_notice(failure, {}, rules, Death.KILLED))
+        return Discard(_notice(failure, {}, rules, Death.KILLED), (failure.error_class, failure.message))
     count = 0 if before is None else before + 1
     stored_option = {"retry": option} if own is None else {}
     fields = {**stored_option, **_fields(job, failure, before, queue, rules.timestamps.stamp(now))}
     payload = splice(job.raw, job.entry_fields(fields))
     if _exhausted(job, option, count, rules, now, limit):
-        return _bury(job, payload, rules, _notice(failure, fields, rules, Death.EXHAUSTED))
+        return _bury(job, payload, rules, failure, _notice(failure, fields, rules, Death.EXHAUSTED))
     at = now + _delay_seconds(count, rules, rng, delay, delay_is_final)
     return Retry(at, payload, _notice(failure, fields, rules))
 
 
-def _bury(job: SidekiqJob, payload: bytes, rules: RetryRules, notice: Notice | None) -> Bury | Discard:
+def _bury(
+    job: SidekiqJob, payload: bytes, rules: RetryRules, failure: Failure, notice: Notice | None
+) -> Bury | Discard:
     """Only a literal ``false`` keeps a job out of the dead set."""
     if job.fields.get("dead") is False:
-        return Discard(notice)
+        return Discard(notice, (failure.error_class, failure.message))
     return Bury(payload, rules.dead_limits, notice=notice)
 
 

@@ -16,7 +16,7 @@ module SidekiqBridge
       QUERY = "bridge.query"
       SIGNATURE = "HTTP_X_BRIDGE_SIGNATURE"
       # Built once: turning Rack's names back into headers would cost more than the HMAC itself.
-      SIGNED_NAMES = %w[attempt boot claimed-at content-sha256 correlation-id delivery if-known nonce protocol queue recovered timestamp wait-ms]
+      SIGNED_NAMES = %w[attempt boot claimed-at content-sha256 correlation-id delivery if-known nonce protocol queue recovered timestamp track wait-ms]
         .to_h { |name| ["#{SIGNED_PREFIX}#{name.upcase.tr("-", "_")}", "x-bridge-#{name}"] }.freeze
       MAX_WAIT_MS = 30_000
       LEASE_MS = 1_000..86_400_000
@@ -65,6 +65,9 @@ module SidekiqBridge
 
       # True if a worker looks for the run of its job: the job may be joined, but not started.
       def only_if_known? = @env["HTTP_X_BRIDGE_IF_KNOWN"] == "1"
+
+      # True if the worker wants what the job returns.
+      def tracked? = @env["HTTP_X_BRIDGE_TRACK"] == "1"
 
       # Seconds for which a silent worker keeps its lease; nil for a job whose code is in Ruby.
       def python_lease

@@ -15,7 +15,7 @@ module SidekiqBridge
       attr_reader :payload, :jid, :class_name, :active_job_class_name, :queue, :correlation_id, :trace, :trace_id, :python_lease
 
       # `python_lease` is set if the job's code is in Python: seconds for which its worker may be silent.
-      def initialize(payload, queue: nil, correlation_id: nil, trace: nil, python_lease: nil)
+      def initialize(payload, queue: nil, correlation_id: nil, trace: nil, python_lease: nil, tracked: false)
         @payload = payload.force_encoding(Encoding::UTF_8)
         @hash = parse(payload)
         @jid = @hash["jid"].freeze # a key of the records: an unfrozen one would be copied
@@ -26,6 +26,7 @@ module SidekiqBridge
         @correlation_id = correlation_id || TraceContext.correlation_id(@hash)
         @trace = trace
         @python_lease = python_lease
+        @tracked = tracked
         @trace_id = TraceContext.trace_id(@hash, trace)
       end
 
@@ -40,6 +41,9 @@ module SidekiqBridge
 
       # Identifies all attempts of one push, and no other job that happens to have its jid. Nil without a jid.
       def lineage = ([@jid, @class_name, @hash["created_at"], @hash["args"]].hash unless @jid.nil? || @jid == "")
+
+      # True if the reply is to say what the job returned.
+      def tracked? = @tracked
 
       def wrapper? = @wrapper
 

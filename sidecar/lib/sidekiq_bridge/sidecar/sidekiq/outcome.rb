@@ -16,6 +16,11 @@ module SidekiqBridge
       # One object for all successful runs: most records keep this outcome.
       def self.done = (@done ||= new("done").freeze)
 
+      # A tracked job has returned this (Results::Encoded).
+      def self.returned(encoded)
+        new("done", encoded.json ? {"result" => encoded.json} : {"result_lost" => encoded.lost})
+      end
+
       # `asked` says whether the sidecar asked the job to stop. A job may raise Sidekiq::Shutdown by itself:
       # the worker buries such a job the third time.
       def self.shutdown(asked: true) = new("shutdown", asked ? nil : {"asked" => false})

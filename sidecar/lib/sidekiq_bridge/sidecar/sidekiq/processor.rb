@@ -7,6 +7,7 @@ require "sidekiq_bridge/sidecar/sidekiq/parsed_once"
 require "sidekiq_bridge/sidecar/sidekiq/python_code"
 require "sidekiq_bridge/sidecar/sidekiq/thread_interrupts"
 require "sidekiq_bridge/sidecar/sidekiq/trace_context"
+require "sidekiq_bridge/sidecar/sidekiq/tracked_run"
 
 module SidekiqBridge
   module Sidecar
@@ -62,7 +63,7 @@ module SidekiqBridge
       rescue Exception => e # the job's own, after Sidekiq's retry code # rubocop:disable Lint/RescueException
         conclude(e)
       ensure
-        @run = @work = @job_hash = nil
+        @run = @work = @job_hash = @tracked = nil
       end
 
       # Returns the outcome of a run whose thread is gone: a failure by the same rules.
@@ -104,6 +105,7 @@ module SidekiqBridge
         @refusal = @requeue = nil
         @lent = NOTHING_LENT
         @retrier.prepare(run)
+        @tracked = (TrackedRun.new(run) if run.job.tracked? && !run.python?)
         @config = @capsules.fetch(run.job.queue, @default_config) if @capsules
       end
 
@@ -134,6 +136,7 @@ module SidekiqBridge
 
       def execute_job(instance, args)
         raise ThreadKilled, "the job ended its own thread" if @killed
+        return @tracked.perform { super } if @tracked
         @run.python? ? PythonCode.perform(instance, @run, changes) { super } : super
       end
 
@@ -145,11 +148,13 @@ module SidekiqBridge
 
       def conclude(error = nil)
         if @refusal then Outcome.refused(@refusal)
-        elsif error.nil? then @work.acknowledged ? Outcome.done : Outcome.shutdown(asked: @run.told_to_stop?)
+        elsif error.nil? then @work.acknowledged ? done : Outcome.shutdown(asked: @run.told_to_stop?)
         elsif @requeue && error.is_a?(::Sidekiq::JobRetry::Skip) then Outcome.interrupted(@requeue)
         else failed(error)
         end
       end
+
+      def done = @tracked ? Outcome.returned(@tracked.result) : Outcome.done
 
       def failed(error)
         decision = @work.acknowledged ? @retrier.decision : @retrier.last_resort(error)

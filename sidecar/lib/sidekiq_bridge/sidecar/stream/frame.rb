@@ -9,18 +9,21 @@ module SidekiqBridge
   module Sidecar
     # One job or probe from a stream; Dispatcher treats it like a Request.
     class Frame
+      TRACK = "track"
+
       attr_reader :id, :delivery, :claimed_at_ms
       attr_writer :body
 
       # A frame without a delivery is a probe. `limit` is set for a larger body, which the parser discards.
-      def initialize(id, delivery = nil, claimed_at_ms = nil, recovered = 0, queue = nil, limit = nil, trace = nil)
+      def initialize(id, delivery = nil, claimed_at_ms = nil, recovered = 0, queue = nil, limit = nil, words = [])
         @id = id
         @delivery = delivery
         @claimed_at_ms = claimed_at_ms
         @recovered = recovered
         @queue = queue
         @limit = limit
-        @trace = trace
+        @tracked = words.first == TRACK
+        @trace = @tracked ? words[1] : words.first
       end
 
       def probe? = @delivery.nil?
@@ -31,6 +34,9 @@ module SidekiqBridge
       def recovered = @recovered
 
       def only_if_known? = false
+
+      # True if the worker wants what the job returns.
+      def tracked? = @tracked
 
       def queue = @queue.include?("%") ? Percent.decode(@queue) : @queue
 

@@ -11,7 +11,7 @@ module SidekiqBridge
       class Malformed < StandardError; end
 
       LINE_BYTES = 4096
-      JOB = %r{\AE \d{1,19} \d{1,15} [^\s/]{1,255} \d{1,20} \d{1,19} \d{1,9} \S+(?: traceparent=\S+)?\z}
+      JOB = %r{\AE \d{1,19} \d{1,15} [^\s/]{1,255} \d{1,20} \d{1,19} \d{1,9} \S+(?: track)?(?: traceparent=\S+)?\z}
       PROBE = /\AP \d{1,19} 0\z/
 
       # `seal` checks the code of each frame; nil without a secret.
@@ -88,10 +88,10 @@ module SidekiqBridge
         line.force_encoding(Encoding::UTF_8)
         line.scrub! unless line.valid_encoding?
         raise Malformed, "a line that is not a frame" unless JOB.match?(line) || PROBE.match?(line)
-        _, id, bytes, identity, token, claimed_at_ms, recovered, queue, trace = line.split(" ")
+        _, id, bytes, identity, token, claimed_at_ms, recovered, queue, *words = line.split(" ")
         @missing = bytes.to_i
         return Frame.new(id) unless identity
-        Frame.new(id, "#{identity}/#{token}", claimed_at_ms.to_i, recovered.to_i, queue, (@max_body if @missing > @max_body), trace)
+        Frame.new(id, "#{identity}/#{token}", claimed_at_ms.to_i, recovered.to_i, queue, (@max_body if @missing > @max_body), words)
       end
 
       def body_taken?

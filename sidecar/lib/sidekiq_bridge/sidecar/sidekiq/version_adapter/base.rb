@@ -10,7 +10,7 @@ module SidekiqBridge
       FEWEST_DEAD_JOBS = 2
       SHORTEST_DEAD_SECONDS = 60
       IN_REVERSE = %i[quiet shutdown exit].freeze
-      OWN_CLIENT_MIDDLEWARE = /\ASidekiq::/
+      OWN_CLIENT_MIDDLEWARE = /\ASidekiq(?:Bridge)?::/
 
       # True if the loaded Sidekiq is of that version or later.
       def self.since?(version) = Gem::Version.new(::Sidekiq::VERSION) >= Gem::Version.new(version)

@@ -1,0 +1,1 @@
+"""Results and progress of tracked jobs, by jid: hashes ``bridge:result:<jid>`` in Sidekiq's Redis."""

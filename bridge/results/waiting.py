@@ -1,0 +1,119 @@
+"""Waits for the end of a job: by a message of Redis, never by asking again and again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import redis
+
+from bridge.redis.outages import outages
+from bridge.results.lookup import Lookup
+from bridge.results.record import Record
+from bridge.results.store import ResultStore
+from bridge.sidekiq import keys
+
+#: Seconds until the hash is read again: a message may be lost with its connection, and a hash may be evicted.
+LOOK_SECONDS = 15.0
+#: Subscribed connections that are kept for the next wait.
+_MOST_IDLE = 16
+
+Changed = Callable[[Record], object]
+
+
+class Subscriptions:
+    """Connections for messages. One serves one waiting thread at a time; a forked child has its own."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._idle: deque[Any] = deque()
+        self._pid = os.getpid()
+
+    def take(self) -> Any:
+        """A redis-py PubSub."""
+        if self._pid != os.getpid():
+            self._idle, self._pid = deque(), os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._client.pubsub()
+
+    def give_back(self, subscribed: Any) -> None:
+        """It has unsubscribed, and may serve another wait."""
+        if len(self._idle) < _MOST_IDLE:
+            self._idle.append(subscribed)
+        else:
+            subscribed.close()
+
+
+class Waiter:
+    """Waits in the calling thread; any number of threads may wait."""
+
+    def __init__(self, store: ResultStore, lookup: Lookup) -> None:
+        self._store = store
+        self._lookup = lookup
+        self._subscriptions = Subscriptions(store.client)
+
+    def wait(self, jid: str, timeout: float | None, changed: Changed = lambda record: None) -> Record | None:
+        """The record of a job that has ended; None when ``timeout`` (seconds) is over.
+
+        ``changed`` is told of each change before the end.
+
+        Raises:
+            NotTracked, ResultUnknown: no end of this job will ever be written.
+            StoreUnavailable: Redis does not answer.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        record = self._store.read(jid)  # most ends are there already
+        if record is not None and record.is_finished:
+            return record
+        channel = keys.result(jid)
+        with outages():
+            listening = self._subscriptions.take()
+            try:
+                found = self._listen(listening, channel, jid, until, changed)
+                listening.unsubscribe(channel)
+            except BaseException:
+                with suppress(redis.RedisError, OSError):
+                    listening.close()  # answers may be left unread
+                raise
+        self._subscriptions.give_back(listening)
+        return found
+
+    def _listen(
+        self, listening: Any, channel: str, jid: str, until: float | None, changed: Changed
+    ) -> Record | None:
+        listening.subscribe(channel)
+        subscribed = False
+        while True:
+            left = LOOK_SECONDS if until is None else min(LOOK_SECONDS, until - time.monotonic())
+            message = listening.get_message(timeout=max(0.0, left)) if left > 0 else None
+            if message is not None and not _is_about(message, channel):
+                continue
+            subscribed = subscribed or message is not None
+            record = self._read(jid)
+            if record is not None:
+                if record.is_finished:
+                    return record
+                changed(record)
+            if left <= 0:
+                return None
+
+    def _read(self, jid: str) -> Record | None:
+        """The hash; None for a tracked job that has none yet."""
+        record = self._store.read(jid)
+        if record is None and not self._lookup.expect(jid):
+            # It may have moved, or ended, while it was looked for.
+            record = self._store.read(jid)
+            if record is None and not self._lookup.expect(jid):
+                raise self._lookup.unknown(jid)
+        return record
+
+
+def _is_about(message: dict[str, Any], channel: str) -> bool:
+    """Whether a message tells of this channel: that it is subscribed, or that something has changed."""
+    return message["type"] in ("subscribe", "message") and message["channel"] == channel.encode()

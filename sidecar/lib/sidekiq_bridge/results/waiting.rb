@@ -1,0 +1,86 @@
+# frozen_string_literal: true
+
+require "sidekiq"
+
+module SidekiqBridge
+  module Results
+    # Waits for messages of one channel, on a connection of its own: one of Sidekiq's pool would be missing for pushes.
+    module Waiting
+      # Seconds until the block looks again: a message may be lost with its connection, and a hash may be evicted.
+      LOOK_SECONDS = 15
+
+      module_function
+
+      # Calls the block when the channel is subscribed, at each message, and each LOOK_SECONDS; until it returns something,
+      # or `seconds` have passed (nil: no end). Returns that, or nil.
+      def until_found(channel, seconds, &look)
+        ending = seconds && monotonic + seconds
+        ::Sidekiq.redis { |redis| redis_rb?(redis) ? RedisRb.new(redis.dup) : RedisClients.new(redis.pubsub) }.then do |subscription|
+          subscription.listen(channel, ending, &look)
+        ensure
+          subscription.close
+        end
+      end
+
+      def redis_rb?(redis) = defined?(::Redis) && redis.is_a?(::Redis)
+
+      def monotonic = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+
+      # Seconds to the next look, at least 1 ms; nil when the time is over.
+      def pause(ending)
+        left = ending ? ending - monotonic : LOOK_SECONDS
+        left.clamp(0.001, LOOK_SECONDS) if left.positive?
+      end
+
+      # redis-client, from Sidekiq 7 on.
+      class RedisClients
+        def initialize(pubsub)
+          @pubsub = pubsub
+        end
+
+        def listen(channel, ending)
+          @pubsub.call("SUBSCRIBE", channel)
+          while (pause = Waiting.pause(ending))
+            @pubsub.next_event(pause)
+            found = yield
+            return found if found
+          end
+          yield
+        end
+
+        def close = @pubsub.close
+      end
+
+      # redis-rb, up to Sidekiq 6.
+      class RedisRb
+        def initialize(redis)
+          @redis = redis
+        end
+
+        def listen(channel, ending, &look)
+          while (pause = Waiting.pause(ending))
+            found = listen_once(channel, pause, &look)
+            return found if found
+          end
+          look.call
+        end
+
+        def close = @redis.close
+
+        private
+
+        def listen_once(channel, pause)
+          found = nil
+          @redis.subscribe_with_timeout(pause, channel) do |on|
+            looked = proc { (found = yield) && @redis.unsubscribe(channel) }
+            on.subscribe(&looked)
+            on.message(&looked)
+          end
+          found
+        rescue ::Redis::TimeoutError
+          found
+        end
+      end
+    end
+  end
+end
