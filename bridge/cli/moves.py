@@ -9,12 +9,15 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from bridge import errors
-from bridge.cli import classes, completion, output, spans
+from bridge.cli import classes, completion, output, plan, spans
 from bridge.cli.parts import Parts, pass_parts
 from bridge.moves.move import Move, percentage
 from bridge.moves.report import MoveReport, MoveRow, SideRow
 from bridge.moves.store import MoveStore
 from bridge.sidekiq.api.processes import ProcessRow
+
+LAST_HELP = "Jobs of each queue and set that --plan reads."
+_ONE = "write one of --percent, --back, --shadow, --finish and --plan at a time."
 
 
 @click.command("move")
@@ -23,6 +26,8 @@ from bridge.sidekiq.api.processes import ProcessRow
 @click.option("--back", is_flag=True, help="Run the whole class in Ruby, retries too.")
 @click.option("--shadow", metavar="NUMBER", help="Repeat this share of the Ruby runs as dry runs in Python.")
 @click.option("--finish", is_flag=True, help="End the move: a native task runs all jobs of its class.")
+@click.option("--plan", "is_plan", is_flag=True, help="Show what is in the way, and a skeleton of the task.")
+@click.option("--last", type=click.IntRange(1, 100_000), default=200, show_default=True, help=LAST_HELP)
 @click.option(
     "--guard/--no-guard", default=None, help="Take the class back if it fails more often in Python."
 )
@@ -35,11 +40,18 @@ def move(
     back: bool,
     shadow: str | None,
     finish: bool,
+    is_plan: bool,
+    last: int,
     guard: bool | None,
     as_json: bool,
 ) -> None:
     """Move CLASS from Ruby to Python, a percent at a time. Every worker heeds it within a second."""
     job_class = job_class.removeprefix("::")
+    if is_plan:
+        if percent is not None or back or shadow is not None or finish or guard is not None:
+            raise errors.ConfigurationError(_ONE)
+        plan.show(plan.make(parts, job_class, last), as_json)
+        return
     changes = _changes(percent, back, shadow, finish, guard)
     _check(parts, job_class, changes)
 
@@ -64,9 +76,7 @@ def _changes(
     """The fields of the move that change; None ends the move."""
     wanted = [percent is not None, back, shadow is not None, finish]
     if sum(wanted) > 1:
-        raise errors.ConfigurationError(
-            "write one of --percent, --back, --shadow and --finish: each is a change of its own."
-        )
+        raise errors.ConfigurationError(_ONE)
     own: dict[str, object] = {} if guard is None else {"guard": guard}
     if finish:
         return None
@@ -77,7 +87,9 @@ def _changes(
     if shadow is not None:
         return {"shadow": _number("--shadow", shadow), **own}
     if not own:
-        raise errors.ConfigurationError("write what to do: --percent 5, --shadow 5, --back or --finish.")
+        raise errors.ConfigurationError(
+            "write what to do: --percent 5, --shadow 5, --back, --finish or --plan."
+        )
     return own
 
 

@@ -14,6 +14,7 @@ from bridge.settings import Settings, redis_mistakes
 from bridge.settings import load as load_settings
 from bridge.settings.overrides import overrides
 from bridge.sidecar import from_settings
+from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.ruby_client import RubyClient
 from bridge.sidekiq.api.actions import Actions
 from bridge.sidekiq.api.commands import Commands
@@ -75,11 +76,16 @@ class Parts:
         return Commands(self.client)
 
     @cached_property
-    def ruby_client(self) -> RubyClient:
-        """Pushes jobs through the Rails app."""
+    def sidecar(self) -> SidecarClient:
+        """The client of the sidecars."""
         self.settings.require_safe_sidecar()
         shown = from_settings.credentials(self.settings)
-        client = from_settings.client(self.settings, from_settings.fleet(self.settings, shown), shown)
+        return from_settings.client(self.settings, from_settings.fleet(self.settings, shown), shown)
+
+    @cached_property
+    def ruby_client(self) -> RubyClient:
+        """Pushes jobs through the Rails app."""
+        client = self.sidecar
         return RubyClient(lambda: client)
 
     @cached_property

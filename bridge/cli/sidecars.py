@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.console import RenderableType
@@ -46,6 +48,14 @@ def ask(parts: Parts) -> list[SidecarRow]:
     """One row for each sidecar of the settings."""
     asking = probe(parts)
     return [_ask(asking, url) for url in parts.settings.sidecar_url]
+
+
+def healths(parts: Parts) -> Iterator[Health]:
+    """What each sidecar that answers says of itself."""
+    asking = probe(parts)
+    for url in parts.settings.sidecar_url:
+        with contextlib.suppress(errors.SidecarError):
+            yield asking.ask(Address.parse(url))
 
 
 def _ask(asking: HealthProbe, url: str) -> SidecarRow:

@@ -241,6 +241,44 @@ def test_a_shadow_delays_no_job(stage: Stage, bridge: Bridge) -> None:
     wait_for(lambda: bridge("moves", "--json").well().json[0]["shadow_left_out"] > 0, "some left out")
 
 
+# -- the plan
+
+
+def test_a_plan_names_what_is_in_the_way_and_writes_a_skeleton(stage: Stage, bridge: Bridge) -> None:
+    for args in ([1, "a"], [2, None, {"dry": True}]):
+        stage.push_job({"class": "Billing::InvoiceJob", "args": args, "queue": "invoices"}, "invoices")
+
+    plan = bridge("move", "Billing::InvoiceJob", "--plan", "--json").well().json
+
+    assert (plan["kind"], plan["jobs_read"]) == ("job", 2)
+    subjects = {each["subject"]: each["seen"] for each in plan["obstacles"]}
+    assert "Tenanted" in subjects["modules"]
+    assert subjects["options"] == "a gem reads these options, in middleware: lock"
+    assert {"sidekiq_retry_in", "arguments"} <= subjects.keys()
+    assert subjects["queue invoices"] == "no process reads it"
+    assert (
+        "def invoice_job(self, customer_id: int, class_name: str | None = None, options: " in plan["skeleton"]
+    )
+    assert "'queue': 'invoices', 'retry': 3" in plan["skeleton"]
+    compile(plan["skeleton"], "skeleton.py", "exec")
+    printed = bridge("move", "Billing::InvoiceJob", "--plan").well().out
+    assert "sidekiq_retry_in: Python does not ask it" in printed
+
+
+def test_a_plan_without_a_sidecar_reads_the_payloads_alone(stage: Stage) -> None:
+    stage.push_job({"class": "Billing::InvoiceJob", "args": [1], "queue": "invoices"}, "invoices")
+    away = Bridge(bridge_environment(stage.redis_url, f"unix://{stage.directory}/gone.sock"))
+    plan = away("move", "Billing::InvoiceJob", "--plan", "--json").well().json
+    assert plan["kind"] == "unasked"
+    assert "arg1: int" in plan["skeleton"]
+
+
+def test_a_plan_knows_a_class_that_the_app_does_not_have(bridge: Bridge) -> None:
+    plan = bridge("move", "NoSuchJob", "--plan", "--json").well().json
+    assert plan["kind"] == "unknown"
+    assert plan["obstacles"][0]["seen"] == "the app has no job class NoSuchJob"
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -248,7 +286,10 @@ def test_a_shadow_delays_no_job(stage: Stage, bridge: Bridge) -> None:
         (("EchoJob", "--percent", "-1"), "--percent -1: write a number from 0 to 100."),
         (("EchoJob", "--percent", "many"), "--percent many: write a number from 0 to 100."),
         (("EchoJob", "--percent", "nan"), "--percent nan: write a number from 0 to 100."),
-        (("EchoJob", "--percent", "5", "--back"), "write one of --percent, --back, --shadow and --finish"),
+        (
+            ("EchoJob", "--percent", "5", "--back"),
+            "write one of --percent, --back, --shadow, --finish and --plan",
+        ),
         (("EchoJob",), "write what to do: --percent 5"),
         (("EchoJbo", "--percent", "5"), "did you mean EchoJob?"),
         (("SleepJob", "--shadow", "5"), "does not declare shadow_safe=True"),

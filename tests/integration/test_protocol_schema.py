@@ -181,6 +181,13 @@ def test_a_push_through_the_app(sidecar: Sidecar) -> None:
     assert check(sidecar.about("POST", "/jobs/push", b"{}"), 400, "error")["code"] == "protocol"
 
 
+@pytest.mark.parametrize(("name", "kind"), [("EchoJob", "job"), ("NoSuchJob", "unknown")])
+def test_a_class_is_described(sidecar: Sidecar, name: str, kind: str) -> None:
+    body = json.dumps({"class": name}).encode()
+    assert check(sidecar.about("POST", "/classes/describe", body), 200, "described")["kind"] == kind
+    assert check(sidecar.about("POST", "/classes/describe", b"{}"), 400, "error")["code"] == "protocol"
+
+
 def test_what_is_not_there(sidecar: Sidecar) -> None:
     assert check(sidecar.about("GET", "/jobs/worker:1:abc/9"), 404, "error")["code"] == "unknown"
     assert check(sidecar.ask("GET", "/nothing", []), 404, "error")["code"] == "not_found"

@@ -14,3 +14,19 @@ class ShadowJob
     args
   end
 end
+
+# A module of a gem, around a job.
+module Tenanted; end
+
+module Billing
+  # A class with much around its perform, for `bridge move --plan`.
+  class InvoiceJob
+    include JOB
+    include Listed
+    include Tenanted
+    sidekiq_options queue: "invoices", retry: 3, lock: "until_executed", tags: ["money"]
+    sidekiq_retry_in { 60 }
+
+    def perform(customer_id, class_name = nil, options = {}) = note("done", [customer_id, class_name, options])
+  end
+end

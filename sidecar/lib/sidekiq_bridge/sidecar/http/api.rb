@@ -9,6 +9,7 @@ require "sidekiq_bridge/sidecar/http/head"
 require "sidekiq_bridge/sidecar/http/reply_signature"
 require "sidekiq_bridge/sidecar/http/request"
 require "sidekiq_bridge/sidecar/http/signature_gate"
+require "sidekiq_bridge/sidecar/sidekiq/class_description"
 require "sidekiq_bridge/sidecar/sidekiq/promoter"
 require "sidekiq_bridge/sidecar/sidekiq/pusher"
 require "sidekiq_bridge/sidecar/stream/seal"
@@ -19,11 +20,12 @@ module SidekiqBridge
     class Api
       UPGRADE = "bridge-jobs"
 
-      def initialize(executor:, dispatcher:, streams:, notices:, authenticator:, health:, boot:, max_body:, on_drain:)
+      def initialize(executor:, dispatcher:, streams:, notices:, guard:, authenticator:, health:, boot:, max_body:, on_drain:)
         @executor = executor
         @dispatcher = dispatcher
         @streams = streams
         @notices = notices
+        @guard = guard
         @authenticator = authenticator
         @health = health
         @boot = boot
@@ -111,6 +113,13 @@ module SidekiqBridge
         message = accept(env)
         check_boot(message)
         json(200, @pusher.call(message.body))
+      end
+
+      # Tells what a job class of the app does around its perform.
+      def describe(env)
+        message = accept(env)
+        check_boot(message)
+        json(200, ClassDescription.of(ClassDescription.name_in(message.body), @guard))
       end
 
       def drain(env)

@@ -40,6 +40,7 @@ module SidekiqBridge
       post("/jobs/promote") { reply @api.promote(env) }
       post("/jobs/death") { reply @api.notices(env, :death) }
       post("/jobs/error") { reply @api.notices(env, :error) }
+      post("/classes/describe") { reply @api.describe(env) }
       post("/drain") { reply @api.drain(env) }
       get("/health") { reply @api.health(env) }
       get("/health/live") { reply @api.live }

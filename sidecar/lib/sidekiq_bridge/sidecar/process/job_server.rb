@@ -171,7 +171,7 @@ module SidekiqBridge
         authenticator = Authenticator.new(@settings.secrets)
         @gate = SignatureGate.new(authenticator, max_body: @settings.max_body)
         @budget = ClientBudget.of_this_process { @counters.refused("connections") }
-        api = Api.new(executor: @executor, dispatcher: @dispatcher, streams: @streams, notices: @notices, authenticator: authenticator,
+        api = Api.new(executor: @executor, dispatcher: @dispatcher, streams: @streams, notices: @notices, guard: @guard, authenticator: authenticator,
           health: @health, boot: @boot, max_body: @settings.max_body, on_drain: on_drain)
         routes = FastRoutes.new(Routes.new(api, Metrics.new(@health)), api)
         @tunnels = Tunnels.new(routes, state_files) if private_socket

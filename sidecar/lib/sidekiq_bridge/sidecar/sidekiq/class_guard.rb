@@ -61,6 +61,9 @@ module SidekiqBridge
         self.class.detour(name, klass) || (wrapped_refusal(job, &lookup) if self.class.wrapper?(klass))
       end
 
+      # True unless --allow leaves the class out.
+      def allows?(name) = not_allowed(name).nil?
+
       private
 
       def sidekiq_job?(klass)
