@@ -1,4 +1,4 @@
-"""``bridge move CLASS --plan``: what stands in the way of a move, and a skeleton of the native task."""
+"""``bridge move CLASS --plan``: names what is in the way of a move, and writes a skeleton."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MIDDLEWARE = "write @app.task(..., ruby_middleware=True): the Python code then 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """What differs once the class runs in Python, and what to do about it."""
+    """A difference between both sides, and the advice for it."""
 
     subject: str
     seen: str
@@ -78,7 +78,7 @@ def show(plan: Plan, as_json: bool) -> None:
         console.print(Text(f"{each.subject}: {each.seen}"))
         console.print(Text(f"        -> {each.cure}"))
     if not plan.obstacles:
-        console.print("nothing stands in the way")
+        console.print("nothing is in the way")
     console.print(Text(f"\nfrom the arguments of {output.count(plan.jobs_read, 'job')}:\n"))
     click.echo(plan.skeleton)
 
@@ -131,7 +131,7 @@ def _of_class(job_class: str, reply: ClassReply) -> Iterator[Obstacle]:
         yield Obstacle("sidekiq_retries_exhausted", seen, "keep a sidecar, or write it in the task")
     if reply.iterable:
         yield Obstacle(
-            "checkpoints", "a native job has none, and begins anew after a stop", "keep the cursor yourself"
+            "checkpoints", "a native job has none, and starts again after a stop", "keep the cursor yourself"
         )
     if reply.current_attributes:
         seen = f"Python does not set {', '.join(reply.current_attributes)}"

@@ -51,7 +51,7 @@ def ask(parts: Parts) -> list[SidecarRow]:
 
 
 def healths(parts: Parts) -> Iterator[Health]:
-    """What each sidecar that answers says of itself."""
+    """The health of each sidecar that answers."""
     asking = probe(parts)
     for url in parts.settings.sidecar_url:
         with contextlib.suppress(errors.SidecarError):
