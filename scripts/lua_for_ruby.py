@@ -13,9 +13,13 @@ from bridge.sidekiq.store import lua
 PLACE = Path(__file__).resolve().parents[1] / "sidecar/lib/sidekiq_bridge/scripts/lua"
 
 #: Scripts that the gem runs as they are.
-SCRIPTS: tuple[str, ...] = ("batch_forget", "batch_push", "batches_prune", "move_to_dead", "result_mark")
+SCRIPTS: tuple[str, ...] = (
+    *("batch_forget", "batch_push", "batches_prune"),
+    *("limit_advance", "limit_renew", "limit_take"),
+    "result_mark",
+)
 #: Effects of a settlement, which the gem runs alone: a stock Sidekiq process settles by itself.
-EFFECTS: tuple[str, ...] = ("batch_job", "result_settled")
+EFFECTS: tuple[str, ...] = ("batch_job", "limit_free", "result_settled")
 #: An effect asks for the result of the settlement: here there is none, and the effect applies.
 SETTLED = "local settled = 1\n"
 

@@ -46,6 +46,9 @@ WAITING = "bridge:waiting"
 #: Hash of the classes that move from Ruby to Python: class to a JSON object.
 MOVES = "bridge:moves"
 
+#: Set of the processes that take part in the limits of sidekiq-limit_fetch.
+LIMIT_FETCH_PROCESSES = "limit:processes"
+
 QUEUE_PREFIX = "queue:"
 RECOVERED_PREFIX = "bridge:recovered:"
 FENCE_PREFIX = "bridge:fence:"
@@ -199,3 +202,15 @@ def batch_jobs(bid: str) -> str:
 def batch_push(token: str) -> str:
     """Number of the last slice of jobs that one push into a batch has written (1 h)."""
     return f"bridge:batch-push:{token}"
+
+
+def limit_fetch(queue_name: str) -> tuple[str, ...]:
+    """What sidekiq-limit_fetch keeps of one queue: places, busy processes, limit, process limit, pause."""
+    return tuple(
+        f"limit_fetch:{kind}:{queue_name}" for kind in ("probed", "busy", "limit", "process_limit", "pause")
+    )
+
+
+def limit_fetch_heartbeat(process: str) -> str:
+    """Exists while a process takes part in the limits of sidekiq-limit_fetch."""
+    return f"limit:heartbeat:{process}"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+from bridge import errors
 from bridge.periodic import Periodic
+from bridge.sidecar.health import Health
+from bridge.sidekiq.fetch.limit_fetch import LimitFetch
 from bridge.worker.bootsteps import BridgeStep, Sidecar
 
 
@@ -59,6 +63,44 @@ class Results(BridgeStep):
         """Begin, if a class is declared."""
         if self.runtime(c).tracked.classes:
             super().start(c)
+
+
+class QueueLimits(BridgeStep):
+    """Keeps the limits of queues that sidekiq-limit_fetch has in Redis."""
+
+    def make(self, c: Any) -> Periodic:
+        """Look once before the first job is taken."""
+        runtime, queues = self.runtime(c), c.app.amqp.queues
+        rooms = runtime.fetcher.rooms
+
+        def changed() -> None:
+            rooms.add(self.work)
+            runtime.fetcher.wake()
+
+        self.work = LimitFetch(
+            runtime.redis_client(),
+            lambda: runtime.lease.identity,
+            lambda: list(queues.consume_from),
+            lambda: rooms.held,
+            changed,
+        )
+        runtime.on_health.append(self._learn)
+        with contextlib.suppress(errors.StoreError):  # the thread tries again
+            self.work.round()
+        thread = Periodic("queue-limits", self.work.round)
+        runtime.background.attach(thread)
+        return thread
+
+    def _learn(self, health: Health) -> None:
+        if "sidekiq-limit_fetch" in health.gems and self.work.expect() and self.thread is not None:
+            self.thread.nudge()
+
+    def shutdown(self, c: Any) -> None:
+        """The places of this worker are free at once."""
+        super().shutdown(c)
+        if self.thread is not None:
+            with contextlib.suppress(errors.StoreError):
+                self.work.leave()
 
 
 class Sentinels(BridgeStep):

@@ -25,8 +25,7 @@ RSpec.describe SidekiqBridge::Scripts do
 
   it "finds a script by the name of its file" do
     RedisServer.flush
-    Sidekiq.redis { |connection| connection.call("ZADD", "retry", 1, "a job") }
-    expect(described_class.call("move_to_dead", %w[retry dead bridge:notices bridge:notices-dropped], ["a job", "a job", 5, "-inf", -10_001, "", 10])).to eq(1)
-    expect(Sidekiq.redis { |connection| connection.call("ZRANGE", "dead", 0, -1) }).to eq(["a job"])
+    Sidekiq.redis { |connection| connection.call("ZADD", "bridge:places:x:all", 1, "me") }
+    expect(described_class.call("limit_renew", %w[bridge:places:x:all bridge:places:y:all], [15, "me", "other"])).to match([/\A\d+\.\d+\z/, 2])
   end
 end

@@ -16,7 +16,7 @@ KNOWN_KEYS = re.compile(
     rb"""^(queues|queue:[\w:.\-]+|schedule|retry|dead|processes|process_cleanup|
     stat:(processed|failed)(:\d{4}-\d\d-\d\d)?|
     [^:]+:\d+:[0-9a-f]{12}(:work|:workers|-signals)?|
-    j\|.*|h\|.*|.+-\d\d-\d\d:\d+|it-[0-9a-f]+|\d{8}-marks|deploylock-.*|bridge:.+)$""",
+    j\|.*|h\|.*|.+-\d\d-\d\d:\d+|it-[0-9a-f]+|\d{8}-marks|deploylock-.*|bridge:.+|limit_fetch:.+|limit:(processes|heartbeat:.+))$""",
     re.VERBOSE,
 )
 

@@ -26,6 +26,9 @@ class Capsules:
         queues = capsule.queues | (known.queues if known else frozenset())
         self._by_name[capsule.name] = Capsule(capsule.name, queues, capsule.concurrency)
 
+    def reserve(self, held: Counter[str], want: int) -> None:
+        """Nothing is asked: a capsule counts within this process."""
+
     def rooms(self, held: Counter[str]) -> Iterator[Room]:
         """The slots that each capsule has free."""
         for capsule in list(self._by_name.values()):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from bridge import errors
 from bridge.sidekiq.fetch.unit_of_work import Fetched, UnitOfWork
+
+logger = logging.getLogger(__name__)
 
 Order = tuple[int, ...]
 
@@ -24,6 +28,9 @@ class RoomSource(Protocol):
     @property
     def limited(self) -> frozenset[str]:
         """The queues that it limits at present."""
+
+    def reserve(self, held: Counter[str], want: int) -> None:
+        """A claim of at most ``want`` jobs begins; 0: it has ended. Raises StoreError."""
 
     def rooms(self, held: Counter[str]) -> Iterable[Room]:
         """The room in its queues. ``held``: jobs that this process holds, by queue."""
@@ -62,25 +69,39 @@ class QueueRooms:
 
         ``drawn``: those without limits. None: no queue has room.
         """
-        return (fitted(self._rooms(), names, drawn, want) or None) if self.limited else drawn
+        return (fitted(self._reserved(want), names, drawn, want) or None) if self.limited else drawn
 
     def cut(self, name: str, payloads: list[bytes]) -> list[bytes]:
         """As many of the jobs that run next in one queue as it has room for."""
         if name not in self.limited:
             return payloads
-        return payloads[: max(0, min(room.jobs for room in self._rooms() if name in room.queues))]
+        rooms = [room.jobs for room in self._reserved(len(payloads)) if name in room.queues]
+        return payloads[: max(0, min(rooms, default=0))]
 
     def heeded(self, fetched: Fetched) -> Fetched:
         """The result of a claim. A queue without room is not to be watched; room since then asks again."""
         if not self.limited:
             return fetched
-        shut = (room.queues for room in self._rooms() if room.jobs <= 0)
+        try:
+            rooms = self._reserved(0)
+        except errors.StoreError as error:
+            # The jobs that were claimed must be handed over. The next claim meets the same error.
+            logger.debug("cannot tell which queues have room: %s", error)
+            return fetched._replace(paused=fetched.paused | self.limited)
+        shut = (room.queues for room in rooms if room.jobs <= 0)
         return fetched._replace(
             paused=fetched.paused.union(*shut), drained=fetched.drained and not self.freed
         )
 
-    def _rooms(self) -> list[Room]:
-        held = Counter(unit.delivery.queue for unit in list(self._held.values()))
+    @property
+    def held(self) -> Counter[str]:
+        """How many jobs of each queue this process holds."""
+        return Counter(unit.delivery.queue for unit in list(self._held.values()))
+
+    def _reserved(self, want: int) -> list[Room]:
+        held = self.held
+        for source in self._sources:
+            source.reserve(held, want)
         return [room for source in self._sources for room in source.rooms(held)]
 
 

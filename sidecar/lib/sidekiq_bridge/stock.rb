@@ -15,6 +15,22 @@ module SidekiqBridge
       configure { |config| config.server_middleware { |chain| chain.prepend(middleware, *arguments) } }
     end
 
+    # Keeps middleware around all other server middleware, also around what the app adds later. A capsule may have a copy of the chain.
+    def outermost_server_middleware(middleware)
+      prepend_server_middleware(middleware)
+      configure do |config|
+        config.on(:startup) do
+          capsules = config.respond_to?(:capsules) ? config.capsules.values : []
+          [config, *capsules].each { |each| each.server_middleware { |chain| chain.prepend(middleware) } }
+        end
+      end
+    end
+
+    # The name of this process on the Busy page.
+    def identity
+      Object.new.extend(defined?(::Sidekiq::Component) ? ::Sidekiq::Component : ::Sidekiq::Util).identity
+    end
+
     # Adds a handler of dead jobs (job, exception), in a process of Sidekiq alone.
     def add_death_handler(handler) = configure { |config| config.death_handlers << handler }
 

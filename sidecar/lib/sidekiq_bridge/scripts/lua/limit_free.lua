@@ -1,0 +1,114 @@
+local settled = 1
+-- Frees the place of a job that ended, and lets the next one go. The body of function(KEYS, ARGV, settled).
+-- KEYS  1 schedule  2 bridge:waiting  3..6 of the gate (limit_gate.lua)  7.. queue:<name> of queues that jobs may go to
+-- ARGV  1 holder ("" = the job waited in a queue or a set)  2 id of the job  3 its queue
+--       4 "1" = if `settled` is 1 the job went back to its queue: it is the next to go  5..8 of the gate
+-- Result: when a worker must look again, or ""
+-- Included by the limit scripts. A gate is one limit for one key.
+-- KEYS[1], KEYS[2]: schedule, bridge:waiting. KEYS[at..at+3]: its places, its reserved places, its waiting jobs, its next start
+-- ARGV[by..by+3]: "<limit>:<key>", most places ("" = any number), s between two starts ("" = none), s by which a start may catch up
+-- All times are Redis TIME in s. A place or reservation whose time is over does not count.
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+
+local function text(seconds) return string.format('%.6f', seconds) end
+
+local function taken(key) return redis.call('ZCOUNT', key, '(' .. text(now), '+inf') end
+
+-- A start may catch up only while jobs wait, so no burst follows a pause.
+local function next_start(at, by)
+  local waiting = redis.call('ZCARD', KEYS[at + 2]) + taken(KEYS[at + 1]) > 0
+  return math.max(tonumber(redis.call('GET', KEYS[at + 3]) or 0), waiting and now - tonumber(ARGV[by + 3]) or now)
+end
+
+-- How many more jobs may go now.
+local function room(at, by)
+  local left = math.huge
+  if ARGV[by + 1] ~= '' then left = tonumber(ARGV[by + 1]) - taken(KEYS[at]) end
+  if ARGV[by + 2] ~= '' then
+    left = math.min(left, math.max(0, math.floor((now - next_start(at, by)) / tonumber(ARGV[by + 2]) + 1.000001)))
+  end
+  return left - taken(KEYS[at + 1])
+end
+
+-- Takes one place for `holder` until `till` (s, or "inf"), and one start.
+local function enter(at, by, id, holder, till)
+  local after = ARGV[by + 2] ~= '' and next_start(at, by) + tonumber(ARGV[by + 2])
+  redis.call('ZREM', KEYS[at + 1], id)
+  if ARGV[by + 1] ~= '' then
+    redis.call('ZADD', KEYS[at], till, holder)
+    local last = redis.call('ZRANGE', KEYS[at], -1, -1, 'WITHSCORES')[2]
+    if last == 'inf' then redis.call('PERSIST', KEYS[at]) else redis.call('EXPIREAT', KEYS[at], math.ceil(last) + 60) end
+  end
+  if after then redis.call('SET', KEYS[at + 3], text(after), 'EX', math.max(1, math.ceil(after - now + tonumber(ARGV[by + 3])))) end
+end
+-- Included by the limit scripts, behind limit_gate.lua: the line of jobs that wait at one gate. A member of it is
+-- "<id> <queue>", and its score is that of the job in schedule. A job that is not there is not in the line either.
+local PARKED, RENEWED_BEFORE, RESERVED = 600, 60, 30
+
+local function parked(score, id)
+  for _, payload in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], score, score)) do
+    if string.find(payload, id, 1, true) or 'sha1:' .. redis.sha1hex(payload) == id then return payload end
+  end
+end
+
+-- Moves a parked job to the end of its queue that runs next. A queue that is not among KEYS is its scheduler's work.
+local function send(payload, queue, queues)
+  for i = queues, #KEYS do
+    if KEYS[i] == 'queue:' .. queue and type(redis.pcall('RPUSH', KEYS[i], payload)) == 'number' then
+      return redis.call('ZREM', KEYS[1], payload)
+    end
+  end
+  redis.call('ZADD', KEYS[1], text(now), payload)
+end
+
+-- Notes when a worker must look at this line again. Result: that time; for a rate the exact one.
+local function note(at, by)
+  local head = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
+  if not head[1] then redis.call('ZREM', KEYS[2], ARGV[by]); return '' end
+  local look, exact = tonumber(head[2]) - RENEWED_BEFORE, nil
+  for i = 0, 1 do
+    local first = redis.call('ZRANGEBYSCORE', KEYS[at + i], '(' .. text(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    look = math.min(look, tonumber(first[2] or look))
+  end
+  if ARGV[by + 2] ~= '' and taken(KEYS[at + 1]) == 0 and (ARGV[by + 1] == '' or taken(KEYS[at]) < tonumber(ARGV[by + 1])) then
+    exact = next_start(at, by)
+    look = math.min(look, exact + 0.25)
+  end
+  redis.call('ZADD', KEYS[2], text(look), ARGV[by])
+  return text(exact or look)
+end
+-- Included by the limit scripts, behind limit_line.lua: lets waiting jobs go while there is room. Each gets a reserved place,
+-- and the right to go before all that wait, even when its reserved time is over. Result: as that of note()
+local function advance(at, by, queues)
+  redis.call('ZREMRANGEBYSCORE', KEYS[at], '-inf', text(now))
+  redis.call('ZREMRANGEBYSCORE', KEYS[at + 1], '-inf', text(now - PARKED))
+  local free, looks = room(at, by), 0
+  while free > 0 and looks < 200 do
+    local head = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
+    if not head[1] then break end
+    redis.call('ZREM', KEYS[at + 2], head[1])
+    local id, queue = string.match(head[1], '^(%S+) (.*)$')
+    local payload = id and parked(head[2], id)
+    if payload then
+      send(payload, queue, queues)
+      redis.call('ZADD', KEYS[at + 1], text(now + RESERVED), id)
+      redis.call('EXPIRE', KEYS[at + 1], 2 * PARKED)
+      free = free - 1
+    end
+    looks = looks + 1
+  end
+  local look = note(at, by)
+  -- That many jobs of the line were deleted by a person: the next call goes on.
+  if looks == 200 and look ~= '' then redis.call('ZADD', KEYS[2], text(now), ARGV[by]) end
+  return look
+end
+local freed = redis.call('ZREM', KEYS[3], ARGV[1])
+if ARGV[1] == '' then
+  redis.call('ZREM', KEYS[4], ARGV[2])
+  redis.call('ZREM', KEYS[5], ARGV[2] .. ' ' .. ARGV[3])
+elseif ARGV[4] == '1' and settled == 1 and (freed == 1 or ARGV[6] == '') then
+  redis.call('ZADD', KEYS[4], text(now + RESERVED), ARGV[2])
+  redis.call('EXPIRE', KEYS[4], 2 * PARKED)
+end
+return advance(3, 5, 7)
