@@ -205,7 +205,7 @@ def batch_push(token: str) -> str:
 
 
 def limit_fetch(queue_name: str) -> tuple[str, ...]:
-    """What sidekiq-limit_fetch keeps of one queue: places, busy processes, limit, process limit, pause."""
+    """The keys of sidekiq-limit_fetch for one queue: places, busy processes, limit, process limit, pause."""
     return tuple(
         f"limit_fetch:{kind}:{queue_name}" for kind in ("probed", "busy", "limit", "process_limit", "pause")
     )

@@ -215,10 +215,8 @@ def install(app: Any) -> None:
     # By name: only a worker needs to load them.
     app.steps["consumer"].add("bridge.worker.ruby_middleware:RubyMiddleware")
     app.steps["consumer"].update(
-        [
-            f"bridge.worker.optional_steps:{name}"
-            for name in ("Moves", "Notices", "QueueLimits", "Results", "Sentinels")
-        ]
+        f"bridge.worker.optional_steps:{name}"
+        for name in ("Moves", "Notices", "QueueLimits", "Results", "Sentinels")
     )
     app.steps["worker"].update(
         [

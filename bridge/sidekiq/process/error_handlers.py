@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class ErrorHandlers:
-    """Carries an answer about the app's error handlers between the dialect and Redis. Called by one thread."""
+    """Carries an answer about the app's error handlers between dialect and Redis. Called by one thread."""
 
     def __init__(self, dialect: Dialect, client: Any) -> None:
         self._dialect = dialect

@@ -11,7 +11,7 @@ module SidekiqBridge
   # In a sidecar it does nothing: there the worker takes the places.
   module Limits
     class << self
-      # What this process declares, from BRIDGE_LIMITS or the file that BRIDGE_CONFIG names.
+      # The declarations of this process, from BRIDGE_LIMITS or the file that BRIDGE_CONFIG names.
       # Raises ArgumentError with a sentence for a wrong declaration.
       def declared = @declared ||= Declarations.from(ENV)
 

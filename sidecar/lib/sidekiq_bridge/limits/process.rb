@@ -10,8 +10,8 @@ module SidekiqBridge
     # The places of one job at its gates.
     Places = Struct.new(:gates, :holder, :job_id, :queue)
 
-    # What this process of Sidekiq holds. It has no lease as a worker of the bridge has, so its places have an end, and a thread
-    # renews them. The places of a process that is killed come free within PLACE_SECONDS.
+    # Holds the places of this process of Sidekiq. It has no lease as a worker of the bridge has, so its places have an end, and a
+    # thread renews them. The places of a process that is killed come free within PLACE_SECONDS.
     class Process
       PLACE_SECONDS = 15
       ROUND_SECONDS = 4
