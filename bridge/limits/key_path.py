@@ -47,7 +47,7 @@ class KeyPath:
             return _down(_inner(job) if job.is_active_job else job.args, rest)
         if first == "cattr":
             return next((key for attrs in _attributes(job) if (key := _down(attrs, rest)) is not None), None)
-        return _down(dict(job.fields), self.steps)
+        return _down(dict(job.whole), self.steps)
 
 
 def _inner(job: SidekiqJob) -> list[Any]:

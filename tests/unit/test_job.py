@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import InvalidPayload, MalformedPayload
-from bridge.sidekiq.payload.job import SidekiqJob, invalid_entry, new_jid
+from bridge.sidekiq.payload.invalid_entry import invalid_entry
+from bridge.sidekiq.payload.job import SidekiqJob, new_jid
 from bridge.sidekiq.payload.timestamps import Timestamps
 
 OLD_WRAPPER = "ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper"

@@ -18,7 +18,8 @@ from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, Decision, Done, GiveBack
 from bridge.sidekiq.outcome.notice import malformed
 from bridge.sidekiq.payload import expiry
-from bridge.sidekiq.payload.job import SidekiqJob, invalid_entry
+from bridge.sidekiq.payload.invalid_entry import invalid_entry
+from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.payload.tracked import FIELD, NOTHING
 from bridge.sidekiq.store.claims import Claimed
@@ -134,7 +135,7 @@ class InFlight:
             try:
                 # Popped: a task may have changed the arguments in place when the same bytes come again.
                 read = self._parsed.pop(job.payload, None) if self._parsed else None
-                unit = UnitOfWork(delivery, read or SidekiqJob.parse(job.payload))
+                unit = UnitOfWork(delivery, read or self._read_claimed(job.payload))
             except errors.PayloadError as error:
                 self._bury_unreadable(delivery, error)
                 continue
@@ -146,6 +147,13 @@ class InFlight:
             self.held[job.token] = unit
             units.append(unit)
         return tuple(units)
+
+    def _read_claimed(self, payload: bytes) -> SidekiqJob:
+        """Read a job, without the arguments of a large one for Ruby. Raises PayloadError."""
+        job = SidekiqJob.claimed(payload)
+        if job.is_outline and self._gate.admits(job):
+            job.read_whole()
+        return job
 
     def drop_expired(self, token: int) -> bool:
         """Drop a job that waited for its time and has expired. False: the job may begin."""

@@ -6,23 +6,20 @@ raises, and each says what it makes of a value of the wrong type.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.errors import InvalidPayload
-from bridge.sidekiq.payload import active_job, pages, ruby_json
+from bridge.errors import InvalidPayload, MalformedPayload
+from bridge.sidekiq.payload import active_job, outline, pages, ruby_json
 from bridge.sidekiq.payload import splice as splicing
 from bridge.sidekiq.payload import timestamps as clock
 from bridge.sidekiq.payload.ruby_json import Json
-from bridge.sidekiq.payload.timestamps import Timestamps
 
 logger = logging.getLogger(__name__)
 
-_JID_BYTES = 12
+JID_BYTES = 12
 #: Fields of nearly all jobs, with the types that Sidekiq's pages can show. Looked at for each failure.
 _USUAL = (
     ("jid", (str,)),
@@ -42,13 +39,18 @@ _TIMES = ("created_at", "enqueued_at", "failed_at", "retried_at")
 class SidekiqJob:
     """One job, for reading only: ``raw`` is the truth and goes back to Redis, ``fields`` is what it says."""
 
-    __slots__ = ("fields", "jid", "job_class", "native_class", "raw", "ruby_only", "wrapped")
+    __slots__ = ("fields", "is_outline", "jid", "job_class", "native_class", "raw", "ruby_only", "wrapped")
 
-    def __init__(self, raw: bytes, fields: Mapping[str, Any], ruby_only: bool = False) -> None:
+    def __init__(
+        self, raw: bytes, fields: Mapping[str, Any], ruby_only: bool = False, *, is_outline: bool = False
+    ) -> None:
         self.raw = raw
         self.fields = fields
+        """All fields; of an outline those without ``args``, see ``whole``."""
         self.ruby_only = ruby_only
         """Python's parser refuses these bytes, Ruby's accepts them: ``fields`` is readable, not exact."""
+        self.is_outline = is_outline
+        """Whether the arguments were not read, and so may be malformed."""
         # Read a dozen times in the life of a job, so found out once.
         jid = fields.get("jid")
         self.jid = str(jid) if type(jid) is int else _text(jid)
@@ -67,6 +69,27 @@ class SidekiqJob:
         if not isinstance(value, dict):
             raise InvalidPayload(f"a job is a JSON object, this is {_json_type(value)}")
         return cls(raw, value, ruby_only)
+
+    @classmethod
+    def claimed(cls, raw: bytes) -> SidekiqJob:
+        """As ``parse``, but an outline where that takes less time."""
+        fields = outline.outline(raw)
+        return cls.parse(raw) if fields is None else cls(raw, fields, is_outline=True)
+
+    def read_whole(self) -> None:
+        """Read the arguments too. Raises MalformedPayload."""
+        if self.is_outline:
+            self.fields, self.ruby_only = ruby_json.parse(self.raw)
+            self.is_outline = False
+
+    @property
+    def whole(self) -> Mapping[str, Any]:
+        """All fields, the arguments among them; without those where they are malformed."""
+        try:
+            self.read_whole()
+        except MalformedPayload:
+            self.is_outline = False
+        return self.fields
 
     @classmethod
     def unreadable(cls, raw: bytes) -> SidekiqJob:
@@ -104,7 +127,7 @@ class SidekiqJob:
     @property
     def args(self) -> list[Any]:
         """As Ruby's splat reads them: nothing for null or none, pairs of an object, a scalar alone."""
-        value = self.fields.get("args")
+        value = self.whole.get("args")
         if isinstance(value, list):
             return value
         if isinstance(value, dict):
@@ -152,7 +175,7 @@ class SidekiqJob:
 
     def entry_fields(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """``fields``, and what else an entry of retry or dead needs to be shown by Sidekiq's pages."""
-        own = self.fields
+        own = self.whole
         is_usual = (
             not self.ruby_only
             and not (own.keys() & _UNUSUAL or fields.keys() & _UNUSUAL_OF_HOOKS)
@@ -173,7 +196,7 @@ class SidekiqJob:
 
     @property
     def _first_arg(self) -> Json:
-        args = self.fields.get("args")
+        args = self.whole.get("args")
         return args[0] if isinstance(args, list) and args else None
 
     @property
@@ -186,45 +209,9 @@ class SidekiqJob:
 
 def new_jid(random_bytes: bytes) -> str:
     """24 hex digits of 12 random bytes, as Sidekiq makes them."""
-    if len(random_bytes) != _JID_BYTES:
-        raise ValueError(f"a jid is made of {_JID_BYTES} random bytes, not {len(random_bytes)}")
+    if len(random_bytes) != JID_BYTES:
+        raise ValueError(f"a jid is made of {JID_BYTES} random bytes, not {len(random_bytes)}")
     return random_bytes.hex()
-
-
-def invalid_entry(
-    raw: bytes, queue: str, reason: str, now: float, timestamps: Timestamps = Timestamps.SECONDS
-) -> bytes:
-    """Make the dead entry for JSON that is not an object: a job that Sidekiq's pages can show.
-
-    The original is kept whole in ``args``. The jid is made of the bytes and the time, so that the entry can
-    be opened.
-    """
-    stamp = timestamps.stamp(now)
-    return ruby_json.encode(
-        {
-            "class": "Bridge::InvalidPayload",
-            "args": _original(raw),
-            "jid": _jid_of(raw, now),
-            "queue": queue,
-            "retry": False,
-            "created_at": stamp,
-            "failed_at": stamp,
-            "error_class": "Bridge::InvalidPayload",
-            "error_message": reason,
-        }
-    )
-
-
-def _original(raw: bytes) -> list[str]:
-    """The text; and where the bytes are not UTF-8, which JSON cannot carry, them in Base64 as well."""
-    try:
-        return [raw.decode()]
-    except UnicodeDecodeError:
-        return [raw.decode("utf-8", "replace"), "base64:" + base64.b64encode(raw).decode()]
-
-
-def _jid_of(raw: bytes, now: float) -> str:
-    return new_jid(hashlib.sha256(raw + repr(now).encode()).digest()[:_JID_BYTES])
 
 
 def _text(value: object) -> str | None:

@@ -148,17 +148,34 @@ def _has_many_brackets(raw: bytes) -> bool:
 
 def _is_too_deep(raw: bytes) -> bool:
     """Whether standard JSON is nested too deeply. A walk through its brackets costs ten times as much."""
+    return not _closes(_brackets(raw), MAX_NESTING)
+
+
+def is_one_array(text: bytes) -> bool:
+    """Whether the brackets of this part of an object are those of one array, not too deep for a value in it.
+
+    It begins and ends with a bracket. What is between may be anything, without comments.
+    """
+    return _closes(_brackets(text)[1:-1], MAX_NESTING - 2)
+
+
+def _closes(brackets: bytes, levels: int) -> bool:
+    """Whether each opening bracket has its closing one behind it, in at most so many levels."""
+    for _ in range(levels):
+        if not brackets:
+            return True
+        brackets = brackets.replace(b"[]", b"")  # takes the innermost level away
+    return not brackets
+
+
+def _brackets(raw: bytes) -> bytes:
+    """The brackets outside of texts, of one kind."""
     if b"\\" in raw:
         raw = _ESCAPED_QUOTE.sub(b"", raw)
     # A quote that stays begins or ends a string. Most strings hold no bracket and are empty now. To drop
     # several at once takes half of the time.
     marks = raw.translate(_ONE_KIND, _NO_STRUCTURE).replace(b'"' * 8, b"").replace(b'""', b"")
-    brackets = b"".join(marks.split(b'"')[::2])
-    for _ in range(MAX_NESTING):
-        if not brackets:
-            return False
-        brackets = brackets.replace(b"[]", b"")  # takes the innermost level away
-    return bool(brackets)
+    return b"".join(marks.split(b'"')[::2])
 
 
 def _nesting(raw: bytes) -> int:

@@ -19,7 +19,7 @@ from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.outcome.decision import DeadLimits
 from bridge.sidekiq.outcome.notice import malformed
 from bridge.sidekiq.payload import timestamps as clock
-from bridge.sidekiq.payload.job import invalid_entry
+from bridge.sidekiq.payload.invalid_entry import invalid_entry
 from bridge.sidekiq.schedule.due_entry import UNCHANGED, Middleware, NoMiddleware, due_entry
 from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.owned_promotion import OwnedPromotion
