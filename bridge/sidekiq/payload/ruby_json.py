@@ -154,13 +154,13 @@ def _is_too_deep(raw: bytes) -> bool:
 def is_one_array(text: bytes) -> bool:
     """Whether the brackets of this part of an object are those of one array, not too deep for a value in it.
 
-    It begins and ends with a bracket. What is between may be anything, without comments.
+    It begins and ends with a bracket, and has no comments. The caller cares about nothing else in it.
     """
     return _closes(_brackets(text)[1:-1], MAX_NESTING - 2)
 
 
 def _closes(brackets: bytes, levels: int) -> bool:
-    """Whether each opening bracket has its closing one behind it, in at most so many levels."""
+    """Whether each opening bracket has its closing one behind it, in at most this number of levels."""
     for _ in range(levels):
         if not brackets:
             return True
