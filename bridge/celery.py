@@ -15,7 +15,7 @@ from celery import Celery, _state, signals
 from bridge.batches.batch import Batch
 from bridge.broker import messages
 from bridge.errors import ConfigurationError, PushRefused
-from bridge.execution import moments, pushing, task_classes, time_limits
+from bridge.execution import canvas, moments, pushing, task_classes, time_limits
 from bridge.execution.message_layer import BridgeAMQP
 from bridge.execution.task import SidekiqTask
 from bridge.fast_path import push
@@ -137,6 +137,7 @@ class Bridge(Celery):
                 tracked=self.bridge.tracked.classes,
             ),
             **limits,
+            **canvas.fields(self, options),
         }
         if options.get("queue") is None and isinstance(fields.get("queue"), str):
             options["queue"] = fields["queue"]

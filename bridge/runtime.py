@@ -21,6 +21,7 @@ from bridge.execution.time_limits import TimeLimits
 from bridge.redis.client import RedisAddress, connect, follower
 from bridge.redis.sentinel import MasterFollower
 from bridge.results import expiry
+from bridge.results.following import Following
 from bridge.results.results import Results
 from bridge.results.tracker import Tracker
 from bridge.routing import Routing
@@ -107,7 +108,8 @@ class Runtime(SidecarParts, MoveParts):
         look = self.follower.look_if_due if self.follower is not None else lambda: None
         made = RedisStore(self.redis_client(), lambda: self.dialect.dead_limits, look)
         made.effects.sources.append(batch_effects)
-        made.effects.sources.append(self.tracker.effects)
+        following = Following(lambda: self.dialect.timestamps, made.now)
+        made.effects.sources += [self.tracker.effects, following.effects]
         made.tell_ruby(self.settings.has_sidecar, partial(self.background.nudge, "notices"))
         return made
 

@@ -11,11 +11,16 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from celery.app.task import Context
+
 from bridge.broker.messages import RUBY_TASK
 from bridge.celery import app
 from bridge.execution import returned
+from bridge.execution.canvas import ERRBACK_TASK
 from bridge.execution.hand_over import conclude, hand_over
 from bridge.execution.task import SidekiqTask
+from bridge.results.raising import error_of
+from bridge.results.record import DEAD, Record
 
 #: The longest that the native probe of ``bridge verify`` sleeps.
 LONGEST_PROBE_SECONDS = 5.0
@@ -35,6 +40,16 @@ def perform(self: SidekiqTask) -> Any:
     app.bridge.fetcher.in_flight.ran(delivery.token, result.duration_ms)
     conclude(result)
     return returned.reported(app.bridge, delivery, result.result) if delivery.tracked else None
+
+
+@app.task(name=ERRBACK_TASK)
+def errback(name: str, failed: dict[str, Any]) -> Any:
+    """Call a Python handler of ``link_error`` as Celery does, with request, exception and traceback."""
+    record = Record(
+        str(failed["id"]), DEAD, error_class=failed["error_class"], error_message=failed["error_message"]
+    )
+    request = Context(id=failed["id"], task=failed["task"], args=failed["args"])
+    return app.tasks[name](request, error_of(record), None)
 
 
 class ProbeFailed(Exception):

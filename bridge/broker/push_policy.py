@@ -25,9 +25,7 @@ CHORD = "chord: count in your own database, or use Sidekiq Pro's batches from Ru
 
 #: Options that a message of Celery's carries and a job cannot, with the advice for each.
 _EMBEDDED: dict[str, str] = {
-    "callbacks": "link: let the job push the next one itself",
-    "errbacks": "link_error: use retries and the dead set, or rescue in the job",
-    "chain": "chain: let the job push the next one itself",
+    **dict.fromkeys(["callbacks", "errbacks", "chain"], "what follows it: push it with app.send_task"),
     "chord": CHORD,
     "group": "group: push the jobs one by one",
     "expires": "expires: write sidekiq_options={'expires_in': 60}",
@@ -39,8 +37,6 @@ _EMBEDDED: dict[str, str] = {
 _REFUSED: dict[str, str] = {
     **_EMBEDDED,
     "compression": "compression: Ruby reads no compressed job",
-    "link": _EMBEDDED["callbacks"],
-    "link_error": _EMBEDDED["errbacks"],
     "group_id": _EMBEDDED["group"],
     "group_index": _EMBEDDED["group"],
     "expiration": _EMBEDDED["expires"],
@@ -81,6 +77,8 @@ _CARRIED: dict[str, tuple[Rule, str]] = {
             # Celery, beat and canvas add these by themselves.
             *("root_id", "parent_id", "origin", "replaced_task_nesting", "event_dispatcher"),
             *("periodic_task_name", "create_sent_event"),
+            # The jobs that follow it.
+            *("link", "link_error", "chain"),
         ],
         (_any, ""),
     ),

@@ -10,6 +10,9 @@ import redis
 from bridge import errors
 from bridge.batches.effects import effects as batch_effects
 from bridge.redis.client import connect
+from bridge.results.following import Following
+from bridge.results.results import Results
+from bridge.results.tracking import EndOfJob
 from bridge.settings import Settings, redis_mistakes
 from bridge.settings import load as load_settings
 from bridge.settings.overrides import overrides
@@ -21,6 +24,7 @@ from bridge.sidekiq.api.commands import Commands
 from bridge.sidekiq.api.entries import Entries
 from bridge.sidekiq.api.processes import Processes
 from bridge.sidekiq.outcome.dialect import Dialect
+from bridge.sidekiq.payload.tracked import Tracked
 from bridge.sidekiq.process import version_probe
 from bridge.sidekiq.store.store import RedisStore
 
@@ -51,9 +55,17 @@ class Parts:
     def store(self) -> RedisStore:
         """The job store."""
         store = RedisStore(self.client, lambda: self.dialect.dead_limits)
-        store.effects.sources.append(batch_effects)
+        ending = EndOfJob(lambda: self.settings.result_ttl_seconds)
+        following = Following(lambda: self.dialect.timestamps, store.now)
+        store.effects.sources += [batch_effects, ending.of_any, following.effects]
         store.tell_ruby(self.settings.has_sidecar)
         return store
+
+    @cached_property
+    def results(self) -> Results:
+        """Results of tracked jobs."""
+        ttl = self.settings.result_ttl_seconds
+        return Results(Tracked(self.settings.track), lambda: self.store, ttl)
 
     @cached_property
     def processes(self) -> Processes:

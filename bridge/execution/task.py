@@ -29,6 +29,7 @@ from bridge.execution import (
     ruby_middleware,
 )
 from bridge.execution.claimed_job import job_of, require_lease
+from bridge.execution.followed import Followed
 from bridge.execution.on_commit import OnCommit
 from bridge.execution.outcomes import ASKED_ATTRIBUTE, Ending, RetryAt, RubyError, Settle, Wish
 from bridge.execution.progress import TellsProgress
@@ -41,7 +42,7 @@ from bridge.sidekiq.outcome.failure import Failure
 _OF_THE_WORKER = (WorkerShutdown, WorkerTerminate)
 
 
-class SidekiqTask(OnCommit, Shadowed, TellsProgress):
+class SidekiqTask(OnCommit, Shadowed, TellsProgress, Followed):
     """Base of every task of the application: retried, buried and pushed by Sidekiq's rules.
 
     ``sidekiq_options`` are what ``sidekiq_options`` are in Ruby: ``retry``, ``queue``, ``dead``,

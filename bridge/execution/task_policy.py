@@ -13,6 +13,7 @@ from celery.app.task import Task
 from bridge.broker.messages import RUBY_TASK
 from bridge.errors import ConfigurationError
 from bridge.execution import coroutine_rules, task_rules
+from bridge.execution.canvas import ERRBACK_TASK
 from bridge.execution.task import SidekiqTask
 from bridge.execution.task_classes import is_builtin
 
@@ -31,7 +32,7 @@ _OPTIONS = frozenset(
 #: As similar as two names are that differ in one or two letters.
 _SIMILAR = 0.85
 #: Tasks of ours, and the module that registers them.
-_OURS = {RUBY_TASK: "bridge.tasks", "SidekiqBridge::NativeProbe": "bridge.tasks"}
+_OURS = dict.fromkeys([RUBY_TASK, "SidekiqBridge::NativeProbe", ERRBACK_TASK], "bridge.tasks")
 
 
 class TaskPolicy:

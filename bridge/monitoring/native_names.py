@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from bridge.broker.messages import RUBY_TASK
+from bridge.execution.canvas import ERRBACK_TASK
 from bridge.execution.task import SidekiqTask
 
 #: As similar as two names are that differ in one or two letters.
 SIMILAR = 0.86
-_INNER = frozenset([RUBY_TASK, "SidekiqBridge::NativeProbe"])
+_INNER = frozenset([RUBY_TASK, "SidekiqBridge::NativeProbe", ERRBACK_TASK])
 _ENDINGS = re.compile(r"(job|worker|task)$")
 
 

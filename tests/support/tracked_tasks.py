@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -106,3 +107,34 @@ def sleeping(seconds: float) -> str:
     while time.monotonic() < until:
         time.sleep(0.02)
     return "slept"
+
+
+# -- Celery's own examples (userguide: calling, canvas)
+
+
+@app.task(name="proj.add")
+def celerys_add(x: Any, y: Any) -> Any:
+    return x + y
+
+
+@app.task(name="proj.mul")
+def celerys_mul(x: Any, y: Any) -> Any:
+    return x * y
+
+
+@app.task(name="proj.error_handler")
+def error_handler(request: Any, exc: Any, traceback: Any) -> str:
+    text = f"Task {request.id} raised exception: {exc!r}"
+    note_line("handled", request.id, [text, type(exc).__name__])
+    return text
+
+
+@app.task(name="proj.on_failure", bind=True)
+def on_failure(self: Any, jid: str) -> None:
+    note(self, "told", jid)
+
+
+def note_line(event: str, jid: str, args: Any) -> None:
+    line = {"event": event, "jid": jid, "class": "proj.error_handler", "args": args}
+    with open(os.environ["TEST_LEDGER_HOST"], "a") as file:
+        file.write(json.dumps(line) + "\n")

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from celery import chain, chord, group
+from celery import chord, group
 from celery.beat import Scheduler
 from kombu import Connection
 
@@ -27,7 +27,6 @@ def job(app: Bridge, number: int = 1) -> Any:
 @pytest.mark.parametrize(
     ("option", "value", "advice"),
     [
-        ("link", [{"task": "OtherJob"}], "push the next one itself"),
         ("expires", 10, "expires_in"),
         ("expires", 0, "expires_in"),
         ("priority", 3, "the order of -Q"),
@@ -145,13 +144,10 @@ def test_a_push_names_its_class(app: Bridge, name: Any) -> None:
         lambda task: task.map([1, 2]),
         lambda task: task.starmap([(1,), (2,)]),
         lambda task: task.chunks([(1,), (2,)], 1),
-        lambda task: task.s(1) | task.s(),
         lambda task: group(task.s(1), task.s(2)),
-        lambda task: task.s(1).set(link=task.s()),
         lambda task: task.s(1).set(priority=3),
-        lambda task: task.s(1).on_error(task.s()),
     ],
-    ids=["map", "starmap", "chunks", "chain", "group", "link", "priority", "on_error"],
+    ids=["map", "starmap", "chunks", "group", "priority"],
 )
 def test_a_canvas_of_native_tasks_is_refused_and_pushes_nothing(app: Bridge, canvas: Any) -> None:
     @app.task(name="ReportJob", shared=False)
@@ -162,16 +158,6 @@ def test_a_canvas_of_native_tasks_is_refused_and_pushes_nothing(app: Bridge, can
         canvas(report).apply_async()
 
 
-def test_a_chain_is_refused(app: Bridge) -> None:
-    with pytest.raises(PushRefused, match="chain"):
-        chain(job(app, 1), job(app, 2), app=app).apply_async()
-
-
 def test_a_chord_is_refused_by_celery_before_anything_is_sent(app: Bridge) -> None:
     with pytest.raises(PushRefused, match="chord"):
         chord([job(app, 1), job(app, 2)], job(app, 3), app=app).apply_async()
-
-
-def test_a_link_of_a_signature_is_refused(app: Bridge) -> None:
-    with pytest.raises(PushRefused, match="link"):
-        job(app).apply_async(link=job(app))

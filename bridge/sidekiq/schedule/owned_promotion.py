@@ -56,6 +56,10 @@ class _Open:
     """The set for an entry that goes off to another time."""
 
 
+#: Class and message, for who waits for the result of the job.
+HALTED = ("Bridge::Halted", "the app's client middleware stopped the job")
+
+
 class OwnedPromotion:
     """``promote`` is for the scheduler's thread, ``release`` for the thread that ends the worker."""
 
@@ -197,7 +201,7 @@ class OwnedPromotion:
             return _settle_call(token, entry.going, entry)
         halted = scripts.Call(lua.load("settle_halted"), (keys.inflight(entry.identity),), (token,))
         job = SidekiqJob.parse(entry.entry.member)
-        return with_effects(halted, self._store.effects.of(job, Discard(), entry.identity, token))
+        return with_effects(halted, self._store.effects.of(job, Discard(error=HALTED), entry.identity, token))
 
     def _settled(self, token: int, answer: Any, now_ms: float | None) -> None:
         entry = self._open[token]
