@@ -18,8 +18,8 @@ from bridge.sidekiq.store.script_calls import ScriptCalls
 
 #: Up to this size the script compares the whole job.
 SMALL_BYTES = 1000
-#: Of a larger job the script compares its length, and this number of bytes at both ends: Sidekiq writes jid and
-#: times there.
+#: Of a larger job the script compares its length and this number of bytes at both ends. Sidekiq writes jid
+#: and times there.
 END_BYTES = 300
 
 

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/sidekiq/argument_bytes"
 require "sidekiq_bridge/sidecar/sidekiq/trace_context"
 
 module SidekiqBridge
@@ -40,7 +41,7 @@ module SidekiqBridge
       def fingerprint = python_lease ? [payload, :python].hash : payload.hash
 
       # Identifies all attempts of one push, and no other job that happens to have its jid. Nil without a jid.
-      def lineage = ([@jid, @class_name, @hash["created_at"], @hash["args"]].hash unless @jid.nil? || @jid == "")
+      def lineage = ([@jid, @class_name, @hash["created_at"], ArgumentBytes.of(payload, @jid) || @hash["args"]].hash unless @jid.nil? || @jid == "")
 
       # True if the reply is to say what the job returned.
       def tracked? = @tracked
