@@ -9,12 +9,13 @@ from typing import Any
 from bridge.execution import shadow
 from bridge.moves.follower import MoveFollower
 from bridge.moves.runs import Runs
-from bridge.moves.shadow import Shadows
+from bridge.moves.shadow import Reported, Shadows
 from bridge.moves.side import SideMark
 from bridge.moves.store import Moves, MoveStore
 from bridge.settings import Settings
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.listeners import JobListeners
+from bridge.sidekiq.payload.tracked import Tracked
 from bridge.sidekiq.process.metrics import JobMetrics
 from bridge.sidekiq.store.store import RedisStore
 
@@ -27,6 +28,7 @@ class MoveParts:
     routing: Any
     listeners: JobListeners
     metrics: JobMetrics
+    tracked: Tracked
 
     @property
     @abstractmethod
@@ -71,4 +73,6 @@ class MoveParts:
         for each in (self.routing, self.move_runs, self._side_mark, self.shadows):
             each.follow(moves)
         self.metrics.moving = moves.keys()
+        has_shadows = bool(self.shadows.classes)
+        self.fetcher.in_flight.tracked = Reported(self.tracked, self.shadows) if has_shadows else self.tracked
         self.fetcher.wake()

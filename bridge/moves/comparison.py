@@ -54,7 +54,7 @@ def _same(ruby: Any, python: Any) -> bool:
 def of_decision(decision: Decision) -> Outcome:
     """The outcome of a Ruby run, from what its settlement says."""
     if isinstance(decision, Done):
-        result = getattr(decision, "result", None)
+        result = decision.result
         return Outcome(Unknown if result is None or not result.json else _parsed(result.json))
     fields = _parsed(getattr(decision, "payload", b""))
     if not isinstance(fields, dict):

@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import redis
 
 from bridge import errors
 from bridge.moves.comparison import Outcome, as_json, difference, of_decision, of_error
-from bridge.moves.move import Move
+from bridge.moves.move import RUBY, Move
 from bridge.periodic import Periodic
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
@@ -26,6 +26,7 @@ from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Decision, GiveBack, Interrupt
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.redact import scrub
+from bridge.sidekiq.payload.tracked import Tracked
 from bridge.sidekiq.process.flushes import Command, Flushes
 from bridge.sidekiq.store.settlement import Settled
 
@@ -50,6 +51,25 @@ class _Waiting:
     job: SidekiqJob
     ruby: Outcome
     seconds: float
+
+
+class Reported(Tracked):
+    """Says whose return value a worker needs: that of tracked jobs, and of those that have a shadow."""
+
+    def __init__(self, tracked: Tracked, shadows: Shadows) -> None:
+        self._tracked, self._shadows = tracked, shadows
+        self.classes = _Either(tracked.classes, shadows.classes)
+
+    def __contains__(self, job: SidekiqJob) -> bool:
+        return job in self._tracked or self._shadows.wants(job)
+
+
+class _Either(set[str]):
+    def __init__(self, *sets: Container[str]) -> None:
+        self._sets = sets
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in each for each in self._sets)
 
 
 class Shadows:
@@ -80,10 +100,15 @@ class Shadows:
         """Shadow the Ruby runs of these classes from now on."""
         self._moves = {name: move for name, move in moves.items() if move.shadow and self._accepts(name)}
 
+    @property
+    def classes(self) -> frozenset[str]:
+        """The classes whose Ruby runs are repeated."""
+        return frozenset(self._moves)
+
     def wants(self, job: SidekiqJob) -> bool:
         """Whether the return value of a Ruby run is needed."""
         move = self._moves.get(job.native_class or "")
-        return move is not None and move.shadows(job.jid)
+        return move is not None and move.shadows(job.jid) and move.side_of(job.jid, job.fields) == RUBY
 
     def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
         """A job has ended: have it run in Python too, where its class is shadowed."""

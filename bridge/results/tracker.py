@@ -53,7 +53,8 @@ class Tracker:
 
     def started(self, unit: UnitOfWork) -> None:
         """A slot begins to run a job. Told of each job."""
-        if unit.delivery.tracked:
+        # A shadow of a move wants to know what a job returns, and stores nothing of it.
+        if unit.delivery.tracked and unit.job in self.tracked:
             self._note(unit)
 
     def effects(self, job: SidekiqJob, decision: Decision, identity: str, token: int) -> tuple[Effect, ...]:

@@ -204,6 +204,7 @@ def test_a_shadow_finds_a_bug_in_python_and_names_its_jid(stage: Stage, bridge: 
     change(stage, "ShadowJob", "--shadow", "100", heeded="ShadowJob moves: 0 %")
     cases = {
         "same": ("a", 1, 2.0, None, {"b": [True]}),
+        "loses an argument": ("odd", "customer-0815"),
         "fails in both": ("fail", "raise"),
         "raises": ("raise", "customer-4711"),
         "exits": ("exit",),
@@ -216,6 +217,7 @@ def test_a_shadow_finds_a_bug_in_python_and_names_its_jid(stage: Stage, bridge: 
     found = {name: differences(stage).get(jid) for name, jid in jids.items()}
     assert {name: None if each is None else each["what"] for name, each in found.items()} == {
         "same": None,
+        "loses an argument": "return value",
         "fails in both": None,
         "raises": "outcome",
         "exits": "outcome",
@@ -223,9 +225,12 @@ def test_a_shadow_finds_a_bug_in_python_and_names_its_jid(stage: Stage, bridge: 
         "fails in Ruby alone": "outcome",
     }
     assert found["raises"]["python"] == "ValueError: cannot handle ***"
+    assert found["loses an argument"]["ruby"] == '["odd", "***"]'
+    assert found["loses an argument"]["python"] == '["***"]'
     assert found["fails in Ruby alone"]["ruby"] == "ArgumentError: failed in Ruby"
     assert all(ran(stage, jid) == ["ruby"] for jid in jids.values())
-    stage.wait_counters(6, 2)
+    stage.wait_counters(7, 2)
+    assert not stage.redis.keys("bridge:result*")
     assert stage.redis.zcard("retry") == 2
     assert f"the shadow of jid={jids['raises']} class=ShadowJob has another outcome" in stage.worker.log
     assert bridge("moves", "ShadowJob").well().out.count("outcome") == 4
