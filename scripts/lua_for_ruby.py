@@ -16,7 +16,7 @@ PLACE = Path(__file__).resolve().parents[1] / "sidecar/lib/sidekiq_bridge/script
 SCRIPTS: tuple[str, ...] = (
     *("batch_forget", "batch_push", "batches_prune"),
     *("limit_advance", "limit_renew", "limit_take"),
-    "result_mark",
+    *("moves_change", "result_mark"),
 )
 #: Effects of a settlement, which the gem runs alone: a stock Sidekiq process settles by itself.
 EFFECTS: tuple[str, ...] = ("batch_job", "limit_free", "result_settled")

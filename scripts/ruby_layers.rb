@@ -16,7 +16,7 @@ end
 TREES = [
   Tree.new("sidekiq_bridge/sidecar", %w[SidekiqBridge Sidecar], %w[cli settings process monitoring boot http stream execution sidekiq logs percent errors version]),
   # An app's own processes load these files, without the sidecar.
-  Tree.new("sidekiq_bridge", %w[SidekiqBridge], %w[web batches limits results stock scripts])
+  Tree.new("sidekiq_bridge", %w[SidekiqBridge], %w[web batches limits moves results stock scripts])
 ].freeze
 
 # "http" for http/api.rb, "cli" for cli.rb.
