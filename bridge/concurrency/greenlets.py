@@ -58,7 +58,11 @@ class RubyRuns:
             request.done(time.monotonic() - began, run_ms)
 
         def failed(result: JobResult) -> None:
-            trace(result.duration_ms, **{RAISED_HEADER: outcomes.failure_of(result)})
+            error = outcomes.failure_of(result)
+            if request.retried(error, result.duration_ms):
+                self.running -= 1
+            else:
+                trace(result.duration_ms, **{RAISED_HEADER: error})
 
         def trace(run_ms: float | None = None, **headers: Any) -> None:
             try:

@@ -37,6 +37,7 @@ from bridge.execution.shadow import Shadowed
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.outcome import decision as decisions
 from bridge.sidekiq.outcome.failure import Failure
+from bridge.sidekiq.payload.job import SidekiqJob
 
 #: Errors that end the worker, not the job.
 _OF_THE_WORKER = (WorkerShutdown, WorkerTerminate)
@@ -183,7 +184,7 @@ class SidekiqTask(OnCommit, Shadowed, TellsProgress, Followed):
             return eager.retry(super().retry, self, given, options)
         job = job_of(self.app, delivery)
         wish = retries.asked(self, job, args, kwargs, eta, countdown, max_retries, options)
-        ending = self._decide(delivery, retries.error_of(exc), wish)
+        ending = self._decide(delivery, job, retries.error_of(exc), wish)
         setattr(self.request, ASKED_ATTRIBUTE, ending)
         if throw or not ending.is_retry:
             raise ending.error
@@ -196,24 +197,33 @@ class SidekiqTask(OnCommit, Shadowed, TellsProgress, Followed):
         if terminate_handler_fired():
             # This pool process was told to end: the run was cut short, and its parent settles the job.
             raise SystemExit(EX_SOFTWARE)
+        ending = self.ending_of(delivery, job_of(self.app, delivery), error)
+        if ending is None:
+            raise error
+        self.record(delivery, ending)
+        if ending.cause is None or ending.cause is ending.error:
+            raise ending.error
+        raise ending.error from ending.cause
+
+    def ending_of(self, delivery: Delivery, job: SidekiqJob, error: BaseException) -> Ending | None:
+        """The end of a run that raised this error. None for an error that carries its own decision."""
         kind = type(error)  # not isinstance, which asks an error for its class
         asked: Ending | None = getattr(self.request, ASKED_ATTRIBUTE, None)
         if asked is not None and asked.error is error:
-            self._end(delivery, asked)
+            return asked
         again = asked if asked is not None and asked.is_retry else None
         if issubclass(kind, (Settle, *_OF_THE_WORKER)):
-            raise error
+            return None
         if issubclass(kind, (Ignore, Reject, Retry)) and again is not None:
-            self._end(delivery, again)
+            return again
         if issubclass(kind, (Ignore, Reject)):
-            raise error
+            return None
         if issubclass(kind, Retry):  # made by the task itself, without self.retry
-            self._end(delivery, self._decide(delivery, cast(Retry, error).exc, retries.of_retry(self, error)))
-        self._end(delivery, self._decide(delivery, error, retries.of_task(self, error, again)))
+            return self._decide(delivery, job, cast(Retry, error).exc, retries.of_retry(self, error))
+        return self._decide(delivery, job, error, retries.of_task(self, error, again))
 
-    def _decide(self, delivery: Delivery, exc: BaseException | None, wish: Wish) -> Ending:
+    def _decide(self, delivery: Delivery, job: SidekiqJob, exc: BaseException | None, wish: Wish) -> Ending:
         app: Any = self.app
-        job = job_of(app, delivery)
         decided = ruby_middleware.decided(self.request, wish) if self.in_ruby_middleware else None
         if decided is not None:
             decision = decided
@@ -235,14 +245,11 @@ class SidekiqTask(OnCommit, Shadowed, TellsProgress, Followed):
         final = retries.marked(final, outcomes.Carried(delivery.token, decision))
         return Ending(final, decision, told, wish, job, is_retry=False)
 
-    def _end(self, delivery: Delivery, ending: Ending) -> NoReturn:
-        """Record the decision on the delivery: whatever happens in Celery from now on, it holds."""
+    def record(self, delivery: Delivery, ending: Ending) -> None:
+        """Record the decision on the delivery: whatever happens in Celery from now on, it holds. Log it."""
         app: Any = self.app
         app.bridge.fetcher.in_flight.decide(delivery.token, ending.decision)
         queue, wanted = delivery.queue, app.bridge.settings.log_tracebacks
         failure_log.note(
             ending.job, queue, ending.cause, self.throws, last=not ending.is_retry, wanted=wanted
         )
-        if ending.cause is None or ending.cause is ending.error:
-            raise ending.error
-        raise ending.error from ending.cause

@@ -25,6 +25,8 @@ def run(request: LazyRequest) -> None:
         if not request.begin():
             return
         raised = _run(request)
+        if raised is None:
+            return
         if not raised:
             request.done(time.monotonic() - began)
         else:
@@ -35,8 +37,11 @@ def run(request: LazyRequest) -> None:
         failure_log.fault("jid=%s could not be run to its end", request.id)
 
 
-def _run(request: LazyRequest) -> dict[str, Any]:
-    """Call the task's code. Returns headers: its error and the retry it asked for; none for a success."""
+def _run(request: LazyRequest) -> dict[str, Any] | None:
+    """Call the task's code. Returns headers: its error and the retry it asked for; none for a success.
+
+    None: the run is to be retried, and settled.
+    """
     task: Any = request.task
     fields, args, kwargs = request.context()
     context = Context(fields, args=args, kwargs=kwargs, called_directly=False)
@@ -50,7 +55,7 @@ def _run(request: LazyRequest) -> dict[str, Any]:
             if request.unit.delivery.tracked:
                 request.returned(result)
     except BaseException as error:
-        return outcomes.as_headers(context, error)
+        return None if request.retried(error) else outcomes.as_headers(context, error)
     finally:
         task.request_stack.pop()
         _task_stack.pop()

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from celery import signals
 from celery.app import trace
 from celery.worker import state
 from celery.worker.request import create_request_cls  # type: ignore[attr-defined]
@@ -20,8 +21,10 @@ from celery.worker.request import create_request_cls  # type: ignore[attr-define
 from bridge.broker import messages
 from bridge.broker.messages import RUBY_TASK
 from bridge.execution.call import Call
+from bridge.execution.outcomes import LONGEST_CHAIN
 from bridge.execution.request import SidekiqRequest
 from bridge.execution.time_limits import HARD, SOFT, TimeLimits
+from bridge.fast_path import observers
 from bridge.results.encoding import encoded, shown_result
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack, Result
@@ -39,6 +42,8 @@ class LazyRequest(SidekiqRequest):
     _fill_in: ClassVar[Callable[[LazyRequest], None]]
     _runtime: Any
     _task: Any
+    _needs_tracer: bool
+    """Whether Celery's tracer ends each run that raised."""
     worker_pid: Any
     _result: Result | None = None
     """The result of a tracked job that has run."""
@@ -119,6 +124,26 @@ class LazyRequest(SidekiqRequest):
         """The sidecar has reported this result of a tracked job."""
         self._result = result
 
+    def retried(self, error: BaseException, run_ms: float | None = None) -> bool:
+        """Settle a run that raised, where it is to be retried and no observer would miss Celery's tracer.
+
+        A native task's context is the current one. False: the tracer is to end the run.
+        """
+        task, unit = self._task, self.unit
+        if self._needs_tracer or signals.task_retry.receivers or self._runtime.context.listeners:
+            return False
+        try:
+            ending = task.ending_of(unit.delivery, unit.job, error)
+            if ending is None or not ending.is_retry:
+                return False
+            task.record(unit.delivery, ending)
+        except BaseException:  # of the error itself: the tracer finds another end
+            return False
+        self._end(ending.decision, run_ms)
+        if ending.cause is error:
+            _forget_frames(error)
+        return True
+
     def forget(self) -> None:
         """Celery's control commands find it no more."""
         state.requests.pop(self.id, None)
@@ -170,6 +195,22 @@ class LazyRequest(SidekiqRequest):
         return Call(self._tracer, (self._type, self.id, request, body, None, None), {}, self.on_success, None)
 
 
+def _forget_frames(error: BaseException) -> None:
+    """Code that raises an error of a variable's name makes a ring, with all that the job had in its hands."""
+    each: BaseException | None = error
+    for _ in range(LONGEST_CHAIN):
+        if each is None:
+            return
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+
+
+def _needs_tracer(task: Any) -> bool:
+    # Celery's backoff for a Ruby job asks the task's context for the number of its retries.
+    has_backoff = task.name == RUBY_TASK and bool(getattr(task, "retry_backoff", None))
+    return has_backoff or observers.overrides(task, "on_retry") or not task.ignore_result
+
+
 def request_class(consumer: Any, task: Any) -> type[LazyRequest]:
     """Make the class for the requests of one task; it holds the values that all of them share."""
     app = consumer.app
@@ -202,6 +243,7 @@ def request_class(consumer: Any, task: Any) -> type[LazyRequest]:
         "_app": app,
         "_task": task,
         "_type": task.name,
+        "_needs_tracer": _needs_tracer(task),
         "_eventer": consumer.event_dispatcher,
         "_hostname": consumer.hostname,
         "native": task.name != RUBY_TASK,

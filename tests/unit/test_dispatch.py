@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from socket import gethostname
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import signals
 from celery.app import trace
 from celery.exceptions import WorkerShutdown
 from celery.worker import state, strategy
@@ -25,7 +28,7 @@ from bridge.execution.time_limits import Limits
 from bridge.fast_path import dispatch, native
 from bridge.settings import load as load_settings
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
-from bridge.sidekiq.outcome.decision import Done, GiveBack, Retry
+from bridge.sidekiq.outcome.decision import Bury, Done, GiveBack, Retry
 from bridge.sidekiq.payload.job import SidekiqJob
 
 TOKENS = itertools.count(1)
@@ -146,8 +149,24 @@ def test_a_job_that_was_done_is_settled_and_forgotten(worker: Worker) -> None:
     assert state.total_count["SeeJob"] == 1
 
 
-def test_an_error_goes_through_celerys_tracer_without_a_second_run(worker: Worker) -> None:
+@pytest.fixture
+def told() -> Iterator[list[dict[str, Any]]]:
+    """What a receiver of ``task_retry`` hears."""
+    heard: list[dict[str, Any]] = []
+
+    def receiver(**fields: Any) -> None:
+        heard.append(fields)
+
+    signals.task_retry.connect(receiver, weak=False)
+    yield heard
+    signals.task_retry.disconnect(receiver)
+
+
+def run_broken(worker: Worker) -> bool:
+    """Runs a job that is to be retried. Returns whether Celery's tracer has ended it."""
     request = worker.plain("BreakJob")
+    traced: list[Any] = []
+    request.call = lambda *args, **more: traced.append(1) or type(request).call(request, *args, **more)
     native.run(request)
     assert worker.runs == 1
     [decision] = worker.decisions
@@ -155,6 +174,72 @@ def test_an_error_goes_through_celerys_tracer_without_a_second_run(worker: Worke
     fields = json.loads(decision.payload)
     assert (fields["error_class"], fields["error_message"]) == ("ValueError", "broken on purpose")
     assert not state.requests
+    return bool(traced)
+
+
+def test_a_job_that_is_to_be_retried_is_settled_without_celerys_tracer(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The tracer and Celery's request cost more than the rest of the failure."""
+    assert not run_broken(worker)
+    assert [record.ctx["error_message"] for record in caplog.records] == ["broken on purpose"]
+
+
+def test_a_receiver_of_task_retry_hears_of_a_retry_without_a_second_run(
+    worker: Worker, told: list[dict[str, Any]]
+) -> None:
+    assert run_broken(worker)
+    assert [str(each["reason"].exc) for each in told] == ["broken on purpose"]
+
+
+def test_an_on_retry_of_the_task_is_called_without_a_second_run(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    task = worker.app.tasks["BreakJob"]
+    hook = lambda self, error, *more, **named: seen.append(error)  # noqa: E731
+    monkeypatch.setattr(type(task), "on_retry", hook, raising=False)
+    assert run_broken(worker)
+    assert [str(each) for each in seen] == ["broken on purpose"]
+
+
+def test_a_listener_to_events_gets_a_retry_from_celerys_tracer(worker: Worker) -> None:
+    request = worker.plain("BreakJob")
+    worker.bridge.context.listeners = 1
+    assert not request.retried(ValueError("no luck"))
+    assert worker.decisions == []
+
+
+def test_what_a_retried_job_had_in_its_hands_is_let_go_without_the_garbage_collector(worker: Worker) -> None:
+    """The error is a variable of the code that raises it: its traceback leads back to itself."""
+
+    class Heavy(Exception):
+        """An error with much in its hands."""
+
+    seen: list[weakref.ref[Any]] = []
+
+    @worker.app.task(name="HeavyJob", shared=False)
+    def carry(number: int) -> None:
+        error = Heavy()
+        seen.append(weakref.ref(error))
+        raise error
+
+    gc.disable()
+    try:
+        native.run(worker.plain("HeavyJob"))
+        assert seen[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_the_last_failure_goes_through_celerys_tracer(worker: Worker) -> None:
+    @worker.app.task(name="BuryJob", shared=False, sidekiq_options={"retry": 0})
+    def bury(number: int) -> None:
+        raise ValueError("no luck")
+
+    native.run(worker.plain("BuryJob"))
+    [decision] = worker.decisions
+    assert isinstance(decision, Bury)
 
 
 def test_a_task_that_ends_the_worker_costs_neither_slot_nor_job(worker: Worker) -> None:
