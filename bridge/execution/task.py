@@ -195,7 +195,7 @@ class SidekiqTask(OnCommit, Shadowed, TellsProgress, Followed):
     def _conclude(self, delivery: Delivery, error: BaseException) -> NoReturn:
         """Decide about a run that ended with this error, and raise what carries the decision."""
         if terminate_handler_fired():
-            # This pool process was told to end: the run was cut short, and its parent settles the job.
+            # This pool process was told to end: its parent settles the job.
             raise SystemExit(EX_SOFTWARE)
         ending = self.ending_of(delivery, job_of(self.app, delivery), error)
         if ending is None:
@@ -212,11 +212,10 @@ class SidekiqTask(OnCommit, Shadowed, TellsProgress, Followed):
         if asked is not None and asked.error is error:
             return asked
         again = asked if asked is not None and asked.is_retry else None
-        if issubclass(kind, (Settle, *_OF_THE_WORKER)):
-            return None
-        if issubclass(kind, (Ignore, Reject, Retry)) and again is not None:
+        is_released = issubclass(kind, (Settle, *_OF_THE_WORKER))
+        if again is not None and not is_released and issubclass(kind, (Ignore, Reject, Retry)):
             return again
-        if issubclass(kind, (Ignore, Reject)):
+        if is_released or issubclass(kind, (Ignore, Reject)):
             return None
         if issubclass(kind, Retry):  # made by the task itself, without self.retry
             return self._decide(delivery, job, cast(Retry, error).exc, retries.of_retry(self, error))
@@ -224,8 +223,7 @@ class SidekiqTask(OnCommit, Shadowed, TellsProgress, Followed):
 
     def _decide(self, delivery: Delivery, job: SidekiqJob, exc: BaseException | None, wish: Wish) -> Ending:
         app: Any = self.app
-        decided = ruby_middleware.decided(self.request, wish) if self.in_ruby_middleware else None
-        if decided is not None:
+        if decided := self.in_ruby_middleware and ruby_middleware.decided(self.request, wish):
             decision = decided
         elif type(exc) is RubyError and exc.result.next is not None:
             decision = exc.result.next.decision(job, time.time(), wish.delay)
@@ -238,8 +236,7 @@ class SidekiqTask(OnCommit, Shadowed, TellsProgress, Followed):
         is_pickled = not isinstance(decision, decisions.Retry) or app.bridge.pool_has_processes
         carried = None if told is None else outcomes.fit_to_travel(told, is_pickled=is_pickled)
         if isinstance(decision, decisions.Retry):
-            when = max(0.0, decision.at - time.time())
-            retry = RetryAt(exc=carried, when=when, decision=decision)
+            retry = RetryAt(exc=carried, when=max(0.0, decision.at - time.time()), decision=decision)
             return Ending(retry, decision, told, wish, job, is_retry=True)
         final = carried or MaxRetriesExceededError(f"{self.name} is out of retries")
         final = retries.marked(final, outcomes.Carried(delivery.token, decision))
@@ -249,7 +246,5 @@ class SidekiqTask(OnCommit, Shadowed, TellsProgress, Followed):
         """Record the decision on the delivery: whatever happens in Celery from now on, it holds. Log it."""
         app: Any = self.app
         app.bridge.fetcher.in_flight.decide(delivery.token, ending.decision)
-        queue, wanted = delivery.queue, app.bridge.settings.log_tracebacks
-        failure_log.note(
-            ending.job, queue, ending.cause, self.throws, last=not ending.is_retry, wanted=wanted
-        )
+        last, wanted = not ending.is_retry, app.bridge.settings.log_tracebacks
+        failure_log.note(ending.job, delivery.queue, ending.cause, self.throws, last=last, wanted=wanted)
