@@ -12,6 +12,8 @@ from celery.app import trace
 from celery.loaders.base import BaseLoader
 from celery.worker import strategy
 
+from bridge.broker.messages import RUBY_TASK
+
 HOOKS = ("__call__", "before_start", "on_success", "after_return")
 LOADER_HOOKS = ("on_task_init", "on_process_cleanup")
 
@@ -47,6 +49,13 @@ def observation(task: Any) -> Callable[[], bool]:
         )
 
     return is_observed
+
+
+def need_tracer(task: Any) -> bool:
+    """Whether each run that raises must end in Celery's tracer, also one that is to be retried."""
+    # Celery's backoff for a Ruby job asks the task's context for the number of its retries.
+    has_backoff = task.name == RUBY_TASK and bool(getattr(task, "retry_backoff", None))
+    return has_backoff or overrides(task, "on_retry") or not task.ignore_result
 
 
 def _has_hooks(task: Any) -> bool:

@@ -205,12 +205,6 @@ def _forget_frames(error: BaseException) -> None:
         each = each.__cause__ or each.__context__
 
 
-def _needs_tracer(task: Any) -> bool:
-    # Celery's backoff for a Ruby job asks the task's context for the number of its retries.
-    has_backoff = task.name == RUBY_TASK and bool(getattr(task, "retry_backoff", None))
-    return has_backoff or observers.overrides(task, "on_retry") or not task.ignore_result
-
-
 def request_class(consumer: Any, task: Any) -> type[LazyRequest]:
     """Make the class for the requests of one task; it holds the values that all of them share."""
     app = consumer.app
@@ -243,7 +237,7 @@ def request_class(consumer: Any, task: Any) -> type[LazyRequest]:
         "_app": app,
         "_task": task,
         "_type": task.name,
-        "_needs_tracer": _needs_tracer(task),
+        "_needs_tracer": observers.need_tracer(task),
         "_eventer": consumer.event_dispatcher,
         "_hostname": consumer.hostname,
         "native": task.name != RUBY_TASK,
