@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from bridge import errors
 from bridge.sidekiq.fetch import batch_delay
 from bridge.sidekiq.fetch.gate import Gate
+from bridge.sidekiq.fetch.job_reader import JobReader
 from bridge.sidekiq.fetch.journal import Journal
 from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.set_aside import SetAside
@@ -64,8 +65,7 @@ class InFlight:
         self.unanswered = UnansweredClaims()
         self.slot_waits: deque[float] = deque(maxlen=batch_delay.LOOKED_AT)
         """How long the last jobs waited for a thread of the sidecar, in seconds; see ``batch_delay``."""
-        self._parsed: dict[bytes, SidekiqJob] = {}
-        """Jobs that were read before their claim, each parsed once."""
+        self.reader = JobReader(gate)
         self.tracked = NOTHING
         """Says which jobs report their results."""
 
@@ -118,24 +118,13 @@ class InFlight:
         """It is known what became of a claim with these tokens."""
         self.unanswered.tokens.difference_update(range(first, first + count))
 
-    def read(self, payload: bytes) -> SidekiqJob:
-        """Parse a job before its claim. Raises PayloadError."""
-        job = self._parsed[payload] = SidekiqJob.parse(payload)
-        return job
-
-    def forget_read(self) -> None:
-        """Drop what was read and not claimed."""
-        self._parsed.clear()
-
     def admit(self, identity: str, claimed: Iterable[Claimed], claimed_at_ms: int) -> tuple[UnitOfWork, ...]:
         """Hold these jobs."""
         units = []
         for job in claimed:
             delivery = Delivery(identity, job.token, job.queue, job.payload, claimed_at_ms)
             try:
-                # Popped: a task may have changed the arguments in place when the same bytes come again.
-                read = self._parsed.pop(job.payload, None) if self._parsed else None
-                unit = UnitOfWork(delivery, read or self._read_claimed(job.payload))
+                unit = UnitOfWork(delivery, self.reader.claimed(job.payload))
             except errors.PayloadError as error:
                 self._bury_unreadable(delivery, error)
                 continue
@@ -147,13 +136,6 @@ class InFlight:
             self.held[job.token] = unit
             units.append(unit)
         return tuple(units)
-
-    def _read_claimed(self, payload: bytes) -> SidekiqJob:
-        """Read a job, without the arguments of a large one for Ruby. Raises PayloadError."""
-        job = SidekiqJob.claimed(payload)
-        if job.is_outline and self._gate.admits(job):
-            job.read_whole()
-        return job
 
     def drop_expired(self, token: int) -> bool:
         """Drop a job that waited for its time and has expired. False: the job may begin."""

@@ -40,7 +40,7 @@ class NativeOnlyClaim:
 
     def take(self, seen_tail: tuple[str, bytes] | None) -> Fetched:
         """Claim admitted jobs for the free slots. ``seen_tail``: queue and job that woke this worker."""
-        self._in_flight.forget_read()
+        self._in_flight.reader.forget()
         units = self._take_seen(seen_tail)
         if units:
             return Fetched(tuple(units))
@@ -105,6 +105,6 @@ class NativeOnlyClaim:
 
     def _is_admitted(self, payload: bytes) -> bool:
         try:
-            return self._gate.admits(self._in_flight.read(payload))
+            return self._gate.admits(self._in_flight.reader.before_claim(payload))
         except errors.PayloadError:
             return True

@@ -10,7 +10,7 @@ module SidekiqBridge
       SCALARS = /\A[^\[\]{}]*\}\s*\z/n
 
       # Returns the bytes from the first bracket of `args` to the top-level jid, if clients write both as Sidekiq does.
-      # They are the same for each attempt: what attempts change stands before or behind. Nil for any other payload.
+      # They are the same for each attempt: attempts change fields before or behind. Nil for any other payload.
       def self.of(payload, jid)
         return if payload.bytesize < LARGE_BYTES || !jid.is_a?(String)
         bytes = payload.b
