@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from bridge import __version__
+from bridge.batches.effects import FIELD as BATCH_FIELD
 from bridge.batches.effects import effects as batch_effects
 from bridge.broker.context import BrokerContext
 from bridge.errors import PushRefused
@@ -21,6 +22,7 @@ from bridge.execution.time_limits import TimeLimits
 from bridge.redis.client import RedisAddress, connect, follower
 from bridge.redis.sentinel import MasterFollower
 from bridge.results import expiry
+from bridge.results.following import FIELD as FOLLOWING_FIELD
 from bridge.results.following import Following
 from bridge.results.results import Results
 from bridge.results.tracker import Tracker
@@ -36,6 +38,7 @@ from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.lease.identity import new_identity
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.outcome.dialect import Dialect
+from bridge.sidekiq.payload.tracked import FIELD as TRACK_FIELD
 from bridge.sidekiq.payload.tracked import Tracked
 from bridge.sidekiq.process.background import Background
 from bridge.sidekiq.process.metrics import JobMetrics
@@ -73,7 +76,7 @@ class Runtime(SidecarParts, MoveParts):
         """Whether Celery's prefork runs the native tasks, and so ends them."""
         self.routing = Routing(app)
         self.tracked = Tracked(settings.track)
-        self.listeners.started.append(self.tracker.started)
+        self.listeners.tracked.append(self.tracker.started)
         self.on_health = [CronNotice().say]
         self.task_policy = TaskPolicy(app)
 
@@ -107,9 +110,10 @@ class Runtime(SidecarParts, MoveParts):
         """The job store."""
         look = self.follower.look_if_due if self.follower is not None else lambda: None
         made = RedisStore(self.redis_client(), lambda: self.dialect.dead_limits, look)
-        made.effects.sources.append(batch_effects)
         following = Following(lambda: self.dialect.timestamps, made.now)
-        made.effects.sources += [self.tracker.effects, following.effects]
+        made.effects.add(batch_effects, BATCH_FIELD)
+        made.effects.add(self.tracker.effects, TRACK_FIELD)
+        made.effects.add(following.effects, FOLLOWING_FIELD)
         made.tell_ruby(self.settings.has_sidecar, partial(self.background.nudge, "notices"))
         return made
 

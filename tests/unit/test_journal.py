@@ -8,8 +8,9 @@ import threading
 from bridge.sidekiq.fetch.journal import Journal
 from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
-from bridge.sidekiq.outcome.decision import GiveBack
+from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack
 from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store.effects import Effect, EffectSource, SettlementEffects
 
 COUNT = 20_000
 
@@ -57,3 +58,34 @@ def test_what_is_given_back_goes_in_the_order_of_the_claims() -> None:
         journal.add(unit(token), GiveBack())
     journal._release()
     assert [each.delivery.token for each, _ in journal.batch().decided] == [3, 2, 1]
+
+
+def test_sources_of_effects_are_asked_about_their_jobs_alone() -> None:
+    """Each source was a file on the way of each job, whatever the job."""
+    asked: list[str] = []
+
+    def source(name: str) -> EffectSource:
+        def ask(job: SidekiqJob, decision: Decision, identity: str, token: int) -> tuple[Effect, ...]:
+            asked.append(f"{name} {job.jid}")
+            return ()
+
+        return ask
+
+    effects = SettlementEffects()
+    effects.add(source("batch"), "bridge_batch")
+    journal = Journal(JobListeners(), effects)
+    for token, jid, fields, tracked in (
+        (1, "plain", b"", False),
+        (2, "member", b',"bridge_batch":"b"', False),
+        (3, "tracked", b"", True),
+    ):
+        payload = b'{"jid":"%s","class":"X"%s}' % (jid.encode(), fields)
+        delivery = Delivery("h:1:a", token, "default", payload, 0, tracked=tracked)
+        journal.add(UnitOfWork(delivery, SidekiqJob.parse(payload)), Done())
+    journal.batch()
+    assert asked == ["batch member", "batch tracked"]
+
+    effects.sources.append(source("every"))
+    journal.add(unit(4), Done())
+    journal.batch()
+    assert asked[2:] == ["batch None", "every None"]

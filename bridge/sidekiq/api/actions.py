@@ -45,7 +45,7 @@ class Actions:
 
     def revoke(self, entries: Sequence[Entry]) -> int:
         """Remove entries that a person ended for good: unlike ``delete``, Ruby is told."""
-        if not (self.store.tells_ruby or self.store.effects.sources):
+        if not (self.store.tells_ruby or self.store.effects.sources or self.store.effects.by_field):
             return self.delete(entries)
         return self._count([self._revoke_call(entry) for entry in entries])
 

@@ -107,7 +107,8 @@ class Fetcher:
                 if is_look_due:
                     return self._look(claim=claim)
                 if claim:
-                    return self._claim(seen_tail)
+                    fetched = self._claim(seen_tail)
+                    return self.rooms.heeded(fetched) if self.rooms.limited else fetched
                 self._exchange(None)
                 return Fetched(drained=True, may_claim=may_claim)
             finally:
@@ -126,13 +127,12 @@ class Fetcher:
         limit = self._gate.limit() if self._gate.restricts else None
         if limit == 0:
             self._exchange(None)
-            return self.rooms.heeded(self.native_only.take(seen_tail)._replace(claimed=True))
+            return self.native_only.take(seen_tail)._replace(claimed=True)
         request = self._request(limit)
         answer = self._exchange(request)
         if request is None or answer is None:
-            # Nothing may be taken at present: not to be asked for again at once.
-            return self.rooms.heeded(Fetched(drained=True, claimed=True))
-        return self.rooms.heeded(self._taken(request, answer))
+            return Fetched(drained=True, claimed=True)  # nothing may be taken: not to be asked again at once
+        return self._taken(request, answer)
 
     @property
     def may_claim(self) -> bool:
@@ -168,7 +168,8 @@ class Fetcher:
         if unit is None:
             return
         self.journal.add(unit, unit.decision or otherwise)
-        self.rooms.let_go(unit)
+        if self.rooms.limited:
+            self.rooms.let_go(unit)
         if (consumer := self._consumer) is not None:
             consumer.wake()
         else:
@@ -229,22 +230,21 @@ class Fetcher:
 
     def _request(self, limit: int | None) -> ClaimRequest | None:
         in_flight, names = self.in_flight, self.order.names
-        held, slots = len(in_flight.held), in_flight.slots
-        want = min(LARGEST_CLAIM, slots - held if limit is None else min(slots, limit) - held)
+        slots = in_flight.slots if limit is None else min(in_flight.slots, limit)
+        want = min(LARGEST_CLAIM, slots - len(in_flight.held))
         if not names or want <= 0 or in_flight.is_quiet or len(self.journal.waiting) > MOST_UNSETTLED:
             return None
         drawn = () if self.order.is_strict else self.order.draw(want, self._rng)
-        orders = self.rooms.orders(names, drawn, want)
+        orders = self.rooms.orders(names, drawn, want) if self.rooms.limited else drawn
         token = in_flight.next_token
         return None if orders is None else ClaimRequest(self.lease.identity, names, want, token, orders)
 
     def _taken(self, request: ClaimRequest, answer: Claim) -> Fetched:
         if answer.lease is not LeaseState.HELD:
             self.lease.lost(answer.lease, request.identity)
-        in_flight = self.in_flight
-        units = in_flight.admit(request.identity, answer.jobs, answer.claimed_at_ms)
-        in_flight.answered(request.first_token, request.want)
+        units = self.in_flight.admit(request.identity, answer.jobs, answer.claimed_at_ms)
+        self.in_flight.answered(request.first_token, request.want)
         if answer.recovering:
-            in_flight.note_recoveries(units)
+            self.in_flight.note_recoveries(units)
         drained = answer.lease is LeaseState.HELD and len(answer.jobs) < request.want
         return Fetched(units, drained, answer.paused, claimed=True)

@@ -128,10 +128,11 @@ class InFlight:
             except errors.PayloadError as error:
                 self._bury_unreadable(delivery, error)
                 continue
-            if expiry.is_over(unit.job, claimed_at_ms / 1000):
+            fields = unit.job.fields
+            if not expiry.FIELDS.isdisjoint(fields) and expiry.is_over(unit.job, claimed_at_ms / 1000):
                 self._drop(unit)
                 continue
-            if unit.job.native_class in self.tracked.classes or FIELD in unit.job.fields:
+            if unit.job.native_class in self.tracked.classes or FIELD in fields:
                 unit.delivery = delivery._replace(tracked=unit.job in self.tracked)
             self.held[job.token] = unit
             units.append(unit)
@@ -181,30 +182,26 @@ class InFlight:
 
     def started(self, token: int, now: float, *, native: bool = False) -> None:
         """A pool slot has begun to run this delivery; ``native``: in Python."""
-        unit = self.held.get(token)
-        if unit is not None:
+        if (unit := self.held.get(token)) is not None:
             unit.started_at, unit.began, unit.native = now, time.monotonic(), native
-            for tell in self._listeners.started:
+            for tell in self._listeners.of_tracked if unit.delivery.tracked else self._listeners.started:
                 tell(unit)
 
     def decide(self, token: int, decision: Decision) -> None:
         """Record what shall become of a delivery; takes effect with ``Fetcher.settle``."""
-        unit = self.held.get(token)
-        if unit is not None:
+        if (unit := self.held.get(token)) is not None:
             unit.decision = decision
 
     def ran(self, token: int, run_ms: float) -> None:
         """The sidecar says how long the run of this delivery took."""
-        unit = self.held.get(token)
-        if unit is not None:
+        if (unit := self.held.get(token)) is not None:
             unit.run_ms = run_ms
 
     # -- the end
 
     def release(self, token: int, run_ms: float | None = None) -> UnitOfWork | None:
         """Let go of a delivery, which frees its slot. None when it was let go before."""
-        unit = self.held.pop(token, None)
-        if unit is not None:
+        if (unit := self.held.pop(token, None)) is not None:
             unit.run_seconds = 0.0 if unit.began is None else time.monotonic() - unit.began
             if run_ms is not None:
                 unit.run_ms = run_ms

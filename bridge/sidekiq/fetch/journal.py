@@ -113,6 +113,8 @@ class Journal:
 def _settlement(unit: UnitOfWork, decision: Decision, effects: SettlementEffects) -> Settlement:
     """A decision as the store takes it."""
     delivery = unit.delivery
+    # Asked here and not in the effects: nearly all jobs have none.
+    has_effects = effects.sources or delivery.tracked or not effects.fields.isdisjoint(unit.job.fields)
     unknown = isinstance(decision, GiveBack) and decision.unknown_outcome
     may_run = isinstance(decision, GiveBack) and decision.may_run
     return Settlement(
@@ -124,5 +126,5 @@ def _settlement(unit: UnitOfWork, decision: Decision, effects: SettlementEffects
         unit.job.jid or "",
         poison_pill.payload(unit.job) if unknown else b"",
         delivery.recovered > 0 or may_run,
-        effects.of(unit.job, decision, delivery.identity, delivery.token) if effects.sources else (),
+        effects.of(unit.job, decision, delivery.identity, delivery.token) if has_effects else (),
     )

@@ -14,6 +14,8 @@ from bridge.sidekiq.payload.job import SidekiqJob
 
 SPAN = "expires_in"
 MOMENT = "expiry"
+#: A job with neither cannot expire.
+FIELDS = frozenset((SPAN, MOMENT))
 #: More is a moment, and not a span, as Pro says of it.
 LONGEST_SPAN_SECONDS = 1_000_000_000
 

@@ -42,14 +42,22 @@ class SettlementEffects:
 
     def __init__(self) -> None:
         self.sources: list[EffectSource] = []
-        """Each is on the hot path: one or two dictionary lookups for a job that is not its concern."""
+        """Asked about each job, on the hot path: one or two dictionary lookups for most of them."""
+        self.fields: frozenset[str] = frozenset()
+        """Fields of the jobs that the sources ``by_field`` are asked about, beside tracked jobs."""
+        self.by_field: list[EffectSource] = []
+
+    def add(self, source: EffectSource, field: str) -> None:
+        """Ask this source about tracked jobs, and about jobs with this field of the payload."""
+        self.by_field.append(source)
+        self.fields |= {field}
 
     def of(
         self, job: SidekiqJob, decision: Decision, identity: str = "", token: int = 0
     ) -> tuple[Effect, ...]:
         """All effects of this end, in the order of the sources."""
         found: tuple[Effect, ...] = ()
-        for source in self.sources:
+        for source in (*self.by_field, *self.sources):
             if added := source(job, decision, identity, token):
                 found += added
         return found
