@@ -19,7 +19,7 @@ SCRIPTS: tuple[str, ...] = (
     *("moves_change", "result_mark"),
 )
 #: Effects of a settlement, which the gem runs alone: a stock Sidekiq process settles by itself.
-EFFECTS: tuple[str, ...] = ("batch_job", "limit_free", "result_settled")
+EFFECTS: tuple[str, ...] = ("batch_job", "limit_free", "link_push", "result_broken", "result_settled")
 #: An effect asks for the result of the settlement: here there is none, and the effect applies.
 SETTLED = "local settled = 1\n"
 

@@ -63,7 +63,9 @@ def running(redis_server: RedisServer, ruby_root: RubyRoot, request: Any) -> Ite
     with Stage(redis_server, ruby_root, database=11, jobs=JOBS) as stage:
         stock = None
         if request.param == "stock":
-            stock = StockSidekiq(ruby_root, stage.place, stage.redis_url, jobs=JOBS, env=TRACK)
+            stock = StockSidekiq(
+                ruby_root, stage.place, stage.redis_url, "-q", "default", "-q", "low", jobs=JOBS, env=TRACK
+            )
         else:
             stage.start_sidecar()
             pool = ("-P", "threads") if request.param == "requests" else ()

@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/results/chain"
 require "sidekiq_bridge/results/current"
 require "sidekiq_bridge/results/middleware"
 require "sidekiq_bridge/results/result"
@@ -17,6 +18,7 @@ module SidekiqBridge
   end
 
   Result = Results::Result
+  Chain = Results::Chain
 
   # Results and progress of tracked jobs. `require "sidekiq-bridge/results"` installs what a process needs.
   module Results

@@ -76,3 +76,21 @@ class PlainRubyJob
 
   def perform = note("done", [SidekiqBridge.progress(1, 1)])
 end
+
+class SumJob
+  include JOB
+  include Listed
+  sidekiq_options queue: "low"
+
+  def perform(*numbers)
+    note("done", numbers)
+    numbers.sum
+  end
+end
+
+class AlertJob
+  include JOB
+  include Listed
+
+  def perform(jid, *rest) = note("told", [jid, *rest])
+end

@@ -3,6 +3,7 @@
 require "json"
 require "sidekiq_bridge/results/current"
 require "sidekiq_bridge/results/encoded"
+require "sidekiq_bridge/results/following"
 require "sidekiq_bridge/results/store"
 
 module SidekiqBridge
@@ -66,17 +67,20 @@ module SidekiqBridge
         known = {"class" => Results.class_of(job), "language" => "ruby", "started_at" => Store.now}
         Results.quietly { Store.mark(run.jid, "running", known, run: run.run) }
         Current.with(run, &job_code)
-        done(run)
+        done(run, job)
       rescue Exception => e # the job's own, and Sidekiq's own ends # rubocop:disable Lint/RescueException
         failed(run, e)
         raise
       end
 
-      def done(run)
+      def done(run, job)
         result = Encoded.of(run.value)
         ::Sidekiq.logger.error { "jid=#{run.jid} is done, but its result is not stored: #{result.lost}. Return an id or a small object" } if result.lost
         ending = {"finished_at" => Store.now, "result" => result.json.to_s, "lost" => result.lost.to_s}
-        Results.quietly { Store.settle(run.jid, "done", NO_ERROR.merge(ending), run: run.run) }
+        Results.quietly do
+          Following.done(job, result)
+          Store.settle(run.jid, "done", NO_ERROR.merge(ending), run: run.run)
+        end
       end
 
       # Sidekiq's retry code has yet to decide: where the job dies, Died says so.
@@ -103,10 +107,12 @@ module SidekiqBridge
     # A death handler.
     module Died
       def self.call(job, error)
-        return unless Results.tracked?(job) || job["jid"]
         known = {"class" => Results.class_of(job), "error_class" => error.class.name.to_s, "error_message" => error.message.to_s}
         ending = known.merge("result" => "", "lost" => "", "finished_at" => Store.now)
-        Results.quietly { Store.settle(job["jid"], "dead", ending, only_known: !Results.tracked?(job)) }
+        Results.quietly do
+          Following.died(job, error)
+          Store.settle(job["jid"], "dead", ending, only_known: !Results.tracked?(job))
+        end
       end
     end
   end
