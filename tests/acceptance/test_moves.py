@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import census
 from tests.support.command import Bridge
+from tests.support.processes import ROOT
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage, new_jid
@@ -102,6 +103,29 @@ def test_every_pool_heeds_the_percentage_and_keeps_retries_on_their_side(
         worker.stop()
 
 
+@pytest.mark.parametrize(
+    "flags", [(), ("-E",), ("-P", "threads"), ("-P", "prefork"), ("-P", "gevent")], ids=str
+)
+def test_every_pool_compares_a_ruby_run_with_its_shadow(
+    redis_server: RedisServer, ruby_root: RubyRoot, flags: tuple[str, ...]
+) -> None:
+    with Stage(redis_server, ruby_root, database=3) as stage:
+        stage.start_sidecar(require=ROOT / "tests/support/ruby/moving_jobs.rb", threads=5)
+        worker = stage.start_worker(*flags, module=TASKS, concurrency=2, name="shadow" + "".join(flags))
+        bridge = bridge_of(stage)
+        bridge("move", "ShadowJob", "--shadow", "100").well()
+        heeded(worker, "ShadowJob moves: 0 %")
+        same, lost, raised = (
+            stage.push_job({"class": "ShadowJob", "jid": new_jid(), "args": args})
+            for args in (["a", 1], ["odd", "b"], ["raise", "c"])
+        )
+        wait_until_equal(lambda: bridge("moves", "--json").well().json[0]["shadow_runs"], 3, "the dry runs")
+        found = {each["jid"]: each["what"] for each in bridge("moves", "ShadowJob", "--json").well().json}
+        assert found == {lost: "return value", raised: "outcome"}
+        assert [sides(stage)[jid] for jid in (same, lost, raised)] == [["ruby"]] * 3
+        stage.wait_counters(3, 0)
+
+
 def test_a_percentage_that_changes_under_load_loses_and_doubles_no_job(stage: Stage) -> None:
     """Three workers run jobs of a class while its percentage goes up and down."""
     bridge = bridge_of(stage)
@@ -142,6 +166,31 @@ def test_a_percentage_that_changes_under_load_loses_and_doubles_no_job(stage: St
         stop.set()
         for worker in workers:
             worker.stop()
+
+
+def test_the_guard_is_silent_over_20_000_jobs_that_are_well(stage: Stage) -> None:
+    """All workers are well: the class stays at its percentage. Every job runs once."""
+    bridge = bridge_of(stage)
+    worker = stage.make_worker(module=TASKS, concurrency=20, name="well")
+    try:
+        bridge("move", "EchoJob", "--percent", "50").well()
+        heeded(worker, "EchoJob moves: 50 %")
+        for _ in range(20):
+            jobs(stage, "EchoJob", 1000)
+        stage.wait_done(200)
+        wait_until_equal(
+            lambda: sum(
+                bridge("moves", "--json").well().json[0][side]["runs"] for side in ("python", "ruby")
+            ),
+            20_000,
+            "all counts",
+        )
+        row = bridge("moves", "--json").well().json[0]
+        assert (row["percent"], row["is_back"], row["reason"]) == (50, False, "")
+        assert 9_600 <= row["python"]["runs"] <= 10_400
+        assert Counter(map(len, sides(stage).values())) == {1: 20_000}
+    finally:
+        worker.stop()
 
 
 def test_a_worker_without_a_sidecar_takes_exactly_pythons_share(stage: Stage) -> None:
