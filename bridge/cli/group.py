@@ -27,6 +27,7 @@ COMMANDS = {
     "queues": "bridge.cli.queues:queues",
     "quiet": "bridge.cli.workers:quiet",
     "recover": "bridge.cli.recover:recover",
+    "results": "bridge.cli.results:results",
     "resume": "bridge.cli.queues:resume",
     "status": "bridge.cli.status:status",
     "stop": "bridge.cli.workers:stop",

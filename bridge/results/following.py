@@ -113,6 +113,7 @@ def _handler(step: Mapping[str, Any], job: SidekiqJob, fields: Mapping[str, Any]
     if not step.get("errback"):
         return step
     kind, message = _error(fields)
+    job.read_whole()
     failed = {
         "id": job.jid,
         "task": job.native_class,

@@ -129,11 +129,11 @@ class InFlight:
                 self._bury_unreadable(delivery, error)
                 continue
             fields = unit.job.fields
+            if unit.job.native_class in self.tracked.classes or FIELD in fields:
+                unit.delivery = delivery._replace(tracked=unit.job in self.tracked)
             if not expiry.FIELDS.isdisjoint(fields) and expiry.is_over(unit.job, claimed_at_ms / 1000):
                 self._drop(unit)
                 continue
-            if unit.job.native_class in self.tracked.classes or FIELD in fields:
-                unit.delivery = delivery._replace(tracked=unit.job in self.tracked)
             self.held[job.token] = unit
             units.append(unit)
         return tuple(units)
