@@ -424,7 +424,7 @@ def test_what_was_read_to_be_admitted_is_used_once(make_worker: Maker) -> None:
     worker.gate.open = True
     [last] = worker.take()
     assert last.job.args == [[1]]
-    assert not worker.fetcher.in_flight.reader._known
+    assert not worker.fetcher.in_flight.reader.known
 
 
 def test_what_woke_the_worker_does_not_overtake_an_earlier_queue(make_worker: Maker) -> None:

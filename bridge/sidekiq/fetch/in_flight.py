@@ -21,6 +21,7 @@ from bridge.sidekiq.outcome.notice import malformed
 from bridge.sidekiq.payload import expiry
 from bridge.sidekiq.payload.invalid_entry import invalid_entry
 from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.payload.outline import SMALLEST_BYTES
 from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.payload.tracked import FIELD, NOTHING
 from bridge.sidekiq.store.claims import Claimed
@@ -124,7 +125,7 @@ class InFlight:
         for job in claimed:
             delivery = Delivery(identity, job.token, job.queue, job.payload, claimed_at_ms)
             try:
-                unit = UnitOfWork(delivery, self.reader.claimed(job.payload))
+                unit = UnitOfWork(delivery, self._read(job.payload))
             except errors.PayloadError as error:
                 self._bury_unreadable(delivery, error)
                 continue
@@ -137,6 +138,12 @@ class InFlight:
             self.held[job.token] = unit
             units.append(unit)
         return tuple(units)
+
+    def _read(self, payload: bytes) -> SidekiqJob:
+        # Nearly all jobs are small, and were not read before: straight to the parser.
+        if len(payload) < SMALLEST_BYTES and not self.reader.known:
+            return SidekiqJob.parse(payload)
+        return self.reader.claimed(payload)
 
     def drop_expired(self, token: int) -> bool:
         """Drop a job that waited for its time and has expired. False: the job may begin."""

@@ -11,22 +11,22 @@ class JobReader:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._known: dict[bytes, SidekiqJob] = {}
+        self.known: dict[bytes, SidekiqJob] = {}
         """Jobs that were read before their claim."""
 
     def before_claim(self, payload: bytes) -> SidekiqJob:
         """Read a job that may be claimed next."""
-        job = self._known[payload] = SidekiqJob.parse(payload)
+        job = self.known[payload] = SidekiqJob.parse(payload)
         return job
 
     def forget(self) -> None:
         """Drop what was read and not claimed."""
-        self._known.clear()
+        self.known.clear()
 
     def claimed(self, payload: bytes) -> SidekiqJob:
         """Read a claimed job, without the arguments of a large one for Ruby."""
         # Popped: a task may have changed the arguments in place when the same bytes come again.
-        if self._known and (known := self._known.pop(payload, None)) is not None:
+        if self.known and (known := self.known.pop(payload, None)) is not None:
             return known
         job = SidekiqJob.claimed(payload)
         if job.is_outline and self._gate.admits(job):
