@@ -16,6 +16,7 @@ from bridge.broker.context import BrokerContext
 from bridge.errors import PushRefused
 from bridge.execution.cancellation import Cancellation
 from bridge.execution.coroutine_loop import CoroutineLoop
+from bridge.execution.limit_parts import LimitParts
 from bridge.execution.move_parts import MoveParts
 from bridge.execution.task_policy import TaskPolicy
 from bridge.execution.time_limits import TimeLimits
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 
-class Runtime(SidecarParts, MoveParts):
+class Runtime(SidecarParts, MoveParts, LimitParts):
     """All parts of one process; ``app.bridge``. They may be replaced before the worker starts."""
 
     def __init__(
@@ -114,6 +115,7 @@ class Runtime(SidecarParts, MoveParts):
         made.effects.add(batch_effects, BATCH_FIELD)
         made.effects.add(self.tracker.effects, TRACK_FIELD)
         made.effects.add(following.effects, FOLLOWING_FIELD)
+        self.add_limits(made)
         made.tell_ruby(self.settings.has_sidecar, partial(self.background.nudge, "notices"))
         return made
 
@@ -168,6 +170,8 @@ class Runtime(SidecarParts, MoveParts):
         )
         if self.capsules.limited:
             made.rooms.add(self.capsules)
+        if self.limiter.queues.limited:
+            made.rooms.add(self.limiter.queues)
         made.in_flight.tracked = self.tracked
         return made
 
@@ -201,6 +205,8 @@ class Runtime(SidecarParts, MoveParts):
             rules=lambda: self.dialect.rules,
             fetcher=lambda: self.fetcher,
             ruby_client=self.ruby_client.push,
+            admit=self.limiter.admit,
+            has_limits=bool(self.settings.limits),
             weights=self.settings.queues.weight_by_name,
             poll_seconds=self.settings.poll_interval_seconds,
             show_args=self.settings.show_args,

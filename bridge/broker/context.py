@@ -21,6 +21,8 @@ from bridge.sidekiq.store.store import RedisStore
 #: Begins a job without a message of Celery's; False where Celery must.
 FastDispatch = Callable[[UnitOfWork, Any], bool]
 
+Units = tuple[UnitOfWork, ...]
+
 #: Key of the context in Celery's ``broker_transport_options``.
 OPTION = "bridge"
 
@@ -43,6 +45,10 @@ class BrokerContext:
     fetcher: Callable[[], Fetcher]
     ruby_client: ruby_push.RubyClient
     """Pushes through the Rails app."""
+    admit: Callable[[Units], Units] = lambda units: units
+    """Those of the claimed jobs that may run now. The others have left this process. Raises StoreError."""
+    has_limits: bool = False
+    """Whether limits are declared. Without them only a job that brings a limit along is admitted so."""
     weights: Mapping[str, int] = field(default_factory=dict)
     ahead: set[str] = field(default_factory=set)
     """Queues that come before all others in strict order."""

@@ -15,6 +15,7 @@ from bridge.broker.queue_watches import Watches
 from bridge.event_loop import EventLoop
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import NO_FREE_SLOT, NOTHING_TO_DO, Fetched, UnitOfWork
+from bridge.sidekiq.payload.options import LIMIT
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Poller:
         deliver: Callable[[UnitOfWork], None],
     ) -> None:
         self._context = context
-        self._poll_seconds = context.poll_seconds
+        self._poll_seconds, self._has_limits = context.poll_seconds, context.has_limits
         self._fetcher = fetcher
         self._event_loop = event_loop
         self._watches = Watches(client, event_loop, self._job_came, self._woken, self._woken_without_job)
@@ -82,6 +83,9 @@ class Poller:
         look = not self._pause or time.monotonic() >= self._poll_at
         try:
             fetched = self._fetcher.turn(claim=claim, look=look, seen_tail=self._seen_tail)
+            units = fetched.units
+            if units and (self._has_limits or any(LIMIT in unit.job.fields for unit in units)):
+                units = self._context.admit(units)
         except errors.StoreError as error:
             self._may_claim = self._fetcher.may_claim
             self._back_off(error, claim and self._may_claim)
@@ -92,7 +96,7 @@ class Poller:
         claim = fetched.claimed
         self._recovered(claim and not fetched.adopted)
         # First what was claimed, and on its way at once: to arm the watches takes as long as a small job.
-        refused = [unit for unit in fetched.units if not self._hand_over(unit)]
+        refused = [unit for unit in units if not self._hand_over(unit)]
         if claim:
             self._seen_tail = None
             if self._event_loop.soon:
@@ -102,7 +106,7 @@ class Poller:
             # All at once, so that they keep their order; and not to be taken again at once.
             self._fetcher.in_flight.give_back_all(refused)
             self._more_expected, self._poll_at = False, time.monotonic() + self._poll_seconds
-        return len(fetched.units)
+        return len(units)
 
     def _before_wait(self) -> float:
         # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.

@@ -62,3 +62,8 @@ def shift(line: str, begin: str, seconds: float, most: int) -> Call:
     """``limit_shift.lua`` for one stretch of a line."""
     names = (keys.SCHEDULE, keys.gate(line)[2])
     return Call(lua.load("limit_shift"), names, (begin, f"{seconds:.6f}", most))
+
+
+def release(line: str, most: int) -> Call:
+    """``limit_release.lua`` for the first jobs of a line."""
+    return Call(lua.load("limit_release"), (*_SHARED, keys.gate(line)[2]), (line, most))

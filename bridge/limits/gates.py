@@ -14,11 +14,10 @@ from bridge.limits.declaration import Limit
 from bridge.limits.key_path import ALL, MISSING
 from bridge.sidekiq import keys
 from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.payload.options import LIMIT as OWN
 
 logger = logging.getLogger(__name__)
 
-OWN = "bridge_limit"
-"""The field in which a job brings its own limit along."""
 MOST_QUEUES = 8
 """Queues of one limit to which a settlement moves the next job itself. Jobs of others take the scheduler."""
 
@@ -89,6 +88,10 @@ class Limits:
                 known = self._queues[gate.limit.name] = (*known, queue)
             names.update(dict.fromkeys(known))
         return tuple(map(keys.queue, names))
+
+    def seen_queues(self, name: str) -> tuple[str, ...]:
+        """Keys of the queues in which this process has seen jobs of a limit."""
+        return tuple(map(keys.queue, self._queues.get(name, ())))
 
     def _own(self, job: SidekiqJob) -> list[Limit]:
         value = job.fields[OWN]

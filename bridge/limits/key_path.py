@@ -44,10 +44,16 @@ class KeyPath:
         """The value in this job as text; None where the path leads nowhere."""
         first, *rest = self.steps
         if first == "args":
-            return _down(_inner(job) if job.is_active_job else job.args, rest)
+            return _down(_arguments(job), rest)
         if first == "cattr":
             return next((key for attrs in _attributes(job) if (key := _down(attrs, rest)) is not None), None)
         return _down(dict(job.whole), self.steps)
+
+
+def _arguments(job: SidekiqJob) -> list[Any]:
+    """Also of a large job, of which an outline was read; none where they are malformed."""
+    whole = SidekiqJob(job.raw, job.whole)
+    return _inner(whole) if whole.is_active_job else whole.args
 
 
 def _inner(job: SidekiqJob) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from bridge.limits.declaration import Limit
 from bridge.redis.address import RedisAddress
 from bridge.settings import safe_sidecar, values
 from bridge.settings.monitoring import Names, Text, number_as_text
@@ -28,6 +29,7 @@ Url = Annotated[RedisUrl, PlainValidator(_redis_url)]
 Queues = Annotated[QueueSet, PlainValidator(values.queues)]
 SidecarUrls = Annotated[tuple[str, ...], PlainValidator(values.sidecar_urls)]
 TimeLimits = Annotated[Mapping[str, float], PlainValidator(values.time_limits)]
+Limits = Annotated[tuple[Limit, ...], PlainValidator(values.limits)]
 Pool = Annotated[str, PlainValidator(values.pool)]
 Backoff = Annotated[bool | float | None, PlainValidator(values.retry_backoff)]
 
@@ -127,6 +129,11 @@ class Settings(Results):
         {},
         description="Seconds a job of a class may run, * for all others; its payload's time_limit beats it.",
         examples=["ReportJob:600,*:7200"],
+    )
+    limits: Limits = Field(
+        (),
+        description="Limits across all workers: how many jobs at once, or in a second; a list, or JSON.",
+        examples=['[{"class": "SyncJob", "concurrency": 3, "key": "args.0"}]'],
     )
     shutdown_timeout_seconds: float = Field(
         25.0, ge=0, le=86_400, description="How long running jobs may go on after TERM.", examples=["25"]

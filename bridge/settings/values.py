@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from bridge.limits import declaration
+from bridge.limits.declaration import Limit
 from bridge.settings.redis_url import Address
 from bridge.sidekiq.fetch.queues import QueueSet
 from bridge.sidekiq.payload.queue_names import QUEUE_NAME
@@ -109,6 +112,22 @@ def _is_sidecar_url(url: str) -> bool:
     if parts.path.strip("/") or parts.query:
         raise ValueError("a sidecar's address ends after its port: http://host:port")
     return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+
+
+def limits(value: object) -> tuple[Limit, ...]:
+    """YAML's list of limits, or the same as JSON."""
+    if isinstance(value, tuple) and all(isinstance(one, Limit) for one in value):
+        return value
+    if isinstance(value, str):
+        if not value.strip():
+            return ()
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(
+                f"this is not JSON ({error}); write for example [{declaration.EXAMPLE}]"
+            ) from None
+    return declaration.limits(value)
 
 
 def time_limits(value: object) -> dict[str, float]:

@@ -86,7 +86,7 @@ class Heartbeat(BridgeStep):
             runtime.fetcher,
             runtime.settings.shutdown_timeout_seconds,
             jobs.interrupt,
-            lambda: runtime.background.scheduler.release() if runtime.background.scheduler else None,
+            runtime.release,
             ask_to_stop=jobs.ask_to_stop,
             end_runs=getattr(c.pool, "end_processes", lambda: None),
             soft_seconds=c.app.conf.worker_soft_shutdown_timeout or 0.0,
@@ -216,7 +216,7 @@ def install(app: Any) -> None:
     app.steps["consumer"].add("bridge.worker.ruby_middleware:RubyMiddleware")
     app.steps["consumer"].update(
         f"bridge.worker.optional_steps:{name}"
-        for name in ("Moves", "Notices", "QueueLimits", "Results", "Sentinels")
+        for name in ("Limits", "Moves", "Notices", "QueueLimits", "Results", "Sentinels")
     )
     app.steps["worker"].update(
         [

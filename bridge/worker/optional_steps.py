@@ -32,6 +32,22 @@ class Notices(BridgeStep):
         return thread
 
 
+class Limits(BridgeStep):
+    """Moves on the jobs that wait at limits. Its thread sleeps while there are none."""
+
+    def make(self, c: Any) -> Periodic:
+        """Make the thread."""
+        runtime = self.runtime(c)
+        thread = Periodic("limits", runtime.limiter.lines.round)
+        runtime.background.attach(thread)
+        return thread
+
+    def stop(self, c: Any) -> None:
+        """Other workers move them on, or the end of this worker does."""
+        if self.thread is not None:
+            self.thread.stop()
+
+
 class Moves(BridgeStep):
     """Follows the moves of classes, which another process may change at any moment."""
 

@@ -120,6 +120,16 @@ def test_a_key_is_the_value_at_its_path(path: str, fields: dict[str, Any], text:
         assert found == text
 
 
+def test_the_key_of_a_large_job_is_read_from_all_of_it() -> None:
+    """The worker reads an outline of a large Ruby job, without its arguments."""
+    raw = json.dumps(
+        {"class": "SyncJob", "args": [7, [{"n": n} for n in range(1000)]], "jid": "1"}, separators=(",", ":")
+    )
+    claimed = SidekiqJob.claimed(raw.encode())
+    assert claimed.is_outline
+    assert KeyPath.parse("args.0").key(claimed) == "7"
+
+
 def test_jobs_without_the_key_count_together_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     limits = Limits(declaration.limits([{"class": "SyncJob", "concurrency": 1, "key": "args.0"}]))
     with caplog.at_level(logging.WARNING):

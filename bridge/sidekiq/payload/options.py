@@ -12,6 +12,9 @@ from typing import Any
 
 from bridge.sidekiq.payload import expiry, queue_names
 
+#: The field in which a job brings its own limit along.
+LIMIT = "bridge_limit"
+
 _LONGEST_RETRY_FOR_SECONDS = 1_000_000_000
 _LEVELS = ("debug", "info", "warn", "error", "fatal", "unknown")
 

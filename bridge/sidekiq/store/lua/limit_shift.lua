@@ -1,20 +1,38 @@
--- Moves a stretch of one line in time: later from its end on, earlier from its head on. So its order is kept, whenever this ends.
+-- Moves a stretch of one line to a later time, the last job first: its order is kept, whenever this ends.
 -- KEYS  1 schedule  2 waiting jobs of a gate
--- ARGV  1 score to begin at ("(" before it: behind it)  2 s to add  3 most jobs
--- Result: the score that was moved last, as it was before, or "" at the end
-local later = tonumber(ARGV[2]) > 0
-local command, other_end = later and 'ZREVRANGEBYSCORE' or 'ZRANGEBYSCORE', later and '-inf' or '+inf'
-local line = redis.call(command, KEYS[2], ARGV[1], other_end, 'WITHSCORES', 'LIMIT', 0, ARGV[3])
+-- ARGV  1 score to begin at ("(" before it: below it)  2 s to add  3 most jobs
+-- Result: the lowest score that was moved, as it was before, or "" at the end
+-- A job of the line that is not in schedule leaves the line: a person has deleted it.
+local line = redis.call('ZREVRANGEBYSCORE', KEYS[2], ARGV[1], '-inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
+if not line[1] then return '' end
+local most, found = 4 * ARGV[3], {}
+local entries = redis.call('ZRANGEBYSCORE', KEYS[1], line[#line], line[2], 'WITHSCORES', 'LIMIT', 0, most)
+if #entries == 2 * most then
+  -- Many other jobs are scheduled between them: each one is looked for.
+  entries = {}
+  for i = 2, #line, 2 do
+    for _, payload in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], line[i], line[i])) do
+      entries[#entries + 1] = payload; entries[#entries + 1] = line[i]
+    end
+  end
+end
+for i = 1, #entries, 2 do
+  local score = entries[i + 1]
+  found[score] = found[score] or {}
+  table.insert(found[score], entries[i])
+end
+local gone, scheduled, waiting = {}, {}, {}
 for i = 1, #line, 2 do
-  local score, id = line[i + 1], string.match(line[i], '^%S+')
-  local moved = string.format('%.6f', score + ARGV[2])
-  redis.call('ZREM', KEYS[2], line[i])
-  for _, payload in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], score, score)) do
+  local id, moved = string.match(line[i], '^%S+'), string.format('%.6f', line[i + 1] + ARGV[2])
+  gone[#gone + 1] = line[i]
+  for _, payload in ipairs(found[line[i + 1]] or {}) do
     if string.find(payload, id, 1, true) or 'sha1:' .. redis.sha1hex(payload) == id then
-      redis.call('ZADD', KEYS[1], moved, payload)
-      redis.call('ZADD', KEYS[2], moved, line[i])
+      scheduled[#scheduled + 1] = moved; scheduled[#scheduled + 1] = payload
+      waiting[#waiting + 1] = moved; waiting[#waiting + 1] = line[i]
       break
     end
   end
 end
-return line[#line] or ''
+redis.call('ZREM', KEYS[2], unpack(gone))
+if waiting[1] then redis.call('ZADD', KEYS[1], unpack(scheduled)); redis.call('ZADD', KEYS[2], unpack(waiting)) end
+return line[#line]

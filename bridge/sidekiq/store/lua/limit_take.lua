@@ -3,7 +3,7 @@
 --       then: queue:<name> of queues that jobs may go to
 -- ARGV  1 token ("" = a process without a lease)  2 holder  3 end of its places in s ("inf" = freed by its settlement)
 --       4 id of the job  5 its queue  6 its payload  7.. four for each gate
--- Result {1, when a worker must look again or ""} may run, {0, the same, number of the gate} parked,
+-- Result {1, now, when a worker must look again or ""} may run, {0, now, the same, number of the gate} parked,
 --        {-1} this worker does not hold the job (fenced; nothing is written)
 --@include limit_gate
 --@include limit_line
@@ -23,13 +23,13 @@ for gate = 1, gates do
   if not full then
     enter(at, by, ARGV[4], ARGV[2], ARGV[3])
     redis.call('ZREM', KEYS[at + 2], member)
-    local next_look = note(at, by)
+    local next_look = redis.call('EXISTS', KEYS[at + 2]) == 1 and advance(at, by, queues) or ''
     if next_look ~= '' and (look == '' or tonumber(next_look) < tonumber(look)) then look = next_look end
   elseif gate ~= full then
     redis.call('ZREM', KEYS[at], ARGV[2])
     if redis.call('ZREM', KEYS[at + 1], ARGV[4]) == 1 then advance(at, by, queues) end
   end
 end
-if not full then return {1, look} end
+if not full then return {1, text(now), look} end
 park(4 * full, 3 + 4 * full)
-return {0, advance(4 * full, 3 + 4 * full, queues), full}
+return {0, text(now), advance(4 * full, 3 + 4 * full, queues), full}

@@ -1,0 +1,146 @@
+"""Admission: a claimed job takes a place at each of its gates, or waits in the line of one that is full."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import redis
+
+from bridge import errors
+from bridge.limits import calls
+from bridge.limits.gates import Gates, Limits, job_id
+from bridge.limits.queue_limits import QueueLimits
+from bridge.redis import scripts
+from bridge.redis.outages import translated
+from bridge.redis.pipeline import KeptConnection
+from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.fetch.in_flight import InFlight
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.outcome.decision import Decision, GiveBack
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.payload.options import LIMIT
+from bridge.sidekiq.store.effects import Effect
+
+logger = logging.getLogger(__name__)
+
+#: Noted places of jobs that have ended, beside those of jobs in flight, before they are forgotten.
+MOST_NOTED = 1000
+
+Units = tuple[UnitOfWork, ...]
+
+
+class Follower(Protocol):
+    """Told about lines in which a job waits, or whose next start is known."""
+
+    def follow(self, gates: Gates, now: float, look: float | None, *, waits: bool) -> None:
+        """``now``, ``look``: Redis TIME in s, and when a worker must look at the gates again."""
+
+
+class Admission:
+    """``admit`` is for the consumer's thread; ``effects`` for the thread that settles."""
+
+    def __init__(self, client: redis.Redis, limits: Limits, follower: Follower) -> None:
+        self._client = client
+        self._line = KeptConnection(client)
+        self._limits = limits
+        self._follower = follower
+        self._entered: dict[tuple[str, int], Gates] = {}
+        """The gates that each job of this process has passed, or may have passed."""
+        self.parked = 0
+
+    def admit(self, units: Units, fetcher: Fetcher, queues: QueueLimits) -> Units:
+        """Those of the units that may run now. All that wait left this process.
+
+        Raises StoreError if none of them may run because Redis cannot answer: they are given back.
+        """
+        concerned = self._concerned(units)
+        if not concerned:
+            return units
+        asked = [(one, gates) for one in concerned if (gates := self._gates(one))]
+        try:
+            refused, failure = self._take(asked, fetcher), None
+        except errors.StoreError as error:
+            refused, failure = {one.delivery.token for one, _ in asked}, error
+            fetcher.in_flight.give_back_all([one for one, _ in asked])
+        if any(one.delivery.queue in queues.limited for one in concerned):
+            queues.learn()
+        admitted = tuple(one for one in units if one.delivery.token not in refused)
+        if failure is not None and not admitted:
+            raise failure
+        return admitted
+
+    def _concerned(self, units: Units) -> list[UnitOfWork]:
+        if not self._limits.declared:
+            return [one for one in units if LIMIT in one.job.fields]
+        return [one for one in units if self._limits.concerns(one.job, one.delivery.queue)]
+
+    def _gates(self, unit: UnitOfWork) -> Gates:
+        return self._limits.gates(unit.job, unit.delivery.queue)
+
+    def _take(self, asked: Sequence[tuple[UnitOfWork, Gates]], fetcher: Fetcher) -> set[int]:
+        """Ask for all places in one round trip. Returns the tokens of the jobs that got none."""
+        in_flight = fetcher.in_flight
+        self._forget(fetcher)
+        for unit, gates in asked:
+            # Before the call: if its answer is lost, the settlement must free what it took.
+            self._entered[unit.delivery.identity, unit.delivery.token] = gates
+        answers = scripts.run(self._client, [self._call(*one) for one in asked], self._line.send)
+        refusals = [answer for answer in answers if isinstance(answer, redis.RedisError)]
+        without = {
+            unit.delivery.token
+            for (unit, gates), answer in zip(asked, answers, strict=True)
+            if not isinstance(answer, redis.RedisError) and not self._answered(unit, gates, answer, in_flight)
+        }
+        if refusals:
+            raise translated(refusals[0])
+        return without
+
+    def _call(self, unit: UnitOfWork, gates: Gates) -> scripts.Call:
+        identity, token, queue, payload = unit.delivery[:4]
+        queues = self._limits.queues(gates, queue)
+        return calls.take(
+            gates, queues,
+            identity=identity, token=token, job_id=job_id(unit.job), queue=queue, payload=payload,
+        )  # fmt: skip
+
+    def _answered(self, unit: UnitOfWork, gates: Gates, answer: Any, in_flight: InFlight) -> bool:
+        may_run: bool = answer[0] == 1
+        if not may_run:
+            in_flight.held.pop(unit.delivery.token, None)
+            del self._entered[unit.delivery.identity, unit.delivery.token]
+        if answer[0] < 0:
+            logger.warning("FENCED: jid=%s was no longer held by this worker; it is not run", unit.job.jid)
+            return False
+        self.parked += not may_run
+        look = float(answer[2]) if answer[2] else None
+        self._follower.follow(gates, float(answer[1]), look, waits=not may_run)
+        return may_run
+
+    def _forget(self, fetcher: Fetcher) -> None:
+        held = fetcher.in_flight.held
+        if len(self._entered) > MOST_NOTED + 2 * len(held):
+            known = held.keys() | fetcher.journal.tokens
+            self._entered = {name: gates for name, gates in self._entered.items() if name[1] in known}
+
+    # -- the source of effects
+
+    def effects(self, job: SidekiqJob, decision: Decision, identity: str, token: int) -> tuple[Effect, ...]:
+        """Free the places of a job that ends, wherever it was."""
+        gates = self._entered.get((identity, token)) if self._entered else None
+        queue = job.queue or "default"
+        if gates is None:
+            if not self._limits.concerns(job, queue):
+                return ()
+            gates = self._limits.gates(job, queue)
+        goes_back = isinstance(decision, GiveBack)
+        name, holder = job_id(job), calls.holder(identity, token) if identity else ""
+        return tuple(
+            calls.free(
+                gate, self._limits.queues(gates, queue),
+                holder=holder, job_id=name, queue=queue, goes_back=goes_back,
+            )
+            for gate in gates
+            if gate.limit.concurrency is not None or goes_back or not identity
+        )  # fmt: skip

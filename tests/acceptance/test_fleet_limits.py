@@ -1,0 +1,162 @@
+"""Limits across the fleet, with real workers."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import census
+from tests.support.limit_fleet import LimitFleet, most_in_a_second
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import holds_for, wait_for, wait_until_equal
+from tests.support.worker_process import WorkerProcess
+
+CAP = [{"class": "NativeSleepJob", "concurrency": 3}]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, redis_server: RedisServer) -> Iterator[LimitFleet]:
+    made = LimitFleet(tmp_path, redis_server)
+    yield made
+    made.stop()
+
+
+def nothing_is_left(fleet: LimitFleet) -> None:
+    wait_for(lambda: not census.inflight(fleet.redis), "the settlements")
+    for kind in ("places", "reserved", "waiting"):
+        assert list(fleet.redis.scan_iter(f"bridge:{kind}:*")) == []
+    assert fleet.redis.zcard("bridge:waiting") == 0
+    assert fleet.redis.zcard("schedule") == 0
+
+
+def running_in(fleet: LimitFleet, worker: WorkerProcess) -> int:
+    lines = fleet.ledger.lines
+    return len([line for line in lines if line["event"] == "started" and line["pid"] == worker.pid])
+
+
+def test_no_more_jobs_run_at_once_than_the_limit_and_all_are_done(fleet: LimitFleet) -> None:
+    for _ in range(2):
+        fleet.start(CAP)
+    jids = fleet.push("NativeSleepJob", 40, 0.05)
+    fleet.wait_done(jids)
+    assert fleet.most_at_once() == 3
+    assert int(fleet.redis.get("stat:processed") or 0) == 40
+    nothing_is_left(fleet)
+
+
+def test_the_workers_that_live_keep_the_limit_while_others_are_killed(fleet: LimitFleet) -> None:
+    for _ in range(3):
+        fleet.start(CAP)
+    jids = fleet.push("NativeSleepJob", 400, 0.1)
+    for _ in range(3):
+        before = fleet.done(jids)
+        wait_for(lambda before=before: fleet.done(jids) > before + 5, "progress", 30)
+        fleet.kill(random.choice(fleet.workers[1:]))
+        fleet.start(CAP)
+    fleet.wait_done(jids)
+    assert fleet.most_at_once() <= 3
+    nothing_is_left(fleet)
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "gevent", "solo"])
+def test_each_pool_keeps_the_limit(fleet: LimitFleet, pool: str) -> None:
+    for _ in range(2):
+        fleet.start(CAP, "-P", pool, concurrency=4)
+    jids = fleet.push("NativeSleepJob", 30, 0.05)
+    fleet.wait_done(jids)
+    assert fleet.most_at_once() <= 3
+    nothing_is_left(fleet)
+
+
+def test_a_rate_is_exact(fleet: LimitFleet) -> None:
+    for _ in range(2):
+        fleet.start([{"class": "NativeEchoJob", "rate": "10/s"}])
+    jids = fleet.push("NativeEchoJob", 50)
+    fleet.wait_done(jids)
+    starts = fleet.starts()
+    assert most_in_a_second(starts) < 12
+    assert starts[-1] - starts[0] == pytest.approx(4.9, rel=0.05)
+    nothing_is_left(fleet)
+
+
+def test_each_key_has_its_own_limit(fleet: LimitFleet) -> None:
+    limits = [{"class": "NativeSleepJob", "concurrency": 1, "key": "args.0"}]
+    for _ in range(2):
+        fleet.start(limits)
+    jids = fleet.push("NativeSleepJob", 40, lambda number: (number % 4) / 100)
+    fleet.wait_done(jids)
+    assert fleet.most_at_once(lambda line: line["args"][0]) == 1
+    assert fleet.most_at_once() > 1
+    nothing_is_left(fleet)
+
+
+def test_other_classes_do_not_wait_behind_a_class_at_its_limit(fleet: LimitFleet) -> None:
+    worker = fleet.start([{"class": "NativeGateJob", "concurrency": 1}])
+    held = fleet.push("NativeGateJob", 2000, "shut")
+    others = fleet.push("NativeEchoJob", 200)
+    fleet.wait_done(others)
+    wait_until_equal(lambda: fleet.redis.zcard("bridge:waiting:NativeGateJob:all"), 1999, "the line")
+    assert fleet.redis.zcard("schedule") == 1999
+    # While they wait they cost nearly nothing
+    before = fleet.redis.info("stats")["total_commands_processed"]
+    began = time.monotonic()
+    holds_for(lambda: worker.process.popen.poll() is None, 3.0, "the worker lives")
+    spent = fleet.redis.info("stats")["total_commands_processed"] - before
+    assert spent / (time.monotonic() - began) < 20
+    # And they go on in their order
+    fleet.ledger.open_gate("shut")
+    wait_for(lambda: fleet.ledger.count("done") > 400, "some to be done", 60)
+    began_in_order = [line["jid"] for line in fleet.ledger.lines if line["event"] == "started"]
+    assert began_in_order == held[: len(began_in_order)]
+
+
+def test_a_limit_that_is_raised_or_gone_lets_waiting_jobs_go_on_within_a_second(fleet: LimitFleet) -> None:
+    old = fleet.start([{"class": "NativeGateJob", "concurrency": 1}])
+    fleet.push("NativeGateJob", 8, "shut")
+    wait_until_equal(lambda: fleet.redis.zcard("schedule"), 7, "jobs that wait")
+    # When a worker with a higher limit comes, and the old one ends
+    new = fleet.start([{"class": "NativeGateJob", "concurrency": 3}])
+    assert old.terminate() == 0
+    wait_until_equal(lambda: running_in(fleet, new), 3, "jobs that run", 1)
+    # When a worker without the limit comes, and the last one that knows it ends
+    last = fleet.start([], concurrency=10)
+    assert new.terminate() == 0
+    wait_until_equal(lambda: running_in(fleet, last), 8, "jobs that run", 1)
+
+
+def test_a_queue_at_its_limit_is_not_claimed_from(fleet: LimitFleet) -> None:
+    fleet.start([{"queue": "slow", "concurrency": 2}], "-Q", "slow,default", concurrency=6)
+    fleet.push("NativeGateJob", 20, "shut", queue="slow")
+    wait_until_equal(lambda: fleet.ledger.count("started"), 2, "jobs that run")
+    others = fleet.push("NativeEchoJob", 20)
+    fleet.wait_done(others)
+    holds_for(lambda: fleet.redis.llen("queue:slow") == 18, 1.5, "the queue")
+    assert fleet.redis.zcard("schedule") == 0
+    fleet.ledger.open_gate("all")
+    wait_until_equal(lambda: fleet.ledger.count("done"), 40, "jobs done", 15)
+    assert fleet.most_at_once() <= 2 + 4
+    nothing_is_left(fleet)
+
+
+def test_a_limit_that_a_job_brings_along_is_kept(fleet: LimitFleet) -> None:
+    for _ in range(2):
+        fleet.start([])
+    jids = fleet.push("NativeSleepJob", 20, 0.05, bridge_limit={"concurrency": 2})
+    fleet.wait_done(jids)
+    assert fleet.most_at_once() == 2
+    nothing_is_left(fleet)
+
+
+def test_the_last_worker_leaves_no_job_waiting_for_it(fleet: LimitFleet) -> None:
+    worker = fleet.start(CAP)
+    fleet.push("NativeSleepJob", 20, 0.3)
+    wait_for(lambda: fleet.redis.zcard("schedule"), "jobs that wait")
+    assert worker.terminate() == 0
+    now = time.time()
+    assert all(at <= now + 1 for _, at in fleet.redis.zrange("schedule", 0, -1, withscores=True))
+    assert list(fleet.redis.scan_iter("bridge:waiting*")) == []
+    assert not fleet.redis.exists("bridge:limits")
