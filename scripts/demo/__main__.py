@@ -26,6 +26,8 @@ PROGRESS_SECONDS = 0.5
 BEFORE_FIRST_JOB_SECONDS = 15.0
 #: How long the slow jobs of the mix run: long enough to be seen by a person, short where none looks.
 SLOW_SECONDS, SLOW_SECONDS_ONCE = 15.0, 2.0
+#: A class that the demo's app has in both languages.
+MOVING, MOVING_PERCENT = "StatementJob", "20"
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -72,6 +74,8 @@ def run(place: Place, supervisor: Supervisor, chosen: Options) -> None:
         supervisor.shown |= {"redis", "web", "worker", "flower", "beat"}
     start_services(place, supervisor, chosen)
     by_hand.write(place)
+    if not chosen.stock_sidekiq:
+        move_a_class(place)
     print(report.addresses(place, bridge=not chosen.stock_sidekiq), flush=True)
     print(web_ui.note(place), end="", flush=True)
     outcome = Outcome(place)
@@ -98,6 +102,16 @@ def start_services(place: Place, supervisor: Supervisor, chosen: Options) -> Non
     # Both boot Rails: together they take little longer than one.
     start(supervisor, services.web(place), services.bridge_up(place))
     start(supervisor, services.flower(place), services.beat(place))
+
+
+def move_a_class(place: Place) -> None:
+    """Run a fifth of one class in Python, as a team does that moves it."""
+    command = [str(Path(sys.executable).with_name("bridge")), "move", MOVING, "--percent", MOVING_PERCENT]
+    environment = place.environment | place.bridge_settings
+    moved = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if moved.returncode:
+        raise DemoError(f"{MOVING} could not be moved: {moved.stderr}")
+    print(moved.stdout, end="", flush=True)
 
 
 def start(supervisor: Supervisor, *group: Service) -> None:

@@ -69,6 +69,7 @@ def _what_to_look_at(place: Place, jobs: list[Job]) -> str:
                       each with its Ruby error; press Retry
   Web UI, Scheduled   a LedgerJob that waits for six hours; "Add to queue" runs it now
   every 20 seconds    celery beat enqueues a LedgerJob for Ruby and a ReportJob for Python
+  bridge moves        StatementJob moves to Python: 20 % of its jobs ran there, the others in Ruby
   Flower, Tasks       the same jobs under their Ruby names; ReportJob ran in Python
   by hand             . {place.by_hand}
                       celery -A bridge inspect active

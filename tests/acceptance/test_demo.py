@@ -99,6 +99,7 @@ def test_a_busy_application_in_the_shell_is_left_alone(application: RedisServer,
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "every job ended as expected" in finished.stdout
     assert "EXPECTED" not in finished.stdout
+    assert "StatementJob: 20 % of the jobs run in Python" in finished.stdout
     # The addresses come before the first job, and nothing of a service's log is between the lines.
     assert finished.stdout.index("/sidekiq/busy") < finished.stdout.index("jobs enqueued")
     assert not (tmp_path / "demo" / "env.sh").exists()

@@ -28,6 +28,7 @@ class DemoMix
     failing
     ending_early
     active_jobs
+    moving
     native if @native
   end
 
@@ -88,6 +89,11 @@ class DemoMix
     job = ForgetCustomerJob.set(wait: LATER_SECONDS.seconds).perform_later(customer)
     customer.destroy!
     expect_active("done", job)
+  end
+
+  # The class moves to Python: the jid says where each job runs.
+  def moving
+    20.times { |number| expect("done", StatementJob, StatementJob.perform_async("acc-#{number}", 100 * number)) }
   end
 
   # No Ruby class of that name exists: only a native Python task can run it.
