@@ -10,7 +10,7 @@ Gem::Specification.new do |spec|
   spec.authors = ["The Sidekiq Bridge authors"]
   spec.license = "MIT"
   spec.required_ruby_version = ">= 3.0"
-  spec.files = Dir["lib/**/*.{rb,lua}", "bin/*", "README.md"]
+  spec.files = Dir["lib/**/*.{rb,lua,erb}", "bin/*", "README.md"]
   spec.bindir = "bin"
   spec.executables = ["sidecar"]
 

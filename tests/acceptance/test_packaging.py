@@ -101,11 +101,12 @@ def test_the_archive_has_what_a_packager_needs(built: dict[str, Path]) -> None:
     assert not [name for name in names if name.startswith((".venv", "tmp", "deploy/secrets"))]
 
 
-def test_the_gem_has_the_lua_scripts_that_it_runs(built: dict[str, Path]) -> None:
+def test_the_gem_has_the_lua_scripts_and_the_pages(built: dict[str, Path]) -> None:
     listed = run("gem", "specification", built["gem"], "files")
     texts = [path.name for path in (ROOT / "sidecar/lib/sidekiq_bridge/scripts/lua").glob("*.lua")]
     assert texts
     assert all(f"lib/sidekiq_bridge/scripts/lua/{name}" in listed for name in texts)
+    assert "lib/sidekiq_bridge/web/views/index.erb" in listed
 
 
 # -- what is installed

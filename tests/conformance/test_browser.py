@@ -5,7 +5,6 @@ Pictures of every page are kept in tmp/pictures/<version of Sidekiq>/.
 
 from __future__ import annotations
 
-import os
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage
 from tests.support.waiting import wait_for, wait_until_equal
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = Path("/usr/bin/chromium")
 CLICK_MS = 20_000
 #: The form whose buttons act on the entries that are ticked.
 TICKED = "form:has(input[name='key[]'])"
@@ -65,7 +64,7 @@ class Person:
 @pytest.fixture(scope="module")
 def shop(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
     """A team's installation: weights, a tag, labels, and the Web UI under Puma."""
-    if not os.path.exists(CHROMIUM):
+    if not CHROMIUM.exists():
         pytest.skip("chromium is not installed")
     with redis_server.client(9) as client:
         client.flushdb()
@@ -130,13 +129,13 @@ def postpone_retries(stage: Stage) -> None:
         stage.redis.zadd("retry", {member: time.time() + 3600}, xx=True)
 
 
-@pytest.fixture
-def person(shop: Stage) -> Iterator[Person]:
+def browse(shop: Stage) -> Iterator[Person]:
+    """A browser on this shop's Web UI. Nothing may go wrong behind its pages."""
     playwright = pytest.importorskip("playwright.sync_api")
     pictures = ROOT / "tmp" / "pictures" / ".".join(map(str, shop.root.sidekiq))
     pictures.mkdir(parents=True, exist_ok=True)
     with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         page = browser.new_page(
             base_url=shop.web_url,  # type: ignore[attr-defined]
             viewport={"width": 1300, "height": 900},
@@ -148,6 +147,11 @@ def person(shop: Stage) -> Iterator[Person]:
         yield found
         browser.close()
     assert found.complaints == []
+
+
+@pytest.fixture
+def person(shop: Stage) -> Iterator[Person]:
+    yield from browse(shop)
 
 
 @pytest.mark.timeout(240)

@@ -5,6 +5,8 @@
 require_relative "jobs"
 require "sidekiq/api"
 require "sidekiq/web"
+$LOAD_PATH.unshift(File.expand_path("../../../sidecar/lib", __dir__))
+require "sidekiq-bridge/web"
 begin
   require "rack/session" # Rack 3
 rescue LoadError
