@@ -31,6 +31,13 @@ def arguments(shape: str, size: int) -> tuple[Any, ...]:
     return (_text(size),) if shape == "text" else _records(size)
 
 
+def global_id(size: int) -> tuple[Any, ...]:
+    """Arguments of an ActiveJob, as ActiveJob serialises them: a record and options."""
+    options = {"note": "", "_aj_ruby2_keywords": ["note"]}
+    record = {"_aj_globalid": "gid://bridge-demo/Customer/1"}
+    return (record, {**options, "note": _text(size - len(_json([record, options])))})
+
+
 def _records(size: int) -> tuple[Any, ...]:
     one = len(_json(_RECORD)) + 1
     records = [{**_RECORD, "id": 184467 + number} for number in range(size // one)]

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arguments import arguments
+from benchmarks.arguments import arguments, global_id
 from benchmarks.site import Site
 
 ID = "@ID@"
 STAGING = "bench:staging:"
+SCHEDULE = "schedule"
 CHUNK = 20_000
 #: Most bytes that one call of the script makes: Redis does nothing else meanwhile.
 CHUNK_BYTES = 20_000_000
@@ -27,6 +28,7 @@ RUBY = {
     "fail": "FailJob",
     "probe": "ProbeJob",
     "write": "BenchWriteJob",
+    "find": "BenchFindJob",
 }
 
 
@@ -36,7 +38,8 @@ class Load:
 
     ``batches`` is the number of parts: each part follows when the one before is done. ``backlog`` is the
     number of jobs in the queue at the beginning, of which the run measures only the first ``jobs``.
-    ``kilobytes`` is the size of the arguments as JSON, of the given ``shape``; 0: one number.
+    ``kilobytes`` is the size of the arguments as JSON, of the given ``shape``; 0: one number. ``due`` jobs
+    begin in ``schedule``, with their time over.
     """
 
     kind: str
@@ -45,10 +48,13 @@ class Load:
     backlog: int = 0
     kilobytes: int = 0
     shape: str = "records"
+    due: bool = False
 
     @property
     def args(self) -> tuple[Any, ...]:
         """Arguments of a job."""
+        if self.kind == "find":
+            return global_id(self.kilobytes * 1000)
         if self.kilobytes:
             return arguments(self.shape, self.kilobytes * 1000)
         return (self.milliseconds,) if self.milliseconds else (1,)
@@ -84,7 +90,9 @@ def stage(site: Site, templates: Sequence[tuple[str, str]], jobs: int, first: in
     for (key, template), start, end in zip(templates, bounds[:-1], bounds[1:], strict=True):
         chunk = max(1, min(CHUNK, CHUNK_BYTES // len(template)))
         for begin in range(start, end, chunk):
-            script(keys=[f"{STAGING}{tag}{key}"], args=[template, begin, min(begin + chunk, end) - 1])
+            score = "1" if key == SCHEDULE else ""
+            args = [template, begin, min(begin + chunk, end) - 1, score]
+            script(keys=[f"{STAGING}{tag}{key}"], args=args)
 
 
 def release(site: Site, keys: Sequence[str], tag: str = "") -> None:

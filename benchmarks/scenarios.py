@@ -75,7 +75,7 @@ QUICK = Scale(throughput=1.2, short=1.0, latency=3.0, idle=5.0, pushes=3_000)
 
 CPU_MS = (1.0, 5.0, 20.0)
 WAIT_MS = (10.0, 100.0)
-QUEUES = (1, 10, 100)
+QUEUES = (1, 10, 100, 1000)
 PAYLOAD_KB = (1, 10, 100)
 CONCURRENCIES = (1, 20, 100)
 #: Shape of arguments -> how its rows are called.
@@ -97,7 +97,9 @@ def scenarios(
         *(_waiting(cast, scale, size) for size in wait_ms),
         _coroutines(cast, scale),
         _database_write(cast, scale),
+        _global_id(cast, scale),
         _failing(cast, scale),
+        _promotion(cast, scale),
         _idle_latency(cast, scale),
         _busy_latency(cast, scale),
         _push(cast, scale),
@@ -199,6 +201,25 @@ def _database_write(cast: Cast, scale: Scale) -> Scenario:
     rows = [row(peer, method, rails) for peer in (*cast.sidekiqs, cast.bridge)]
     what = "An ActiveJob of the demo's Rails app (production) that inserts a row into SQLite."
     return _scenario("ActiveJob with a database write", "jobs_per_second", rows, what)
+
+
+def _global_id(cast: Cast, scale: Scale) -> Scenario:
+    method, rails = Throughput(Load("find", kilobytes=1), scale.short), Setup(rails=True)
+    rows = [row(peer, method, rails) for peer in (cast.base, cast.bridge)]
+    what = (
+        "An ActiveJob with a record (GlobalID) and options, 1 KB in all, that loads the record from SQLite."
+    )
+    return _scenario("ActiveJob with a GlobalID", "jobs_per_second", rows, what)
+
+
+def _promotion(cast: Cast, scale: Scale) -> Scenario:
+    method, setup = Throughput(Load("noop", kilobytes=1, due=True), scale.short), Setup(poll_seconds="1")
+    rows = [row(peer, method, setup) for peer in (cast.base, cast.native, cast.bridge)]
+    what = (
+        "No-op jobs with 1 KB of arguments that wait in `schedule` and are due. Sidekiq looks every second; "
+        "the clock runs from the first job that leaves."
+    )
+    return _scenario("promotion", "jobs_per_second", rows, what)
 
 
 def _failing(cast: Cast, scale: Scale) -> Scenario:

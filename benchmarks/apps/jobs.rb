@@ -6,6 +6,10 @@ require "sidekiq"
 # Quiet, as in Sidekiq's own load test: a line for each job (or failure) would be measured instead of the job.
 Sidekiq.logger.level = Logger::FATAL
 
+if ENV["BENCH_POLL"].to_f.positive?
+  Sidekiq.configure_server { |config| config.average_scheduled_poll_interval = ENV["BENCH_POLL"].to_f }
+end
+
 class NoopJob
   include Sidekiq::Worker
 

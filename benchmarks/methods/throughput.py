@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from benchmarks import procfs
-from benchmarks.loads import Load, release, stage
+from benchmarks.loads import SCHEDULE, Load, release, stage
 from benchmarks.methods.meter import Meter
 from benchmarks.peers.base import Peer, Setup
 from benchmarks.processes import BenchmarkFailed, wait_until
@@ -63,6 +63,8 @@ class _Run:
         self._templates = [peer.template(load, queue) for queue in setup.queues]
         # A queue that all kinds share, as Celery's, is one.
         self._templates = list(dict.fromkeys(self._templates))
+        if load.due:
+            self._templates = [(SCHEDULE, template) for _, template in self._templates]
         self._keys = [key for key, _ in self._templates]
         self._load = load
         self._pushed = 0
@@ -83,6 +85,10 @@ class _Run:
         meter, workers_cpu = Meter(pids, self._site.redis_pid), procfs.cpu_seconds(workers)
         for batch in range(batches):
             release(self._site, self._keys, str(batch))
+            if self._load.due:
+                # Who looks every second is not slower than who looks at once.
+                wait_until(lambda: self._left() < waiting, WARM_UP_SECONDS, "the first due job", 0.001)
+                meter, workers_cpu = Meter(pids, self._site.redis_pid), procfs.cpu_seconds(workers)
             self._until_left(waiting // batches - jobs // batches, jobs // batches, meter)
         return meter.stop() | {"worker_cpu_seconds": procfs.cpu_seconds(workers) - workers_cpu}
 

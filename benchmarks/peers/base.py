@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.loads import RUBY, Load, sidekiq_payload
+from benchmarks.loads import RUBY, SCHEDULE, Load, sidekiq_payload
 from benchmarks.processes import ROOT, BenchmarkFailed, end, running, tail, wait_until
 from benchmarks.roots import RubyRoot
 from benchmarks.site import Site
@@ -27,6 +27,8 @@ class Setup:
     workers: int = 1
     queues: tuple[str, ...] = ("default",)
     rails: bool = False
+    poll_seconds: str = ""
+    """How often Sidekiq looks for due jobs, on average. Empty: as it does by itself."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,11 @@ class Peer(ABC):
         return RUBY[load.kind]
 
     def left(self, site: Site, setup: Setup) -> int:
-        """Jobs that wait, and those that run as far as Redis knows of them."""
+        """Jobs that wait, those that are due, and those that run as far as Redis knows of them."""
         with site.server.pipeline(transaction=False) as pipeline:
             for queue in setup.queues:
                 pipeline.llen(f"queue:{queue}")
+            pipeline.zcard(SCHEDULE)
             return sum(pipeline.execute())
 
     def executed_so_far(self, site: Site) -> int | None:
@@ -97,7 +100,7 @@ class Peer(ABC):
         rate = self.noop_rate if setup.workers == 1 else self.noop_rate * 1.5
         if load.kilobytes:
             rate = min(rate, SMALL_BYTES_PER_SECOND / (load.kilobytes * 1000))
-        if load.kind in ("write", "fail"):
+        if load.kind in ("write", "fail", "find") or load.due:
             rate = min(rate / 3, 1500.0)
         if load.kind == "wait":
             rate = min(rate, setup.workers * setup.concurrency * 1000 / load.milliseconds)

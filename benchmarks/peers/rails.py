@@ -1,4 +1,4 @@
-"""The demo's Rails app, copied into the folder of a run, with two jobs for benchmarks."""
+"""The demo's Rails app, copied into the folder of a run, with jobs for benchmarks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from benchmarks.processes import ROOT
 from benchmarks.site import Site
 
 SOURCE = ROOT / "rails_app"
+JOBS = (("app/jobs", "bench_write_job.rb"), ("app/jobs", "bench_find_job.rb"))
 
 
 def rails_copy(site: Site) -> Path:
@@ -16,7 +17,7 @@ def rails_copy(site: Site) -> Path:
     target = site.folder / "app"
     if not target.exists():
         shutil.copytree(SOURCE, target, ignore=shutil.ignore_patterns("tmp", "log", "*.sqlite3*", "test"))
-        for place, name in (("app/jobs", "bench_write_job.rb"), ("config/initializers", "zz_quiet.rb")):
+        for place, name in (*JOBS, ("config/initializers", "zz_quiet.rb")):
             shutil.copy(ROOT / "benchmarks/apps/rails" / name, target / place / name)
     return target
 

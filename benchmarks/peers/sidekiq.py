@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.loads import Load, active_job_payload
+from benchmarks.loads import RUBY, Load, active_job_payload
 from benchmarks.peers.base import Peer, Setup, Start
 from benchmarks.peers.rails import rails_copy, rails_environment
 from benchmarks.processes import ROOT
@@ -16,15 +16,15 @@ JOBS = ROOT / "benchmarks/apps/jobs.rb"
 
 def app_of(site: Site, setup: Setup) -> tuple[Path, dict[str, str]]:
     """(what Ruby is to load, its environment)."""
-    env = {"REDIS_URL": site.url, "BENCH_PROBES": str(site.probe_file)}
+    env = {"REDIS_URL": site.url, "BENCH_PROBES": str(site.probe_file), "BENCH_POLL": setup.poll_seconds}
     return (rails_copy(site), env | rails_environment(site)) if setup.rails else (JOBS, env)
 
 
 def ruby_template(load: Load, queue: str) -> tuple[str, str] | None:
     """Return (list, job) for the kinds that are not plain Sidekiq jobs."""
-    if load.kind != "write":
+    if load.kind not in ("write", "find"):
         return None
-    return f"queue:{queue}", active_job_payload("BenchWriteJob", load.args, queue)
+    return f"queue:{queue}", active_job_payload(RUBY[load.kind], load.args, queue)
 
 
 class Sidekiq(Peer):
