@@ -69,16 +69,18 @@ module SidekiqBridge
 
         private
 
+        # Leaves the loop at once: to unsubscribe would be one more round trip, and the connection is closed anyway.
         def listen_once(channel, pause)
-          found = nil
-          @redis.subscribe_with_timeout(pause, channel) do |on|
-            looked = proc { (found = yield) && @redis.unsubscribe(channel) }
-            on.subscribe(&looked)
-            on.message(&looked)
+          catch(self) do
+            @redis.subscribe_with_timeout(pause, channel) do |on|
+              looked = proc { (found = yield) && throw(self, found) }
+              on.subscribe(&looked)
+              on.message(&looked)
+            end
+            nil
           end
-          found
         rescue ::Redis::TimeoutError
-          found
+          nil
         end
       end
     end
