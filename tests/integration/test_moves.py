@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 import zlib
 from collections.abc import Iterator
@@ -10,13 +11,16 @@ from functools import partial
 
 import pytest
 
+from bridge import errors
+from bridge.moves.move import Move
+from bridge.moves.store import MoveStore
 from tests.support.command import Bridge
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, clean_environment
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage, new_jid
 from tests.support.waiting import holds_for, wait_for, wait_until_equal
-from tests.support.worker_process import bridge_environment
+from tests.support.worker_process import CELERY, bridge_environment
 
 TASKS = "tests.support.moving_tasks"
 #: A class that moves is heeded so soon by every worker.
@@ -61,6 +65,12 @@ def change(stage: Stage, *words: str, heeded: str) -> None:
     worker, seen = stage.worker, len(stage.worker.log)
     bridge_of(stage)("move", *words).well()
     wait_for(lambda: heeded in worker.log[seen:], f"the worker to say {heeded!r}", HEEDED_SECONDS)
+
+
+def wait_for_log(stage: Stage, sentence: str) -> None:
+    worker = stage.worker
+    assert worker is not None
+    wait_for(lambda: sentence in worker.log, f"the worker to say {sentence!r}")
 
 
 def jid_on(side: str, percent: float) -> str:
@@ -140,6 +150,60 @@ def test_a_retry_stays_on_its_side_at_another_percentage(stage: Stage, bridge: B
     change(stage, "FailJob", "--back", heeded="FailJob is back in Ruby")
     stage.make_due("retry")
     wait_until_equal(lambda: ran(stage, native)[4:], ["ruby"], "the retry of a class that is back")
+
+
+def test_a_move_that_changes_while_a_job_runs_leaves_the_run_on_its_side(
+    stage: Stage, bridge: Bridge
+) -> None:
+    """A request that is filled in during the run asks no route again: it once became the other side's."""
+    change(stage, "GateJob", "--percent", "100", "--no-guard", heeded="GateJob moves: 100 %")
+    jid = push(stage, "GateJob", new_jid(), "later")
+    stage.ledger.wait_for("python", jid)
+    change(stage, "GateJob", "--back", heeded="GateJob is back in Ruby")
+    active = subprocess.run(
+        [CELERY, "-A", TASKS, "inspect", "active", "--json"],
+        env={**clean_environment(), **bridge_environment(stage.redis_url, None)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    (request,) = next(iter(json.loads(active.stdout).values()))
+    assert (request["id"], request["type"]) == (jid, "GateJob")
+
+    stage.ledger.open_gate("later")
+    stage.wait_done()
+    assert stage.ledger.events(jid) == ["python", "done"]
+    stage.wait_counters(1, 0)
+    wait_until_equal(
+        lambda: [bridge("moves", "--json").json[0][side]["runs"] for side in ("python", "ruby")],
+        [1, 0],
+        "its side",
+    )
+
+
+def test_the_second_of_two_changes_at_the_same_moment_is_refused(stage: Stage) -> None:
+    store = MoveStore(stage.redis)
+
+    def change(before: Move | None, now_ms: int) -> Move:
+        store.change("EchoJob", lambda _, now: Move("EchoJob").at(now, percent=5.0))
+        return Move("EchoJob").at(now_ms, percent=50.0)
+
+    with pytest.raises(errors.MoveConflict, match="another command changed the move of EchoJob"):
+        store.change("EchoJob", change)
+    assert store.all()["EchoJob"].percent == 5
+    wait_for_log(stage, "EchoJob moves: 5 %")
+
+
+def test_the_doctor_names_a_move_that_goes_nowhere(stage: Stage, bridge: Bridge) -> None:
+    store = MoveStore(stage.redis)
+    store.change("GoneJob", lambda _, now: Move("GoneJob").at(now, percent=5.0))
+    store.change("OtherJob", lambda _, now: Move("OtherJob").at(now, is_back=True, reason="it failed"))
+    found = {each["code"]: each["seen"] for each in bridge("doctor", "--json").json}
+    assert "GoneJob" in found["move-without-task"]
+    assert "OtherJob" in found["move-taken-back"]
+    wait_for_log(stage, "GoneJob moves: 5 %")
+    wait_for_log(stage, "OtherJob is back in Ruby: it failed")
 
 
 def test_both_sides_are_shown_beside_each_other(stage: Stage, bridge: Bridge) -> None:

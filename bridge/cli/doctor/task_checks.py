@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from bridge.cli.doctor.finding import Check, Finding, error, warning
 from bridge.cli.doctor.site import Site
 from bridge.monitoring import native_names
+from bridge.moves.store import MoveStore
 from bridge.sidekiq import keys
 
 
@@ -29,6 +30,21 @@ def ruby_waits(site: Site) -> Iterator[Finding]:
         yield error("ruby-jobs-wait", seen, f"start bin/sidecar, or correct {site.said('sidecar_url')}")
 
 
+def moves(site: Site) -> Iterator[Finding]:
+    """Moves that a person should look at."""
+    native = {name for row in site.workers for name in row.python}
+    for move in MoveStore(site.client).all().values():
+        name = move.job_class
+        if move.is_back and move.reason:
+            seen = f"the guard took {name} back to Ruby: {move.reason}"
+            yield warning("move-taken-back", seen, f"correct the task, then bridge move {name} --percent 5")
+        elif move.percent and name not in native:
+            seen = f"{name} moves to Python, and no running worker has its task: all its jobs run in Ruby"
+            yield warning(
+                "move-without-task", seen, f"start a worker with the task, or bridge move {name} --back"
+            )
+
+
 def _served_by_the_bridge_alone(site: Site) -> list[str]:
     ours = {name for row in site.workers for name in row.queues}
     theirs = {name for row in site.rubies if not row.quiet for name in row.queues}
@@ -45,4 +61,4 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more classes" if len(names) > 3 else "")
 
 
-CHECKS: tuple[Check, ...] = (near_names, ruby_waits)
+CHECKS: tuple[Check, ...] = (near_names, ruby_waits, moves)
