@@ -12,6 +12,7 @@ from typing import Any, cast
 import click
 from celery import Celery, _state, signals
 
+from bridge.batches import chords
 from bridge.batches.batch import Batch
 from bridge.broker import messages
 from bridge.errors import ConfigurationError, PushRefused
@@ -126,6 +127,7 @@ class Bridge(Celery):
         through_ruby: bool,
     ) -> Any:
         eta = None if eta is None else moments.aware(eta, self)
+        grouped = chords.taken_fields(options)
         limits = time_limits.of_push(name, options, self.tasks.get(name))
         fields = {
             **self._trace_fields(),
@@ -138,6 +140,7 @@ class Bridge(Celery):
             ),
             **limits,
             **canvas.fields(self, options),
+            **grouped,
         }
         if options.get("queue") is None and isinstance(fields.get("queue"), str):
             options["queue"] = fields["queue"]

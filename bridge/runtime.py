@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -112,9 +112,9 @@ class Runtime(SidecarParts, MoveParts, LimitParts):
         look = self.follower.look_if_due if self.follower is not None else lambda: None
         made = RedisStore(self.redis_client(), lambda: self.dialect.dead_limits, look)
         following = Following(lambda: self.dialect.timestamps, made.now)
-        made.effects.add(batch_effects, BATCH_FIELD)
         made.effects.add(self.tracker.effects, TRACK_FIELD)
         made.effects.add(following.effects, FOLLOWING_FIELD)
+        made.effects.add(batch_effects, BATCH_FIELD)  # last: a chord reads the result that was written before
         self.add_limits(made)
         made.tell_ruby(self.settings.has_sidecar, partial(self.background.nudge, "notices"))
         return made
@@ -217,5 +217,5 @@ class Runtime(SidecarParts, MoveParts, LimitParts):
             note_queued=self._note_queued,
         )
 
-    def _note_queued(self, jid: str, job_class: str, at: float | None) -> None:
-        self.results.store.queued(jid, job_class, at=at)
+    def _note_queued(self, jobs: Sequence[tuple[str, str, float | None]]) -> None:
+        self.results.store.queued(jobs)

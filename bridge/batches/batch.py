@@ -5,26 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, ClassVar, Self
 
-from bridge.batches import calls, reader
+from bridge.batches import calls, opening, reader
 from bridge.batches.block import Block
-from bridge.batches.callbacks import EVENTS, Callback, callback
+from bridge.batches.callbacks import EVENTS, Callback, callbacks
 from bridge.batches.effects import FIELD
 from bridge.batches.reader import BatchStatus
-from bridge.broker import collected
 from bridge.broker.context import BrokerContext
 from bridge.broker.messages import DELIVERY_HEADER
 from bridge.errors import BatchRefused
 from bridge.sidekiq.fetch.unit_of_work import Delivery
 from bridge.sidekiq.payload.job import SidekiqJob
-from bridge.sidekiq.payload.timestamps import Timestamps
-
-_block: ContextVar[Block | None] = ContextVar("bridge_batch_block", default=None)
-
-#: How many characters of a description Redis keeps.
-DESCRIPTION_CHARS = 1000
 
 
 class Batch:
@@ -73,18 +65,11 @@ class Batch:
             BatchRefused: the batch is finished or forgotten, or Redis drops keys when it is full.
             StoreUnavailable: Redis does not answer.
         """
-        outer = _block.get()
-        block = self._block(outer)
-        token = _block.set(block)
-        try:
-            with collected.collecting(block.add):
-                yield self
-        finally:
-            _block.reset(token)
-        if outer is not None and self._is_new:
-            outer.children.append(block)
-        else:
-            self._write(block)
+        context = self._context()
+        block = self._block(context)
+        with opening.collecting(block):
+            yield self
+        opening.push(context, block)
         self._is_new = False
 
     def status(self) -> BatchStatus:
@@ -117,29 +102,13 @@ class Batch:
     def _on(self, event: str, job: Any, *args: Any) -> Self:
         if not self._is_new:
             raise BatchRefused(f"on_{event}: batch {self.bid} is pushed already. Name its callbacks before.")
-        self._callbacks[event].append(callback(self.app, event, job, args))
+        self._callbacks[event] += callbacks(self.app, event, job, args)
         return self
 
-    def _block(self, outer: Block | None) -> Block:
-        if not self._is_new:
-            return Block(self.bid, {}, is_new=False, adder=self._adder())
-        return Block(self.bid, self._fields("" if outer is None else outer.bid), is_new=True)
-
-    def _write(self, block: Block) -> None:
-        context = self._context()
-        if block.is_new:
-            calls.require_no_eviction(context.store())
-        block.write(context)
-        if block.is_new:
-            calls.prune(context.store())
-
-    def _fields(self, parent: str) -> dict[str, str | bytes]:
-        millis = self._context().rules().timestamps is Timestamps.MILLISECONDS
-        fields: dict[str, str | bytes] = {"stamp": "ms" if millis else "s"}
-        fields |= {f"on_{event}": _lines(found, parent) for event, found in self._callbacks.items() if found}
-        if self.description:
-            fields["description"] = self.description[:DESCRIPTION_CHARS]
-        return {**fields, "parent": parent} if parent else fields
+    def _block(self, context: BrokerContext) -> Block:
+        if self._is_new:
+            return opening.new(context, self.bid, self.description, self._callbacks)
+        return Block(self.bid, {}, is_new=False, adder=self._adder())
 
     def _adder(self) -> str:
         job = self._running()
@@ -155,7 +124,3 @@ class Batch:
     def _context(cls) -> BrokerContext:
         context: BrokerContext = cls.app.bridge.context
         return context
-
-
-def _lines(callbacks: list[Callback], parent: str) -> bytes:
-    return b"".join(one.line(parent) for one in callbacks)

@@ -30,7 +30,7 @@ PAUSES = (0.1, 0.5, 1.5)
 
 
 class Member(NamedTuple):
-    """A job of the batch."""
+    """A job of the batch, as it was pushed inside of its block."""
 
     jid: str
     job_class: str
@@ -50,7 +50,13 @@ class Block:
     adder: str = ""
     """jid of the job of this batch that adds others to it."""
     members: list[Member] = field(default_factory=list)
+    foreign: list[Member] = field(default_factory=list)
+    """Jobs of chords, which belong to the batches of these."""
     children: list[Block] = field(default_factory=list)
+    expected: Sequence[str] = ()
+    """jids of jobs that the batch waits for, and that are pushed elsewhere."""
+    order: Sequence[str] = ()
+    """The same, in the order of a chord's results."""
 
     def __post_init__(self) -> None:
         self._token = os.urandom(8).hex()
@@ -58,29 +64,37 @@ class Block:
 
     def add(self, push: Push, job_class: str, implied: Collection[str] | None) -> None:
         """Take a push: a :data:`collected.Collector`."""
-        jid = json.loads(push.payload)["jid"]
+        fields = json.loads(push.payload)
+        jid = fields["jid"]
+        if FIELD in fields:
+            self.foreign.append(Member(jid, job_class, push, implied))
+            return
         payload = push.payload[:-1] + f',"{FIELD}":"{self.bid}"}}'.encode()
         self.members.append(Member(jid, job_class, dataclasses.replace(push, payload=payload), implied))
 
     def write(self, context: BrokerContext) -> None:
-        """Write the jobs, then the child batches, then close the batch.
+        """Write the child batches, then the jobs, then close the batch.
 
         Raises:
             BatchRefused: the batch takes no jobs. Nothing was pushed.
             StoreUnavailable: Redis does not answer. The sentence says how many jobs it has.
         """
-        plain = [member for member in self.members if member.implied is None]
-        through_ruby = [member for member in self.members if member.implied is not None]
-        slices = list(_slices(plain))
-        whole = not (through_ruby or self.children)
-        for i, members in enumerate(slices):
-            self._write(context, members, last=whole and i == len(slices) - 1)
-        if whole:
-            return
+        if self.order:
+            calls.keep_order(context.store(), self.bid, self.order)
+        if self.children:
+            self._write(context, [], last=False)
         for child in self.children:
             child.write(context)
+        for member in self.foreign:
+            context.write(member.push, member.job_class, member.implied)
+        through_ruby = [member for member in self.members if member.implied is not None]
         self._push_through_ruby(context, through_ruby)
-        self._write(context, [], last=True)
+        slices = list(_slices([member for member in self.members if member.implied is None]))
+        for i in range(0, len(self.expected), SLICE_JOBS):
+            elsewhere = [calls.Entry(jid, "", None, b"") for jid in self.expected[i : i + SLICE_JOBS]]
+            self._write(context, [], last=False, more=elsewhere)
+        for i, members in enumerate(slices):
+            self._write(context, members, last=i == len(slices) - 1)
 
     def _push_through_ruby(self, context: BrokerContext, members: Sequence[Member]) -> None:
         """The batch counts a job before the app pushes it."""
@@ -91,9 +105,23 @@ class Block:
             except PushHalted:
                 calls.forget(context.store(), self.bid, [member.jid])
 
-    def _write(self, context: BrokerContext, members: Sequence[Member], *, last: bool) -> None:
+    def _write(
+        self,
+        context: BrokerContext,
+        members: Sequence[Member],
+        *,
+        last: bool,
+        more: Sequence[calls.Entry] = (),
+    ) -> None:
         self._slice += 1
-        call = calls.push(self._header(last=last), [_entry(member) for member in members])
+        context.note_queued(
+            [
+                (tracked, member.job_class, member.push.at)
+                for member in members
+                if (tracked := member.push.tracked) is not None and member.implied is None
+            ]
+        )
+        call = calls.push(self._header(last=last), [*map(_entry, members), *more])
         self._run(context, call)
         self._written += len(members)
         for member in members:

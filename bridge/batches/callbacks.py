@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from bridge.batches.effects import FIELD
 from bridge.broker import collected
@@ -29,14 +29,19 @@ class Callback(NamedTuple):
     def line(self, parent: str) -> bytes:
         """As ``batch_fire.lua`` reads it. A child batch's callback is a job of the parent."""
         fields = {name: value for name, value in self.fields.items() if name not in _TIMES}
-        if parent:
+        if parent and FIELD not in fields:
             fields[FIELD] = parent
         payload = ruby_json.encode({"args": fields.pop("args", []), **fields})
         return f"{self.jid}\n{self.queue}\n".encode() + payload.removesuffix(b"}") + b"\n"
 
 
-def callback(app: Any, event: str, job: Any, args: Sequence[Any]) -> Callback:
-    """Make a callback of a class by its name, a task, or a signature.
+def lines(found: Sequence[Callback], parent: str) -> bytes:
+    """The callbacks of one event."""
+    return b"".join(one.line(parent) for one in found)
+
+
+def callbacks(app: Any, event: str, job: Any, args: Sequence[Any]) -> list[Callback]:
+    """Make the callbacks of a class by its name, a task, or a signature; a group makes several.
 
     Raises:
         PushRefused: the job cannot be pushed; or it is to be pushed at a time of its own, or through Ruby.
@@ -44,7 +49,10 @@ def callback(app: Any, event: str, job: Any, args: Sequence[Any]) -> Callback:
     found: list[tuple[Push, bool]] = []
     with collected.collecting(lambda push, name, implied: found.append((push, implied is not None))):
         _send(app, event, job, args)
-    push, through_ruby = found[0]
+    return [_callback(event, push, through_ruby) for push, through_ruby in found]
+
+
+def _callback(event: str, push: Push, through_ruby: bool) -> Callback:
     if push.at is not None:
         raise PushRefused(f"on_{event}: a callback is pushed when the event comes: remove countdown and eta.")
     if through_ruby:
@@ -57,6 +65,8 @@ def _send(app: Any, event: str, job: Any, args: Sequence[Any]) -> None:
     """Push the callback into the collector around this. Where Ruby pushes by default, callbacks do not."""
     if isinstance(job, str):
         app.send_task(job, args=list(args), ruby_client=False)
+    elif isinstance(job, dict) and str(job.get("task")).startswith("celery."):  # a chain, or a group
+        cast(Any, job).apply_async(args=tuple(args))
     elif isinstance(job, dict) and "task" in job:  # a signature
         given = [*(() if job.get("immutable") else args), *(job.get("args") or ())]
         options = {"ruby_client": False, **(job.get("options") or {})}

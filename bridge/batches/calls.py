@@ -18,6 +18,8 @@ from bridge.sidekiq.store.store import RedisStore
 
 #: Redis forgets a batch that nothing has moved for that time.
 TTL_SECONDS = 30 * 86_400
+#: Most jids of one command.
+ORDERED = 1000
 #: Most batches that one push forgets.
 PRUNED = 10
 
@@ -71,6 +73,16 @@ def push(header: Header, entries: Sequence[Entry]) -> scripts.Call:
         place = f"@{entry.at!r}" if entry.at is not None else places.get(entry.queue, "0")
         args += [entry.jid, place, entry.payload]
     return scripts.Call(lua.load("batch_push"), (*fixed, *map(keys.queue, queues)), args)
+
+
+def keep_order(store: RedisStore, bid: str, jids: Sequence[str]) -> None:
+    """Keep the order of a chord's results, before the batch is opened."""
+    with outages():
+        pipeline = store.client.pipeline(transaction=False)
+        for i in range(0, len(jids), ORDERED):
+            pipeline.rpush(keys.batch_order(bid), *jids[i : i + ORDERED])
+        pipeline.expire(keys.batch_order(bid), TTL_SECONDS)
+        pipeline.execute()
 
 
 def run(store: RedisStore, call: scripts.Call, bid: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,8 +59,8 @@ class BrokerContext:
     pushes: Pushes = field(default_factory=Pushes)
     refusal: type[Exception] = errors.PushRefused
     """The error of a refused purge; a command line prints it as one sentence."""
-    note_queued: Callable[[str, str, float | None], object] = lambda jid, job_class, at: None
-    """Told of a tracked job before its push: jid, class, and the time of a scheduled one."""
+    note_queued: Callable[[Sequence[tuple[str, str, float | None]]], object] = lambda jobs: None
+    """Told of tracked jobs before their push: jid, class, and the time of a scheduled one."""
     version: str = "N/A"
     """Release of the bridge, as ``celery report`` shows it."""
 
@@ -89,8 +89,6 @@ class BrokerContext:
 
     def push(self, push: Push, job_class: str) -> None:
         """Push a job, and count it, unless a batch collects it. Raises PushHalted."""
-        if push.tracked is not None:
-            self.note_queued(push.tracked, job_class, push.at)
         implied = ruby_push.implied()
         if (collect := collected.collector()) is not None:
             collect(push, job_class, implied)
@@ -99,6 +97,8 @@ class BrokerContext:
 
     def write(self, push: Push, job_class: str, implied: Collection[str] | None = None) -> None:
         """Push a job now, and count it; with ``implied`` fields through Ruby. Raises PushHalted."""
+        if push.tracked is not None:
+            self.note_queued([(push.tracked, job_class, push.at)])
         queue: str | None = push.queue
         if implied is None:
             self.store().put(push.queue, push.payload, push.at)

@@ -21,13 +21,10 @@ Rule = Callable[[Any], bool]
 
 _BROKER = "it leads to another broker. Use app.connection_for_write() of `from bridge import app`"
 
-CHORD = "chord: count in your own database, or use Sidekiq Pro's batches from Ruby"
-
 #: Options that a message of Celery's carries and a job cannot, with the advice for each.
 _EMBEDDED: dict[str, str] = {
     **dict.fromkeys(["callbacks", "errbacks", "chain"], "what follows it: push it with app.send_task"),
-    "chord": CHORD,
-    "group": "group: push the jobs one by one",
+    **dict.fromkeys(["chord", "group"], "a group or chord: push it with Celery's group or chord"),
     "expires": "expires: write sidekiq_options={'expires_in': 60}",
     "priority": "priority: use a queue of its own and the order of -Q",
     "stamps": "stamps: send the values among the arguments",
@@ -37,8 +34,6 @@ _EMBEDDED: dict[str, str] = {
 _REFUSED: dict[str, str] = {
     **_EMBEDDED,
     "compression": "compression: Ruby reads no compressed job",
-    "group_id": _EMBEDDED["group"],
-    "group_index": _EMBEDDED["group"],
     "expiration": _EMBEDDED["expires"],
     "stamped_headers": _EMBEDDED["stamps"],
     "reply_to": "reply_to: a result is stored under the jid. Write @app.task(track=True)",
@@ -72,6 +67,8 @@ _CARRIED: dict[str, tuple[Rule, str]] = {
             *("queue", "exchange", "exchange_type", "routing_key", "declare", "router", "route_name"),
             # Its time, and the caller's result.
             *("countdown", "eta", "retry", "retry_policy", "result_cls", "add_to_parent", "task_type"),
+            # A group or chord that it belongs to.
+            *("chord", "group_id", "group_index"),
             # Fields of the payload.
             *("shadow", "headers", "ignore_result", "time_limit", "soft_time_limit", "sidekiq_options"),
             # Celery, beat and canvas add these by themselves.

@@ -11,7 +11,6 @@ from celery.backends.base import BaseBackend
 from celery.exceptions import TimeoutError as ResultTimeout
 
 from bridge import errors
-from bridge.broker.push_policy import CHORD
 from bridge.results.raising import error_of
 from bridge.results.record import DEAD, DONE, QUEUED, RETRY, RUNNING, Record
 from bridge.results.results import Results, state_fields
@@ -76,10 +75,6 @@ class ResultBackend(BaseBackend):
             status = QUEUED if record is None else record.status
             self._results().store.note(task_id, status, state_fields(state, result))
         return result
-
-    def ensure_chords_allowed(self) -> None:
-        """Raises PushRefused before anything is pushed."""
-        raise errors.PushRefused(f"a Sidekiq job cannot carry {CHORD}.")
 
     def forget(self, task_id: str) -> None:
         """Remove the result."""

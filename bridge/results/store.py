@@ -89,11 +89,10 @@ class ResultStore:
             pipeline.zrem(keys.RESULTS, jid)
             return bool(pipeline.execute()[0])
 
-    def queued(self, jid: str, job_class: str, *, at: float | None = None) -> None:
-        """A tracked job is about to be pushed. ``at``: epoch seconds of a scheduled job."""
-        fields: dict[str, Value] = dict.fromkeys(_OF_A_PUSH, "")
-        fields |= {"class": job_class, "queued_at": at or time.time()}
-        self._run([self._mark(jid, QUEUED, fields)])
+    def queued(self, jobs: Sequence[tuple[str, str, float | None]]) -> None:
+        """Tracked jobs are about to be pushed: jid, class, and epoch seconds of a scheduled job."""
+        if jobs:
+            self._run([self._mark(jid, QUEUED, _of_a_push(name, at)) for jid, name, at in jobs])
 
     def started(self, runs: Sequence[Run]) -> None:
         """Runs have begun. Writes nothing about a run that is over."""
@@ -121,6 +120,11 @@ class ResultStore:
         results = scripts.run(self.client, calls)
         raise_first_error(results)
         return results
+
+
+def _of_a_push(job_class: str, at: float | None) -> dict[str, Value]:
+    fields: dict[str, Value] = dict.fromkeys(_OF_A_PUSH, "")
+    return {**fields, "class": job_class, "queued_at": at or time.time()}
 
 
 def head(status: str, ttl_seconds: int, run: str) -> tuple[Value, ...]:

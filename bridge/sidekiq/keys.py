@@ -199,6 +199,16 @@ def batch_jobs(bid: str) -> str:
     return f"bridge:batch:{bid}:jobs"
 
 
+def batch_order(bid: str) -> str:
+    """List of the jids of a chord's header, in the order of their results."""
+    return f"bridge:batch:{bid}:order"
+
+
+def group(group_id: str) -> str:
+    """The jids of a group of Celery's that a program saved."""
+    return f"bridge:group:{group_id}"
+
+
 def batch_push(token: str) -> str:
     """Number of the last slice of jobs that one push into a batch has written (1 h)."""
     return f"bridge:batch-push:{token}"

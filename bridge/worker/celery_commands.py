@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
+from bridge.batches.chords import Chords
 from bridge.errors import BridgeError, PushRefused
 from bridge.results.backend import ResultBackend
 
 
-class Results(ResultBackend):
+class Results(Chords, ResultBackend):
     """The results of tracked jobs. Under ``celery result`` a person reads one sentence, and no traceback."""
 
     def wait_for_pending(self, *args: Any, **kwargs: Any) -> Any:

@@ -19,3 +19,10 @@ class AddingJob
     note("done")
   end
 end
+
+class SumJob
+  include JOB
+  sidekiq_options bridge_track: true
+
+  def perform(numbers, *more) = numbers.sum + more.sum
+end

@@ -3,7 +3,7 @@
 local function move(bid, member, event)
   local was, now = redis.call('HGET', members(bid), member), ({failed = 'f', dead = 'd'})[event]
   if not was or not event or was == now then return false end
-  if now then redis.call('HSET', members(bid), member, now) else redis.call('HDEL', members(bid), member) end
+  if now then redis.call('HSET', members(bid), member, now) else redis.call('HDEL', members(bid), member); keep(bid, member) end
   local child = string.sub(member, 1, 6) == 'batch:'
   local function add(name, is, before) redis.call('HINCRBY', meta(bid), name, (is and 1 or 0) - (before and 1 or 0)) end
   add('ran', now, was ~= 'w')
@@ -31,7 +31,7 @@ end
 local function climb(bid, death)
   while bid and known(bid) do
     local parent = redis.call('HGET', meta(bid), 'parent')
-    if death then fire(bid, 'death', parent) end
+    if death and fire(bid, 'death', parent) then tell_body(bid, death) end
     local event = evaluate(bid, parent)
     if parent and known(parent) then move(parent, 'batch:' .. bid, event) end
     bid = (event or death) and parent

@@ -2,6 +2,8 @@
 -- KEYS  1 bridge:batch:<bid>  2 bridge:batch:<bid>:jobs
 -- ARGV  1 bid  2 close: the process that pushed the batch will not come back ("1")  3.. members
 -- Result: how many of them the batch was waiting for, or an error: BATCHGONE
+--@include batch_base
+--@include batch_chord
 --@include batch_fire
 --@include batch_count
 if not known(ARGV[1]) then return redis.error_reply('BATCHGONE ' .. ARGV[1]) end

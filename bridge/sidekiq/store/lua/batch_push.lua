@@ -6,6 +6,8 @@
 --       then for each job: jid, its queue's place in KEYS, 0 (elsewhere) or @<score for schedule>, payload
 -- Result number of jobs so far, or an error: BATCHGONE, BATCHFINISHED
 --@include counters
+--@include batch_base
+--@include batch_chord
 --@include batch_fire
 --@include batch_count
 local bid, slice, new, jobs = ARGV[1], tonumber(ARGV[2]), ARGV[3] == 'open', 8 + ARGV[7]

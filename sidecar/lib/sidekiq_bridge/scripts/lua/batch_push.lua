@@ -27,7 +27,7 @@ local function check(key, kind)
     return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. kind)
   end
 end
--- Included by scripts that move batches on: members join, and callbacks are pushed, each once.
+-- Included first by scripts that move batches on: names, the time, and members that join.
 -- The parents of a batch and the queues of its callbacks are data of the batch, so their keys are not in KEYS.
 local time = redis.call('TIME')
 local seconds = string.format('%d.%06d', time[1], time[2])
@@ -39,19 +39,61 @@ local function known(bid) return redis.call('HEXISTS', meta(bid), 'created_at') 
 
 -- A batch waits for its members: jids, and "batch:<bid>" of its child batches.
 local function join(bid, member)
-  if known(bid) and redis.call('HEXISTS', meta(bid), 'success_at') == 0 and redis.call('HSETNX', members(bid), member, 'w') == 1 then
+  if not known(bid) or redis.call('HEXISTS', meta(bid), 'success_at') == 1 then return end
+  if redis.call('HSETNX', members(bid), member, 'w') == 1 then
     redis.call('HINCRBY', meta(bid), string.sub(member, 1, 6) == 'batch:' and 'children' or 'total', 1)
   end
 end
+-- Included after batch_base: a chord is a batch whose callback, the body, takes the results of the header in their order.
+-- The batch keeps copies of them: a result has a time to live of its own.
+local function result(jid) return 'bridge:result:' .. jid end
 
+local function keep(bid, jid)
+  if redis.call('HEXISTS', meta(bid), 'chord') == 0 then return end
+  local text = redis.call('HGET', result(jid), 'result')
+  if text then redis.call('HSET', meta(bid) .. ':results', jid, text) end
+end
+
+-- A job of the body begins with this where the list of results belongs before its own arguments.
+local PLACE = '{"args":["bridge:results"'
+
+local function with_results(bid, body)
+  if string.sub(body, 1, #PLACE) ~= PLACE then return body end
+  local order, found = redis.call('LRANGE', meta(bid) .. ':order', 0, -1), {}
+  for i = 1, #order, 1000 do
+    local texts = redis.call('HMGET', meta(bid) .. ':results', unpack(order, i, math.min(#order, i + 999)))
+    for _, text in ipairs(texts) do found[#found + 1] = text or 'null' end
+  end
+  return '{"args":[[' .. table.concat(found, ',') .. ']' .. string.sub(body, #PLACE + 1)
+end
+
+-- Writes the state of the jobs that end the body, for AsyncResult.get: queued, or dead with a ChordError.
+local function tell_body(bid, dead)
+  for jid in string.gmatch(redis.call('HGET', meta(bid), 'chord') or '', '%S+') do
+    local key = result(jid)
+    redis.call('HDEL', key, 'result', 'error_class', 'error_message', 'finished_at')
+    redis.call('HSET', key, 'status', dead and 'dead' or 'queued', 'updated_at', seconds)
+    if dead then
+      local class, message = unpack(redis.call('HMGET', result(dead), 'error_class', 'error_message'))
+      local reason = 'Dependency ' .. dead .. ' raised ' .. (class or 'an error') .. ': ' .. (message or '')
+      redis.call('HSET', key, 'error_class', 'celery.exceptions.ChordError', 'error_message', reason, 'finished_at', seconds)
+    end
+    redis.call('EXPIRE', key, 86400)
+    redis.pcall('PUBLISH', key, dead and 'dead' or 'queued')
+  end
+end
+-- Included after batch_chord: pushes the callbacks of a batch, once each.
 -- Each callback is three lines: jid, queue, and the payload without its times and its last brace.
 -- A queue that is not a list must not lose the callback: schedule keeps it.
 local function fire(bid, kind, parent)
   if redis.call('HSETNX', meta(bid), kind .. '_at', seconds) == 0 then return false end
-  local callbacks, stamp = unpack(redis.call('HMGET', meta(bid), 'on_' .. kind, 'stamp'))
+  local callbacks, stamp, chord = unpack(redis.call('HMGET', meta(bid), 'on_' .. kind, 'stamp', 'chord'))
   local at = stamp == 'ms' and millis or seconds
+  chord = chord and kind == 'success'
+  if chord then tell_body(bid) end
   for jid, queue, job in string.gmatch(callbacks or '', '([^\n]+)\n([^\n]+)\n([^\n]+)') do
     if parent then join(parent, jid) end
+    if chord then job = with_results(bid, job) end
     job = job .. ',"created_at":' .. at .. ',"enqueued_at":' .. at .. '}'
     redis.pcall('SADD', 'queues', queue)
     local pushed = redis.pcall('LPUSH', 'queue:' .. queue, job)
@@ -64,7 +106,7 @@ end
 local function move(bid, member, event)
   local was, now = redis.call('HGET', members(bid), member), ({failed = 'f', dead = 'd'})[event]
   if not was or not event or was == now then return false end
-  if now then redis.call('HSET', members(bid), member, now) else redis.call('HDEL', members(bid), member) end
+  if now then redis.call('HSET', members(bid), member, now) else redis.call('HDEL', members(bid), member); keep(bid, member) end
   local child = string.sub(member, 1, 6) == 'batch:'
   local function add(name, is, before) redis.call('HINCRBY', meta(bid), name, (is and 1 or 0) - (before and 1 or 0)) end
   add('ran', now, was ~= 'w')
@@ -92,7 +134,7 @@ end
 local function climb(bid, death)
   while bid and known(bid) do
     local parent = redis.call('HGET', meta(bid), 'parent')
-    if death then fire(bid, 'death', parent) end
+    if death and fire(bid, 'death', parent) then tell_body(bid, death) end
     local event = evaluate(bid, parent)
     if parent and known(parent) then move(parent, 'batch:' .. bid, event) end
     bid = (event or death) and parent

@@ -1,0 +1,112 @@
+"""Celery's groups and chords over both languages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import chord, group
+from celery.exceptions import ChordError
+
+from bridge.celery import Bridge, make_app
+from bridge.settings import load as load_settings
+from tests.support.processes import ROOT
+from tests.support.redis_server import RedisServer
+from tests.support.ruby_root import RubyRoot
+from tests.support.stage import Stage
+from tests.support.waiting import wait_until_equal
+
+JOBS = ROOT / "tests/support/ruby/batch_jobs.rb"
+TASKS = "tests.support.chord_tasks"
+
+
+@pytest.fixture(scope="module")
+def chord_stage(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
+    with Stage(redis_server, ruby_root, database=5, jobs=JOBS) as stage:
+        stage.start_sidecar()
+        stage.start_worker(module=TASKS)
+        yield stage
+
+
+@pytest.fixture
+def stage(chord_stage: Stage) -> Stage:
+    chord_stage.reset()
+    return chord_stage
+
+
+@pytest.fixture
+def app(stage: Stage) -> Bridge:
+    """The application of a process that pushes and asks."""
+    return make_app(load_settings({"BRIDGE_REDIS_URL": stage.redis_url}))
+
+
+def sig(app: Bridge, name: str, *args: Any, **options: Any) -> Any:
+    """A signature of a task of this test's worker, or of a Ruby class."""
+    name = name if name[0].isupper() else f"{TASKS}.{name}"
+    return app.signature(name, args=args, **options)
+
+
+def test_a_group_gives_the_results_of_all_in_their_order(app: Bridge) -> None:
+    result = group(sig(app, "add", i, i) for i in range(10))()
+    assert result.get(timeout=10) == [i + i for i in range(10)]
+    assert result.successful()
+
+
+def test_a_group_of_both_languages_is_saved_and_restored(app: Bridge) -> None:
+    result = group([sig(app, "add", 1, 2), sig(app, "SumJob", [3, 4])])()
+    result.save()
+    restored = app.GroupResult.restore(result.id)
+    assert restored.get(timeout=10) == [3, 7]
+    restored.delete()
+    assert app.GroupResult.restore(result.id) is None
+
+
+def test_a_chord_of_both_languages_hands_its_results_to_a_ruby_class(app: Bridge, stage: Stage) -> None:
+    header = [sig(app, "add", 1, 2), sig(app, "SumJob", [3, 4]), sig(app, "mul", 5, 6)]
+    result = chord(header)(sig(app, "SumJob", 100))
+    assert result.get(timeout=10) == 3 + 7 + 30 + 100
+    assert result.parent.get(timeout=1) == [3, 7, 30]
+    assert not stage.redis.exists("retry", "dead")
+
+
+def test_a_chord_keeps_the_order_of_its_header(app: Bridge) -> None:
+    result = chord((sig(app, "add", i, 0) for i in range(50)), sig(app, "gather"))()
+    assert result.get(timeout=20) == [list(range(50))]
+
+
+def test_an_immutable_body_takes_no_results(app: Bridge) -> None:
+    result = chord([sig(app, "add", 1, 1)])(sig(app, "gather", "alone", immutable=True))
+    assert result.get(timeout=10) == ["alone"]
+
+
+def test_a_group_with_a_task_behind_it_is_a_chord(app: Bridge) -> None:
+    result = (group(sig(app, "add", i, i) for i in range(10)) | sig(app, "xsum")).delay()
+    assert result.get(timeout=10) == 90
+
+
+def test_a_chord_without_a_header_runs_its_body(app: Bridge) -> None:
+    assert chord([], app=app)(sig(app, "gather")).get(timeout=10) == [[]]
+
+
+def test_a_chord_whose_header_dies_tells_who_waits_for_the_body(app: Bridge, stage: Stage) -> None:
+    header = [sig(app, "add", 4, 4), sig(app, "raising"), sig(app, "add", 8, 8)]
+    result = chord(header)(sig(app, "xsum"))
+    with pytest.raises(ChordError, match=r"Dependency [\w-]+ raised .*ValueError: something something"):
+        app.AsyncResult(result.id).get(timeout=10)
+    assert result.state == "FAILURE"
+    with pytest.raises(
+        ValueError, match="something something"
+    ):  # as Celery: an error of its parent comes first
+        result.get(timeout=1)
+
+
+def test_a_dead_job_of_a_header_that_a_person_retries_lets_the_body_run(app: Bridge, stage: Stage) -> None:
+    result = chord([sig(app, "once"), sig(app, "add", 1, 1)])(sig(app, "gather"))
+    with pytest.raises(ChordError):
+        app.AsyncResult(result.id).get(timeout=10)
+    assert result.parent.results[1].get(timeout=10) == 2
+    stage.only("dead")
+    stage.ruby.evaluate("Sidekiq::DeadSet.new.retry_all; nil")
+    wait_until_equal(lambda: app.AsyncResult(result.id).state, "SUCCESS", "the body to run")
+    assert app.AsyncResult(result.id).get(timeout=10) == [["second time", 2]]
