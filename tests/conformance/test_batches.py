@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import chord
 
 from bridge.batches import reader
 from bridge.celery import Bridge, make_app
@@ -165,14 +166,30 @@ def test_the_blocks_of_the_page_do_what_they_say(app: Bridge, stage: Stage, page
     """Every block of Python pushes a batch, or is a task of one; every block of Ruby pushes one as well."""
     pushed = 0
     for block in blocks(page):
-        if "Batch(" not in block.text and "Batch.new" not in block.text:
+        if not any(made in block.text for made in ("Batch(", "Batch.new", "chord(")):
             continue
         if block.language == "python":
             program = block.text.replace("from bridge import Batch, app\n", "Batch = app.Batch\n")
+            program = program.replace("from bridge import app\n", "")
             exec(compile(program, str(block), "exec"), {"app": app})
         else:
             stage.ruby.evaluate(block.text + "; nil")
+        if "chord(" in block.text:
+            continue  # it has waited for its results itself
         pushed += 1
         wait_until_equal(lambda: len(done(stage, "ReportJob")), pushed, f"callbacks at {block}", 60)
     assert pushed >= 2
     assert not stage.redis.exists("retry", "dead")
+
+
+def test_a_chord_completes_after_the_roll_back_to_stock_sidekiq(app: Bridge, stage: Stage) -> None:
+    """Given a chord of Ruby classes in a queue, when Sidekiq takes over, its body gets the results of all."""
+    header = [app.signature("SumJob", args=[[number, 1]], queue="later") for number in range(5)]
+    result = chord(header)(app.signature("SumJob", args=[100], queue="later"))
+    sidekiq = StockSidekiq(
+        stage.root, stage.place, stage.redis_url, "-q", "later", jobs=JOBS, env={"RUBYLIB": str(LIBRARY)}
+    )
+    try:
+        assert result.get(timeout=20) == sum(range(5)) + 5 + 100
+    finally:
+        sidekiq.stop()

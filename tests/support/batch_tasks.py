@@ -37,3 +37,8 @@ def second_step() -> None:
     assert batch is not None
     with batch.jobs():
         app.send_task("ImportRowJob", args=[2])
+
+
+@app.task(name="AddJob")
+def add_numbers(x: int, y: int) -> int:
+    return x + y

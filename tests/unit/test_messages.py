@@ -57,7 +57,7 @@ def test_what_json_cannot_hold_is_refused_and_its_place_named(value: Any) -> Non
         json_values.check_args(["fine", [value]])
 
 
-@pytest.mark.parametrize("option", ["chord", "group_id", "expires", "priority"])
+@pytest.mark.parametrize("option", ["expires", "priority"])
 def test_what_sidekiq_has_no_place_for_is_refused_with_advice(option: str) -> None:
     with pytest.raises(PushRefused, match="HardJob: a Sidekiq job cannot carry"):
         push_policy.check("HardJob", None, {option: "x"})

@@ -5,12 +5,14 @@ require "sidekiq/client"
 require "sidekiq_bridge/batches/batch"
 require "sidekiq_bridge/batches/client_hook"
 require "sidekiq_bridge/batches/ends"
+require "sidekiq_bridge/results"
 require "sidekiq_bridge/stock"
 
 module SidekiqBridge
   # Batches of Ruby and Python jobs. A worker of the bridge counts the jobs that it settles. This counts the jobs of a process of
   # Sidekiq, and those that a person kills in the Web UI.
   module Batches
+    Results.install # first: a chord reads the result that the middleware of results has written
     ::Sidekiq::Client.prepend(ClientHook)
     ::Sidekiq.configure_server do |config|
       config.server_middleware { |chain| chain.prepend(ServerMiddleware) }
