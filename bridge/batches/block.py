@@ -54,9 +54,7 @@ class Block:
     """Jobs of chords, which belong to the batches of these."""
     children: list[Block] = field(default_factory=list)
     expected: Sequence[str] = ()
-    """jids of jobs that the batch waits for, and that are pushed elsewhere."""
-    order: Sequence[str] = ()
-    """The same, in the order of a chord's results."""
+    """The header of a chord: jids of jobs that are pushed elsewhere, in the order of their results."""
 
     def __post_init__(self) -> None:
         self._token = os.urandom(8).hex()
@@ -79,8 +77,6 @@ class Block:
             BatchRefused: the batch takes no jobs. Nothing was pushed.
             StoreUnavailable: Redis does not answer. The sentence says how many jobs it has.
         """
-        if self.order:
-            calls.keep_order(context.store(), self.bid, self.order)
         if self.children:
             self._write(context, [], last=False)
         for child in self.children:
@@ -91,8 +87,7 @@ class Block:
         self._push_through_ruby(context, through_ruby)
         slices = list(_slices([member for member in self.members if member.implied is None]))
         for i in range(0, len(self.expected), SLICE_JOBS):
-            elsewhere = [calls.Entry(jid, "", None, b"") for jid in self.expected[i : i + SLICE_JOBS]]
-            self._write(context, [], last=False, more=elsewhere)
+            self._write(context, [], last=False, more=header_entries(self.expected[i : i + SLICE_JOBS]))
         for i, members in enumerate(slices):
             self._write(context, members, last=i == len(slices) - 1)
 
@@ -151,6 +146,11 @@ class Block:
                         f"stays open: no callback follows (`bridge batches --close {self.bid}` ends that)"
                     ) from outage
                 time.sleep(pause)
+
+
+def header_entries(jids: Sequence[str]) -> list[calls.Entry]:
+    """The jobs of a chord's header, which are pushed elsewhere."""
+    return [calls.Entry(jid, "", None, b"", calls.ORDERED) for jid in jids]
 
 
 def _entry(member: Member) -> calls.Entry:

@@ -16,21 +16,22 @@ from bridge.sidekiq import keys
 from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.store import RedisStore
 
-#: Redis forgets a batch that nothing has moved for that time.
-TTL_SECONDS = 30 * 86_400
-#: Most jids of one command.
-ORDERED = 1000
+TTL_SECONDS = keys.BATCH_TTL_SECONDS
+#: The place of a job whose result is the next of a chord.
+ORDERED = "+"
 #: Most batches that one push forgets.
 PRUNED = 10
 
 
 class Entry(NamedTuple):
-    """A job as Redis stores it. ``queue`` is empty for one that the Rails app pushes."""
+    """A job as Redis stores it. ``queue`` is empty for one that is pushed elsewhere."""
 
     jid: str
     queue: str
     at: float | None
     payload: bytes
+    place: str = ""
+    """``ORDERED``: the next result of a chord is this job's."""
 
 
 class Header(NamedTuple):
@@ -71,18 +72,8 @@ def push(header: Header, entries: Sequence[Entry]) -> scripts.Call:
     ]
     for entry in entries:
         place = f"@{entry.at!r}" if entry.at is not None else places.get(entry.queue, "0")
-        args += [entry.jid, place, entry.payload]
+        args += [entry.jid, entry.place or place, entry.payload]
     return scripts.Call(lua.load("batch_push"), (*fixed, *map(keys.queue, queues)), args)
-
-
-def keep_order(store: RedisStore, bid: str, jids: Sequence[str]) -> None:
-    """Keep the order of a chord's results, before the batch is opened."""
-    with outages():
-        pipeline = store.client.pipeline(transaction=False)
-        for i in range(0, len(jids), ORDERED):
-            pipeline.rpush(keys.batch_order(bid), *jids[i : i + ORDERED])
-        pipeline.expire(keys.batch_order(bid), TTL_SECONDS)
-        pipeline.execute()
 
 
 def run(store: RedisStore, call: scripts.Call, bid: str) -> None:

@@ -60,7 +60,7 @@ class Chords:
         found = {"success": callbacks(self.app, "success", body, [RESULTS])}
         context = self.app.bridge.context
         more = {"chord": " ".join(ends)}
-        block = opening.new(context, group_id, f"chord: {body!r}", found, more, expected=order, order=order)
+        block = opening.new(context, group_id, f"chord: {body!r}", found, more, expected=order)
         context.note_queued([(jid, body.name, None) for jid in ends])
         opening.push(context, block)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery.utils.functional import arity_greater, maybe_list
 
-from bridge.errors import PushRefused
+from bridge.batches import chords
 from bridge.execution import moments, pushing, time_limits
-from bridge.results.following import FIELD, Steps
+from bridge.execution.canvas_groups import many_step
+from bridge.results.following import FIELD, MANY, Steps
 from bridge.sidekiq.payload.job import new_jid
 from bridge.sidekiq.payload.tracked import FIELD as TRACK_FIELD
 
@@ -30,9 +31,8 @@ def fields(app: Any, options: dict[str, Any]) -> dict[str, Any]:
     if not following:
         return {}
     store = app.bridge.results.store
-    for step in _all(following):
-        if step["options"].get(TRACK_FIELD):
-            store.queued(step["jid"], step["class"])
+    tracked = [step for step in _all(following) if step["options"].get(TRACK_FIELD)]
+    store.queued([(step["jid"], step["class"], None) for step in tracked])
     return {FIELD: following, TRACK_FIELD: True}
 
 
@@ -42,7 +42,7 @@ def _following(app: Any, options: dict[str, Any]) -> dict[str, Any]:
     found = {
         "link": [_step(app, each) for each in link or []],
         "error": [_step(app, each, handler=True) for each in errors or []],
-        "chain": [_step(app, each, tracked=True) for each in reversed(chain)],  # Celery pops from its end
+        "chain": _chain(app, list(reversed(chain))),  # Celery pops from its end
     }
     return {name: steps for name, steps in found.items() if steps}
 
@@ -55,8 +55,8 @@ def _step(app: Any, given: Any, *, handler: bool = False, tracked: bool = False)
         return _step(app, _with_chain(app.signature(first), rest), handler=handler, tracked=tracked)
     name, options = signature.task, dict(signature.options or {})
     if name in _MANY:
-        kind = name.removeprefix("celery.")
-        raise PushRefused(f"{kind}: it cannot follow a job here. Push it from the job.")
+        return many_step(signature, ())
+    grouped = chords.taken_fields(options)
     jid = options.pop("task_id", None) or new_jid(os.urandom(12))
     options.pop("reply_to", None)  # Celery fills it in for a frozen signature
     task = app.tasks.get(name)
@@ -69,7 +69,7 @@ def _step(app: Any, given: Any, *, handler: bool = False, tracked: bool = False)
     step = {"class": name, "args": args, "jid": jid, "immutable": bool(signature.immutable)}
     step |= _time(app, name, options)
     limits = time_limits.of_push(name, options, task)
-    own_fields = pushing.fields(task, name, options, tracked=app.bridge.tracked.classes) | limits
+    own_fields = pushing.fields(task, name, options, tracked=app.bridge.tracked.classes) | limits | grouped
     if after or tracked:
         own_fields[TRACK_FIELD] = True
     step["queue"] = _queue(app, name, args, options, own_fields)
@@ -77,6 +77,15 @@ def _step(app: Any, given: Any, *, handler: bool = False, tracked: bool = False)
     if after:
         step["next"] = after
     return _errback(step, task) if handler and _is_celerys(task) else step
+
+
+def _chain(app: Any, signatures: Sequence[Any]) -> list[dict[str, Any]]:
+    """The steps of a chain. A chord has all that comes after it behind its body."""
+    for i, signature in enumerate(signatures):
+        if signature["task"] in _MANY:
+            before = [_step(app, each, tracked=True) for each in signatures[:i]]
+            return [*before, many_step(app.signature(signature), signatures[i + 1 :])]
+    return [_step(app, each, tracked=True) for each in signatures]
 
 
 def _with_chain(first: Any, rest: Any) -> Any:
@@ -114,5 +123,6 @@ def _errback(step: dict[str, Any], task: Any) -> dict[str, Any]:
 
 
 def _all(following: Mapping[str, Steps]) -> list[Mapping[str, Any]]:
-    found = [step for name in ("link", "chain") for step in following.get(name, ())]
+    named = [step for name in ("link", "chain") for step in following.get(name, ())]
+    found = [each for step in named for each in step.get(MANY, [step])]
     return [*found, *(each for step in found for each in _all(step.get("next") or {}))]

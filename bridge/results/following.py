@@ -31,6 +31,10 @@ from bridge.sidekiq.store.effects import Effect
 logger = logging.getLogger(__name__)
 
 FIELD = "bridge_next"
+#: Of a step that is a group or chord: its steps, which begin at once. ``batches`` has those of its chords.
+MANY = "many"
+#: Field of a job of a batch.
+BATCH_FIELD = "bridge_batch"
 #: The settlement of an orphaned job has buried it.
 _BURIED = "2"
 
@@ -59,15 +63,13 @@ class Following:
 
     def _effects(self, job: SidekiqJob, decision: Decision, following: Mapping[str, Any]) -> Iterator[Effect]:
         status, fields = told(job, decision)
-        link, chain = following.get("link") or [], following.get("chain") or []
+        chain = following.get("chain") or []
         when = _BURIED if isinstance(decision, GiveBack) and decision.unknown_outcome else ""
         if status == DONE:
             result = decision.result if isinstance(decision, Done) else None
-            steps = [*link, *_begun(chain)]
-            if result is None or result.json or all(step.get("immutable") for step in steps):
-                value = None if result is None or not result.json else value_of(result)
-                if steps:
-                    yield self._push(steps, "", value)
+            steps = [*(following.get("link") or []), *_begun(chain)]
+            if result is None or result.json or all(step.get("immutable") for step in _flat(steps)):
+                yield from self._begin(steps, None if result is None or not result.json else value_of(result))
                 return
             why = f"the result of jid={job.jid} cannot be passed on: {result.lost}"
             logger.error("jid=%s: what follows it is not run: %s", job.jid, why)
@@ -76,9 +78,13 @@ class Following:
             return
         if errors := following.get("error") or []:
             yield self._push([_handler(step, job, fields) for step in errors], when, job.jid)
-        if followers := [*_jids([*link, *chain])]:
-            names = tuple(keys.result(jid) for jid in followers)
-            yield Effect("result_broken", names, (when, time.time(), *_error(fields)))
+        yield from _broken([*_followers([*(following.get("link") or []), *chain])], when, fields)
+
+    def _begin(self, steps: Steps, value: Any) -> Iterator[Effect]:
+        for step in steps:
+            yield from (opening(batch) for batch in step.get("batches") or ())
+        if started := _flat(steps):
+            yield self._push(started, "", value)
 
     def _push(self, steps: Steps, when: str, first: Any) -> Effect:
         now = self._now()
@@ -98,6 +104,18 @@ class Following:
         name, queue, jid = str(step["class"]), str(step["queue"]), str(step["jid"])
         stamps = self._timestamps()
         return new_job.payload(name, args, queue, jid, now, stamps, options, scheduled=scheduled)
+
+
+def _broken(followers: Steps, when: str, fields: Mapping[str, Any]) -> Iterator[Effect]:
+    """Tell those who wait for these jobs, and the chords that wait for one, that they will not run."""
+    if not followers:
+        return
+    names = tuple(keys.result(str(step["jid"])) for step in followers)
+    yield Effect("result_broken", names, (when, time.time(), *_error(fields)))
+    for step in followers:
+        if (bid := (step.get("options") or {}).get(BATCH_FIELD)) is not None:
+            args = (bid, str(step["jid"]), "orphan" if when else "dead")
+            yield Effect("batch_job", (keys.batch(bid), keys.batch_jobs(bid)), args)
 
 
 def _begun(chain: Steps) -> Steps:
@@ -128,9 +146,30 @@ def _error(fields: Mapping[str, Any]) -> tuple[str, str]:
     return str(fields.get("error_class") or ""), str(fields.get("error_message") or "")
 
 
-def _jids(steps: Steps) -> Iterator[str]:
-    """Of all jobs that will not run, those that follow them too."""
-    for step in steps:
-        yield str(step["jid"])
+def _flat(steps: Steps) -> Steps:
+    """The jobs that begin: a group is all of its own."""
+    return [each for step in steps for each in step.get(MANY, [step])]
+
+
+def _followers(steps: Steps) -> Iterator[Mapping[str, Any]]:
+    """All jobs that will not run, those that follow them too. The body of a chord is known by its jids."""
+    for step in _flat(steps):
+        yield step
         after = step.get("next") or {}
-        yield from _jids([*(after.get("link") or []), *(after.get("chain") or [])])
+        yield from _followers([*(after.get("link") or []), *(after.get("chain") or [])])
+    for step in steps:
+        for batch in step.get("batches") or ():
+            yield from ({"jid": jid} for jid in str(batch["fields"].get("chord", "")).split())
+
+
+def opening(batch: Mapping[str, Any]) -> Effect:
+    """The effect that opens the batch of a chord: its jobs are pushed beside it."""
+    bid, fields, jobs = str(batch["bid"]), batch["fields"], batch["jobs"]
+    names = (
+        *(keys.batch(bid), keys.batch_jobs(bid), keys.BATCHES, keys.batch_push(bid)),
+        *(keys.QUEUES, keys.SCHEDULE),
+    )
+    pairs = [part for pair in fields.items() for part in pair]
+    members = [part for jid in jobs for part in (jid, "+", "")]
+    args = (bid, 1, "open", 1, "", keys.BATCH_TTL_SECONDS, len(pairs), *pairs, *members)
+    return Effect("batch_push", names, args)

@@ -38,6 +38,8 @@ TRACKED = "bridge:tracked"
 
 #: Sorted set of the batches: bid to the time in s from which on it may be forgotten.
 BATCHES = "bridge:batches"
+#: Redis forgets a batch that nothing has moved for that time.
+BATCH_TTL_SECONDS = 30 * 86_400
 #: Hash of what each living process declares: identity to a JSON list of limits.
 LIMITS = "bridge:limits"
 #: Sorted set of the gates at which jobs wait: ``<limit>:<key>`` to the TIME in s at which a worker looks.
@@ -197,11 +199,6 @@ def batch(bid: str) -> str:
 def batch_jobs(bid: str) -> str:
     """Hash of what a batch waits for: jid, or ``batch:<bid>`` of a child, to w, f or d."""
     return f"bridge:batch:{bid}:jobs"
-
-
-def batch_order(bid: str) -> str:
-    """List of the jids of a chord's header, in the order of their results."""
-    return f"bridge:batch:{bid}:order"
 
 
 def group(group_id: str) -> str:

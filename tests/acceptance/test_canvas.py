@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import chain, group
+from celery import chain
 
 from bridge import errors
 from bridge.celery import Bridge
@@ -196,7 +196,6 @@ def test_a_ruby_class_is_a_step_as_any_other(stage: Stage, app: Bridge) -> None:
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ({"link": group()}, "group: it cannot follow"),
         ({"link": {"task": "proj.add", "kwargs": {"x": 1}}}, "keyword arguments"),
         ({"link": {"task": "proj.add", "args": [object()]}}, "is a object"),
         ({"chain": [{"task": "proj.add", "options": {"priority": 3}}]}, "priority"),

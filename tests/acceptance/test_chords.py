@@ -110,3 +110,73 @@ def test_a_dead_job_of_a_header_that_a_person_retries_lets_the_body_run(app: Bri
     stage.ruby.evaluate("Sidekiq::DeadSet.new.retry_all; nil")
     wait_until_equal(lambda: app.AsyncResult(result.id).state, "SUCCESS", "the body to run")
     assert app.AsyncResult(result.id).get(timeout=10) == [["second time", 2]]
+
+
+# -- chords and groups among the steps of a chain
+
+
+def test_a_chain_within_a_header_hands_on_the_result_of_its_last_step(app: Bridge) -> None:
+    header = [sig(app, "add", 1, 2) | sig(app, "mul", 10), sig(app, "SumJob", [3, 4])]
+    assert chord(header)(sig(app, "gather")).get(timeout=10) == [[30, 7]]
+
+
+def test_a_death_in_a_chain_within_a_header_is_a_chord_error(app: Bridge) -> None:
+    header = [sig(app, "raising") | sig(app, "mul", 10) | sig(app, "add", 1), sig(app, "add", 1, 1)]
+    result = chord(header)(sig(app, "gather"))
+    with pytest.raises(ChordError, match=r"Dependency [\w-]+ raised .*ValueError: something something"):
+        app.AsyncResult(result.id).get(timeout=10)
+
+
+def test_the_body_of_a_chord_may_be_a_chain(app: Bridge) -> None:
+    header = [sig(app, "add", i, i) for i in range(10)]
+    assert (
+        chord(header)(sig(app, "xsum") | sig(app, "mul", 2) | sig(app, "SumJobOf", 1)).get(timeout=10) == 181
+    )
+
+
+def test_a_group_at_the_end_of_a_chain_gets_the_result(app: Bridge) -> None:
+    """``(add.s(4, 4) | group(add.s(i) for i in range(10)))()``."""
+    result = (sig(app, "add", 4, 4) | group(sig(app, "add", i) for i in range(5)))()
+    assert result.get(timeout=10) == [8 + i for i in range(5)]
+
+
+def test_a_chord_amid_a_chain(app: Bridge) -> None:
+    """``(add.s(4, 4) | group(add.s(i) for i in range(3)) | xsum.s() | mul.s(2))()``."""
+    steps = (
+        sig(app, "add", 4, 4)
+        | group(sig(app, "add", i) for i in range(3))
+        | sig(app, "xsum")
+        | sig(app, "mul", 2)
+    )
+    assert steps().get(timeout=10) == (8 + 9 + 10) * 2
+
+
+def test_two_chords_one_after_the_other(app: Bridge) -> None:
+    """``(group(...) | xsum.s() | group(...) | xsum.s())()``."""
+    steps = (
+        group(sig(app, "add", i, i) for i in range(3))
+        | sig(app, "xsum")
+        | group(sig(app, "add", i) for i in range(2))
+        | sig(app, "xsum")
+    )
+    assert steps().get(timeout=10) == 6 + 7
+
+
+def test_a_group_behind_a_group_is_a_chord_whose_body_is_a_group(app: Bridge) -> None:
+    """``(group(add, add) | group(xsum, xsum))()``."""
+    result = (
+        group(sig(app, "add", i, i) for i in range(3)) | group([sig(app, "xsum"), sig(app, "gather")])
+    )()
+    assert result.get(timeout=10) == [6, [[0, 2, 4]]]
+
+
+def test_a_chord_within_a_header(app: Bridge) -> None:
+    inner = chord([sig(app, "add", 1, 1), sig(app, "add", 2, 2)], sig(app, "xsum"))
+    assert chord([inner, sig(app, "add", 5, 5)])(sig(app, "gather")).get(timeout=10) == [[6, 10]]
+
+
+def test_a_link_may_be_a_group(app: Bridge, stage: Stage) -> None:
+    linked = group([sig(app, "add", 10), sig(app, "add", 20)])
+    result = sig(app, "add", 1, 1).apply_async(link=linked)
+    assert result.get(timeout=10) == 2
+    wait_until_equal(lambda: stage.counters(), (3, 0), "the group to be done")

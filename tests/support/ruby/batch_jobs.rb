@@ -26,3 +26,7 @@ class SumJob
 
   def perform(numbers, *more) = numbers.sum + more.sum
 end
+
+class SumJobOf < SumJob
+  def perform(first, *more) = first + more.sum
+end
