@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import chord
+from celery import chord, group
 
 from bridge.batches import reader
 from bridge.celery import Bridge, make_app
@@ -182,14 +182,27 @@ def test_the_blocks_of_the_page_do_what_they_say(app: Bridge, stage: Stage, page
     assert not stage.redis.exists("retry", "dead")
 
 
-def test_a_chord_completes_after_the_roll_back_to_stock_sidekiq(app: Bridge, stage: Stage) -> None:
-    """Given a chord of Ruby classes in a queue, when Sidekiq takes over, its body gets the results of all."""
-    header = [app.signature("SumJob", args=[[number, 1]], queue="later") for number in range(5)]
-    result = chord(header)(app.signature("SumJob", args=[100], queue="later"))
+def test_chords_complete_after_the_roll_back_to_stock_sidekiq(app: Bridge, stage: Stage) -> None:
+    """Given chords of Ruby classes in a queue, when Sidekiq takes over, each body gets the results of all."""
+
+    def add(*args: Any) -> Any:
+        return app.signature("SumJob", args=args, queue="later")
+
+    def more(*args: Any) -> Any:
+        return app.signature("SumJobOf", args=args, queue="later")
+
+    first = chord([add([number, 1]) for number in range(5)])(add(100))
+    # A chain, a chord behind it with a chain in its header, and a job behind the chord.
+    second = (add([1, 2]) | group([more(10), more(20) | more(30)]) | add(1000) | more(1))()
+    broken = (add(None) | group([more(1), more(2)]) | add())()
     sidekiq = StockSidekiq(
         stage.root, stage.place, stage.redis_url, "-q", "later", jobs=JOBS, env={"RUBYLIB": str(LIBRARY)}
     )
     try:
-        assert result.get(timeout=20) == sum(range(5)) + 5 + 100
+        assert first.get(timeout=20) == sum(range(5)) + 5 + 100
+        assert second.get(timeout=20) == 13 + 53 + 1000 + 1
+        jid = stage.only("retry")["jid"]
+        stage.ruby.post(f"/retries/{stage.score('retry')!r}-{jid}", "/retries", {"kill": "Kill"})
+        wait_until_equal(lambda: app.AsyncResult(broken.id).state, "FAILURE", "the end of the broken chain")
     finally:
         sidekiq.stop()

@@ -14,10 +14,11 @@ module SidekiqBridge
   module Batches
     Results.install # first: a chord reads the result that the middleware of results has written
     ::Sidekiq::Client.prepend(ClientHook)
+    # In a sidecar too, where it knows the batch of the job that runs. The middleware of limits comes around it: a job that waits
+    # there has not run.
     ::Sidekiq.configure_server do |config|
       config.server_middleware { |chain| chain.prepend(ServerMiddleware) }
     end
-    ::Sidekiq.configure_client { |config| config.death_handlers << DeathHandler }
     Stock.add_death_handler(DeathHandler)
   end
 

@@ -31,8 +31,11 @@ module SidekiqBridge
       Object.new.extend(defined?(::Sidekiq::Component) ? ::Sidekiq::Component : ::Sidekiq::Util).identity
     end
 
-    # Adds a handler of dead jobs (job, exception), in a process of Sidekiq alone.
-    def add_death_handler(handler) = configure { |config| config.death_handlers << handler }
+    # Adds a handler of dead jobs (job, exception) to a process of Sidekiq, and to the others of the app: the Web UI kills jobs there.
+    def add_death_handler(handler)
+      configure { |config| config.death_handlers << handler }
+      ::Sidekiq.configure_client { |config| config.death_handlers << handler }
+    end
 
     # Calls the block with Sidekiq's configuration, in a process of Sidekiq alone. Client processes and sidecars skip it.
     def configure(&block)

@@ -9,6 +9,8 @@ module SidekiqBridge
     # steps, `link`, `error` and `chain`. In a worker of the bridge the settlement does this.
     module Following
       FIELD = "bridge_next"
+      BATCH_FIELD = "bridge_batch"
+      BATCH_TTL_SECONDS = 30 * 86_400
       ERROR_CLASS = "Bridge::ResultLost"
       MILLISECONDS_SINCE = Gem::Version.new("8.0.0.beta1")
 
@@ -18,8 +20,10 @@ module SidekiqBridge
       def done(job, encoded)
         following = job[FIELD] or return
         steps = list(following, "link") + begun(list(following, "chain"))
-        return broken(job, following, ERROR_CLASS, "the result of jid=#{job["jid"]} cannot be passed on: #{encoded.lost}") if encoded.lost && !steps.all? { |step| step["immutable"] }
-        push(steps, encoded.json && JSON.parse(encoded.json, max_nesting: false))
+        started = flat(steps)
+        return broken(job, following, ERROR_CLASS, "the result of jid=#{job["jid"]} cannot be passed on: #{encoded.lost}") if encoded.lost && !started.all? { |step| step["immutable"] }
+        steps.each { |step| (step["batches"] || []).each { |batch| open(batch) } }
+        push(started, encoded.json && JSON.parse(encoded.json, max_nesting: false))
       end
 
       # The job is dead.
@@ -30,8 +34,25 @@ module SidekiqBridge
 
       def broken(job, following, error_class, message)
         push(list(following, "error").map { |step| handler(step, job, error_class, message) }, job["jid"])
-        keys = jids(list(following, "link") + list(following, "chain")).map { |jid| Store.key(jid) }
-        Scripts.call("result_broken", keys, ["", Store.now, error_class, message]) if keys.any?
+        followers = followers(list(following, "link") + list(following, "chain"))
+        return if followers.empty?
+        Scripts.call("result_broken", followers.map { |step| Store.key(step["jid"]) }, ["", Store.now, error_class, message])
+        followers.each { |step| tell_batch((step["options"] || {})[BATCH_FIELD], step["jid"]) }
+      end
+
+      # The jobs that begin: a group or chord is all of its own.
+      def flat(steps) = steps.flat_map { |step| step["many"] || [step] }
+
+      # Opens the batch of a chord: its jobs are pushed beside it.
+      def open(batch)
+        bid, fields = batch.values_at("bid", "fields")
+        keys = ["bridge:batch:#{bid}", "bridge:batch:#{bid}:jobs", "bridge:batches", "bridge:batch-push:#{bid}", "queues", "schedule"]
+        Scripts.call("batch_push", keys, [bid, 1, "open", 1, "", BATCH_TTL_SECONDS, fields.size * 2, *fields.to_a.flatten, *batch["jobs"].flat_map { |jid| [jid, "+", ""] }])
+      end
+
+      # A chord waits for the end of this chain.
+      def tell_batch(bid, jid)
+        Scripts.call("batch_job", ["bridge:batch:#{bid}", "bridge:batch:#{bid}:jobs"], [bid, jid, "dead"]) if bid
       end
 
       def list(following, name) = following[name] || []
@@ -66,8 +87,10 @@ module SidekiqBridge
         step.merge("immutable" => true, "args" => [*step["args"], failed])
       end
 
-      def jids(steps)
-        steps.flat_map { |step| [step["jid"], *jids(list(step["next"] || {}, "link") + list(step["next"] || {}, "chain"))] }
+      # All jobs that will not run, those that follow them too. The body of a chord is known by its jids.
+      def followers(steps)
+        ends = steps.flat_map { |step| (step["batches"] || []).flat_map { |batch| batch["fields"]["chord"].to_s.split } }
+        flat(steps).flat_map { |step| [step, *followers(list(step["next"] || {}, "link") + list(step["next"] || {}, "chain"))] } + ends.map { |jid| {"jid" => jid} }
       end
 
       def stamp = (Gem::Version.new(::Sidekiq::VERSION) >= MILLISECONDS_SINCE) ? (Store.now * 1000).to_i : Store.now
