@@ -26,6 +26,7 @@ from bridge.results import expiry
 from bridge.results.following import FIELD as FOLLOWING_FIELD
 from bridge.results.following import Following
 from bridge.results.results import Results
+from bridge.results.status_gem import ANNOUNCED, StatusGem
 from bridge.results.tracker import Tracker
 from bridge.routing import Routing
 from bridge.settings import Settings
@@ -78,7 +79,7 @@ class Runtime(SidecarParts, MoveParts, LimitParts):
         self.routing = Routing(app)
         self.tracked = Tracked(settings.track)
         self.listeners.tracked.append(self.tracker.started)
-        self.on_health = [CronNotice().say]
+        self.on_health = [CronNotice().say, self.status_gem.learn]
         self.task_policy = TaskPolicy(app)
 
     @property
@@ -130,6 +131,12 @@ class Runtime(SidecarParts, MoveParts, LimitParts):
     def tracker(self) -> Tracker:
         """Notes that tracked jobs run, and how they end."""
         return Tracker(self.tracked, lambda: self.results.store, lambda: self.result_ttl_seconds)
+
+    @cached_property
+    def status_gem(self) -> StatusGem:
+        """Writes the ends of native jobs for the gem sidekiq-status."""
+        announce = partial(self.tracker.also_announce, ANNOUNCED)
+        return StatusGem(lambda: self.store.effects, self.tracked, self.routing.needs_no_sidecar, announce)
 
     @cached_property
     def result_ttl_seconds(self) -> int:

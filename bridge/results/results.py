@@ -10,6 +10,7 @@ from typing import Any
 
 from bridge.results.lookup import Lookup
 from bridge.results.record import Record
+from bridge.results.status_gem import Mirror
 from bridge.results.store import ResultStore, Run, Value
 from bridge.results.waiting import Changed, Waiter
 from bridge.sidekiq.fetch.unit_of_work import Delivery
@@ -32,7 +33,9 @@ class Results:
     @cached_property
     def store(self) -> ResultStore:
         """The hashes."""
-        return ResultStore(self._jobs().client, self._ttl)
+        made = ResultStore(self._jobs().client, self._ttl)
+        made.mirror = Mirror(made)
+        return made
 
     @cached_property
     def waiter(self) -> Waiter:

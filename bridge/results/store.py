@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import redis
@@ -48,6 +48,8 @@ class ResultStore:
     def __init__(self, client: redis.Redis, ttl_seconds: int = DEFAULT_TTL_SECONDS) -> None:
         self.client = client
         self.ttl_seconds = ttl_seconds
+        self.mirror: Callable[[str, str, Mapping[str, Value]], None] = lambda jid, status, fields: None
+        """Told of each state that a tracked job tells of itself."""
 
     def read(self, jid: str) -> Record | None:
         """One tracked job; None where Redis has no hash of it."""
@@ -81,6 +83,11 @@ class ResultStore:
             found: Any = self.client.smismember(keys.TRACKED, [job_class, EVERY])
         return any(found)
 
+    def is_member(self, name: str) -> bool:
+        """Whether a worker has announced this."""
+        with outages():
+            return bool(self.client.sismember(keys.TRACKED, name))
+
     def forget(self, jid: str) -> bool:
         """Remove a hash. Returns whether there was one."""
         with outages():
@@ -93,14 +100,22 @@ class ResultStore:
         """Tracked jobs are about to be pushed: jid, class, and epoch seconds of a scheduled job."""
         if jobs:
             self._run([self._mark(jid, QUEUED, _of_a_push(name, at)) for jid, name, at in jobs])
+            for jid, _, _ in jobs:
+                self.mirror(jid, QUEUED, {})
 
     def started(self, runs: Sequence[Run]) -> None:
         """Runs have begun. Writes nothing about a run that is over."""
-        self._run([self._mark(run.jid, RUNNING, run.fields, run) for run in runs])
+        found = self._run([self._mark(run.jid, RUNNING, run.fields, run) for run in runs])
+        for run, is_running in zip(runs, found, strict=True):
+            if is_running and run.fields.get("language") == "python":
+                self.mirror(run.jid, RUNNING, {})
 
     def progress(self, run: Run, fields: Mapping[str, Value]) -> bool:
         """How far a run has come. Returns whether the run is this worker's still."""
-        return bool(self._run([self._mark(run.jid, RUNNING, {**run.fields, **fields}, run)])[0])
+        is_running = bool(self._run([self._mark(run.jid, RUNNING, {**run.fields, **fields}, run)])[0])
+        if is_running:
+            self.mirror(run.jid, RUNNING, fields)
+        return is_running
 
     def note(self, jid: str, status: str, fields: Mapping[str, Value]) -> None:
         """Write fields from outside of a run."""

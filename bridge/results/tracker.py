@@ -44,12 +44,20 @@ class Tracker:
         self._lock = threading.Lock()
         self.thread = Periodic("results", self._round)
         self._announced_at: float | None = None
+        self._also: list[str] = []
 
     def announce(self) -> None:
         """Tell the processes that wait for results which classes this worker tracks."""
         self._announced_at = time.monotonic()
-        if names := list(self.tracked.classes):
+        if names := [*self.tracked.classes, *self._also]:
             self._store().announce(names, ANNOUNCED_SECONDS)
+
+    def also_announce(self, name: str) -> None:
+        """One more member of ``bridge:tracked``, from now on."""
+        self._also.append(name)
+        self._announced_at = None
+        self.thread.start()
+        self.thread.nudge()
 
     def started(self, unit: UnitOfWork) -> None:
         """A slot begins to run a job. Told of each job."""

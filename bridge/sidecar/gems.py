@@ -65,7 +65,7 @@ _AROUND_RUNS: dict[str, str] = {
     "sidekiq-ent": "its unique locks and limiters do not see native jobs",
     "sidekiq-failures": "native failures are absent",
     "sidekiq-pro": "a native job that is done is not counted in its batch; one that dies is",
-    "sidekiq-status": "a native job stays queued",
+    "sidekiq-status": "its hash has the ends of native jobs, and the progress of tracked ones only",
     "sidekiq-unique-jobs": "a native job that is done keeps its lock; one that dies does not",
     "yabeda-sidekiq": "native jobs are absent from its figures: the worker's /metrics has them",
 }
