@@ -63,8 +63,13 @@ class MoveFollower:
 
     def read(self) -> None:
         """Ask Redis for the moves, and heed them. Raises StoreUnavailable."""
-        before, self.moves = self.moves, self._store.all()
-        self._read_at = time.monotonic()
+        before, self._read_at = self.moves, time.monotonic()
+        try:
+            self.moves = self._store.all()
+        except errors.StoreUnavailable:
+            raise
+        except errors.StoreError as error:  # a key of another type, or a user without the right to read it
+            logger.error("the moves in %s cannot be read, and stay as they are: %s", keys.MOVES, error)
         if before != self.moves:
             self._heed(self.moves)
             for name in sorted(before.keys() | self.moves.keys()):

@@ -18,6 +18,7 @@ from bridge.sidekiq.api.values import object_of
 
 #: Entries of ``retry`` that are searched for retries of the classes that move.
 MOST_RETRIES = 10_000
+PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +106,15 @@ class MoveReport:
         """Jobs in the retry set by class and side."""
         names = {move.job_class for move in moves}
         counts: dict[tuple[str, str], int] = {}
-        with outages():
-            found: list[bytes] = self._client.zrange(keys.RETRY, 0, MOST_RETRIES - 1)  # type: ignore[assignment]
-        for raw in found:
-            side = _side_of(raw, names)
-            if side is not None:
-                counts[side] = counts.get(side, 0) + 1
+        for first in range(0, MOST_RETRIES, PAGE):
+            with outages():
+                found: list[bytes] = self._client.zrange(keys.RETRY, first, first + PAGE - 1)  # type: ignore[assignment]
+            for raw in found:
+                side = _side_of(raw, names)
+                if side is not None:
+                    counts[side] = counts.get(side, 0) + 1
+            if len(found) < PAGE:
+                break
         return counts
 
 

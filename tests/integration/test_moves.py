@@ -195,6 +195,18 @@ def test_the_second_of_two_changes_at_the_same_moment_is_refused(stage: Stage) -
     wait_for_log(stage, "EchoJob moves: 5 %")
 
 
+def test_a_key_of_another_type_stops_no_worker(stage: Stage, bridge: Bridge) -> None:
+    change(stage, "EchoJob", "--percent", "100", heeded="EchoJob moves: 100 %")
+    stage.redis.set("bridge:moves", "nonsense")
+    wait_for_log(stage, "the moves in bridge:moves cannot be read, and stay as they are")
+    jid = push(stage, "EchoJob", new_jid())
+    stage.wait_done()
+    assert ran(stage, jid) == ["python"]
+    assert bridge("moves").code == 1
+    stage.redis.delete("bridge:moves")
+    wait_for_log(stage, "EchoJob moves no more")
+
+
 def test_the_doctor_names_a_move_that_goes_nowhere(stage: Stage, bridge: Bridge) -> None:
     store = MoveStore(stage.redis)
     store.change("GoneJob", lambda _, now: Move("GoneJob").at(now, percent=5.0))
