@@ -119,7 +119,7 @@ class SettlementBatch:
         if notice is not None:
             noted = notice.entry(settlement.name, settlement.queue, settlement.payload)
             call = telling(call, noted, notice.most)
-        return with_effects(call, settlement.effects)
+        return with_effects(call, settlement.effects) if settlement.effects else call
 
 
 def _outcome(decision: Decision, result: Any) -> Settled:
