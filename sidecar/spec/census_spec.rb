@@ -35,7 +35,7 @@ RSpec.describe "The census of gems and hooks in /health" do
     expect(health(patch: "prepend")["patches"]).to eq(["Sidekiq::Manager: OwnPatch"])
   end
 
-  it "names a method of Sidekiq's that the app defines anew" do
+  it "names a method of Sidekiq's that the app replaces" do
     expect(health(patch: "reopen")["patches"]).to eq(["Sidekiq::BasicFetch#retrieve_work"])
   end
 

@@ -132,9 +132,9 @@ def revoked_in_ruby(gems: Gems) -> str:
 
 def poison_pill(gems: Gems) -> str:
     """Found for the third time in the hands of a worker that died."""
-    jid = str(gems.push(**{"class": "NativeFailJob", "args": ["x"], "queue": "nobody"}))
-    (payload,) = gems.redis.lrange("queue:nobody", 0, -1)
-    gems.redis.delete("queue:nobody")
+    jid = str(gems.push(**{"class": "NativeFailJob", "args": ["x"], "queue": "unserved"}))
+    (payload,) = gems.redis.lrange("queue:unserved", 0, -1)
+    gems.redis.delete("queue:unserved")
     gems.redis.set(f"bridge:recovered:{jid}", 2)
     gems.redis.hset("bridge:inflight:gone:1:abc", "7", b"1\ndefault\n" + payload)
     gems.redis.zadd("bridge:lease", {"gone:1:abc": 0})

@@ -254,7 +254,7 @@ def test_a_lost_outcome_is_asked_for_at_the_same_puma_worker_and_alone(
 def test_a_notice_whose_outcome_is_lost_again_and_again_is_dropped_in_words(
     worker: Worker, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A handler that ends its process would end Puma workers for ever."""
+    """A handler that ends its process would end one Puma worker after another."""
     leave_notices(worker, "1")
     ruby = Ruby()
     ruby.failures = [errors.OutcomeUnknown("cut")] * MOST_TRIES

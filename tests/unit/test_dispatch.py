@@ -243,7 +243,7 @@ def test_the_last_failure_goes_through_celerys_tracer(worker: Worker) -> None:
 
 
 def test_a_task_that_ends_the_worker_costs_neither_slot_nor_job(worker: Worker) -> None:
-    """``WorkerShutdown`` passes Celery's tracer: it was logged, and the job stayed held for ever."""
+    """``WorkerShutdown`` passes Celery's tracer: it was logged, and the job stayed held."""
 
     @worker.app.task(name="LeaveJob", shared=False)
     def leave(number: int) -> None:

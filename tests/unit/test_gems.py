@@ -55,7 +55,7 @@ def test_a_gem_of_middleware_loses_the_native_tasks_outside_of_it_and_their_name
         ({"patches": ("Sidekiq::BasicFetch: OwnPatch",)}, "OwnPatch"),
         ({"patches": ("Sidekiq::BasicFetch#retrieve_work",)}, "Sidekiq::BasicFetch#retrieve_work"),
     ],
-    ids=["throttled", "limit_fetch", "own fetcher", "prepended", "defined anew"],
+    ids=["throttled", "limit_fetch", "own fetcher", "prepended", "replaced"],
 )
 def test_what_limits_or_fetches_is_refused_until_it_is_accepted_by_name(
     reported: dict[str, Any], name: str

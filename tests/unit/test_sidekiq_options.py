@@ -24,7 +24,7 @@ def test_what_sidekiq_understands_and_what_is_the_apps_own_is_accepted(right: di
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        # Sidekiq takes what is no whole number for 25 retries.
+        # Sidekiq takes any value but a whole number for 25 retries.
         ({"retry": "yes"}, "retry = 'yes': write true, false or a number of retries"),
         ({"retry": -1}, "retry = -1"),
         ({"retry": 3.0}, "retry = 3.0"),
