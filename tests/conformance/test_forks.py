@@ -1,4 +1,4 @@
-"""A child that a Ruby job forks is no sidecar: its signals, its status and its sockets are its own."""
+"""A child that a Ruby job forks is not a sidecar: its signals, its status and its sockets are its own."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def test_after_this_end_the_lock_is_free_and_the_batch_counts_it(
 
 
 def test_the_lock_is_taken_while_the_job_lives_and_the_next_push_passes_after_its_death(gems: Gems) -> None:
-    """Before, the next `perform_async` returned nil for ever."""
+    """Before, the next `perform_async` returned nil each time."""
     item = {"class": "NativeFailJob", "args": ["x"], "retry": 3}
     jid = str(gems.push(**item))
     wait_until_equal(lambda: gems.heard(jid), FAILED, "what Ruby heard")
