@@ -58,6 +58,8 @@ def conclude(result: JobResult) -> None:
         raise failure_of(result)
     if result.status is Status.INTERRUPTED:
         raise Settle(Interrupt(result.payload))
+    if result.status is Status.POSTPONED:
+        raise Settle(result.postpone)
     if result.status is Status.SHUTDOWN:
         # A job that stops by itself each time would run without end: the third time it is buried.
         # No Ruby job is claimed until a probe finds a sidecar: it would be sent into closing streams.

@@ -32,8 +32,8 @@ class RubySide(Watching):
     )
     accept_gems: Names = Field(
         (),
-        description="Gems and fetchers of the app that a worker accepts, though what they limit is lost.",
-        examples=["sidekiq-throttled"],
+        description="Fetchers of the app, and changes of Sidekiq's, that a worker accepts as lost.",
+        examples=["OwnFetch"],
     )
     promote_through_sidecar: bool = Field(
         True,

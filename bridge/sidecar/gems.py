@@ -33,10 +33,6 @@ class Fare(NamedTuple):
 
 _NOTHING = "nothing is to be done"
 _MIDDLEWARE = "mark the tasks @app.task(ruby_middleware=True), or name them in BRIDGE_RUBY_MIDDLEWARE"
-_LIMITS = (
-    "keep its queues for Ruby Sidekiq processes (-Q of the worker leaves them out), or accept the loss by "
-    f"{SETTING}="
-)
 
 #: Gems that work for every job.
 _WORKING: dict[str, str] = {
@@ -66,12 +62,9 @@ _AROUND_RUNS: dict[str, str] = {
     "sidekiq-failures": "native failures are absent",
     "sidekiq-pro": "a native job that is done is not counted in its batch; one that dies is",
     "sidekiq-status": "its hash has the ends of native jobs, and the progress of tracked ones only",
+    "sidekiq-throttled": "native jobs keep none of its limits; a limit in BRIDGE_LIMITS holds for both",
     "sidekiq-unique-jobs": "a native job that is done keeps its lock; one that dies does not",
     "yabeda-sidekiq": "native jobs are absent from its figures: the worker's /metrics has them",
-}
-_LOST: dict[str, tuple[str, str]] = {
-    "sidekiq-limit_fetch": ("its limits and its pauses are not kept", f"{_LIMITS}sidekiq-limit_fetch"),
-    "sidekiq-throttled": ("its limits are not kept", f"{_LIMITS}sidekiq-throttled"),
 }
 #: Fetchers that only keep jobs through crashes, which the worker does itself.
 _RELIABLE = frozenset(
@@ -82,7 +75,12 @@ _RELIABLE = frozenset(
         "Sidekiq::Pro::ReliableFetch",
     ]
 )
-_OF_GEMS = ("Sidekiq::Throttled::", "Sidekiq::LimitFetch::", "Sidekiq::WorkerKiller")
+_OF_GEMS = (
+    "Sidekiq::Throttled::",
+    "Sidekiq::LimitFetch::",
+    "Sidekiq::Manager::InitLimitFetch",
+    "Sidekiq::WorkerKiller",
+)
 
 
 def fares(health: Health, bare: Collection[str] = ()) -> Iterator[Fare]:
@@ -109,9 +107,9 @@ def objection(health: Health, accepted: Collection[str]) -> str | None:
 
 
 def _fare(name: str, bare: Collection[str]) -> Fare:
-    if name in _LOST:
-        seen, cure = _LOST[name]
-        return Fare(name, Verdict.LOST, seen, cure, refuses=True)
+    if name == "sidekiq-limit_fetch":
+        seen = "the worker keeps its limits, its limits of a process and its pauses; not its blocking queues"
+        return Fare(name, Verdict.PARTLY, seen, "order queues by -Q instead of :blocking:")
     if name in _WORKING:
         return Fare(name, Verdict.WORKS, _WORKING[name], _NOTHING)
     if name == "sidekiq-worker-killer":

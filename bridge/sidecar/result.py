@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +13,8 @@ from bridge import errors
 from bridge.results.encoding import bounded, lost
 from bridge.sidecar import schema, schema_middleware
 from bridge.sidekiq.fetch.unit_of_work import Delivery
-from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Decision, Discard, Result, Retry
+from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Decision, Discard, Postpone, Result, Retry
+from bridge.sidekiq.payload import queue_names
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.splice import splice
 
@@ -24,6 +26,7 @@ class Status(Enum):
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     SHUTDOWN = "shutdown"
+    POSTPONED = "postponed"
 
 
 #: The exception that the sidecar raises inside a job that was revoked.
@@ -36,6 +39,7 @@ _DONE = re.compile(
 
 #: What Sidekiq's own defaults say.
 _DEFAULT_LIMITS = DeadLimits()
+_NOT_POSTPONED = Postpone()
 #: The result of a tracked job from a sidecar that does not know of results.
 _NOT_REPORTED = Result(b"", "the sidecar reported none: upgrade its gem")
 
@@ -106,6 +110,7 @@ class JobResult:
     error_message: str = ""
     next: Next | None = None
     payload: bytes = b""
+    postpone: Postpone = _NOT_POSTPONED
     asked: bool = True
     """False for an unasked shutdown: the job raised Sidekiq::Shutdown by itself."""
     was_cancelled: bool = False
@@ -150,6 +155,8 @@ class JobResult:
                 return cls(Status.INTERRUPTED, said.duration_ms, payload=_payload(said.payload, job))
             case schema.ShutdownOutcome():
                 return cls(Status.SHUTDOWN, said.duration_ms, asked=said.asked)
+            case schema.PostponedOutcome():
+                return cls(Status.POSTPONED, said.duration_ms, postpone=_postpone(said, job))
         return cls._done(said, job)
 
     @classmethod
@@ -181,6 +188,15 @@ def _payload(text: str, job: SidekiqJob) -> bytes:
     if (found.jid, found.job_class, found.wrapped) != (job.jid, job.job_class, job.wrapped):
         raise ValueError("the payload is another job's")
     return payload
+
+
+def _postpone(said: schema.PostponedOutcome, job: SidekiqJob) -> Postpone:
+    """A queue of a name that no worker can serve is the job's own. The scheduler reads it in the payload."""
+    queue = said.queue if queue_names.QUEUE_NAME.fullmatch(said.queue) else ""
+    if said.seconds is None:
+        return Postpone(queue=queue, pause_seconds=said.pause_seconds)
+    payload = splice(job.raw, {"queue": queue}) if queue not in ("", job.queue) else b""
+    return Postpone(at=time.time() + said.seconds, payload=payload, pause_seconds=said.pause_seconds)
 
 
 def _next(said: schema.RetryNext | schema.DeadNext | schema.NoNext, error: tuple[str, str]) -> Next:

@@ -37,6 +37,9 @@ from bridge.sidecar.schema_types import (
     text_of,
 )
 
+#: Of a queue that sidekiq-throttled does not look into.
+LONGEST_PAUSE_SECONDS = 60.0
+
 # -- outcomes
 
 
@@ -95,7 +98,14 @@ class ShutdownOutcome(_Outcome):
     asked: bool = True
 
 
-OutcomeReply = DoneOutcome | FailedOutcome | InterruptedOutcome | ShutdownOutcome
+class PostponedOutcome(_Outcome):
+    status: Literal["postponed"]
+    queue: Annotated[str, StringConstraints(max_length=300)] = ""
+    seconds: float | None = Field(None, ge=0, le=LONGEST_DELAY_SECONDS)
+    pause_seconds: float = Field(0.0, ge=0, le=LONGEST_PAUSE_SECONDS)
+
+
+OutcomeReply = DoneOutcome | FailedOutcome | InterruptedOutcome | ShutdownOutcome | PostponedOutcome
 
 
 def json_text(text: str) -> str:

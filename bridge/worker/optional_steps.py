@@ -8,7 +8,9 @@ from typing import Any
 from bridge import errors
 from bridge.periodic import Periodic
 from bridge.sidecar.health import Health
+from bridge.sidekiq.fetch.cooldowns import Cooldowns
 from bridge.sidekiq.fetch.limit_fetch import LimitFetch
+from bridge.sidekiq.fetch.rooms import RoomSource
 from bridge.worker.bootsteps import BridgeStep, Sidecar
 
 
@@ -82,23 +84,24 @@ class Results(BridgeStep):
 
 
 class QueueLimits(BridgeStep):
-    """Keeps the limits of queues that sidekiq-limit_fetch has in Redis."""
+    """Keeps the limits of queues that gems of the app have: sidekiq-limit_fetch and sidekiq-throttled."""
 
     def make(self, c: Any) -> Periodic:
         """Look once before the first job is taken."""
         runtime, queues = self.runtime(c), c.app.amqp.queues
-        rooms = runtime.fetcher.rooms
+        rooms, self.listeners = runtime.fetcher.rooms, runtime.listeners
 
-        def changed() -> None:
-            rooms.add(self.work)
+        def changed(source: RoomSource) -> None:
+            rooms.add(source)
             runtime.fetcher.wake()
 
+        self.cooldowns = Cooldowns(lambda: changed(self.cooldowns))
         self.work = LimitFetch(
             runtime.redis_client(),
             lambda: runtime.lease.identity,
             lambda: list(queues.consume_from),
             lambda: rooms.held,
-            changed,
+            lambda: changed(self.work),
         )
         runtime.on_health.append(self._learn)
         with contextlib.suppress(errors.StoreError):  # the thread tries again
@@ -110,6 +113,8 @@ class QueueLimits(BridgeStep):
     def _learn(self, health: Health) -> None:
         if "sidekiq-limit_fetch" in health.gems and self.work.expect() and self.thread is not None:
             self.thread.nudge()
+        if "sidekiq-throttled" in health.gems and self.cooldowns.settled not in self.listeners.settled:
+            self.listeners.settled.append(self.cooldowns.settled)
 
     def shutdown(self, c: Any) -> None:
         """The places of this worker are free at once."""

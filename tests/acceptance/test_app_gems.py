@@ -1,8 +1,4 @@
-"""A worker beside an app whose gems limit or fetch: it refuses until they are accepted, and loses no job.
-
-sidekiq-throttled puts its limit into Sidekiq's fetcher, which no sidecar has. Five jobs ran at once. Sidekiq
-ran one, and the log was silent.
-"""
+"""A worker beside an app that fetches in its own way: it refuses until that is accepted, and loses no job."""
 
 from __future__ import annotations
 
@@ -28,13 +24,13 @@ GEMS = ROOT / "tests/support/gems"
 @pytest.fixture
 def stage(redis_server: RedisServer, ruby_root: RubyRoot, tmp_path: Path) -> Iterator[Stage]:
     app = tmp_path / "app.rb"
-    gems = ("sidekiq-throttled", "sidekiq-unique-jobs")
+    gems = ("own-fetch", "sidekiq-unique-jobs")
     app.write_text("\n".join(f"require {str(path)!r}" for path in (JOBS, *(GEMS / name for name in gems))))
     with Stage(redis_server, ruby_root, database=9, jobs=app) as made:
         yield made
 
 
-def test_a_worker_does_not_start_beside_a_gem_whose_limits_would_be_lost(stage: Stage) -> None:
+def test_a_worker_does_not_start_beside_a_fetcher_that_would_be_lost(stage: Stage) -> None:
     sidecar = stage.start_sidecar()
 
     answer = subprocess.run(
@@ -44,24 +40,24 @@ def test_a_worker_does_not_start_beside_a_gem_whose_limits_would_be_lost(stage: 
     )  # fmt: skip
 
     assert answer.returncode == 78
-    assert "the app has sidekiq-throttled: its limits are not kept" in answer.stderr
-    assert "BRIDGE_ACCEPT_GEMS=sidekiq-throttled" in answer.stderr.splitlines()[-1]
+    assert "the app has OwnFetch: the app's own fetcher is never called" in answer.stderr
+    assert "BRIDGE_ACCEPT_GEMS=OwnFetch" in answer.stderr.splitlines()[-1]
 
 
-def test_a_worker_that_meets_such_a_gem_later_leaves_ruby_jobs_in_their_queue(stage: Stage) -> None:
+def test_a_worker_that_meets_such_a_fetcher_later_leaves_ruby_jobs_in_their_queue(stage: Stage) -> None:
     worker = stage.start_worker()
     jid = stage.push_job({"class": "EchoJob", "args": ["kept"]})
 
     stage.start_sidecar()
 
-    wait_for(lambda: "the app has sidekiq-throttled" in worker.log, "the refusal in the log", 30)
+    wait_for(lambda: "the app has OwnFetch" in worker.log, "the refusal in the log", 30)
     holds_for(lambda: stage.redis.llen("queue:default") == 1, 1.5, "the job in its queue")
     assert stage.ledger.count("done", jid) == 0
 
 
-def test_a_gem_that_is_accepted_keeps_no_worker_from_its_jobs(stage: Stage) -> None:
+def test_a_fetcher_that_is_accepted_keeps_no_worker_from_its_jobs(stage: Stage) -> None:
     stage.start_sidecar()
-    stage.start_worker(env={"BRIDGE_ACCEPT_GEMS": "sidekiq-throttled"})
+    stage.start_worker(env={"BRIDGE_ACCEPT_GEMS": "OwnFetch"})
 
     jid = stage.push_job({"class": "EchoJob", "args": ["run"]})
 
@@ -78,8 +74,8 @@ def test_doctor_has_a_verdict_on_each_gem(stage: Stage) -> None:
 
     found = diagnose(Bridge(settings))
 
-    assert found["gem-sidekiq-throttled"].seen.startswith("sidekiq-throttled (lost)")
-    assert "docs/gems.md" in found["gem-sidekiq-throttled"].cure
+    assert found["gem-OwnFetch"].seen.startswith("OwnFetch (lost)")
+    assert "docs/gems.md" in found["gem-OwnFetch"].cure
     assert found["gem-sidekiq-unique-jobs"].seen.startswith("sidekiq-unique-jobs (works)")
-    accepted = diagnose(Bridge({**settings, "BRIDGE_ACCEPT_GEMS": "sidekiq-throttled"}))
-    assert accepted["gem-sidekiq-throttled"].severity == "warning"
+    accepted = diagnose(Bridge({**settings, "BRIDGE_ACCEPT_GEMS": "OwnFetch"}))
+    assert accepted["gem-OwnFetch"].severity == "warning"

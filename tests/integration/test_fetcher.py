@@ -15,7 +15,7 @@ from bridge.sidekiq.fetch import fetcher
 from bridge.sidekiq.fetch.capsules import Capsules
 from bridge.sidekiq.fetch.queues import Capsule
 from bridge.sidekiq.fetch.unit_of_work import Fetched, UnitOfWork
-from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Retry
+from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Postpone, Retry
 from bridge.sidekiq.store.claims import LeaseState
 from bridge.sidekiq.store.settlement import Settled
 from tests.integration.worker import ALWAYS, Worker, job, next_first, push
@@ -733,3 +733,23 @@ def test_a_queue_of_expired_jobs_is_emptied_without_a_slot(worker: Worker) -> No
     worker.fetcher.turn(claim=False)
     assert worker.client.llen("queue:default") == 0
     assert worker.client.get("stat:processed") == b"50"
+
+
+# -- postponed
+
+
+def test_a_postponed_job_goes_behind_its_queue_or_into_schedule_and_counts_nothing(worker: Worker) -> None:
+    first, second, third, waiting = job(), job(), job(), job()
+    push(worker.client, "default", first, second, third)
+    units = worker.take()
+    push(worker.client, "default", waiting)
+
+    worker.settle(units[0], Postpone())
+    worker.settle(units[1], Postpone(queue="low"))
+    worker.settle(units[2], Postpone(at=5e9, payload=b"{}"))
+
+    assert next_first(worker.client) == [waiting, first]
+    assert next_first(worker.client, "low") == [second]
+    assert worker.client.zrange("schedule", 0, -1, withscores=True) == [(b"{}", 5e9)]
+    assert worker.client.get("stat:processed") is None
+    assert worker.client.hlen(worker.inflight_key) == 0

@@ -49,13 +49,11 @@ def test_a_gem_of_middleware_loses_the_native_tasks_outside_of_it_and_their_name
 @pytest.mark.parametrize(
     ("reported", "name"),
     [
-        ({"gems": {"sidekiq-throttled": "2.0"}}, "sidekiq-throttled"),
-        ({"gems": {"sidekiq-limit_fetch": ""}}, "sidekiq-limit_fetch"),
         ({"fetch": "OwnFetch"}, "OwnFetch"),
         ({"patches": ("Sidekiq::BasicFetch: OwnPatch",)}, "OwnPatch"),
         ({"patches": ("Sidekiq::BasicFetch#retrieve_work",)}, "Sidekiq::BasicFetch#retrieve_work"),
     ],
-    ids=["throttled", "limit_fetch", "own fetcher", "prepended", "replaced"],
+    ids=["own fetcher", "prepended", "replaced"],
 )
 def test_what_limits_or_fetches_is_refused_until_it_is_accepted_by_name(
     reported: dict[str, Any], name: str
@@ -74,11 +72,20 @@ def test_what_limits_or_fetches_is_refused_until_it_is_accepted_by_name(
         {"fetch": "Sidekiq::Pro::SuperFetch", "gems": {"sidekiq-pro": "7.3"}},
         {"patches": ("Sidekiq::Launcher: OwnPatch",)},
         {"gems": {"sidekiq-worker-killer": "1.0"}},
+        {"gems": {"sidekiq-throttled": "2.0"}},
+        {"gems": {"sidekiq-limit_fetch": ""}},
     ],
-    ids=["reliable fetch", "super_fetch", "launcher", "worker killer"],
+    ids=["reliable fetch", "super_fetch", "launcher", "worker killer", "throttled", "limit_fetch"],
 )
 def test_what_loses_no_limit_and_no_fetching_is_no_reason_to_stop(reported: dict[str, Any]) -> None:
     assert gems.objection(health(**reported), ()) is None
+
+
+def test_limits_of_sidekiq_throttled_hold_for_each_job_that_passes_ruby() -> None:
+    assert fare_of("sidekiq-throttled").verdict is Verdict.WORKS
+    found = fare_of("sidekiq-throttled", "ReportJob")
+    assert found.verdict is Verdict.PARTLY
+    assert "BRIDGE_LIMITS" in found.seen
 
 
 def test_a_patch_of_a_known_gem_is_told_once() -> None:

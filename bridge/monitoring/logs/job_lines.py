@@ -8,7 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
-from bridge.sidekiq.outcome.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
+from bridge.sidekiq.outcome.decision import (
+    Bury,
+    Decision,
+    Discard,
+    Done,
+    GiveBack,
+    Interrupt,
+    Postpone,
+    Retry,
+)
 from bridge.sidekiq.payload import trace_context
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.redact import scrub
@@ -25,6 +34,7 @@ _WORDS: dict[type[Decision], str] = {
     Bury: "fail",
     Discard: "fail",
     Interrupt: "interrupted",
+    Postpone: "postponed",
     GiveBack: "given back",
 }
 

@@ -76,7 +76,7 @@ class QueueRooms:
         if name not in self.limited:
             return payloads
         rooms = [room.jobs for room in self._reserved(len(payloads)) if name in room.queues]
-        return payloads[: max(0, min(rooms, default=0))]
+        return payloads[: max(0, min(rooms, default=len(payloads)))]
 
     def heeded(self, fetched: Fetched) -> Fetched:
         """The result of a claim. A queue without room is not to be watched; room since then asks again."""

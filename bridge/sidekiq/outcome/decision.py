@@ -90,4 +90,18 @@ class GiveBack:
     """A sidecar may run it still, or know its end: the next delivery asks all of them. Not counted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Postpone(GiveBack):
+    """Over a limit of sidekiq-throttled: behind a queue, or into ``schedule``. Counts as nothing."""
+
+    queue: str = ""
+    """The queue behind which it goes; empty: its own."""
+    at: float | None = None
+    """Epoch seconds in ``schedule``; None: at once, behind the queue."""
+    payload: bytes = b""
+    """The entry in ``schedule``; empty: its own bytes."""
+    pause_seconds: float = 0.0
+    """For how long its own queue is not worth a look."""
+
+
 Decision = Done | Retry | Bury | Discard | Interrupt | GiveBack

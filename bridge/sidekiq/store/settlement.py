@@ -10,16 +10,8 @@ from typing import Any, NamedTuple
 
 from bridge.redis import scripts
 from bridge.sidekiq import keys
-from bridge.sidekiq.outcome.decision import (
-    Bury,
-    DeadLimits,
-    Decision,
-    Discard,
-    Done,
-    GiveBack,
-    Interrupt,
-    Retry,
-)
+from bridge.sidekiq.outcome import decision as decisions
+from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Decision, Discard, Done, GiveBack
 from bridge.sidekiq.outcome.notice import Notice
 from bridge.sidekiq.outcome.poison_pill import NOTICE
 from bridge.sidekiq.store import lua
@@ -162,7 +154,7 @@ def _single_call(
     match settlement.decision:
         case Done():
             return _finish_call(settlement.identity, [settlement.token], day)
-        case Retry(at=at, payload=payload):
+        case decisions.Retry(at=at, payload=payload):
             return _set_call(shared, settlement.token, (1, 1), keys.RETRY, (at + ahead, payload, "", ""))
         case Bury(payload=payload, limits=own_limits, ran=ran):
             limits = own_limits or dead_limits()
@@ -171,8 +163,14 @@ def _single_call(
             return _set_call(shared, settlement.token, counts, keys.DEAD, (now, payload, *trims))
         case Discard():
             return _set_call(shared, settlement.token, (1, 1), keys.DEAD, ("", b"", "", ""))
-        case Interrupt(payload=payload):
+        case decisions.Interrupt(payload=payload):
             return _queue_call(shared, settlement, (1, 1), "LPUSH", payload)
+        case decisions.Postpone(queue=queue, at=None):
+            settlement = settlement._replace(queue=queue or settlement.queue)
+            return _queue_call(shared, settlement, (0, 0), "LPUSH", settlement.payload)
+        case decisions.Postpone(payload=payload, at=float(at)):
+            entry = (at + ahead, payload or settlement.payload, "", "")
+            return _set_call(shared, settlement.token, (0, 0), keys.SCHEDULE, entry)
         case _:
             return _queue_call(shared, settlement, (0, 0), "RPUSH", settlement.payload)
 

@@ -9,6 +9,7 @@ require "sidekiq_bridge/sidecar/logs/log_text"
 require "sidekiq_bridge/sidecar/sidekiq/argument_guard"
 require "sidekiq_bridge/sidecar/sidekiq/census"
 require "sidekiq_bridge/sidecar/sidekiq/checkpoint_gems"
+require "sidekiq_bridge/sidecar/sidekiq/throttling"
 
 module SidekiqBridge
   module Sidecar
@@ -76,6 +77,7 @@ module SidekiqBridge
         VersionAdapter.current.replace_error_log
         ArgumentGuard.install
         CheckpointGems.install
+        Throttling.install
         LogText.install(::Sidekiq.logger)
         QuietHooks.say(@settings.app, VersionAdapter.current.events[:quiet], ::Sidekiq.logger)
         DatabasePool.warn_when_smaller_than(@settings.threads, ::Sidekiq.logger)

@@ -17,7 +17,7 @@ module SidekiqBridge
 
       def finished? = true
 
-      def given_back? = outcome.status == "shutdown"
+      def given_back? = outcome.given_back?
 
       def on_finish(delivery)
         yield delivery.superseded? ? Outcome.superseded : outcome, delivery

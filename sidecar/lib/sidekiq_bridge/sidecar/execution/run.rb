@@ -89,7 +89,7 @@ module SidekiqBridge
       def finished? = !@outcome.nil?
 
       # True if the run ended but its job did not: such a record must not keep the job from running again.
-      def given_back? = @outcome&.status == "shutdown"
+      def given_back? = @outcome&.given_back? || false
 
       # Calls the block with the outcome: at once, or later on the slot's thread. The block must be short.
       def on_finish(delivery, &listener)

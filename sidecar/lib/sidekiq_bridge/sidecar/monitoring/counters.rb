@@ -4,7 +4,7 @@ module SidekiqBridge
   module Sidecar
     # Jobs by status and the seconds they ran, and refused requests, since this process started.
     class Counters
-      STATUSES = %w[done failed interrupted shutdown refused].freeze
+      STATUSES = %w[done failed interrupted postponed shutdown refused].freeze
       # Every code of docs/protocol.md, so that a rate shows the first refusal; `connections` counts refused
       # connections.
       CODES = %w[connections draining internal malformed misdirected no_slot not_found protocol refused replay running signature

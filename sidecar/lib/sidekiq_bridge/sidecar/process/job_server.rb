@@ -22,6 +22,7 @@ require "sidekiq_bridge/sidecar/sidekiq/forks"
 require "sidekiq_bridge/sidecar/sidekiq/hooks"
 require "sidekiq_bridge/sidecar/sidekiq/launcher"
 require "sidekiq_bridge/sidecar/sidekiq/notice_handlers"
+require "sidekiq_bridge/sidecar/sidekiq/queue_limits"
 require "sidekiq_bridge/sidecar/stream/streams"
 
 module SidekiqBridge
@@ -60,7 +61,7 @@ module SidekiqBridge
       def start(first: true)
         @hooks.start(first: first)
         Census.take_after_startup
-        @cron.start if first
+        lead_app if first
         @executor.start
         @servers = [serve(@app, @listeners, @settings.threads, @budget.main_share(@gate)), *serve_probes]
         @health.booted
@@ -70,7 +71,7 @@ module SidekiqBridge
       def lead
         return if @quiet
         @hooks.lead
-        @cron.start
+        lead_app
       end
 
       # Another process becomes the first one.
@@ -123,6 +124,11 @@ module SidekiqBridge
       def abandoned? = @executor.abandoned?
 
       private
+
+      def lead_app
+        @cron.start
+        QueueLimits.write
+      end
 
       # In a child that a job forks: closes its copies of the sockets, which would outlive this process.
       def abandon

@@ -35,6 +35,12 @@ module SidekiqBridge
         failed(ThreadKilled.name, message, {"place" => "dead", "fields" => fields, "dead_limits" => dead_limits})
       end
 
+      # The job may not run now. It goes behind `queue`, or to `schedule` for `seconds`; the worker looks into its queue again
+      # after `pause`.
+      def self.postponed(queue, seconds, pause)
+        new("postponed", {"queue" => queue, "seconds" => seconds, "pause_seconds" => pause}.compact)
+      end
+
       def self.interrupted(payload) = new("interrupted", "payload" => payload)
 
       def self.refused(message) = new("refused", "message" => message)
@@ -50,6 +56,9 @@ module SidekiqBridge
 
       # True if Sidekiq's processor would have raised: it then goes on with a new thread.
       def failed? = status == "failed" || status == "interrupted"
+
+      # True if the job goes back, and may run again as if it had not been sent.
+      def given_back? = status == "shutdown" || status == "postponed"
 
       # The refusal that replaces an outcome which the protocol does not report as one.
       def refusal

@@ -6,6 +6,7 @@ require "sidekiq_bridge/sidecar/sidekiq/outcome"
 require "sidekiq_bridge/sidecar/sidekiq/parsed_once"
 require "sidekiq_bridge/sidecar/sidekiq/python_code"
 require "sidekiq_bridge/sidecar/sidekiq/thread_interrupts"
+require "sidekiq_bridge/sidecar/sidekiq/throttling"
 require "sidekiq_bridge/sidecar/sidekiq/trace_context"
 require "sidekiq_bridge/sidecar/sidekiq/tracked_run"
 
@@ -58,7 +59,8 @@ module SidekiqBridge
       # Performs the run; never raises.
       def call(run)
         prepare(run)
-        catch(run) { process(@work) }
+        @postponed = Throttling.outcome(run.job)
+        catch(run) { process(@work) } unless @postponed
         conclude
       rescue Exception => e # the job's own, after Sidekiq's retry code # rubocop:disable Lint/RescueException
         conclude(e)
@@ -102,7 +104,7 @@ module SidekiqBridge
         ParsedOnce.offer(run.job)
         @run = run
         @work = Work.new(run.job.payload, run.job.queue, false)
-        @refusal = @requeue = nil
+        @refusal = @requeue = @postponed = nil
         @lent = NOTHING_LENT
         @retrier.prepare(run)
         @tracked = (TrackedRun.new(run) if run.job.tracked? && !run.python?)
@@ -147,7 +149,8 @@ module SidekiqBridge
       def stats(_jobstr, _queue) = yield
 
       def conclude(error = nil)
-        if @refusal then Outcome.refused(@refusal)
+        if @postponed then @postponed
+        elsif @refusal then Outcome.refused(@refusal)
         elsif error.nil? then @work.acknowledged ? done : Outcome.shutdown(asked: @run.told_to_stop?)
         elsif @requeue && error.is_a?(::Sidekiq::JobRetry::Skip) then Outcome.interrupted(@requeue)
         else failed(error)
