@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -11,14 +12,19 @@ from typing import Any
 
 import redis
 
-from bridge.redis.outages import outages
+from bridge.redis.commands import is_forbidden
+from bridge.redis.outages import connection_error, translated
 from bridge.results.lookup import Lookup
 from bridge.results.record import Record
 from bridge.results.store import ResultStore
 from bridge.sidekiq import keys
 
+logger = logging.getLogger(__name__)
+
 #: Seconds until the hash is read again: a message may be lost with its connection, and a hash may be evicted.
 LOOK_SECONDS = 15.0
+#: The same where Redis refuses SUBSCRIBE.
+LOOK_ANYWAY_SECONDS = 0.5
 #: Subscribed connections that are kept for the next wait.
 _MOST_IDLE = 16
 
@@ -71,18 +77,40 @@ class Waiter:
         record = self._store.read(jid)  # most ends are there already
         if record is not None and record.is_finished:
             return record
-        channel = keys.result(jid)
-        with outages():
-            listening = self._subscriptions.take()
-            try:
-                found = self._listen(listening, channel, jid, until, changed)
-                listening.unsubscribe(channel)
-            except BaseException:
-                with suppress(redis.RedisError, OSError):
-                    listening.close()  # answers may be left unread
-                raise
+        try:
+            return self._await_message(keys.result(jid), jid, until, changed)
+        except redis.ResponseError as error:
+            if not is_forbidden(error):
+                raise translated(error) from error
+            logger.warning(
+                "Redis refuses SUBSCRIBE: a result is read every %g s instead", LOOK_ANYWAY_SECONDS
+            )
+            return self._look_again_and_again(jid, until, changed)
+
+    def _await_message(self, channel: str, jid: str, until: float | None, changed: Changed) -> Record | None:
+        listening = self._subscriptions.take()
+        try:
+            found = self._listen(listening, channel, jid, until, changed)
+            listening.unsubscribe(channel)
+        except BaseException as error:
+            with suppress(redis.RedisError, OSError):
+                listening.close()  # answers may be left unread
+            if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
+                raise connection_error(error) from error
+            raise
         self._subscriptions.give_back(listening)
         return found
+
+    def _look_again_and_again(self, jid: str, until: float | None, changed: Changed) -> Record | None:
+        while until is None or time.monotonic() < until:
+            record = self._read(jid)
+            if record is not None:
+                if record.is_finished:
+                    return record
+                changed(record)
+            left = LOOK_ANYWAY_SECONDS if until is None else until - time.monotonic()
+            time.sleep(max(0.0, min(LOOK_ANYWAY_SECONDS, left)))
+        return None
 
     def _listen(
         self, listening: Any, channel: str, jid: str, until: float | None, changed: Changed

@@ -198,5 +198,7 @@ def test_the_page_says_what_the_file_grants() -> None:
     assert set(re.findall(r"^### `([a-z-]+)`", page, re.M)) == set(USERS)
     granted = set(redis_users.rules(CONTROL)) - set(redis_users.rules(WORKER))
     assert {word for word in granted if word.startswith("+")} == {
-        "+publish", "+subscribe", "+unsubscribe", "+psubscribe", "+punsubscribe",
+        "+psubscribe", "+punsubscribe",
     }  # fmt: skip
+    channels = {word for word in redis_users.rules(WORKER) if word.startswith("&")}
+    assert channels == {"&bridge:result:*", "&status_updates"}

@@ -336,3 +336,17 @@ def test_a_user_class_in_sidekiq_options_says_it_too(stage: Stage, app: Bridge) 
     result = app.send_task("PlainJob", args=[4], sidekiq_options={"bridge_track": True})
     assert json.loads(stage.redis.hget(f"bridge:result:{result.id}", "queued_at"))
     assert result.get(timeout=10) == 4
+
+
+def test_a_redis_that_refuses_to_subscribe_is_asked_again_and_again(stage: Stage, caplog: Any) -> None:
+    """Given a user without rights to publish and subscribe, for the process that waits."""
+    rules = ("on", ">pw", "~*", "+@all", "-subscribe", "-psubscribe")
+    stage.redis.execute_command("ACL", "SETUSER", "mute", *rules)
+    url = stage.redis_url.replace("redis://", "redis://mute:pw@")
+    app = make_app(load_settings({"BRIDGE_REDIS_URL": url}))
+    jid = push(stage, "SteppingJob", 1, "mute")
+    stage.ledger.wait_for("told", jid)
+    threading.Timer(0.7, stage.ledger.open_gate, ("mute",)).start()
+    assert app.AsyncResult(jid).get(timeout=15) == 1
+    assert "Redis refuses SUBSCRIBE" in caplog.text
+    stage.redis.execute_command("ACL", "DELUSER", "mute")

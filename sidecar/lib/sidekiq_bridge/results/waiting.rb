@@ -8,6 +8,9 @@ module SidekiqBridge
     module Waiting
       # Seconds until the block looks again: a message may be lost with its connection, and a hash may be evicted.
       LOOK_SECONDS = 15
+      # The same where Redis refuses SUBSCRIBE.
+      LOOK_ANYWAY_SECONDS = 0.5
+      FORBIDDEN = /\ANOPERM|unknown command/i
 
       module_function
 
@@ -17,9 +20,22 @@ module SidekiqBridge
         ending = seconds && monotonic + seconds
         ::Sidekiq.redis { |redis| redis_rb?(redis) ? RedisRb.new(redis.dup) : RedisClients.new(redis.pubsub) }.then do |subscription|
           subscription.listen(channel, ending, &look)
+        rescue => e
+          raise unless FORBIDDEN.match?(e.message)
+          ::Sidekiq.logger.warn { "Redis refuses SUBSCRIBE: a result is read every #{LOOK_ANYWAY_SECONDS} s instead" }
+          look_again_and_again(ending, &look)
         ensure
           subscription.close
         end
+      end
+
+      def look_again_and_again(ending)
+        while (pause = pause(ending))
+          found = yield
+          return found if found
+          sleep([pause, LOOK_ANYWAY_SECONDS].min)
+        end
+        yield
       end
 
       def redis_rb?(redis) = defined?(::Redis) && redis.is_a?(::Redis)
