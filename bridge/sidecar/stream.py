@@ -23,8 +23,10 @@ from bridge.sidekiq.fetch.unit_of_work import Delivery
 logger = logging.getLogger(__name__)
 
 READ_SIZE = 65_536
-#: Bytes that go out at once: the sidecar begins while the rest is being made.
-EAGER_BYTES = 1024
+#: Jobs, or bytes, that go out at once: the sidecar begins while the rest is being made. A system call for each
+#: job, and a thread of the sidecar that it wakes, would cost more than a small job.
+EAGER_JOBS = 5
+EAGER_BYTES = 65_536
 LONGEST_LINE = 4096
 #: A probe that is not answered within this ends the stream: the peer is gone without a word.
 PROBE_TIMEOUT_SECONDS = 15.0
@@ -72,6 +74,7 @@ class Stream:
         self._outgoing = bytearray()
         self._incoming = bytearray()
         self._flushing = False
+        self._jobs_to_send = 0
         self._blocked = False
         """Whether the peer takes no more at present: what is left goes out when it does."""
         self._probed_at: float | None = None
@@ -95,7 +98,9 @@ class Stream:
             f"{trace_word() if self._traced else ''}"
         )
         self._add(line.encode("latin-1", "replace"), payload)
-        if len(self._outgoing) >= EAGER_BYTES and not self._blocked:
+        self._jobs_to_send += 1
+        is_enough = self._jobs_to_send >= EAGER_JOBS or len(self._outgoing) >= EAGER_BYTES
+        if is_enough and not self._blocked:
             self._flush()
         else:
             self._flush_soon()
@@ -149,6 +154,7 @@ class Stream:
         if self.closed or not self._outgoing:
             return
         try:
+            self._jobs_to_send = 0
             sent = self._socket.send(self._outgoing)
         except (BlockingIOError, ssl.SSLWantWriteError):
             sent = 0
