@@ -20,6 +20,7 @@ COMMANDS = {
     "config": "bridge.cli.config:config",
     "doctor": "bridge.cli.doctor.command:doctor",
     "jobs": "bridge.cli.jobs:jobs",
+    "limits": "bridge.cli.limits:limits",
     "move": "bridge.cli.moves:move",
     "moves": "bridge.cli.moves:moves",
     "pause": "bridge.cli.queues:pause",

@@ -9,6 +9,8 @@ import redis
 
 from bridge import errors
 from bridge.batches.effects import effects as batch_effects
+from bridge.limits.admission import of_waiting
+from bridge.limits.gates import Limits
 from bridge.redis.client import connect
 from bridge.results.following import Following
 from bridge.results.results import Results
@@ -58,6 +60,7 @@ class Parts:
         ending = EndOfJob(lambda: self.settings.result_ttl_seconds)
         following = Following(lambda: self.dialect.timestamps, store.now)
         store.effects.sources += [batch_effects, ending.of_any, following.effects]
+        store.effects.sources.append(of_waiting(Limits(self.settings.limits)))
         store.tell_ruby(self.settings.has_sidecar)
         return store
 

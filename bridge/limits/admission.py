@@ -21,7 +21,7 @@ from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Decision, GiveBack
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.options import LIMIT
-from bridge.sidekiq.store.effects import Effect
+from bridge.sidekiq.store.effects import Effect, EffectSource
 
 logger = logging.getLogger(__name__)
 
@@ -134,13 +134,29 @@ class Admission:
             if not self._limits.concerns(job, queue):
                 return ()
             gates = self._limits.gates(job, queue)
-        goes_back = isinstance(decision, GiveBack)
-        name, holder = job_id(job), calls.holder(identity, token) if identity else ""
-        return tuple(
-            calls.free(
-                gate, self._limits.queues(gates, queue),
-                holder=holder, job_id=name, queue=queue, goes_back=goes_back,
-            )
-            for gate in gates
-            if gate.limit.concurrency is not None or goes_back or not identity
-        )  # fmt: skip
+        holder = calls.holder(identity, token) if identity else ""
+        return _freeing(self._limits, gates, job, queue, holder, goes_back=isinstance(decision, GiveBack))
+
+
+def of_waiting(limits: Limits) -> EffectSource:
+    """A source for a process that runs no jobs: it ends jobs that wait, perhaps in a line."""
+
+    def effects(job: SidekiqJob, decision: Decision, identity: str, token: int) -> tuple[Effect, ...]:
+        queue = job.queue or "default"
+        return _freeing(limits, limits.gates(job, queue), job, queue, "", goes_back=False)
+
+    return effects
+
+
+def _freeing(
+    limits: Limits, gates: Gates, job: SidekiqJob, queue: str, holder: str, *, goes_back: bool
+) -> tuple[Effect, ...]:
+    """A start of a rate that was used is not given back; a job that comes again has waited once."""
+    name = job_id(job)
+    return tuple(
+        calls.free(
+            gate, limits.queues(gates, queue), holder=holder, job_id=name, queue=queue, goes_back=goes_back
+        )
+        for gate in gates
+        if gate.limit.concurrency is not None or goes_back or not holder
+    )

@@ -99,7 +99,7 @@ class Lines:
         for line in self._reader.all_lines():
             name = self._reader.limit_name(line)
             if name not in names and (name in self._limits.by_name or not others):
-                self._release(line)
+                self.release(line)
 
     # -- looks
 
@@ -141,7 +141,7 @@ class Lines:
         for line in orphaned:
             self._foreign.discard(line)
             if line not in own:
-                self._release(line)
+                self.release(line)
 
     # -- moves
 
@@ -176,14 +176,14 @@ class Lines:
         answers = scripts.run(self._client, [calls.advance(gate, self._limits.seen_queues(gate.limit.name))])
         raise_first_error(answers)
 
-    def _release(self, line: str) -> None:
-        """No process knows this limit any more: all its jobs are due."""
+    def release(self, line: str) -> None:
+        """Let all jobs of a line go, without their limit: they are due."""
         left = 1
         while left:
             answers = scripts.run(self._client, [calls.release(line, SHIFTED_AT_ONCE)])
             raise_first_error(answers)
             left = answers[0]
-        logger.info("limit %s is gone, or the last worker that knows it ends: its waiting jobs go on", line)
+        logger.info("limit %s: all jobs that waited go on without it", line)
 
     # -- time
 

@@ -204,3 +204,13 @@ def test_a_rate_lets_one_job_begin_at_a_time_in_order(fleet: Fleet) -> None:
     assert [jid for jid, _ in began] == ["1", "2", "3", "4", "5"]
     # One may come early by what the one before it was late.
     assert began[-1][1] - began[0][1] > 4 * 0.05 - 0.051
+
+
+def test_jobs_that_leave_the_line_before_one_is_claimed_keep_their_order(fleet: Fleet) -> None:
+    """Each was pushed to the end that runs next, so the last one to leave ran first."""
+    for number in range(6):
+        fleet.take(job(jid=f"j{number}"))
+    fleet.client.rpush("queue:default", job(jid="other"))
+    fleet.settle("j0")
+    fleet.settle("j1")
+    assert [json.loads(payload)["jid"] for payload in next_first(fleet.client)] == ["j2", "j3", "other"]

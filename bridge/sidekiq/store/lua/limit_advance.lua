@@ -4,6 +4,7 @@
 -- Result {now in s, when a worker must look again or "", score of the head of the line or ""}
 --@include limit_gate
 --@include limit_line
+--@include limit_send
 --@include limit_next
 local look = advance(3, 1, 7)
 return {text(now), look, redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2] or ''}

@@ -5,6 +5,7 @@
 -- Result: when a worker must look again, or ""
 --@include limit_gate
 --@include limit_line
+--@include limit_send
 --@include limit_next
 local freed = redis.call('ZREM', KEYS[3], ARGV[1])
 if ARGV[1] == '' then

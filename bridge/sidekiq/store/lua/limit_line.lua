@@ -8,16 +8,6 @@ local function parked(score, id)
   end
 end
 
--- Moves a parked job to the end of its queue that runs next. A queue that is not among KEYS is its scheduler's work.
-local function send(payload, queue, queues)
-  for i = queues, #KEYS do
-    if KEYS[i] == 'queue:' .. queue and type(redis.pcall('RPUSH', KEYS[i], payload)) == 'number' then
-      return redis.call('ZREM', KEYS[1], payload)
-    end
-  end
-  redis.call('ZADD', KEYS[1], text(now), payload)
-end
-
 -- Notes when a worker must look at this line again. Result: that time; for a rate the exact one.
 local function note(at, by)
   local head = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')

@@ -7,6 +7,7 @@
 --        {-1} this worker does not hold the job (fenced; nothing is written)
 --@include limit_gate
 --@include limit_line
+--@include limit_send
 --@include limit_next
 --@include limit_park
 if ARGV[1] ~= '' and redis.call('HEXISTS', KEYS[3], ARGV[1]) == 0 then return {-1} end

@@ -50,16 +50,6 @@ local function parked(score, id)
   end
 end
 
--- Moves a parked job to the end of its queue that runs next. A queue that is not among KEYS is its scheduler's work.
-local function send(payload, queue, queues)
-  for i = queues, #KEYS do
-    if KEYS[i] == 'queue:' .. queue and type(redis.pcall('RPUSH', KEYS[i], payload)) == 'number' then
-      return redis.call('ZREM', KEYS[1], payload)
-    end
-  end
-  redis.call('ZADD', KEYS[1], text(now), payload)
-end
-
 -- Notes when a worker must look at this line again. Result: that time; for a rate the exact one.
 local function note(at, by)
   local head = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
@@ -76,12 +66,39 @@ local function note(at, by)
   redis.call('ZADD', KEYS[2], text(look), ARGV[by])
   return text(exact or look)
 end
+-- Included by the limit scripts, behind limit_gate.lua: how a job leaves the line.
+-- Whether a job at the end of its queue has left this line before, and is not claimed yet.
+local function left_before(payload, reserved)
+  for _, id in ipairs(reserved) do
+    if string.find(payload, id, 1, true) then return true end
+  end
+end
+
+-- Moves a parked job to the end of its queue that runs next, behind those that have left the line before it.
+-- A queue that is not among KEYS is the work of a scheduler.
+local function send(payload, queue, queues, reserved)
+  for i = queues, #KEYS do
+    if KEYS[i] == 'queue:' .. queue and type(redis.pcall('LLEN', KEYS[i])) == 'number' then
+      local ahead = {}
+      for _ = 1, #reserved do
+        local last = redis.call('LINDEX', KEYS[i], -1)
+        if not last or not left_before(last, reserved) then break end
+        ahead[#ahead + 1] = redis.call('RPOP', KEYS[i])
+      end
+      redis.call('RPUSH', KEYS[i], payload)
+      for each = #ahead, 1, -1 do redis.call('RPUSH', KEYS[i], ahead[each]) end
+      return redis.call('ZREM', KEYS[1], payload)
+    end
+  end
+  redis.call('ZADD', KEYS[1], text(now), payload)
+end
 -- Included by the limit scripts, behind limit_line.lua: lets waiting jobs go while there is room. Each gets a reserved place,
 -- and the right to go before all that wait, even when its reserved time is over. Result: as that of note()
 local function advance(at, by, queues)
   redis.call('ZREMRANGEBYSCORE', KEYS[at], '-inf', text(now))
   redis.call('ZREMRANGEBYSCORE', KEYS[at + 1], '-inf', text(now - PARKED))
   local free, looks = room(at, by), 0
+  local reserved = free > 0 and redis.call('ZRANGEBYSCORE', KEYS[at + 1], '(' .. text(now), '+inf', 'LIMIT', 0, 10) or {}
   while free > 0 and looks < 200 do
     local head = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
     if not head[1] then break end
@@ -89,9 +106,10 @@ local function advance(at, by, queues)
     local id, queue = string.match(head[1], '^(%S+) (.*)$')
     local payload = id and parked(head[2], id)
     if payload then
-      send(payload, queue, queues)
+      send(payload, queue, queues, reserved)
       redis.call('ZADD', KEYS[at + 1], text(now + RESERVED), id)
       redis.call('EXPIRE', KEYS[at + 1], 2 * PARKED)
+      reserved[#reserved + 1] = id
       free = free - 1
     end
     looks = looks + 1
