@@ -161,7 +161,7 @@ class Lines:
     def _moved(self, gate: Gate, answer: Any) -> None:
         now, look, head = float(answer[0]), answer[1], answer[2]
         self._ahead = now - time.monotonic()
-        self._timers.pop(gate.line, None)
+        # Not removed here: the job that has just left may run already, and has set the timer of the next one.
         if look:
             self._set_timers((gate,), now, float(look))
         if head and float(head) - now < RENEWED_BEFORE_SECONDS + LOOK_SECONDS:

@@ -17,6 +17,7 @@ from bridge.monitoring.health.snapshot import Examiner
 from bridge.monitoring.health.verdict import LoopWatch
 from bridge.monitoring.logs.job_lines import JobLog
 from bridge.monitoring.metrics.jobs import JobSeries
+from bridge.monitoring.metrics.limits import LimitSeries
 from bridge.monitoring.metrics.moves import MoveSeries
 from bridge.monitoring.metrics.pushes import PushSeries
 from bridge.monitoring.metrics.queues import QueueSeries
@@ -103,6 +104,7 @@ def _registry(
     registry.register(JobSeries(tallies, lambda: fetcher.in_flight.running))
     registry.register(PushSeries(runtime.pushes))
     registry.register(MoveSeries(runtime))
+    registry.register(LimitSeries(connect(quick, runtime.follower), lambda: runtime.limiter))
     registry.register(WorkerSeries(runtime, examiner, pool_pids))
     registry.register(
         QueueSeries(

@@ -250,6 +250,26 @@ MOVES = Row(
         ),
     ),
 )
+LIMITS = Row(
+    "Limits",
+    (
+        Panel(
+            "Jobs that wait at a limit",
+            (("max by (limit) (bridge_limit_waiting)", "{{limit}}"),),
+            description="A limit with keys shows the sum over its keys.",
+        ),
+        Panel(
+            "Places in use",
+            (
+                ("max by (limit) (bridge_limit_in_use)", "{{limit}}"),
+                ("max by (limit) (bridge_limit_concurrency)", "{{limit}}: allowed"),
+            ),
+        ),
+        Panel(
+            "Jobs that had to wait", ((f"sum(rate(bridge_jobs_parked_total[{RATE}]))", "a second"),), "ops"
+        ),
+    ),
+)
 ALERTS = Row(
     "Alerts",
     (
@@ -262,4 +282,4 @@ ALERTS = Row(
     ),
     height=6,
 )
-ROWS = (OVERVIEW, ALERTS, QUEUES, JOBS, MOVES, WORKERS, SIDECARS)
+ROWS = (OVERVIEW, ALERTS, QUEUES, JOBS, LIMITS, MOVES, WORKERS, SIDECARS)
