@@ -23,8 +23,8 @@ from bridge.sidekiq.fetch.unit_of_work import Delivery
 logger = logging.getLogger(__name__)
 
 READ_SIZE = 65_536
-#: Jobs, or bytes, that go out at once: the sidecar begins while the rest is being made. A system call for each
-#: job, and a thread of the sidecar that it wakes, would cost more than a small job.
+#: Jobs, or bytes, that go out at once: the sidecar begins while the rest is being made.
+#: To send each job by itself, and wake a thread there, costs more than a small job.
 EAGER_JOBS = 5
 EAGER_BYTES = 65_536
 LONGEST_LINE = 4096
@@ -33,8 +33,6 @@ PROBE_TIMEOUT_SECONDS = 15.0
 
 #: Called with status and body of the reply, or with None when the stream was cut.
 OnReply = Callable[[int | None, bytes], None]
-
-
 #: The number of a reply to all frames that have none, and its status.
 ALL_OTHERS = 0
 LEAVES = 503
