@@ -32,6 +32,15 @@ RSpec.describe SidekiqBridge::Sidecar::FrameParser do
     expect(parse(job("{}")).first.recovered).to eq(0)
   end
 
+  it "reads whether a result is wanted, before the trace" do
+    lines = {"" => [false, nil], " track" => [true, nil], " traceparent=00-a-b-01" => [false, "00-a-b-01"], " track traceparent=00-a-b-01" => [true, "00-a-b-01"]}
+    lines.each do |words, found|
+      frame = parse("E 1 2 h:1:a 7 1700000000000 0 q#{words}\n{}").first
+      expect([frame.tracked?, frame.trace&.fetch("traceparent")]).to eq(found), words
+    end
+    expect { parse("E 1 0 h:1:a 7 1 0 q tracked\n") }.to raise_error(described_class::Malformed)
+  end
+
   it "finds frames however they were cut" do
     text = [job("{\"a\":\n\n1}", id: 1), "P 2 0\n", job("", id: 3), job("E 9 0\n", id: 4)].join
     [1, 2, 3, 7, 50, text.bytesize].each do |size|

@@ -92,6 +92,15 @@ def test_what_ruby_returned_comes_back(side: Side, value: Any) -> None:
     assert (record["status"], record["class"], record["language"]) == ("done", "TrackedJob", "ruby")
 
 
+def test_an_active_job_is_asked_for_by_its_provider_job_id(side: Side) -> None:
+    if not side.stage.ruby.evaluate("defined?(TrackedGreetJob) ? true : false"):
+        pytest.skip("no ActiveJob beside this Sidekiq")
+    jid = side.stage.ruby.evaluate("TrackedGreetJob.perform_later('Ann').provider_job_id")
+    assert side.in_ruby(jid) == "hello Ann"
+    assert side.in_python(jid) == "hello Ann"
+    assert side.record(jid)["class"] == "TrackedGreetJob"
+
+
 def test_symbols_are_texts(side: Side) -> None:
     jid = side.push("TrackedJob", "mixed")
     assert side.in_python(jid) == {"text": "é", "list": [1, 2.5, None, True], "symbol": "ok"}

@@ -138,3 +138,9 @@ def note_line(event: str, jid: str, args: Any) -> None:
     line = {"event": event, "jid": jid, "class": "proj.error_handler", "args": args}
     with open(os.environ["TEST_LEDGER_HOST"], "a") as file:
         file.write(json.dumps(line) + "\n")
+
+
+@app.task(name="SlowAddJob")
+def slow_add(x: int, y: int) -> int:
+    time.sleep(0.2)
+    return x + y

@@ -94,3 +94,12 @@ class AlertJob
 
   def perform(jid, *rest) = note("told", [jid, *rest])
 end
+
+if defined?(ActiveJob::Base)
+  class TrackedGreetJob < ActiveJob::Base
+    include JOB::Options
+    sidekiq_options bridge_track: true
+
+    def perform(name) = "hello #{name}"
+  end
+end

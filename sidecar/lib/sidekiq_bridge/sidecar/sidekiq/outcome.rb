@@ -3,6 +3,7 @@
 require "json"
 require "sidekiq_bridge/sidecar/errors"
 require "sidekiq_bridge/sidecar/sidekiq/encodable"
+require "sidekiq_bridge/sidecar/sidekiq/kept_results"
 
 module SidekiqBridge
   module Sidecar
@@ -11,6 +12,8 @@ module SidekiqBridge
       # Text that JSON writes unchanged.
       PLAIN = %r{\A[\w:./-]*\z}
 
+      KEPT = KeptResults.new
+
       attr_reader :status
 
       # One object for all successful runs: most records keep this outcome.
@@ -18,7 +21,8 @@ module SidekiqBridge
 
       # A tracked job has returned this (Results::Encoded).
       def self.returned(encoded)
-        new("done", encoded.json ? {"result" => encoded.json} : {"result_lost" => encoded.lost})
+        return new("done", {"result_lost" => encoded.lost}) unless encoded.json
+        KEPT.add(new("done", {"result" => encoded.json}), encoded.json.bytesize)
       end
 
       # `asked` says whether the sidecar asked the job to stop. A job may raise Sidekiq::Shutdown by itself:
@@ -52,6 +56,11 @@ module SidekiqBridge
       def initialize(status, extra = nil)
         @status = status
         @extra = extra
+      end
+
+      # Its record stays, without the result.
+      def forget_result
+        @extra = {"result_lost" => "the sidecar kept it no longer"}
       end
 
       # True if Sidekiq's processor would have raised: it then goes on with a new thread.

@@ -1,0 +1,62 @@
+# frozen_string_literal: true
+
+require_relative "spec_helper"
+require "sidekiq_bridge/results"
+require "sidekiq_bridge/sidecar/sidekiq/outcome"
+
+RSpec.describe "Results of jobs" do
+  encoded = SidekiqBridge::Results::Encoded
+
+  {
+    nil => "null", 1 => "1", 2.5 => "2.5", "é" => '"é"', [1, [nil]] => "[1,[null]]", {a: :b, 1 => true} => '{"a":"b","1":true}',
+    "é".encode("ISO-8859-1") => '"é"'
+  }.each do |value, json|
+    it "writes #{value.inspect} as JSON" do
+      expect(encoded.of(value).json).to eq(json)
+    end
+  end
+
+  ring = []
+  ring << ring
+  {
+    Object.new => "a value of Object", Float::NAN => "NaN", Float::INFINITY => "Infinity", Time.now => "a value of Time", {nil => 1} => "a key of NilClass",
+    "\xFF" => "text that is not UTF-8", "\xFF".b => "text that is not UTF-8", ring => "nested too deeply", 2**20_000 => "an integer of 20001 bits"
+  }.each do |value, reason|
+    it "loses #{reason}, and says why" do
+      found = encoded.of(value)
+      expect(found.json).to be_nil
+      expect(found.lost).to include(reason)
+    end
+  end
+
+  it "loses what has more than 64 KiB" do
+    expect(encoded.of("x" * 65_534).lost).to be_nil
+    expect(encoded.of("x" * 65_535).lost).to include("65537 bytes")
+    expect(encoded.of("x" * 10_000_000).lost).to include("at most 65536")
+  end
+
+  it "makes an error of the job's own class and message, or one of its name" do
+    failed = SidekiqBridge::JobFailed
+    expect(failed.of("ArgumentError", "no")).to be_an(ArgumentError).and have_attributes(message: "no")
+    expect(failed.of("ValueError", "no")).to be_a(failed).and have_attributes(message: "no")
+    expect(failed.of("ValueError", "no").class.name).to eq("ValueError")
+    expect(failed.of("SystemExit", "3").class.superclass).to eq(failed) # it would end the process
+    expect(failed.of("not a name;", "x").class.name).to eq("not a name;")
+  end
+
+  it "says in the reply what a tracked job returned" do
+    outcome = SidekiqBridge::Sidecar::Outcome.returned(encoded.of("a" => "é\n"))
+    said = JSON.parse(outcome.to_json_for("h:1:a/1", "j", 1.5))
+    expect(JSON.parse(said["result"])).to eq("a" => "é\n")
+    expect(said["status"]).to eq("done")
+    lost = JSON.parse(SidekiqBridge::Sidecar::Outcome.returned(encoded.of(Object.new)).to_json_for("h:1:a/1", "j", 1.5))
+    expect(lost).to include("status" => "done", "result_lost" => "JSON cannot hold it: a value of Object")
+  end
+
+  it "forgets the oldest results when they take too much memory" do
+    kept = SidekiqBridge::Sidecar::KeptResults.new(3000)
+    outcomes = Array.new(4) { kept.add(SidekiqBridge::Sidecar::Outcome.new("done", {"result" => "x" * 800}), 800) }
+    texts = outcomes.map { |outcome| outcome.to_json_for("h:1:a/1", "j", 1) }
+    expect(texts.map { |text| text.include?("result_lost") }).to eq([true, false, false, false])
+  end
+end
