@@ -2,6 +2,7 @@
 
 require "json"
 require "sidekiq"
+require "sidekiq_bridge/limits/key_path"
 
 module SidekiqBridge
   module Limits
@@ -18,7 +19,7 @@ module SidekiqBridge
       def rows(most = 50)
         limits = declared
         keyed, plain = limits.partition { |_, limit| limit["key"] }
-        lines = (plain.map { |name, _| "#{name}:" } + waiting_lines(most)).uniq
+        lines = (plain.map { |name, _| "#{name}:#{KeyPath::ALL}" } + waiting_lines(most)).uniq
         (keyed.map { |name, limit| declaration(name, limit, "each #{limit["key"]}", nil, nil) } + lines.map { |line| row(line, limits) }).sort_by { |row| [row.name, row.key] }
       end
 
