@@ -6,7 +6,7 @@ require "sidekiq_bridge/moves"
 
 module SidekiqBridge
   module Web
-    # What the pages use, beside the helpers of Sidekiq's own pages. Every value from Redis passes `bridge_text`.
+    # Used by the pages, beside the helpers of Sidekiq's own pages. Every value from Redis passes `bridge_text`.
     module Helpers
       VIEWS = File.expand_path("views", __dir__)
       LONGEST_TEXT = 2000
