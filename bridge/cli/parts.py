@@ -57,7 +57,7 @@ class Parts:
     def store(self) -> RedisStore:
         """The job store."""
         store = RedisStore(self.client, lambda: self.dialect.dead_limits)
-        ending = EndOfJob(lambda: self.settings.result_ttl_seconds)
+        ending = EndOfJob(lambda: self.settings.result_ttl_seconds, lambda: self.tracked)
         following = Following(lambda: self.dialect.timestamps, store.now)
         store.effects.sources += [batch_effects, ending.of_any, following.effects]
         store.effects.sources.append(of_waiting(Limits(self.settings.limits)))
@@ -69,6 +69,11 @@ class Parts:
         """Results of tracked jobs."""
         ttl = self.settings.result_ttl_seconds
         return Results(Tracked(self.settings.track), lambda: self.store, ttl)
+
+    @cached_property
+    def tracked(self) -> Tracked:
+        """The jobs that the workers track, and those that the settings name."""
+        return Tracked([*self.settings.track, *self.results.store.announced()])
 
     @cached_property
     def processes(self) -> Processes:

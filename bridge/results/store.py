@@ -83,6 +83,12 @@ class ResultStore:
             found: Any = self.client.smismember(keys.TRACKED, [job_class, EVERY])
         return any(found)
 
+    def announced(self) -> list[str]:
+        """The classes that workers track."""
+        with outages():
+            found: Any = self.client.smembers(keys.TRACKED)
+        return [name.decode("utf-8", "replace") for name in found]
+
     def is_member(self, name: str) -> bool:
         """Whether a worker has announced this."""
         with outages():

@@ -13,7 +13,7 @@ from bridge.sidekiq import keys
 from bridge.sidekiq.outcome import notice, poison_pill
 from bridge.sidekiq.outcome.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
 from bridge.sidekiq.payload.job import SidekiqJob
-from bridge.sidekiq.payload.tracked import FIELD
+from bridge.sidekiq.payload.tracked import FIELD, NOTHING, Tracked
 from bridge.sidekiq.store.effects import Effect
 
 #: Class of the error of a job that was too old to run.
@@ -21,10 +21,15 @@ EXPIRED_CLASS = "Bridge::Expired"
 
 
 class EndOfJob:
-    """The effect of a settlement on the result hash. ``known`` gives what a worker knows of its own runs."""
+    """The effect of a settlement on the result hash. ``tracked`` is for ``of_any`` alone."""
 
-    def __init__(self, ttl_seconds: Callable[[], int] = lambda: DEFAULT_TTL_SECONDS) -> None:
+    def __init__(
+        self,
+        ttl_seconds: Callable[[], int] = lambda: DEFAULT_TTL_SECONDS,
+        tracked: Callable[[], Tracked] = lambda: NOTHING,
+    ) -> None:
         self._ttl = ttl_seconds
+        self._tracked = tracked
 
     def effect(
         self,
@@ -48,8 +53,8 @@ class EndOfJob:
         return Effect("result_settled", (keys.result(str(job.jid)), keys.RESULTS), args)
 
     def of_any(self, job: SidekiqJob, decision: Decision, identity: str, token: int) -> tuple[Effect, ...]:
-        """As a source of effects for a process that does not know which classes are tracked."""
-        if job.jid is None:
+        """As a source of effects for a process that moves waiting jobs, and runs none."""
+        if job not in self._tracked():
             return ()
         run = f"{identity}/{token}" if identity else ""
         return (self.effect(job, decision, run, {}, only_known=job.fields.get(FIELD) is not True),)

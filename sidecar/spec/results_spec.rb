@@ -53,6 +53,18 @@ RSpec.describe "Results of jobs" do
     expect(lost).to include("status" => "done", "result_lost" => "JSON cannot hold it: a value of Object")
   end
 
+  it "writes nothing under Sidekiq::Testing" do
+    require "sidekiq/testing"
+    RedisServer.flush
+    Sidekiq::Testing.fake! { SidekiqBridge::Results::Client.new.call(nil, {"jid" => "j", "bridge_track" => true}, "default", nil) { true } }
+    expect(RedisServer.keys).to eq([])
+    Sidekiq::Testing.disable! { SidekiqBridge::Results::Client.new.call(nil, {"jid" => "j", "bridge_track" => true}, "default", nil) { true } }
+    expect(RedisServer.keys).to include("bridge:result:j")
+  ensure
+    Sidekiq::Testing.disable!
+    RedisServer.flush
+  end
+
   it "forgets the oldest results when they take too much memory" do
     kept = SidekiqBridge::Sidecar::KeptResults.new(3000)
     outcomes = Array.new(4) { kept.add(SidekiqBridge::Sidecar::Outcome.new("done", {"result" => "x" * 800}), 800) }

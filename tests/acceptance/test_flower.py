@@ -142,6 +142,14 @@ def test_the_page_of_a_task_shows_where_it_runs_and_its_queue(
     assert fetch_json(f"{flower}/api/task/info/{jid}")["exchange"] == side
 
 
+def test_the_result_of_a_tracked_job_is_shown(stage: Stage, flower: str) -> None:
+    jid = stage.push_job({"class": "EchoJob", "args": [1], "bridge_track": True})
+    wait_until_equal(lambda: state(flower, jid), "SUCCESS", "Flower to know the end")
+    result = stage.redis.hget(f"bridge:result:{jid}", "result").decode()
+    assert json.loads(result) > 0  # what the last line of its `perform` returns
+    assert fetch_json(f"{flower}/api/task/info/{jid}")["result"] == result
+
+
 def test_the_broker_page_shows_the_depth_of_sidekiqs_queues(stage: Stage, flower: str) -> None:
     worker = stage.make_worker("-Q", "deep", concurrency=1, name="deep")
     try:

@@ -36,11 +36,14 @@ module SidekiqBridge
     # Notes a tracked job before its push. A retry that Sidekiq's poller pushes again keeps its state.
     class Client
       def call(_job_class, job, _queue, _redis_pool)
-        queued(job) if Results.tracked?(job) && !job["retry_count"]
+        Results.quietly { queued(job) } if Results.tracked?(job) && !job["retry_count"] && !testing?
         yield
       end
 
       private
+
+      # Sidekiq::Testing keeps jobs in memory, or runs them at once: no worker writes their ends.
+      def testing? = defined?(::Sidekiq::Testing) && ::Sidekiq::Testing.enabled?
 
       def queued(job)
         Store.mark(job["jid"], "queued", GONE.merge("class" => Results.class_of(job), "queued_at" => job["at"] || Store.now))
