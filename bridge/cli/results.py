@@ -104,7 +104,7 @@ def _show(record: Record, as_json: bool) -> None:
 
 def _plain(record: Record) -> dict[str, Any]:
     plain: dict[str, Any] = {k: v for k, v in dataclasses.asdict(record).items() if v not in (None, "")}
-    for name in ("result", "meta"):
+    for name in ("result", "meta", "children"):
         if name in plain:
             plain[name] = json.loads(plain[name])
     plain["class"] = plain.pop("job_class", None)

@@ -40,7 +40,7 @@ def _following(app: Any, options: dict[str, Any]) -> dict[str, Any]:
     link, errors = maybe_list(options.pop("link", None)), maybe_list(options.pop("link_error", None))
     chain = options.pop("chain", None) or []
     found = {
-        "link": [_step(app, each) for each in link or []],
+        "link": [_step(app, each, tracked=True) for each in link or []],
         "error": [_step(app, each, handler=True) for each in errors or []],
         "chain": _chain(app, list(reversed(chain))),  # Celery pops from its end
     }

@@ -21,6 +21,7 @@ _STATES = {RETRY: states.RETRY, DONE: states.SUCCESS}
 class ResultBackend(BaseBackend):
     """Reads what settlements have written. The writes of Celery's tracer do nothing: they come too soon."""
 
+    app: Any
     supports_autoexpire = True
     """Beat would push ``celery.backend_cleanup`` each night, to Ruby."""
 
@@ -89,7 +90,7 @@ class ResultBackend(BaseBackend):
             "status": _state(record),
             "result": _value(record),
             "traceback": None,
-            "children": [],
+            "children": [self.app.AsyncResult(jid) for jid in record.child_jids],
             "task_id": record.jid,
             "name": record.job_class or None,
             "date_done": _moment(record.finished_at),

@@ -20,7 +20,7 @@ from typing import Any
 
 from bridge.results.encoding import value_of
 from bridge.results.record import DEAD, DONE
-from bridge.results.tracking import told
+from bridge.results.tracking import NEXT_FIELD, told
 from bridge.sidekiq import keys
 from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack
 from bridge.sidekiq.payload import new_job
@@ -30,7 +30,7 @@ from bridge.sidekiq.store.effects import Effect
 
 logger = logging.getLogger(__name__)
 
-FIELD = "bridge_next"
+FIELD = NEXT_FIELD
 #: Of a step that is a group or chord: its steps, which begin at once. ``batches`` has those of its chords.
 MANY = "many"
 #: Field of a job of a batch.

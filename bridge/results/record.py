@@ -36,6 +36,8 @@ class Record:
     """A state of the task's own (``self.update_state``)."""
     meta: str | None = None
     """The details of that state, as JSON."""
+    children: str = "[]"
+    """The jids of the jobs that its settlement has pushed, as JSON."""
     queued_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -75,6 +77,12 @@ class Record:
         return None if self.result is None else json.loads(self.result)
 
     @property
+    def child_jids(self) -> list[str]:
+        """The jobs that its settlement has pushed."""
+        found = json.loads(self.children)
+        return [str(jid) for jid in found] if isinstance(found, list) else []
+
+    @property
     def progress(self) -> dict[str, Any]:
         """The progress that the job has told."""
         own = _object(self.meta)
@@ -83,7 +91,7 @@ class Record:
 
 
 _NUMBERS = ("at", "total", "queued_at", "started_at", "finished_at", "updated_at")
-_WORDS = ("language", "message", "lost", "error_class", "error_message", "state")
+_WORDS = ("language", "message", "lost", "error_class", "error_message", "state", "children")
 
 
 def _text(value: bytes) -> str:

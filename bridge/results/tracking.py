@@ -16,6 +16,8 @@ from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.tracked import FIELD, NOTHING, Tracked
 from bridge.sidekiq.store.effects import Effect
 
+#: Field of a payload with the jobs that follow (see ``following``).
+NEXT_FIELD = "bridge_next"
 #: Class of the error of a job that was too old to run.
 EXPIRED_CLASS = "Bridge::Expired"
 
@@ -44,6 +46,8 @@ class EndOfJob:
         status, fields = told(job, decision)
         orphaned = isinstance(decision, GiveBack) and decision.unknown_outcome
         fields = {**known, "class": job.native_class or "", **fields}
+        if status == DONE and (following := job.fields.get(NEXT_FIELD)) is not None:
+            fields["children"] = _children(following)
         args = (
             *head(status, self._ttl(), run),
             "1" if only_known else "",
@@ -83,6 +87,15 @@ def told(job: SidekiqJob, decision: Decision) -> tuple[str, dict[str, Value]]:
             return DEAD, {**_error(poison_pill.ERROR_CLASS, poison_pill.REASON), **_ended()}
         case GiveBack() | Interrupt():
             return QUEUED, {}
+
+
+def _children(following: Any) -> str:
+    """The jids of the jobs that follow at once, as Celery's ``AsyncResult.children`` has them."""
+    try:
+        steps = [*(following.get("link") or []), *(following.get("chain") or [])[:1]]
+        return json.dumps([str(each["jid"]) for step in steps for each in step.get("many", [step])])
+    except (AttributeError, KeyError, TypeError):  # any client may write the field
+        return "[]"
 
 
 def _done(result: Any) -> dict[str, Value]:

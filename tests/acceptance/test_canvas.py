@@ -87,6 +87,18 @@ def test_a_link_gets_the_result_as_its_first_argument(stage: Stage, app: Bridge)
     assert app.AsyncResult(link.id).get(timeout=15) == 20
 
 
+def test_a_result_knows_its_children(stage: Stage, app: Bridge) -> None:
+    """``res = add.apply_async((2, 2), link=mul.s(16))``: ``res.children``, and ``list(res.collect())``."""
+    result = app.send_task("proj.add", args=(2, 2), link=mul(app, 16))
+    assert result.get(timeout=15) == 4
+    (child,) = result.children
+    assert child.get(timeout=15) == 64
+    assert [value for _, value in result.collect(timeout=15)] == [4, 64]
+    chained = (add(app, 2, 2) | mul(app, 2))()
+    assert chained.get(timeout=15) == 8
+    assert chained.parent.children == [chained]
+
+
 def test_links_of_links_run(stage: Stage, app: Bridge) -> None:
     """``s = add.s(2, 2); s.link(mul.s(4)); s.link(log_result.s())``."""
     last = mul(app, 3).set(ignore_result=False)
