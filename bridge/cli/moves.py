@@ -15,6 +15,7 @@ from bridge.moves.move import Move, percentage
 from bridge.moves.report import MoveReport, MoveRow, SideRow
 from bridge.moves.store import MoveStore
 from bridge.sidekiq.api.processes import ProcessRow
+from bridge.sidekiq.process.rows import MOST_CLASSES
 
 LAST_HELP = "Jobs of each queue and set that --plan reads."
 _ONE = "write one of --percent, --back, --shadow, --finish and --plan at a time."
@@ -114,7 +115,7 @@ def _check(parts: Parts, job_class: str, changes: dict[str, object] | None) -> N
     if changes is None or is_held:
         return
     if changes.get("percent") or changes.get("shadow"):
-        _check_native(job_class, native)
+        _check_native(job_class, native, workers)
     if changes.get("shadow"):
         _check_shadow_safe(job_class, workers)
 
@@ -132,8 +133,9 @@ def _check_known(parts: Parts, job_class: str, known: set[str], *, is_held: bool
     classes.hint(sentence)
 
 
-def _check_native(job_class: str, native: set[str]) -> None:
-    if job_class not in native:
+def _check_native(job_class: str, native: set[str], workers: list[ProcessRow]) -> None:
+    names_all = all(len(row.python) < MOST_CLASSES for row in workers)
+    if job_class not in native and names_all:
         raise errors.ConfigurationError(
             f"no running worker has a native task for {job_class}: "
             f'start one with @app.task(name="{job_class}") in its modules.'

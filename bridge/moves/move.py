@@ -67,12 +67,12 @@ class Move:
         return json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
     def side_of(self, jid: str | None, fields: Mapping[str, Any]) -> str:
-        """The side that runs a job. A retry stays where its first attempt ran, unless the class is back."""
+        """The side that runs a job. A retry stays on its side, unless the class is back."""
         if self.is_back or jid is None:
             return RUBY
-        side = fields.get(SIDE_FIELD)
-        if side in SIDES:
-            return str(side)
+        before = side_before(fields)
+        if before is not None:
+            return before
         return PYTHON if _crc(jid) < self.percent / 100 * _ALL else RUBY
 
     def shadows(self, jid: str | None) -> bool:
@@ -84,6 +84,22 @@ class Move:
         changed = replace(self, **changes, changed_ms=now_ms)
         begins = not self.since_ms or (self.is_back and not changed.is_back)
         return replace(changed, since_ms=now_ms) if begins else changed
+
+
+def side_before(fields: Mapping[str, Any]) -> str | None:
+    """The side of the attempt before; None for a job that never failed.
+
+    A worker marks each failure. One without a mark was in a Sidekiq process, so in Ruby. ``retry_on`` of an
+    ActiveJob pushes a job of a new jid, and Python ignores it: such a job ran in Ruby as well.
+    """
+    side = fields.get(SIDE_FIELD)
+    if side in SIDES:
+        return str(side)
+    if fields.get("retry_count") is not None:
+        return RUBY
+    args = fields.get("args") if "wrapped" in fields else None
+    inner = args[0] if isinstance(args, list) and args else None
+    return RUBY if isinstance(inner, dict) and inner.get("executions") else None
 
 
 def _crc(jid: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import redis
 
 from bridge.moves import runs, share
-from bridge.moves.move import PYTHON, RUBY, SIDE_FIELD, Move
+from bridge.moves.move import PYTHON, RUBY, Move, side_before
 from bridge.moves.store import MoveStore
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
@@ -119,14 +118,11 @@ class MoveReport:
 
 
 def _side_of(raw: bytes, names: set[str]) -> tuple[str, str] | None:
-    if SIDE_FIELD.encode() not in raw:
-        return None
-    try:
-        job = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
+    if not any(name.encode("utf-8", "surrogatepass") in raw for name in names):
+        return None  # most entries: their payloads are not parsed
+    job = object_of(raw)
     name = job.get("wrapped") or job.get("class")
-    return (name, str(job.get(SIDE_FIELD))) if isinstance(name, str) and name in names else None
+    return (name, side_before(job) or RUBY) if isinstance(name, str) and name in names else None
 
 
 def _side(counts: runs.Counts, retries: int) -> SideRow:

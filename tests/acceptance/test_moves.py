@@ -243,6 +243,12 @@ def test_processes_of_sidekiq_run_in_ruby_what_they_take_and_their_share_is_show
 
         row = bridge("moves", "--json").well().json[0]
         assert row["python"]["runs"] + row["ruby"]["runs"] < 300
+        assert row["python"]["retries"] + row["ruby"]["retries"] == 300
+
+        # A Sidekiq process may take a retry of Python's. No retry of Ruby's goes to Python.
+        stage.make_due("retry")
+        wait_until_equal(lambda: sum(map(len, sides(stage).values())), 600, "the second attempts", 60)
+        assert ["ruby", "python"] not in sides(stage).values()
     finally:
         stock.stop()
         worker.stop()

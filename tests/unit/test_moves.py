@@ -62,6 +62,27 @@ def test_a_side_that_makes_no_sense_is_not_heeded(value: object) -> None:
     assert Move("J", percent=100).side_of("a", {"bridge_side": value}) == PYTHON
 
 
+def active(executions: int) -> dict[str, object]:
+    return {"class": "Wrapper", "wrapped": "ReportJob", "args": [{"job_id": "x", "executions": executions}]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "side"),
+    [
+        ({"retry_count": 0}, RUBY),
+        ({"retry_count": None}, PYTHON),
+        ({"retry_count": 3, "bridge_side": PYTHON}, PYTHON),
+        (active(0), PYTHON),
+        (active(1), RUBY),
+        ({**active(1), "bridge_side": PYTHON}, PYTHON),
+        ({"wrapped": "ReportJob", "args": "odd"}, PYTHON),
+    ],
+)
+def test_a_failure_without_a_mark_was_in_ruby(fields: dict[str, object], side: str) -> None:
+    """A Sidekiq process marks nothing, and retry_on pushes a job of another jid."""
+    assert Move("ReportJob", percent=100).side_of("a", fields) == side
+
+
 def test_a_job_without_a_jid_runs_in_ruby() -> None:
     assert Move("J", percent=100).side_of(None, {}) == RUBY
 
