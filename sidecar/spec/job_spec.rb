@@ -12,7 +12,7 @@ RSpec.describe SidekiqBridge::Sidecar::Job do
 
   def lineage(text) = described_class.new(text.dup).lineage
 
-  {"small" => ["a"], "large" => ["é" * 3000, {"a" => [1], "jid" => "j1", "args" => []}]}.each do |size, args|
+  {"small" => ["a"], "large" => [*[{}] * 5, "é" * 3000, {"a" => [1], "jid" => "j1", "args" => []}]}.each do |size, args|
     describe "the lineage of a #{size} payload" do
       first = {args: args}
 
@@ -48,7 +48,7 @@ RSpec.describe SidekiqBridge::Sidecar::Job do
   end
 
   it "takes bytes that are not UTF-8" do
-    text = payload(args: ["x" * 5000, "BYTES"]).sub("BYTES", "\xff".b)
+    text = payload(args: [*[{}] * 5, "x" * 5000, "BYTES"]).sub("BYTES", "\xff".b)
     expect(lineage(text)).to eq(lineage(text))
   end
 end

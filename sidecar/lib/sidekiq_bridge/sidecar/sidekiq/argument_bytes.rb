@@ -6,6 +6,8 @@ module SidekiqBridge
     # bytes takes a tenth.
     module ArgumentBytes
       LARGE_BYTES = 4096
+      # With fewer objects at their beginning the arguments are texts, which Ruby hashes as quickly as bytes.
+      FEWEST_OBJECTS = 4
       TEXT = /"(?:[^"\\]|\\.)*"/mn
       SCALARS = /\A[^\[\]{}]*\}\s*\z/n
 
@@ -14,9 +16,10 @@ module SidekiqBridge
       def self.of(payload, jid)
         return if payload.bytesize < LARGE_BYTES || !jid.is_a?(String)
         bytes = payload.b
+        return if bytes.byteslice(0, 2000).count("{") < FEWEST_OBJECTS
         opens = bytes.index("[")
         return unless opens && opens > 7 && bytes.byteslice(opens - 7, 7) == '"args":' && !bytes.byteslice(1, opens).include?("{")
-        return if bytes.include?("/*") || bytes.include?("\n") # a comment may hold a quote
+        return if bytes.include?("\n") || (bytes.include?("*") && bytes.include?("/*")) # a comment may hold a quote
         name = bytes.rindex("],\"jid\":#{JSON.generate(jid)}".b)
         bytes.byteslice(opens...name) if name && name > opens && top_level?(bytes, name + 2)
       end
