@@ -144,3 +144,10 @@ def note_line(event: str, jid: str, args: Any) -> None:
 def slow_add(x: int, y: int) -> int:
     time.sleep(0.2)
     return x + y
+
+
+@app.task(name="WrappedJob", track=True, ruby_middleware=True)
+def wrapped(value: Any) -> Any:
+    if value == "bad":
+        raise ValueError("bad")
+    return [value]
