@@ -21,16 +21,6 @@ def add(self: SidekiqTask) -> None:
     note(self, "done")
 
 
-@app.task(name="NativeEchoJob", bind=True)
-def echo(self: SidekiqTask, *args: object) -> None:
-    note(self, "done", *args)
-
-
-@app.task(name="NativeFailJob")
-def fail(message: str) -> None:
-    raise ValueError(message)
-
-
 @app.task(name="SecondStepJob")
 def second_step() -> None:
     batch = Batch.current()
