@@ -18,6 +18,8 @@ from bridge.sidekiq import keys
 from bridge.sidekiq.store.store import RedisStore
 from tests.integration.test_limit_scripts import ME, Fleet
 from tests.integration.worker import job, next_first
+from tests.support.command import Bridge
+from tests.support.diagnosis import diagnose, process, push
 from tests.support.redis_server import RedisServer
 
 CAP = [{"class": "HardJob", "concurrency": 2}]
@@ -170,3 +172,26 @@ def test_the_command_lists_limits_and_lets_all_go(
     released = CliRunner().invoke(main, ["limits", "--release", "--yes"])
     assert released.exit_code == 0, released.output
     assert all(at < time.time() + 1 for _, at in in_schedule(fleet.client))
+
+
+def test_the_doctor_names_a_key_path_that_matches_nothing_and_a_limit_out_of_reach(
+    redis_server: RedisServer, empty_redis: redis.Redis
+) -> None:
+    limits = [
+        {"class": "EchoJob", "concurrency": 1, "key": "args.0.id"},
+        {"queue": "nowhere", "concurrency": 1},
+        {"class": "OtherJob", "concurrency": 1000},
+    ]
+    bridge = Bridge(
+        {
+            "BRIDGE_REDIS_URL": redis_server.url_of(15),
+            "BRIDGE_HEALTH_BIND": "127.0.0.1:0",
+            "BRIDGE_LIMITS": json.dumps(limits),
+        }
+    )
+    process(empty_redis, identity="host:1:ab", lease=True)
+    push(empty_redis, "default", bridge_limit={"concurrency": 0})
+    found = diagnose(bridge)
+    assert "none of 1 jobs has anything at args.0.id" in found["limit-key"].seen
+    assert "no worker serves the queue nowhere" in found["limit-unreached"].seen
+    assert "EchoJob runs without its own limit" in found["limit-wrong"].seen

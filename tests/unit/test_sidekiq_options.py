@@ -66,3 +66,10 @@ def test_what_rubys_client_acts_on_may_go_through_ruby(option: str) -> None:
     assert "with ruby_client=True" in str(options.objection({option: 5}))
     assert options.objection({"retry": "yes", option: 5}, through_ruby=True) is not None
     assert options.objection({"jid": "x"}, through_ruby=True) is not None
+
+
+def test_a_limit_that_a_push_brings_along_is_judged() -> None:
+    assert options.objection({"bridge_limit": {"concurrency": 3, "key": "args.0"}}) is None
+    assert options.objection({"bridge_limit": [{"rate": "1/s"}, {"concurrency": 1}]}) is None
+    assert "write an object" in str(options.objection({"bridge_limit": 3}))
+    assert "write an object" in str(options.objection({"bridge_limit": {"concurrancy": 3}}))

@@ -13,6 +13,7 @@ from bridge.cli import output
 from bridge.cli.doctor import (
     access_checks,
     gem_checks,
+    limit_checks,
     machine_checks,
     payload_checks,
     redis_checks,
@@ -32,6 +33,7 @@ OF_REDIS: tuple[Check, ...] = (
     *payload_checks.CHECKS,
     *sidekiq_checks.CHECKS,
     *task_checks.CHECKS,
+    *limit_checks.CHECKS,
     sidecar_checks.slots,
     sidecar_checks.cron,
     machine_checks.probes,

@@ -66,6 +66,16 @@ def _is_queue(value: Any) -> bool:
     return queue_names.objection(value) is None
 
 
+def _is_limit(value: Any) -> bool:
+    """The worker judges the rest: it knows what a limit may say."""
+    limits = value if isinstance(value, list | tuple) else [value]
+    return all(
+        isinstance(one, Mapping) and one.keys() <= _LIMIT_FIELDS and one.keys() & {"concurrency", "rate"}
+        for one in limits
+    )
+
+
+_LIMIT_FIELDS = {"concurrency", "rate", "key"}
 _QUEUE = "write the name of a queue: letters, digits and _ : . - only"
 #: Sidekiq's own options: whether a value is right, and the words for one that is not.
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -79,6 +89,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "retry_queue": (_is_queue, _QUEUE),
     "log_level": (_LEVELS.__contains__, f"write one of {', '.join(_LEVELS)}"),
     "display_class": (_is_text, "write a string"),
+    LIMIT: (_is_limit, 'write an object, such as {"concurrency": 3, "key": "args.0"}'),
 }
 #: Celery's words for them.
 _ALIASES = {"retries": "retry", "max_retries": "retry", "expires": "expires_in", "priority": "queue"}
