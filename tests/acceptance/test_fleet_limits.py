@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.support import census
+from tests.support.command import Bridge
 from tests.support.limit_fleet import LimitFleet, most_in_a_second
 from tests.support.redis_server import RedisServer
+from tests.support.stage import Stage
+from tests.support.stock_sidekiq import StockSidekiq
 from tests.support.waiting import holds_for, wait_for, wait_until_equal
 from tests.support.worker_process import WorkerProcess
 
@@ -160,3 +164,46 @@ def test_the_last_worker_leaves_no_job_waiting_for_it(fleet: LimitFleet) -> None
     assert all(at <= now + 1 for _, at in fleet.redis.zrange("schedule", 0, -1, withscores=True))
     assert list(fleet.redis.scan_iter("bridge:waiting*")) == []
     assert not fleet.redis.exists("bridge:limits")
+
+
+# -- beside Ruby
+
+
+def test_ruby_jobs_keep_the_limit_too(bare_stage: Stage) -> None:
+    stage = bare_stage
+    stage.start_sidecar()
+    limits = json.dumps([{"class": "SleepJob", "concurrency": 2}])
+    workers = [
+        stage.make_worker(name=f"ruby{n}", concurrency=4, env={"BRIDGE_LIMITS": limits}) for n in range(2)
+    ]
+    try:
+        for _ in range(16):
+            stage.push_job({"class": "SleepJob", "args": [0.1], "retry": True})
+        wait_until_equal(lambda: stage.ledger.count("done"), 16, "jobs done", 30)
+        assert stage.ledger.most_at_once() == 2
+    finally:
+        for worker in workers:
+            worker.process.kill()
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+def test_sidekiq_runs_what_waited_when_all_workers_are_gone(bare_stage: Stage, *, killed: bool) -> None:
+    stage = bare_stage
+    stage.start_sidecar()
+    limits = json.dumps([{"class": "SleepJob", "concurrency": 1}])
+    worker = stage.make_worker(name="last", concurrency=4, env={"BRIDGE_LIMITS": limits})
+    jids = [stage.push_job({"class": "SleepJob", "args": [0.2], "retry": True}) for _ in range(8)]
+    wait_for(lambda: stage.redis.zcard("schedule") >= 5, "jobs that wait")
+    if killed:
+        # Its waiting jobs are due in ten minutes; a person does not wait for that.
+        worker.process.kill()
+        environment = {"BRIDGE_REDIS_URL": stage.redis_url}
+        Bridge(environment)("limits", "--release", "--yes").well()
+    else:
+        assert worker.terminate() == 0
+    stock = StockSidekiq(stage.root, stage.place, stage.redis_url, "-q", "default")
+    try:
+        ran = lambda: {line["jid"] for line in stage.ledger.lines if line["event"] == "done"}  # noqa: E731
+        wait_for(lambda: ran() >= set(jids[1:]), "Sidekiq to run them", 60)
+    finally:
+        stock.stop()
