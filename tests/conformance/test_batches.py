@@ -206,3 +206,23 @@ def test_chords_complete_after_the_roll_back_to_stock_sidekiq(app: Bridge, stage
         wait_until_equal(lambda: app.AsyncResult(broken.id).state, "FAILURE", "the end of the broken chain")
     finally:
         sidekiq.stop()
+
+
+def test_a_retry_of_activejobs_own_belongs_to_the_batch(stage: Stage) -> None:
+    """ActiveJob pushes a new job; the batch of the first run was done without it."""
+    if not stage.ruby.evaluate("defined?(ActiveJob) && true"):
+        pytest.skip("no ActiveJob here")
+    bid = stage.ruby.evaluate("""
+      batch = SidekiqBridge::Batch.new.on_success("ReportJob", "after the retry")
+      batch.jobs { RetriedByActiveJob.perform_later }
+      batch.bid
+    """)
+    wait_until_equal(lambda: done(stage, "ReportJob"), [["after the retry"]], "on_success")
+    assert stage.ledger.count("done") == 2
+    assert [line["class"] for line in stage.ledger.lines if line["event"] == "done"] == [
+        "RetriedByActiveJob",
+        "ReportJob",
+    ]
+    status = reader.status(stage.redis, bid)
+    assert status is not None
+    assert (status.total, status.state) == (2, "done")

@@ -30,3 +30,15 @@ end
 class SumJobOf < SumJob
   def perform(first, *more) = first + more.sum
 end
+
+if defined?(ActiveJob)
+  # Fails in its first run. ActiveJob pushes it again, under another jid.
+  class RetriedByActiveJob < ActiveJob::Base
+    retry_on ArgumentError, wait: 0, attempts: 3
+
+    def perform
+      raise ArgumentError, "the first run fails" if executions == 1
+      Ledger.add("done", provider_job_id, self.class.name, [])
+    end
+  end
+end

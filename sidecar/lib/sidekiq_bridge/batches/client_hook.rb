@@ -1,6 +1,8 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/batches/active_job_retry"
 require "sidekiq_bridge/batches/block"
+require "sidekiq_bridge/batches/calls"
 
 module SidekiqBridge
   module Batches
@@ -12,9 +14,18 @@ module SidekiqBridge
       private
 
       def raw_push(payloads)
-        block = Block.current
-        return super unless block
-        block.add(payloads)
+        if (block = Block.current)
+          block.add(payloads)
+        elsif (block = ActiveJobRetry.block(payloads.first))
+          block.add(payloads)
+          begin
+            block.write
+          rescue BatchRefused # the batch is gone: the job must run all the same
+            return super
+          end
+        else
+          return super
+        end
         true
       end
     end
