@@ -113,6 +113,15 @@ def test_a_push_is_known_before_it_runs(side: Side) -> None:
     assert "SidekiqBridge::ResultTimeout" in side_error(side, jid, 0.2)
 
 
+def test_a_wait_ends_in_time(side: Side) -> None:
+    # redis-rb took the pause for a lost connection and waited twice as long.
+    jid = side.stage.ruby.evaluate("TrackedJob.perform_in(3600, 'nothing')")
+    clock = "Process.clock_gettime(Process::CLOCK_MONOTONIC)"
+    get = f"SidekiqBridge::Result.get({jid!r}, timeout: 2)"
+    code = f"began = {clock}; begin; {get}; rescue SidekiqBridge::ResultTimeout; {clock} - began; end"
+    assert 1.9 < side.stage.ruby.evaluate(code) < 3.5
+
+
 def side_error(side: Side, jid: str, timeout: float) -> str:
     with pytest.raises(RubyFailed) as raised:
         side.in_ruby(jid, timeout)

@@ -88,10 +88,13 @@ module SidekiqBridge
         # Leaves the loop at once: to unsubscribe would be one more round trip, and the connection is closed anyway.
         def listen_once(channel, pause)
           catch(self) do
-            @redis.subscribe_with_timeout(pause, channel) do |on|
-              looked = proc { (found = yield) && throw(self, found) }
-              on.subscribe(&looked)
-              on.message(&looked)
+            # The client takes the end of the pause for a lost connection, and would wait once more.
+            @redis.without_reconnect do
+              @redis.subscribe_with_timeout(pause, channel) do |on|
+                looked = proc { (found = yield) && throw(self, found) }
+                on.subscribe(&looked)
+                on.message(&looked)
+              end
             end
             nil
           end
