@@ -156,3 +156,47 @@ def test_a_wrong_declaration_ends_the_start_in_a_sentence(
     with pytest.raises(AssertionError) as ended:
         start(env={"BRIDGE_LIMITS": wrong})
     assert sentence in str(ended.value)
+
+
+# -- beside the bridge
+
+
+def test_the_bridge_and_sidekiq_keep_one_limit_together(stage: Stage, start: Start) -> None:
+    stage.start_sidecar(env=DECLARED)
+    stage.start_worker("-c", "10", env=DECLARED)
+    start()
+    jids = push(stage, 60, "SleepJob", 0.1)
+
+    wait_for(lambda: stage.ledger.count("done") == 60, "all jobs", 60)
+
+    assert stage.ledger.most_at_once() == 3
+    done = [line for line in stage.ledger.lines if line["event"] == "done"]
+    assert sorted(line["jid"] for line in done) == sorted(jids)
+    assert len({line["pid"] for line in done}) == 2, "both have run some"
+    stage.wait_counters(60, 0)
+    wait_for(lambda: not stage.redis.exists(PLACES) and not stage.redis.zcard("schedule"), "no trace")
+
+
+def test_a_place_is_taken_once_in_the_sidecar_of_an_app_with_the_gem(stage: Stage) -> None:
+    """The gem's middleware would wait for the place that the worker has taken."""
+    stage.start_sidecar(env=DECLARED)
+    stage.start_worker("-c", "10", env=DECLARED)
+    jids = push(stage, 9, "SleepJob", 0.05)
+    wait_for(lambda: stage.ledger.count("done") == 9, "all jobs", 30)
+    assert [stage.ledger.count("done", jid) for jid in jids] == [1] * 9
+    assert stage.ledger.most_at_once() == 3
+    stage.wait_counters(9, 0)
+
+
+def test_stock_sidekiq_runs_what_waits_when_no_worker_of_the_bridge_is_left(
+    stage: Stage, start: Start
+) -> None:
+    stage.start_sidecar(env=DECLARED)
+    worker = stage.start_worker("-c", "10", env=DECLARED)
+    push(stage, 8, "SleepJob", 2)
+    wait_for(lambda: stage.redis.zcard("schedule") == 5, "five that wait")
+    start()
+    worker.stop()
+
+    wait_for(lambda: stage.ledger.count("done") >= 8, "all jobs", 60)
+    assert stage.ledger.most_at_once() <= 3

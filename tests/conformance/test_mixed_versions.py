@@ -1,0 +1,74 @@
+"""Several Sidekiq versions and the bridge on one Redis, under one limit: ``scripts/conformance --mixed``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.test_limits_beside_ruby import APP
+from tests.support.redis_server import RedisServer
+from tests.support.ruby_root import RubyRoot
+from tests.support.stage import Stage
+from tests.support.stock_sidekiq import StockSidekiq
+from tests.support.waiting import wait_for
+
+#: Change-roots with the checkout and this machine's /tmp in them.
+ROOTS = [RubyRoot(Path(path)) for path in os.environ.get("TEST_MIXED_ROOTS", "").split(":") if path]
+CAP, JOBS = 3, 400
+DECLARED = {"BRIDGE_LIMITS": json.dumps([{"class": "SleepJob", "concurrency": CAP}])}
+
+pytestmark = pytest.mark.skipif(not ROOTS, reason="TEST_MIXED_ROOTS names no change-roots")
+
+
+@pytest.fixture
+def stage(redis_server: RedisServer) -> Iterator[Stage]:
+    with Stage(redis_server, RubyRoot(Path("/")), database=12, jobs=APP) as made:
+        yield made
+
+
+def test_all_versions_and_the_bridge_keep_one_limit_while_processes_are_killed(stage: Stage) -> None:
+    stage.start_sidecar(env=DECLARED)
+    stage.start_worker("-c", "10", env=DECLARED)
+    stocks = [
+        StockSidekiq(root, stage.place, stage.redis_url, "-c", "10", jobs=APP, env=DECLARED)
+        for root in (stage.root, *ROOTS)
+    ]
+    try:
+        # Processes of Sidekiq read the queue default alone: jobs in high are the bridge's.
+        queues = ["high" if number % 4 == 0 else "default" for number in range(JOBS)]
+        jids = [
+            stage.push_job({"class": "SleepJob", "args": [0.1], "retry": True, "queue": name}, name)
+            for name in queues
+        ]
+        wait_for(lambda: ran(stage) >= {each.process.pid for each in stocks}, "each process to run some", 60)
+        stocks[-1].process.kill()
+        wait_for(
+            lambda: lost(stage, jids) <= 10 and not stage.queued, "all but those of the killed process", 90
+        )
+        wait_for(lambda: not stage.redis.zcard("schedule"), "no job to wait", 60)
+    finally:
+        for each in stocks[:-1]:
+            each.stop()
+
+    killed = [jid for jid in jids if stage.ledger.events(jid)[-1:] == ["started"]]
+    assert most_at_once(stage, killed) <= CAP
+    assert len(killed) <= CAP, "Sidekiq loses what a killed process ran"
+    assert len(ran(stage)) == len(stocks) + 1, "the sidecar has run some too"
+
+
+def ran(stage: Stage) -> set[int]:
+    return {line["pid"] for line in stage.ledger.lines if line["event"] == "done"}
+
+
+def lost(stage: Stage, jids: list[str]) -> int:
+    done = {line["jid"] for line in stage.ledger.lines if line["event"] == "done"}
+    return len(set(jids) - done)
+
+
+def most_at_once(stage: Stage, killed: list[str]) -> int:
+    """Jobs of the killed process have no end in the ledger: they count until its kill, and not after."""
+    return stage.ledger.most_at_once(lambda line: line["jid"] not in killed)
