@@ -44,6 +44,10 @@ def hand_over(app: Any, delivery: Delivery, execute: Callable[[Delivery], JobRes
         raise Settle(GiveBack()) from error
     except errors.JobRefused as error:
         raise Settle(_buried(delivery, error)) from error
+    except errors.MalformedPayload as error:
+        # The claim has not read the arguments of a large job, see `outline`. The sidecar runs no such job.
+        buried = Bury(delivery.payload, ran=False, notice=notices.malformed(str(error)))
+        raise Settle(buried) from error
     except (Ignore, SoftTimeLimitExceeded):
         raise
     except Exception as error:
