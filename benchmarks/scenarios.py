@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from benchmarks.cast import Cast
 from benchmarks.figures import Sample
 from benchmarks.loads import Load
+from benchmarks.methods.fleet import Fleet
 from benchmarks.methods.idle import Idle
 from benchmarks.methods.latency import Latency
 from benchmarks.methods.push import Push, python_pusher, ruby_pusher
@@ -82,6 +83,9 @@ CONCURRENCIES = (1, 20, 100)
 SHAPES = {"records": "", "text": ", one text"}
 #: Jobs of 10 ms a second that keep half of 20 slots busy.
 HALF_LOAD = 1000.0
+#: Workers of a fleet, and the jobs a second that all of them get together.
+FLEETS = (1, 4, 12)
+FLEET_RATE, FLEET_BUSY_RATE = 20.0, 500.0
 
 
 def scenarios(
@@ -102,6 +106,7 @@ def scenarios(
         _promotion(cast, scale),
         _idle_latency(cast, scale),
         _busy_latency(cast, scale),
+        *(_fleet(cast, scale, busy=busy) for busy in (False, True)),
         _push(cast, scale),
         _queues(cast, scale),
         _backlog(cast, scale),
@@ -244,6 +249,18 @@ def _busy_latency(cast: Cast, scale: Scale) -> Scenario:
         "moments (stock Celery: 300 a second, half of what it can do)."
     )
     return _scenario("latency, 50 % load", "p50_ms", [row(peer, method) for peer in peers], what)
+
+
+def _fleet(cast: Cast, scale: Scale, *, busy: bool) -> Scenario:
+    method = Fleet(scale.latency, FLEET_BUSY_RATE if busy else FLEET_RATE)
+    peers = (cast.base, cast.native, cast.bridge)
+    rows = [row(peer, method, Setup(workers=size)) for peer in peers for size in FLEETS]
+    what = (
+        f"No-op jobs, {method.rate:g} a second at random moments, for fleets of several sizes: what a pushed "
+        "job costs Redis and all processes together, beyond what the same fleet costs without jobs."
+    )
+    name = "fleet, busy" if busy else "fleet, idle"
+    return _scenario(name, "commands_per_job", rows, what)
 
 
 def _push(cast: Cast, scale: Scale) -> Scenario:

@@ -31,14 +31,14 @@ class Idle:
             worker = procfs.cpu_seconds(team.pids[-1:])
             time.sleep(self.seconds)
             worker = procfs.cpu_seconds(team.pids[-1:]) - worker
-            commands = _commands(site)
+            calls = commands(site)
             used = meter.stop()
-        return _figures(commands, used, worker)
+        return _figures(calls, used, worker)
 
 
-def _figures(commands: dict[str, float], used: dict[str, float], worker: float) -> dict[str, float]:
+def _figures(calls: dict[str, float], used: dict[str, float], worker: float) -> dict[str, float]:
     seconds = used["seconds"]
-    each = {f"commands_per_second:{name}": count / seconds for name, count in commands.items()}
+    each = {f"commands_per_second:{name}": count / seconds for name, count in calls.items()}
     return {
         "commands_per_second": sum(each.values()),
         "cpu_percent": used["cpu_seconds"] / seconds * 100,
@@ -49,7 +49,8 @@ def _figures(commands: dict[str, float], used: dict[str, float], worker: float) 
     }
 
 
-def _commands(site: Site) -> dict[str, float]:
+def commands(site: Site) -> dict[str, float]:
+    """Calls of each command since the statistics were reset."""
     stats = site.server.info("commandstats")
     found = {name.removeprefix("cmdstat_"): float(value["calls"]) for name, value in stats.items()}
     return {name: calls for name, calls in found.items() if name not in OWN}

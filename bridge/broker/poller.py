@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
 
 from bridge import errors
 from bridge.broker.context import BrokerContext
+from bridge.broker.hand_over import HandOver
 from bridge.broker.queue_watches import Watches
+from bridge.broker.wakes import SpuriousWakes
 from bridge.event_loop import EventLoop
 from bridge.sidekiq.fetch.fetcher import Fetcher
+from bridge.sidekiq.fetch.take import Take
 from bridge.sidekiq.fetch.unit_of_work import NO_FREE_SLOT, NOTHING_TO_DO, Fetched, UnitOfWork
-from bridge.sidekiq.payload.options import LIMIT
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +25,6 @@ logger = logging.getLogger(__name__)
 POLLS_WITHOUT_CLAIM = 15
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 1.0
-#: Wake-ups within this time that found no job, until the poller backs off: another process is quicker.
-SPURIOUS_WAKES = 3
-SPURIOUS_SECONDS = 0.1
 
 
 class Poller:
@@ -40,22 +39,22 @@ class Poller:
         channel: Any,
         deliver: Callable[[UnitOfWork], None],
     ) -> None:
-        self._context = context
-        self._poll_seconds, self._has_limits = context.poll_seconds, context.has_limits
+        self._poll_seconds = context.poll_seconds
         self._fetcher = fetcher
         self._event_loop = event_loop
-        self._watches = Watches(client, event_loop, self._job_came, self._woken, self._woken_without_job)
-        self._channel = channel
-        self._deliver = deliver
+        self._watches = Watches(client, event_loop, fetcher.arrivals, self)
+        self._hand_over = HandOver(context, fetcher.in_flight, channel, deliver)
         self._more_expected = True
         self._poll_at = 0.0
         self._claim_at = 0.0
         self._pause = 0.0
         self._claims_fail = False
         self._may_claim = False
-        self._spurious: list[float] = []
-        self._rearm_at = 0.0
+        self._spurious = SpuriousWakes()
         self._seen_tail: tuple[str, bytes] | None = None
+        self._arrived: list[tuple[Take, bytes]] = []
+        self._unwatched: set[str] = set()
+        """Queues whose watch has taken a job while no slot was free for another."""
         self.ticks = 0
         """Turns of the loop: a sign that the consumer's thread moves."""
         self.wait_seconds = 0.0
@@ -68,24 +67,23 @@ class Poller:
         self._fetcher.attach(self)
 
     def turn(self) -> int:
-        """Settle, claim and deliver once, then linger while every slot is busy.
-
-        Returns how many jobs were delivered; after none, ``wait_seconds`` says how long to wait.
-        """
+        """Settle, claim and deliver once. Returns how many were delivered; 0: wait for ``wait_seconds``."""
         delivered = self._turn()
         if not delivered:
             self.wait_seconds = self._before_wait()
+            if not self._pause and (seconds := self._fetcher.arrivals.enter_in_seconds) is not None:
+                self.wait_seconds = min(self.wait_seconds, seconds)
         return delivered
 
     def _turn(self) -> int:
         self.ticks += 1
+        if self._arrived:
+            return self._take_over()
         claim = self._is_time_to_claim()
         look = not self._pause or time.monotonic() >= self._poll_at
         try:
             fetched = self._fetcher.turn(claim=claim, look=look, seen_tail=self._seen_tail)
-            units = fetched.units
-            if units and (self._has_limits or any(LIMIT in unit.job.fields for unit in units)):
-                units = self._context.admit(units)
+            units = self._hand_over.admitted(fetched.units)
         except errors.StoreError as error:
             self._may_claim = self._fetcher.may_claim
             self._back_off(error, claim and self._may_claim)
@@ -96,21 +94,54 @@ class Poller:
         claim = fetched.claimed
         self._recovered(claim and not fetched.adopted)
         # First what was claimed, and on its way at once: to arm the watches takes as long as a small job.
-        refused = [unit for unit in units if not self._hand_over(unit)]
+        refused = self._hand_over.deliver(units)
         if claim:
             self._seen_tail = None
             if self._event_loop.soon:
                 self._event_loop.run_soon()
             self._plan_next_claim(fetched)
+        self._give_back(refused)
+        return len(units)
+
+    def _take_over(self) -> int:
+        """Deliver what the watches have taken, then have them watch again."""
+        arrived, self._arrived = self._arrived, []
+        units = tuple([unit for taken in arrived for unit in self._fetcher.arrivals.admit(*taken)])
+        try:
+            admitted = self._hand_over.admitted(units)
+        except errors.StoreError as error:
+            self._fetcher.in_flight.give_back_all(units)
+            self._back_off(error, claim=False)
+            return 0
+        refused = self._hand_over.deliver(admitted)
+        if self._event_loop.soon:
+            self._event_loop.run_soon()
+        for take, _ in arrived:
+            self._more_expected = self._more_expected or take.met_backlog
+            self._unwatched.add(take.queue)
+        self._watch_again()
+        self._give_back(refused)
+        return len(admitted)
+
+    def _give_back(self, refused: Sequence[UnitOfWork]) -> None:
         if refused:
             # All at once, so that they keep their order; and not to be taken again at once.
             self._fetcher.in_flight.give_back_all(refused)
             self._more_expected, self._poll_at = False, time.monotonic() + self._poll_seconds
-        return len(units)
+            self._watches.drop()
+
+    def _watch_again(self) -> None:
+        if self._more_expected or not self._fetcher.in_flight.free_slots:
+            return
+        unwatched, self._unwatched = self._unwatched, set()
+        # Without such a watch a peek follows, and that needs a claim that has found the queue empty.
+        self._more_expected = not all(self._watches.take(name) for name in unwatched)
 
     def _before_wait(self) -> float:
         # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.
         may_claim = self._may_claim
+        if may_claim and self._unwatched:
+            self._watch_again()
         if not may_claim and (seconds := self._fetcher.in_flight.batch_delay_seconds):
             # Jobs that end in the next moments are settled together.
             self._event_loop.linger(seconds)
@@ -119,14 +150,14 @@ class Poller:
             return max(0.0, self._poll_at - now)
         if not may_claim:
             return self._poll_seconds
-        # A claimed job that is not to run (expired, unreadable) is settled at once.
-        at_once = self._more_expected or self._fetcher.journal.waiting
+        # A claimed job that is not to run (expired, unreadable) is settled at once; a closed watch is fenced.
+        at_once = self._more_expected or self._fetcher.journal.waiting or self._fetcher.arrivals.doubtful
         return 0.0 if at_once else max(0.0, self._poll_at - now)
 
     def detach(self) -> None:
         """Stop waiting for work. Jobs that are still held settle themselves from now on."""
         self._fetcher.detach(self)
-        self._watches.drop()
+        self._watches.drop(end=not self._pause)
         self._fetcher.flush()
 
     close = detach
@@ -134,7 +165,7 @@ class Poller:
     def _is_time_to_claim(self) -> bool:
         """Whether the queues may have jobs. Whether a slot is free for them, the fetcher knows."""
         if self._fetcher.in_flight.is_quiet:
-            self._watches.drop()
+            self._watches.drop(end=not self._pause)
             return False
         if (self._more_expected or self._fetcher.rooms.freed) and not self._pause:
             return True
@@ -161,39 +192,31 @@ class Poller:
         self._claim_at = now if fetched.paused else now + self._poll_seconds * POLLS_WITHOUT_CLAIM
         self._more_expected = not fetched.drained
         if fetched.units:
-            self._spurious.clear()
-        if fetched.drained and now >= self._rearm_at:
-            self._watches.peek([name for name in self._fetcher.order.names if name not in fetched.paused])
-
-    def _hand_over(self, unit: UnitOfWork) -> bool:
-        try:
-            if not self._context.fast_dispatch(unit, self._channel):
-                self._deliver(unit)
-        except Exception:
-            # A fault between claim and pool must not lose the job, nor those claimed with it.
-            logger.exception("could not hand over jid=%s; it is given back", unit.job.jid)
-            return False
-        return True
+            self._spurious.forget()
+        if fetched.drained and self._spurious.may_arm(now):
+            self._watches.watch([name for name in self._fetcher.order.names if name not in fetched.paused])
+            self._unwatched.clear()
 
     # -- what the watches tell
 
-    def _job_came(self, queue: str, payload: bytes) -> None:
+    def job_came(self, queue: str, payload: bytes) -> None:
+        """A peek has found a job: the next claim looks there."""
         self._seen_tail = (queue, payload)
-        self._woken()
+        self.woken()
 
-    def _woken(self) -> None:
+    def job_arrived(self, take: Take, payload: bytes) -> None:
+        """A watch has taken a job: the next turn delivers it."""
+        self._arrived.append((take, payload))
+
+    def woken(self) -> None:
+        """Something asks for a claim."""
         self._more_expected = True
-        self._note_wake()
+        self._spurious.note()
 
-    def _woken_without_job(self) -> None:
+    def woken_without_job(self) -> None:
+        """A peek has timed out: look at everything."""
         self._poll_at = self._claim_at = 0.0
-        self._note_wake()
-
-    def _note_wake(self) -> None:
-        now = time.monotonic()
-        self._spurious = [at for at in self._spurious if now - at < SPURIOUS_SECONDS] + [now]
-        if len(self._spurious) >= SPURIOUS_WAKES:
-            self._rearm_at = now + SPURIOUS_SECONDS / 2
+        self._spurious.note()
 
     # -- outages
 

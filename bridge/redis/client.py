@@ -13,7 +13,7 @@ from bridge.redis.commands import introduce
 from bridge.redis.encoding import CommandPacker
 from bridge.redis.sentinel import MasterFollower
 
-__all__ = ["RedisAddress", "connect", "follower"]
+__all__ = ["RedisAddress", "connect", "follower", "own_connection"]
 
 
 def follower(address: RedisAddress) -> MasterFollower | None:
@@ -64,3 +64,9 @@ def _tls(address: RedisAddress) -> dict[str, Any]:
         "ssl_certfile": address.cert,
         "ssl_keyfile": address.key,
     }
+
+
+def own_connection(client: redis.Redis) -> Any:
+    """A connection as the client makes them, outside of its pool: a pool counts each one for good."""
+    pool = client.connection_pool
+    return pool.connection_class(**pool.connection_kwargs)

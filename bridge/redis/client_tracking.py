@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import redis
+
+from bridge.redis.client import own_connection
 
 #: Seconds after which the link is tried again: a dead one says nothing.
 TRUST_SECONDS = 20.0
@@ -21,7 +23,7 @@ class ClientTracking:
     """Raises redis.RedisError or OSError when the connection is cut; ResponseError where it is forbidden."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._connection = cast(Any, client.connection_pool.make_connection())
+        self._connection = own_connection(client)
         # Push messages exist in RESP3 only.
         self._connection.protocol = 3
         self._keys: tuple[str, ...] = ()

@@ -27,7 +27,8 @@ OTHERS: tuple[tuple[tuple[Any, ...], str], ...] = (
     (("CLIENT", "SETNAME", CLIENT_NAME), "the connections of the bridge have no name in CLIENT LIST"),
     (
         ("CLIENT", "TRACKING", "OFF"),
-        "the worker looks at the fifth and each further queue every BRIDGE_POLL_INTERVAL_SECONDS",
+        "each push wakes every idle worker, and a worker looks at the fifth and each further queue every "
+        "BRIDGE_POLL_INTERVAL_SECONDS",
     ),
     # Without its arguments: with them it waits. Redis knows the name before it counts them.
     (("BLMOVE",), "the worker looks at each queue every BRIDGE_POLL_INTERVAL_SECONDS"),

@@ -54,11 +54,15 @@ LIMIT_FETCH_PROCESSES = "limit:processes"
 QUEUE_PREFIX = "queue:"
 RECOVERED_PREFIX = "bridge:recovered:"
 FENCE_PREFIX = "bridge:fence:"
+ARRIVED_PREFIX = "bridge:arrived:"
 REPLY_PREFIX = "bridge:reply:"
 RESULT_PREFIX = "bridge:result:"
 
 #: A network delivers no claim later than that: TCP gives up after minutes, a proxy after hours.
 FENCE_TTL_SECONDS = 86_400
+
+#: The network delivers the last command of a closed connection within that: TCP gives up after minutes.
+ARRIVED_FENCE_TTL_SECONDS = 7_200
 
 #: A flush of job metrics is repeated, or comes late, within that time.
 FLUSHED_TTL_SECONDS = 86_400
@@ -130,6 +134,16 @@ def iteration(jid: str) -> str:
 def inflight(identity: str) -> str:
     """Hash of what one worker holds: delivery token to version, queue and payload."""
     return f"bridge:inflight:{identity}"
+
+
+def arrived(identity: str) -> str:
+    """Set of the watches of one worker that take jobs, each as ``<number>:<queue>``."""
+    return ARRIVED_PREFIX + identity
+
+
+def arrived_list(identity: str, watch: str) -> str:
+    """List of the jobs that Redis has moved to one of these watches, the newest at the head."""
+    return f"{ARRIVED_PREFIX}{identity}:{watch}"
 
 
 def unbegun(identity: str) -> str:

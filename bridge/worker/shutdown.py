@@ -216,7 +216,7 @@ class Lifecycle:
     def _write_settlements(self) -> None:
         """Also through a short outage: what is not written now runs a second time."""
         deadline = time.monotonic() + GRACE_SECONDS
-        while not self._fetcher.flush() and time.monotonic() < deadline:
+        while not self._fetcher.flush(last=True) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
 
     def _leave(self) -> None:

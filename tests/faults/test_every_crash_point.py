@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from bridge.redis import scripts
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Done, GiveBack, Interrupt, Retry
 from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.schedule.due_entry import NoMiddleware
 from bridge.sidekiq.schedule.scheduler import Scheduler
+from bridge.sidekiq.store.arrived import settlement_batch
 from bridge.sidekiq.store.claims import Exchange
-from bridge.sidekiq.store.settlement import Settled, Settlement, SettlementBatch
+from bridge.sidekiq.store.settlement import Settled, Settlement
 from tests.integration.locking import Locking
 from tests.integration.test_life_of_a_job import LONG_AGO, Accepted, Life, Lossy
-from tests.integration.worker import ALWAYS, Worker, connect_to, job, push
+from tests.integration.worker import ALWAYS, Worker, connect_to, job, push, serve
 from tests.support import census
 from tests.support.redis_server import RedisServer
 from tests.support.wall_clock import WallClock
@@ -63,6 +66,13 @@ class Fuse:
                 raise Died
         return results
 
+    def burn(self) -> None:
+        """One more command, which Redis has carried out."""
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                raise Died
+
     def _note(self, call: scripts.Call, result: Any) -> None:
         """How often each job was found in dead hands, by what the script itself said."""
         if call.script.name != "settle_orphan" or result not in (1, 2):
@@ -86,7 +96,7 @@ class Mortal(Lossy):
         try:
             return super().exchange(settlements, claim)
         except Died:
-            batch = SettlementBatch(settlements, DeadLimits)
+            batch = settlement_batch(settlements, DeadLimits)
             known = self._fuse.carried_out[: len(batch.calls)]
             unknown = [redis.ResponseError("not carried out")] * (len(batch.calls) - len(known))
             for settlement, outcome in zip(settlements, batch.outcomes([*known, *unknown]), strict=True):
@@ -111,7 +121,7 @@ class MortalLife(Life):
         return worker
 
     @rule(
-        deed=st.sampled_from(["turn", "turn", "end", "stop", "reap", "promote", "lease"]),
+        deed=st.sampled_from(["turn", "turn", "watch", "end", "end", "stop", "reap", "promote", "lease"]),
         who=st.integers(0, 2),
         which=st.integers(0, 9),
         after=st.integers(1, 6),
@@ -129,6 +139,7 @@ class MortalLife(Life):
         finally:
             self.fuse.left = None
         self.running = [(holder, unit) for holder, unit in self.running if holder is not worker]
+        self.give_up_watches(worker)
         worker.store.leave(worker.identity) if noticed else self.expire(worker)
         self.workers[who] = self._worker()
 
@@ -136,6 +147,8 @@ class MortalLife(Life):
         match deed:
             case "turn":
                 self.turn(worker, None)
+            case "watch":
+                self.watch(worker)
             case "end":
                 self.running.sort(key=lambda entry: entry[0] is not worker)
                 self.end(0 if self.running and self.running[0][0] is worker else which, kind, None)
@@ -170,9 +183,7 @@ class MortalLife(Life):
             for unit in last.take():
                 self.locking.run(str(unit.job.jid))
                 last.settle(unit, Done())
-            if not self.client.exists("queue:default", "retry", "schedule") and not census.inflight(
-                self.client
-            ):
+            if not self.client.exists("queue:default", "retry", "schedule") and census.inflight(self.client):
                 break
         places = census.assert_each_in_one_place(self.client)
         assert set(places.values()) <= {"dead"}
@@ -220,7 +231,11 @@ def test_no_death_between_two_commands_loses_a_job(
 
 
 def whole_life(
-    worker: Worker, scheduler: Scheduler, reaper: Callable[[], None], run: Callable[[str], None]
+    worker: Worker,
+    scheduler: Scheduler,
+    reaper: Callable[[], None],
+    run: Callable[[str], None],
+    take: Callable[[Worker], list[UnitOfWork]],
 ) -> None:
     """Lease, promotion, claims, each kind of settlement, the recovery of another's jobs, a clean end."""
     worker.lease.register()
@@ -235,7 +250,7 @@ def whole_life(
         Done(),
     ]
     for decision in decisions:
-        for unit in worker.take()[:1]:
+        for unit in take(worker)[:1]:
             run(str(unit.job.jid))
             given = (
                 Retry(1.0, unit.job.with_fields({"retry_count": 0}))
@@ -250,18 +265,31 @@ def whole_life(
 
 
 @pytest.mark.short
+@pytest.mark.parametrize("by_watches", [False, True], ids=["by claims", "by watches"])
 @pytest.mark.parametrize("middleware", [False, True], ids=["", "with client middleware that locks"])
 def test_at_no_single_crash_point_of_a_life_a_job_is_lost(
-    server: RedisServer, fuse: Fuse, middleware: bool
+    server: RedisServer, fuse: Fuse, middleware: bool, by_watches: bool
 ) -> None:
     points = 0
-    while live_once(server, fuse, points + 1, middleware):
+    while live_once(server, fuse, points + 1, middleware, by_watches):
         points += 1
     # Fewer would mean that the sweep has not met the commands it is about.
     assert points >= 20
 
 
-def live_once(server: RedisServer, fuse: Fuse, commands: int, middleware: bool) -> bool:
+def take_by_watch(worker: Worker, fuse: Fuse) -> list[UnitOfWork]:
+    """A watch is announced and served. Its move is a command of its own: the worker may die behind it."""
+    if not worker.fetcher.in_flight.free_slots:
+        return []
+    take = worker.open_watch()
+    payload = serve(worker.client, take)
+    fuse.burn()
+    return worker.arrive(take, payload) if payload else []
+
+
+def live_once(
+    server: RedisServer, fuse: Fuse, commands: int, middleware: bool, by_watches: bool = False
+) -> bool:
     """Die after so many commands, let another finish, and check. False when it lived to its end."""
     client = connect_to(server.port)
     client.flushdb()
@@ -271,6 +299,8 @@ def live_once(server: RedisServer, fuse: Fuse, commands: int, middleware: bool) 
     push(client, "default", *(job(jid=jid) for jid in jids[:5]))
     client.zadd("schedule", {job(jid=jids[5]): 1.0, job(jid=jids[6]): 1.0})
     client.zadd("retry", {job(jid=jids[7], retry_count=0): 1.0})
+    for each in (before, worker, last):
+        each.gate.restricts = False
     before.lease.register()
     before.take()
     client.zadd("bridge:lease", {before.identity: LONG_AGO})
@@ -279,7 +309,8 @@ def live_once(server: RedisServer, fuse: Fuse, commands: int, middleware: bool) 
     died = False
     try:
         fuse.left = commands
-        whole_life(worker, scheduler_of(worker, locking), lambda: reap(worker), run)
+        take = partial(take_by_watch, fuse=fuse) if by_watches else Worker.take
+        whole_life(worker, scheduler_of(worker, locking), lambda: reap(worker), run, take)
     except Died:
         died = True
     fuse.left = None

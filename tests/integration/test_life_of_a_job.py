@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from bridge import errors
+from bridge.sidekiq.fetch.take import Take
 from bridge.sidekiq.fetch.unanswered_claims import UnansweredClaims
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Interrupt, Retry
@@ -30,7 +31,7 @@ from bridge.sidekiq.schedule.scheduler import Scheduler
 from bridge.sidekiq.store.claims import Exchange
 from bridge.sidekiq.store.settlement import Settled, Settlement
 from tests.integration.locking import Locking
-from tests.integration.worker import ALWAYS, Worker, connect_to, job, push
+from tests.integration.worker import ALWAYS, Worker, connect_to, job, push, serve
 from tests.support import census
 from tests.support.redis_server import RedisServer
 from tests.support.wall_clock import WallClock
@@ -117,6 +118,12 @@ class Life(RuleBasedStateMachine):
         self.accepted = Accepted()
         self.made: list[Worker] = []
         self.running: list[tuple[Worker, UnitOfWork]] = []
+        self.seconds = 0.0
+        """Since the start: jobs that arrived a while ago enter the hash."""
+        self.watches: list[tuple[Worker, Take]] = []
+        """Watches that wait for a job."""
+        self.late_watches: list[Take] = []
+        """Watches that were given up: Redis has them still, or gets them when the network heals."""
         self.workers = [self._worker(), self._worker(), self._worker()]
         self.locking = Locking(self.client)
         self.clock.set(0.0)
@@ -135,6 +142,12 @@ class Life(RuleBasedStateMachine):
                 "turn",
                 "turn",
                 "turn",
+                "watch",
+                "watch",
+                "serve",
+                "serve",
+                "serve",
+                "run_for_a_while",
                 "end",
                 "end",
                 "end",
@@ -173,6 +186,12 @@ class Life(RuleBasedStateMachine):
                 self.client.zadd("schedule", {self._job(): 1.0})
             case "turn":
                 self.turn(worker, cut)
+            case "watch":
+                self.watch(worker)
+            case "serve":
+                self.serve(which, cut)
+            case "run_for_a_while":
+                self.seconds += 1.0
             case "end":
                 self.end(which, kind, cut)
             case "lose_process":
@@ -184,6 +203,7 @@ class Life(RuleBasedStateMachine):
                 self.reap(reaper)
             case "crash":
                 self.expire(worker)
+                self.give_up_watches(worker)
                 self.workers[who] = self._worker()
             case "keep_the_lease":
                 worker.lease.renew()
@@ -219,6 +239,38 @@ class Life(RuleBasedStateMachine):
             worker.fetcher.reconciler.reconnect()
         self._store(worker).lose = None
 
+    def watch(self, worker: Worker) -> None:
+        """One watch for each free slot at most."""
+        armed = sum(holder is worker for holder, _ in self.watches)
+        take = worker.fetcher.arrivals.open(worker.client, "default")
+        if take is not None and armed < worker.fetcher.in_flight.free_slots:
+            take.is_marked = False
+            self.watches.append((worker, take))
+        elif take is not None:
+            worker.fetcher.arrivals.close(take)
+
+    def serve(self, which: int, cut: str | None) -> None:
+        """Redis serves a watch, and the answer arrives; or the watch is cut before, on the way, or after."""
+        if not self.watches:
+            return
+        worker, take = self.watches.pop(which % len(self.watches))
+        payload = serve(self.client, take) if cut in (None, "answer") else None
+        if cut == "late":
+            self.late_watches.append(take)
+        if cut is not None or payload is None:
+            worker.fetcher.arrivals.close(take)
+            return
+        units = worker.arrive(take, payload)
+        self.running += [(worker, unit) for unit in units]
+        for unit in units:
+            self.locking.run(str(unit.job.jid))
+        self.watches.append((worker, take))
+
+    def give_up_watches(self, worker: Worker) -> None:
+        """Its process is gone, and Redis does not know."""
+        self.late_watches += [take for holder, take in self.watches if holder is worker]
+        self.watches = [entry for entry in self.watches if entry[0] is not worker]
+
     def end(self, which: int, kind: type[Any], cut: str | None, **options: Any) -> None:
         """A run ends with a decision, which is written now or lost on the way for the moment."""
         if not self.running:
@@ -235,6 +287,9 @@ class Life(RuleBasedStateMachine):
         """The network delivers all it holds, also what workers had sent that are gone by now."""
         for worker in self.made:
             self._store(worker).heal()
+        late, self.late_watches = self.late_watches, []
+        for take in late:
+            serve(self.client, take)
 
     def expire(self, worker: Worker) -> None:
         """It stands still for longer than its lease."""
@@ -247,6 +302,7 @@ class Life(RuleBasedStateMachine):
                 self.reap(other)
 
     def stop(self, worker: Worker) -> None:
+        self.give_up_watches(worker)
         worker.fetcher.quiet()
         worker.fetcher.in_flight.give_back_all(list(worker.fetcher.in_flight.held.values()))
         worker.fetcher.flush()
@@ -259,6 +315,7 @@ class Life(RuleBasedStateMachine):
     def half_a_reap(self, worker: Worker) -> None:
         """A reaper that dies after the first job of the first dead worker."""
         for identity in worker.store.expired_leases(worker.identity, window=ALWAYS)[:1]:
+            worker.store.fence_all_arrived(identity)
             for held in worker.store.inflight(identity)[:1]:
                 worker.reaper._recover(identity, held)
 
@@ -294,7 +351,8 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def what_is_in_flight_has_a_lease(self) -> None:
         for key in census.inflight(self.client):
-            identity = key.removeprefix(b"bridge:inflight:")
+            # bridge:inflight:<identity>, or bridge:arrived:<identity>:<watch>
+            identity = b":".join(key.split(b":")[2:5])
             assert self.client.zscore("bridge:lease", identity) is not None
 
     @invariant()
@@ -311,8 +369,10 @@ class Life(RuleBasedStateMachine):
     def _worker(self) -> Worker:
         worker = Worker(f"host{len(self.made)}:1", self.server.port, slots=2)
         worker.use(Lossy(worker.store, self.accepted))
+        worker.gate.restricts = False
         # The real clock would make two runs of the same steps differ.
         worker.fetcher.in_flight.unanswered = UnansweredClaims(clock=lambda: 0.0)
+        worker.fetcher.arrivals.clock = lambda: self.seconds
         worker.lease.register()
         self.made.append(worker)
         return worker

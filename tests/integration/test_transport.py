@@ -57,6 +57,10 @@ class Consumer:
             self.fetcher.in_flight.started(message.delivery_tag, time.time())
             message.ack()
 
+    def take_by_claims_only(self) -> None:
+        """No watch takes a job: what is given back stays in its queue."""
+        self.fetcher.arrivals.may_take = lambda queue: False
+
     def idle(self, seconds: float) -> None:
         """Turn until nothing has come for so long."""
         with pytest.raises(TimeoutError):
@@ -243,6 +247,7 @@ def test_claims_that_fail_while_settlements_succeed_are_told_once(
 ) -> None:
     # Each settlement counted as the end of the outage: ten lines a second, and a claim at each.
     consumer = make_consumer(own_server.url, "default", slots=3)
+    consumer.take_by_claims_only()
     push(client, "default", job(), job())
     while len(consumer.messages) < 2:
         consumer.drain()
@@ -277,6 +282,7 @@ def test_a_rejected_message_is_buried_and_never_dropped(
     own_server: RedisServer, client: redis.Redis, make_consumer: Maker
 ) -> None:
     consumer = make_consumer(own_server.url, "default")
+    consumer.take_by_claims_only()
     push(client, "default", job(), job())
     consumer.drain()
     first, second = consumer.messages
@@ -292,6 +298,7 @@ def test_an_ack_of_a_job_that_never_started_gives_it_back(
     own_server: RedisServer, client: redis.Redis, make_consumer: Maker
 ) -> None:
     consumer = make_consumer(own_server.url, "default")
+    consumer.take_by_claims_only()
     push(client, "default", payload := job())
     consumer.drain()
     consumer.messages[0].ack()
@@ -524,3 +531,84 @@ def test_a_decision_beats_the_ack(own_server: RedisServer, client: redis.Redis, 
     consumer.fetcher.turn(claim=False)
     assert client.get("stat:processed") == b"1"
     assert client.zcard("dead") == 0
+
+
+# -- watches that take
+
+
+def await_watches(consumer: Consumer, client: redis.Redis, count: int) -> None:
+    """The consumer has looked, and waits."""
+
+    def has_them() -> bool:
+        consumer.idle(0.05)
+        return int(client.info("clients")["blocked_clients"]) >= count
+
+    wait_for(has_them, "the watches")
+
+
+def test_a_push_to_an_idle_consumer_costs_at_most_eight_commands(
+    own_server: RedisServer, client: redis.Redis, make_consumer: Maker
+) -> None:
+    """It cost 20: the wake-up, a claim and a settlement, with the commands inside their scripts."""
+    consumer = make_consumer(own_server.url, "default")
+    await_watches(consumer, client, 1)
+    for _ in range(2):  # the first settlement teaches Redis the script, and begins the day
+        client.config_resetstat()
+        push(client, "default", job())
+        consumer.drain()
+        consumer.settle_all()
+        consumer.fetcher.turn(claim=False)
+
+    stats = client.info("commandstats")
+    calls = {name.removeprefix("cmdstat_"): row["calls"] for name, row in stats.items()}
+    assert sum(calls.values()) - calls.get("config|resetstat", 0) <= 8, calls
+    assert client.get("stat:processed") == b"2"
+
+
+def test_a_worker_with_one_slot_and_many_queues_takes_one_job_at_a_time(
+    own_server: RedisServer, client: redis.Redis, make_consumer: Maker
+) -> None:
+    consumer = make_consumer(own_server.url, "a", "b", "c", slots=1)
+    await_watches(consumer, client, 3)
+    for queue in "cab":
+        push(client, queue, job())
+
+    def waiting() -> int:
+        return sum(client.llen(f"queue:{queue}") for queue in "abc")
+
+    for left in (2, 1, 0):
+        consumer.drain()
+        assert len(consumer.messages) == 1
+        assert waiting() == left
+        consumer.settle_all()
+        consumer.fetcher.turn(claim=False)
+    assert client.get("stat:processed") == b"3"
+
+
+def test_watches_that_come_and_go_use_up_no_connections_of_the_pool(
+    own_server: RedisServer, client: redis.Redis, make_consumer: Maker
+) -> None:
+    """The pool counted each one for good, and the hundredth ended the worker."""
+    consumer = make_consumer(own_server.url, "a", "b", slots=1)
+    await_watches(consumer, client, 2)
+    created = consumer.connection.transport.redis.connection_pool._created_connections
+    for _ in range(5):
+        consumer.connection.transport._poller._watches.drop()
+        consumer.connection.transport._poller.woken()
+        await_watches(consumer, client, 2)
+    assert consumer.connection.transport.redis.connection_pool._created_connections == created
+
+
+def test_a_burst_is_claimed_in_batches(
+    own_server: RedisServer, client: redis.Redis, make_consumer: Maker
+) -> None:
+    consumer = make_consumer(own_server.url, "default", slots=50)
+    await_watches(consumer, client, 1)
+    client.config_resetstat()
+    with client.pipeline() as pipeline:
+        for _ in range(50):
+            pipeline.lpush("queue:default", job())
+        pipeline.execute()
+    while len(consumer.messages) < 50:
+        consumer.drain()
+    assert client.info("commandstats")["cmdstat_blmove"]["calls"] <= 4

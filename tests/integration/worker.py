@@ -15,6 +15,7 @@ from bridge.redis.client import RedisAddress, connect
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.queues import QueueOrder
+from bridge.sidekiq.fetch.take import Take
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.lease.reaper import Reaper
@@ -95,6 +96,16 @@ class OpenGate:
         pass
 
 
+def serve(client: redis.Redis, take: Take) -> bytes | None:
+    """What Redis does for a watch: one move, which it refuses once the list is closed."""
+    try:
+        return client.lmove(f"queue:{take.queue}", take.home.key, "RIGHT", "LEFT")  # type: ignore[return-value]
+    except redis.ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return None
+
+
 class Worker:
     """One worker process, as far as Redis can tell."""
 
@@ -150,13 +161,33 @@ class Worker:
     def use(self, store: Any) -> Any:
         """Put this in the place of the store, in every part that asks it. Returns it."""
         fetcher = self.fetcher
-        for part in (fetcher, fetcher.in_flight, fetcher.reconciler, fetcher.native_only):
+        for part in (
+            fetcher,
+            fetcher.in_flight,
+            fetcher.reconciler,
+            fetcher.native_only,
+            fetcher.arrivals,
+        ):
             part._store = store
         return store
 
     def take(self, seen_tail: tuple[str, bytes] | None = None) -> list[UnitOfWork]:
         """Jobs for the free slots, each at once started. ``seen_tail``: what a watch has told of."""
         units = list(self.fetcher.turn(seen_tail=seen_tail).units)
+        for unit in units:
+            self.fetcher.in_flight.started(unit.delivery.token, 1.0)
+        return units
+
+    def open_watch(self, queue: str = "default") -> Take:
+        """A watch that takes, as it is before Redis answers. Its connection is not opened: see ``serve``."""
+        take = self.fetcher.arrivals.open(self.client, queue)
+        assert take is not None
+        take.is_marked = False
+        return take
+
+    def arrive(self, take: Take, payload: bytes) -> list[UnitOfWork]:
+        """The answer of Redis to a watch: the job, at once started."""
+        units = list(self.fetcher.arrivals.admit(take, payload))
         for unit in units:
             self.fetcher.in_flight.started(unit.delivery.token, 1.0)
         return units

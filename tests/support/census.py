@@ -46,11 +46,20 @@ def assert_keys_clean(client: redis.Redis) -> None:
 
 
 def inflight(client: redis.Redis) -> dict[bytes, dict[bytes, bytes]]:
-    """What the workers hold: key to (token to entry)."""
+    """What the workers hold: key to (token to entry). In the list of a watch the place is the token."""
     found: dict[bytes, Any] = {
         key: client.hgetall(key) for key in client.scan_iter("bridge:inflight:*", count=1000)
     }
+    for key, payloads in arrived(client).items():
+        queue = key.split(b":", 6)[6]  # bridge:arrived:<host>:<pid>:<nonce>:<number>:<queue>
+        found[key] = {b"%d" % place: b"1\n%s\n%s" % (queue, job) for place, job in enumerate(payloads)}
     return {key: entries for key, entries in found.items() if entries}
+
+
+def arrived(client: redis.Redis) -> dict[bytes, list[bytes]]:
+    """What Redis has moved to watches of the workers: key to payloads. A list that is closed is a string."""
+    names = client.scan_iter("bridge:arrived:*", count=1000, _type="list")
+    return {key: client.lrange(key, 0, -1) for key in names}
 
 
 def _payloads(client: redis.Redis) -> list[tuple[str, bytes]]:

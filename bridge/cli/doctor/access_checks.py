@@ -29,6 +29,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("LREM", _QUEUE, "0", "x"),
     ("LINDEX", _QUEUE, "0"),
     ("BLMOVE", _QUEUE, _QUEUE, "RIGHT", "RIGHT", "0.01"),
+    ("BLMOVE", _QUEUE, keys.arrived(_NAME), "RIGHT", "LEFT", "0.01"),
     ("UNLINK", _QUEUE),
     *(("SADD", key, "x") for key in (keys.QUEUES, keys.PROCESSES, keys.PAUSED)),
     *(("SREM", key, "x") for key in (keys.QUEUES, keys.PROCESSES, keys.PAUSED)),

@@ -13,6 +13,7 @@ from bridge.sidekiq import keys
 from bridge.sidekiq.api.values import float_of, int_of, list_of, object_of
 from bridge.sidekiq.payload import timestamps
 from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store.leases import HELD, holder_of
 
 SCAN_COUNT = 1000
 
@@ -163,14 +164,23 @@ class Processes:
                 name.decode(errors="replace"): int_of(score)
                 for name, score in self.client.zrange(keys.LEASE, 0, -1, withscores=True)
             }
-            found = self.client.scan_iter(keys.inflight("*"), count=SCAN_COUNT)
-            holders = {name.decode(errors="replace") for name in found}
-            identities = sorted(till.keys() | {name.removeprefix(keys.inflight("")) for name in holders})
+            found = filter(None, map(holder_of, self.client.scan_iter(HELD, count=SCAN_COUNT)))
+            identities = sorted(till.keys() | {identity for identity, _ in found})
             pipeline = self.client.pipeline(transaction=False)
             for identity in identities:
                 pipeline.hlen(keys.inflight(identity))
-            held = pipeline.execute()
-        return [LeaseRow(name, till.get(name), count) for name, count in zip(identities, held, strict=True)]
+                pipeline.smembers(keys.arrived(identity))
+            found = pipeline.execute()
+            arrived = [self._arrived(*pair) for pair in zip(identities, found[1::2], strict=True)]
+        rows = zip(identities, found[::2], arrived, strict=True)
+        return [LeaseRow(name, till.get(name), held + new) for name, held, new in rows]
+
+    def _arrived(self, identity: str, watches: Iterable[bytes]) -> int:
+        """How many jobs the lists of a worker's watches hold. A list that is closed is a string."""
+        pipeline = self.client.pipeline(transaction=False)
+        for watch in watches:
+            pipeline.llen(keys.arrived_list(identity, watch.decode(errors="replace")))
+        return sum(size for size in pipeline.execute(raise_on_error=False) if isinstance(size, int))
 
     def totals(self) -> Totals:
         """Counters and sizes of the sets; today is a day in UTC, as in Sidekiq."""

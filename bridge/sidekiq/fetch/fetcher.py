@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from bridge import errors
+from bridge.sidekiq.fetch.arrivals import Arrivals
 from bridge.sidekiq.fetch.consumer import Consumer, loop_ticks
 from bridge.sidekiq.fetch.gate import Gate
 from bridge.sidekiq.fetch.in_flight import InFlight
@@ -33,10 +34,7 @@ LARGEST_CLAIM = 1000
 
 
 class Fetcher:
-    """Claims and settles for one worker process.
-
-    ``turn`` is called by the consumer's thread; ``settle`` by any thread.
-    """
+    """Claims and settles for one worker. Its consumer's thread calls ``turn``, any thread ``settle``."""
 
     def __init__(
         self,
@@ -57,12 +55,14 @@ class Fetcher:
         self.in_flight = InFlight(store, self.journal, gate, listeners, timestamps, slots)
         self.reconciler = Reconciler(store, lease, self.in_flight, self.journal, self.wake, promoting)
         self.rooms = QueueRooms(self.in_flight.held)
-        self.native_only = NativeOnlyClaim(store, lease, gate, self.order, self.in_flight, self.rooms)
+        self.arrivals = Arrivals(store, lease, gate, self.in_flight, self.journal, self.rooms)
+        native = self.arrivals.native
+        self.native_only = NativeOnlyClaim(store, lease, gate, self.order, self.in_flight, self.rooms, native)
         self._consumer: Consumer | None = None
         self.leaving = False
         self._exchange_lock = threading.RLock()
         self._exchanging = False
-        """Whether an exchange is under way. Under the lock: in this very thread, below a signal handler."""
+        """Whether one is under way. Under the lock: in this very thread, below a signal handler."""
         self._rng = random.Random()  # nosec B311
 
     @property
@@ -71,7 +71,7 @@ class Fetcher:
         return self._consumer is not None
 
     def attach(self, consumer: Consumer) -> None:
-        """Work for this consumer from now on: its thread writes what ends."""
+        """Its thread writes from now on what ends."""
         self._consumer = consumer
 
     def detach(self, consumer: Consumer) -> None:
@@ -85,25 +85,23 @@ class Fetcher:
         """Settle what is decided and take jobs for the free slots, in one round trip.
 
         ``claim``: it is time for one; without a free slot there is none. ``look``: it is time to compare what
-        Redis holds with what this worker knows, where that is due. ``seen_tail``: queue and job that the last
-        watch told of. A turn that has nothing to do asks Redis nothing.
-
-        Raises:
-            StoreUnavailable: Redis cannot answer now; nothing is forgotten, call again later.
+        Redis holds with what this worker knows, where that is due. ``seen_tail``: what the last watch told
+        of. A turn that has nothing to do asks Redis nothing. Raises StoreUnavailable: call again later.
         """
         in_flight = self.in_flight
         may_claim = self.may_claim
         claim = claim and may_claim
-        unanswered = in_flight.unanswered
+        unanswered, journal, is_due = in_flight.unanswered, self.journal, self.arrivals.is_due
         is_look_due = bool(unanswered.tokens or unanswered.looks) and unanswered.due
-        journal = self.journal
-        if not (claim or journal.waiting or journal.returning or (look and is_look_due)):
+        if not (claim or journal.waiting or journal.returning or is_due or (look and is_look_due)):
             return NOTHING_TO_DO if may_claim else NO_FREE_SLOT
         with self._exchange_lock:
             if self._exchanging:
                 return NOTHING_TO_DO
             self._exchanging = True
             try:
+                if is_due:
+                    self.arrivals.write()
                 if is_look_due:
                     return self._look(claim=claim)
                 if claim:
@@ -160,10 +158,7 @@ class Fetcher:
         return not self.in_flight.held and not self.journal and not self._exchanging
 
     def settle(self, token: int, otherwise: Decision, run_ms: float | None = None) -> None:
-        """Let go of a delivery: by its recorded decision, or else ``otherwise``. Frees its slot.
-
-        ``run_ms``: how long the run took, where the sidecar says so.
-        """
+        """Let go of a delivery: by its recorded decision, or else ``otherwise``. ``run_ms``: of its run."""
         unit = self.in_flight.release(token, run_ms)
         if unit is None:
             return
@@ -175,8 +170,8 @@ class Fetcher:
         else:
             self.flush()
 
-    def flush(self) -> bool:
-        """Write the settlements that wait. Returns whether all are written; never raises."""
+    def flush(self, *, last: bool = False) -> bool:
+        """Write what waits. Returns whether all is written; never raises. ``last``: no watch goes on."""
         in_flight = self.in_flight
         try:
             with self._exchange_lock:
@@ -184,15 +179,19 @@ class Fetcher:
                     return False  # a signal handler within an exchange of this thread: what follows it writes
                 self._exchanging = True
                 try:
+                    if last or (in_flight.is_quiet and self._consumer is None):
+                        self.arrivals.doubt()
                     if in_flight.is_quiet and in_flight.unanswered.due:
                         self.reconciler.adopt_unknown()
+                    if self.arrivals.is_due:
+                        self.arrivals.write()
                     self._exchange(None)
                 finally:
                     self._exchanging = False
         except errors.StoreError as error:
-            # An outage, or a fault that a person must put right: kept and repeated in both cases.
+            # An outage, or a fault that a person must put right: repeated in both cases.
             logger.debug("settlements wait for Redis: %s", error)
-        return not self.journal
+        return not (self.journal or self.arrivals.doubtful)
 
     def stop(self) -> None:
         """The process is about to end: quiet, and no more waiting. Safe in a signal handler."""
@@ -219,6 +218,7 @@ class Fetcher:
         except BaseException:
             # Whatever it was: a decision that is not written must not be forgotten.
             journal.put_back(batch)
+            self.arrivals.doubt()
             raise
         if batch.decided:
             journal.confirm(batch, result.settled)

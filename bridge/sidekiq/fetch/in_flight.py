@@ -56,7 +56,9 @@ class InFlight:
         """How many jobs may be held: the size of the pool, and what is set aside."""
         self.size = slots
         """How many jobs the pool runs at once."""
-        self.aside = SetAside(store, self._fit)
+        self.aside = SetAside(
+            store, self._fit, lambda token: self.enter(filter(None, [self.held.get(token)]))
+        )
         self._prefetch_count = slots
         self._pool_size: int | None = None
         self.slot_limit: int | None = None
@@ -119,15 +121,17 @@ class InFlight:
         """It is known what became of a claim with these tokens."""
         self.unanswered.tokens.difference_update(range(first, first + count))
 
-    def admit(self, identity: str, claimed: Iterable[Claimed], claimed_at_ms: int) -> tuple[UnitOfWork, ...]:
-        """Hold these jobs."""
+    def admit(
+        self, identity: str, claimed: Iterable[Claimed], claimed_at_ms: int, arrived: str = ""
+    ) -> tuple[UnitOfWork, ...]:
+        """Hold these jobs. ``arrived``: key of the list to which a watch has moved them."""
         units = []
         for job in claimed:
             delivery = Delivery(identity, job.token, job.queue, job.payload, claimed_at_ms)
             try:
-                unit = UnitOfWork(delivery, self._read(job.payload))
+                unit = UnitOfWork(delivery, self._read(job.payload), arrived=arrived)
             except errors.PayloadError as error:
-                self._bury_unreadable(delivery, error)
+                self._bury_unreadable(delivery, error, arrived)
                 continue
             fields = unit.job.fields
             if unit.job.native_class in self.tracked.classes or FIELD in fields:
@@ -159,6 +163,13 @@ class InFlight:
         logger.info("expired: jid=%s of %s is not run", unit.job.jid, unit.job.native_class)
         self._journal.add(unit, Done(expired=True))
 
+    def enter(self, units: Iterable[UnitOfWork]) -> None:
+        """Have jobs in the worker's hash that watches have moved to their lists. Raises StoreError."""
+        if arrived := [unit for unit in units if unit.arrived]:
+            self._store.enter_arrived([(unit.arrived, *unit.delivery[:4]) for unit in arrived])
+            for unit in arrived:
+                unit.arrived = ""
+
     def note_recoveries(self, units: Iterable[UnitOfWork]) -> None:
         """Tell the sidecar which jobs were orphaned: it may run them still, or know how they ended."""
         named = [unit for unit in units if unit.job.jid]
@@ -172,12 +183,12 @@ class InFlight:
             if count:
                 unit.delivery = unit.delivery._replace(recovered=count)
 
-    def _bury_unreadable(self, delivery: Delivery, error: errors.PayloadError) -> None:
+    def _bury_unreadable(self, delivery: Delivery, error: errors.PayloadError, arrived: str) -> None:
         logger.error("buried a payload that is not a job, from queue %s: %s", delivery.queue, error)
         payload = delivery.payload
         if isinstance(error, errors.InvalidPayload):
             payload = invalid_entry(payload, delivery.queue, str(error), time.time(), self._timestamps())
-        unit = UnitOfWork(delivery, SidekiqJob(delivery.payload, {}))
+        unit = UnitOfWork(delivery, SidekiqJob(delivery.payload, {}), arrived=arrived)
         self._journal.add(unit, Bury(payload, ran=False, notice=malformed(str(error))))
 
     # -- a run
@@ -234,6 +245,6 @@ class InFlight:
         return unit.started_at is not None and not self._gate.admits(unit.job)
 
     def known(self, identity: str) -> int:
-        """How many jobs this process knows under one identity: held, or on their way to Redis."""
+        """How many jobs of one identity's hash this process knows: held, or on their way to Redis."""
         units = [*list(self.held.values()), *self._journal.units]
-        return sum(unit.delivery.identity == identity for unit in units)
+        return sum(unit.delivery.identity == identity and not unit.arrived for unit in units)

@@ -11,7 +11,7 @@ from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome import poison_pill
 from bridge.sidekiq.outcome.decision import Decision, GiveBack
 from bridge.sidekiq.store.effects import SettlementEffects
-from bridge.sidekiq.store.settlement import Settled, Settlement
+from bridge.sidekiq.store.settlement import Arrived, Settled, Settlement
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +100,7 @@ class Journal:
             if outcome is Settled.FAILED:
                 self.waiting.append((unit, decision))
                 continue
+            unit.arrived = ""  # the same bytes may come to the same list again
             if outcome is Settled.FENCED:
                 self.fenced += 1
                 logger.warning("FENCED: jid=%s was no longer held by this worker; not written", unit.job.jid)
@@ -127,4 +128,5 @@ def _settlement(unit: UnitOfWork, decision: Decision, effects: SettlementEffects
         poison_pill.payload(unit.job) if unknown else b"",
         delivery.recovered > 0 or may_run,
         effects.of(unit.job, decision, delivery.identity, delivery.token) if has_effects else (),
+        Arrived(unit.arrived, has_row=unit.may_have_row) if unit.arrived else None,
     )

@@ -7,6 +7,7 @@ import itertools
 from bridge import errors
 from bridge.sidekiq.fetch.gate import Gate
 from bridge.sidekiq.fetch.in_flight import InFlight
+from bridge.sidekiq.fetch.native_queues import NativeQueues
 from bridge.sidekiq.fetch.queue_tails import QueueTails
 from bridge.sidekiq.fetch.queues import QueueOrder
 from bridge.sidekiq.fetch.rooms import QueueRooms
@@ -27,6 +28,7 @@ class NativeOnlyClaim:
         order: QueueOrder,
         in_flight: InFlight,
         rooms: QueueRooms,
+        native: NativeQueues,
     ) -> None:
         self._store = store
         self._lease = lease
@@ -35,6 +37,7 @@ class NativeOnlyClaim:
         self._in_flight = in_flight
         self._rooms = rooms
         self._tails = QueueTails()
+        self._native = native
         self.kept_back: frozenset[str] = frozenset()
         """Queues in which a job that was not admitted waited at the last look."""
 
@@ -49,7 +52,9 @@ class NativeOnlyClaim:
         names, free = self._order.names, lambda: self._in_flight.free_slots
         try:
             for name, next_jobs in self._tails.tails(self._store, names, free):
-                admitted = list(itertools.takewhile(self._is_admitted, self._rooms.cut(name, next_jobs)))
+                fitting = self._rooms.cut(name, next_jobs)
+                admitted = list(itertools.takewhile(self._is_admitted, fitting))
+                self._native.note(name, admitted=len(admitted) == len(fitting))
                 if len(admitted) < len(next_jobs):
                     kept_back.add(name)
                 units += self._take_exactly(name, admitted, blocked)
@@ -69,7 +74,11 @@ class NativeOnlyClaim:
             return []
         queue, payload = seen_tail
         self._tails.expect(queue)
-        if self._order.names != (queue,) or not self._is_admitted(payload):
+        if self._order.names != (queue,):
+            return []
+        admitted = self._is_admitted(payload)
+        self._native.note(queue, admitted=admitted)
+        if not admitted:
             return []
         return self._take_exactly(queue, self._rooms.cut(queue, [payload]), set())
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 
+from bridge.redis.client import own_connection
 from bridge.sidekiq import keys
 
 
@@ -20,7 +21,7 @@ class Peek:
 
     def __init__(self, client: redis.Redis, queue: str, timeout_seconds: float = 20.0) -> None:
         self.queue = queue
-        self._connection: Any = client.connection_pool.make_connection()
+        self._connection = own_connection(client)
         self._timeout = timeout_seconds
         name = keys.queue(queue)
         self._command = self._connection.pack_command("BLMOVE", name, name, "RIGHT", "RIGHT", timeout_seconds)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from bridge import errors
 from bridge.sidekiq.fetch.in_flight import InFlight
 from bridge.sidekiq.fetch.journal import Journal
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.outcome.decision import GiveBack
-from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)
@@ -115,7 +113,7 @@ class Reconciler:
         found = self._store.entries(identity, sorted(again, reverse=True))
         for job in found:
             delivery = Delivery(identity, job.token, job.queue, job.payload, now_ms)
-            self._journal.add(UnitOfWork(delivery, _parsed(job.payload)), GiveBack(may_run=True))
+            self._journal.add(UnitOfWork.stray(delivery), GiveBack(may_run=True))
         if found:
             logger.warning(
                 "gave back %d jobs that Redis held for %s and this worker did not know: Redis was restored "
@@ -126,18 +124,10 @@ class Reconciler:
     def _note_missing(self, identity: str, tokens: set[int]) -> None:
         """Jobs in hand that Redis does not hold for this worker: their settlements will be fenced."""
         units = list(self._in_flight.held.items())
-        held = {token for token, unit in units if unit.delivery.identity == identity}
+        held = {token for token, unit in units if unit.delivery.identity == identity and not unit.arrived}
         if gone := held - tokens - self._missing:
             logger.warning(
                 "FENCED: Redis no longer holds %d jobs that run here; another worker may run them as well",
                 len(gone),
             )
         self._missing = held - tokens
-
-
-def _parsed(payload: bytes) -> SidekiqJob:
-    """Also where the next claim will bury it."""
-    try:
-        return SidekiqJob.parse(payload)
-    except errors.PayloadError:
-        return SidekiqJob.unreadable(payload)

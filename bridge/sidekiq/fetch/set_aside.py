@@ -32,9 +32,13 @@ class SetAside:
     this worker counts towards no poison pill.
     """
 
-    def __init__(self, marks: Marks, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, marks: Marks, changed: Callable[[], None], enter: Callable[[int], None] = lambda token: None
+    ) -> None:
+        """``enter``: has a job in the hash whose tokens the marks name. It may raise StoreError."""
         self._marks = marks
         self._changed = changed
+        self._enter = enter
         self._held: dict[int, Delivery] = {}
         self._ready: set[int] = set()
 
@@ -54,7 +58,11 @@ class SetAside:
         """Set a job aside: it has not begun, and takes no slot."""
         self._held[delivery.token] = delivery
         self._changed()
-        self._note(lambda: self._marks.note_unbegun(delivery.identity, delivery.token))
+        self._note(lambda: self._note_unbegun(delivery))
+
+    def _note_unbegun(self, delivery: Delivery) -> None:
+        self._enter(delivery.token)
+        self._marks.note_unbegun(delivery.identity, delivery.token)
 
     def make_ready(self, token: int) -> None:
         """Its time has come: it takes the next free slot."""

@@ -6,8 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from bridge.errors import PayloadError
 from bridge.sidekiq.outcome.decision import Decision
 from bridge.sidekiq.payload.job import SidekiqJob
+
+#: A job that has run for this time gets a row on the Busy page.
+ROW_SECONDS = 0.5
 
 
 class Delivery(NamedTuple):
@@ -28,7 +32,7 @@ class Delivery(NamedTuple):
         return f"{self.identity}/{self.token}"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class UnitOfWork:
     """A job in this process's hands, from claim to settlement."""
 
@@ -43,15 +47,30 @@ class UnitOfWork:
     run_ms: float | None = None
     """The sidecar's own figure for the run: without the network and without the wait for a slot."""
     decision: Decision | None = None
+    arrived: str = ""
+    """Key of the list in which the job still is: a watch has taken it. Empty: it is in the hash."""
     native: bool = False
     """Whether it runs, or ran, in Python; known once it has started."""
     log_context: dict[str, Any] = field(default_factory=dict)
     """How log lines name it; filled for the line at its start and kept for the one at its end."""
 
+    @classmethod
+    def stray(cls, delivery: Delivery) -> UnitOfWork:
+        """A unit for bytes that this process has not read yet; they may be no job."""
+        try:
+            return cls(delivery, SidekiqJob.parse(delivery.payload))
+        except PayloadError:
+            return cls(delivery, SidekiqJob.unreadable(delivery.payload))
+
     @property
     def id(self) -> str:
         """The jid; for a job without one, the name of its delivery."""
         return self.job.jid or self.delivery.name
+
+    @property
+    def may_have_row(self) -> bool:
+        """Whether the Busy page may show it, now that its slot is free."""
+        return (self.run_seconds or 0.0) >= ROW_SECONDS
 
     @property
     def seconds(self) -> float:

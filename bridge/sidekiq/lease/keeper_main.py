@@ -41,17 +41,13 @@ class LeaseKeys:
 
     def renew(self, identity: str, length_ms: int) -> bool:
         """Whether it is held; else it is gone or being reaped."""
-        return bool(
-            self._redis.run(self._scripts["renew"], self._keys(identity), identity, length_ms, "renew")
-        )
+        names = [keys.LEASE, keys.inflight(identity), keys.arrived(identity)]
+        return bool(self._redis.run(self._scripts["renew"], names, identity, length_ms, "renew"))
 
     def leave(self, identity: str) -> None:
         """End it."""
-        names = [*self._keys(identity), keys.fence(identity)]
-        self._redis.run(self._scripts["end"], names, identity, 0)
-
-    def _keys(self, identity: str) -> list[str]:
-        return [keys.LEASE, keys.inflight(identity)]
+        names = [keys.LEASE, keys.inflight(identity), keys.fence(identity), keys.arrived(identity)]
+        self._redis.run(self._scripts["end"], names, identity, 0, "gone")
 
 
 class Watch:

@@ -85,6 +85,7 @@ class Reaper:
 
     def reap(self, identity: str) -> int:
         """Give back all that one dead worker held, the first claimed to run first. Returns how many."""
+        self.store.fence_all_arrived(identity)
         jobs, unbegun = self.store.inflight(identity), self.store.unbegun(identity)
         moved = sum(
             self._recover(identity, claimed, begun=claimed.token not in unbegun) for claimed in reversed(jobs)

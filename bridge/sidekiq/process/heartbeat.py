@@ -18,7 +18,7 @@ import redis
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
 from bridge.sidekiq.fetch.fetcher import Fetcher
-from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.fetch.unit_of_work import ROW_SECONDS, UnitOfWork
 from bridge.sidekiq.outcome.dialect import MetricsFamily
 from bridge.sidekiq.process import rows as process
 from bridge.sidekiq.process.metrics import JobMetrics
@@ -26,7 +26,7 @@ from bridge.sidekiq.process.rows import ProcessInfo
 
 logger = logging.getLogger(__name__)
 
-TICK_SECONDS = 0.5
+TICK_SECONDS = ROW_SECONDS
 BEAT_SECONDS = 5.0
 TTL_SECONDS = 60
 #: The tag of a row whose job runs in Python. The job's own payload does not get it.

@@ -17,7 +17,7 @@ class LeaseCalls(ScriptCalls):
     def lease(self, identity: str, length_ms: int, *, register: bool = False) -> LeaseState:
         """Take (``register``) or renew a lease of ``length_ms``."""
         args = (identity, length_ms, "register" if register else "renew")
-        names = (keys.LEASE, keys.inflight(identity))
+        names = (keys.LEASE, keys.inflight(identity), keys.arrived(identity))
         till = self._one(scripts.Call(lua.load("lease_renew"), names, args))
         return LeaseState.HELD if till else LeaseState.FENCED
 
@@ -43,6 +43,6 @@ class LeaseCalls(ScriptCalls):
         A holder that was ``reaped`` may not renew it, though jobs are left that Redis refuses to move.
         """
         args = (identity, -1 if reaped else 0)
-        touched = (keys.LEASE, keys.inflight(identity), keys.fence(identity))
+        touched = (keys.LEASE, keys.inflight(identity), keys.fence(identity), keys.arrived(identity))
         call = scripts.Call(lua.load("lease_end"), touched, args)
         return int(self._one(call))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,20 @@ from bridge.sidekiq import keys
 
 #: Keys that one step of a search looks at.
 STEP = 1000
+#: Keys that hold jobs of workers: hashes, sets of watches, and their lists. It matches a few others.
+HELD = "bridge:[ai]*"
+_ARRIVED = re.compile(
+    rf"{keys.ARRIVED_PREFIX}(?P<identity>.+?:\d+:[0-9a-f]{{12}})(?::(?P<watch>\d+:.*))?", re.DOTALL
+)
+
+
+def holder_of(name: bytes) -> tuple[str, str | None] | None:
+    """The worker whose key this is, and the watch whose list it is; None: the key holds no jobs."""
+    text = name.decode(errors="replace")
+    if text.startswith(prefix := keys.inflight("")):
+        return text.removeprefix(prefix), None
+    match = _ARRIVED.fullmatch(text)
+    return (match["identity"], match["watch"]) if match else None
 
 
 @dataclass(frozen=True)
@@ -27,11 +42,17 @@ class LeaseTable:
         return {name.decode(errors="replace"): score for name, score in found}
 
     def search(self, cursor: int) -> tuple[int, list[str]]:
-        """One step through all keys. Returns the next cursor, 0 at the end, and who has an in-flight hash."""
-        prefix = keys.inflight("")
+        """One step through all keys. Returns the next cursor, 0 at the end, and who may hold jobs.
+
+        A list of arrived jobs that its worker's set does not name is named there: the set was lost.
+        """
         with outages():
-            following, found = self.client.scan(cursor, match=f"{prefix}*", count=STEP)
-        return int(following), [name.decode(errors="replace").removeprefix(prefix) for name in found]
+            following, names = self.client.scan(cursor, match=HELD, count=STEP)
+            found = [(name, *held) for name in names if (held := holder_of(name)) is not None]
+            for name, identity, watch in found:
+                if watch is not None and self.client.type(name) == b"list":
+                    self.client.sadd(keys.arrived(identity), watch)
+        return int(following), list({identity: None for _, identity, _ in found})
 
     def holders(self, identities: Iterable[str]) -> list[str]:
         """Those who hold jobs and have no lease."""
@@ -41,7 +62,7 @@ class LeaseTable:
         with outages():
             pipeline = self.client.pipeline(transaction=False)
             for name in names:
-                pipeline.exists(keys.inflight(name))
+                pipeline.exists(keys.inflight(name), keys.arrived(name))
                 pipeline.zscore(keys.LEASE, name)
             found = pipeline.execute()
         answers = zip(names, found[::2], found[1::2], strict=True)

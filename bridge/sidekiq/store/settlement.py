@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -17,10 +16,19 @@ from bridge.sidekiq.outcome.poison_pill import NOTICE
 from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.effects import Effect, with_effects
 from bridge.sidekiq.store.notices import telling
+from bridge.sidekiq.store.settling_keys import settling_keys, utc_day
 
 RECOVERED_TTL_SECONDS = 72 * 3600
 #: The answer of settle_orphan.lua where it did so.
 RECOVER_BURIED = 2
+
+
+class Arrived(NamedTuple):
+    """A job that is still in the list of the watch that took it."""
+
+    key: str
+    has_row: bool
+    """Whether the Busy page may show it."""
 
 
 class Settlement(NamedTuple):
@@ -37,6 +45,8 @@ class Settlement(NamedTuple):
     """Whether the next delivery, too, asks every sidecar first."""
     effects: tuple[Effect, ...] = ()
     """Carried out in the step in which this takes effect."""
+    arrived: Arrived | None = None
+    """The list of a watch that still holds the job; None: the hash of its worker does."""
 
     @property
     def name(self) -> str:
@@ -75,7 +85,7 @@ class SettlementBatch:
             if isinstance(settlement.decision, Done) and not settlement.effects:
                 self._finished.setdefault(settlement.identity, []).append(i)
         now = time.time() + ahead
-        day = _utc_day(int(now // 86_400))
+        day = utc_day(int(now // 86_400))
         self.calls = [
             _finish_call(identity, [settlements[i].token for i in members], day)
             for identity, members in self._finished.items()
@@ -124,33 +134,15 @@ def _outcome(decision: Decision, result: Any) -> Settled:
     return Settled.OK if result else Settled.FENCED
 
 
-@functools.lru_cache(maxsize=4)
-def _utc_day(number: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(number * 86_400))
-
-
-@functools.lru_cache(maxsize=4)
-def _settling_keys(identity: str, day: str) -> tuple[str, ...]:
-    return (
-        keys.inflight(identity),
-        keys.work(identity),
-        keys.workers(identity),
-        keys.PROCESSED,
-        keys.processed_on(day),
-        keys.FAILED,
-        keys.failed_on(day),
-    )
-
-
 def _finish_call(identity: str, tokens: Sequence[int], day: str) -> scripts.Call:
     args = (keys.STAT_TTL_SECONDS, *tokens)
-    return scripts.Call(lua.load("settle_done"), _settling_keys(identity, day), args)
+    return scripts.Call(lua.load("settle_done"), settling_keys(identity, day), args)
 
 
 def _single_call(
     settlement: Settlement, now: float, day: str, dead_limits: Callable[[], DeadLimits], ahead: float
 ) -> scripts.Call:
-    shared = _settling_keys(settlement.identity, day)
+    shared = settling_keys(settlement.identity, day)
     match settlement.decision:
         case Done():
             return _finish_call(settlement.identity, [settlement.token], day)
@@ -188,7 +180,7 @@ def _set_call(
 
 def put_off_call(identity: str, token: int, target: str, at: float, payload: bytes) -> scripts.Call:
     """A due entry into ``schedule`` or ``retry`` again. Nothing is counted."""
-    shared = _settling_keys(identity, _utc_day(0))
+    shared = settling_keys(identity, utc_day(0))
     return _set_call(shared, token, (0, 0), target, (at, payload, "", ""))
 
 
@@ -212,7 +204,7 @@ def _queue_call(
 
 def give_back_call(settlement: Settlement) -> scripts.Call:
     """A job of a dead worker that never began: back to its queue, and nothing is counted."""
-    shared = _settling_keys(settlement.identity, _utc_day(0))
+    shared = settling_keys(settlement.identity, utc_day(0))
     call = _queue_call(shared, settlement, (0, 0), "RPUSH", settlement.payload)
     return with_effects(call, settlement.effects)
 

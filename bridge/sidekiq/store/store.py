@@ -16,6 +16,7 @@ from bridge.redis.pipeline import KeptConnections
 from bridge.sidekiq import keys
 from bridge.sidekiq.outcome.decision import DeadLimits
 from bridge.sidekiq.store import lua
+from bridge.sidekiq.store.arrived import ArrivedJobs, settlement_batch
 from bridge.sidekiq.store.claims import (
     Claimed,
     ClaimRequest,
@@ -29,7 +30,7 @@ from bridge.sidekiq.store.claims import (
 from bridge.sidekiq.store.due import DueEntries
 from bridge.sidekiq.store.exact_claims import ExactClaims
 from bridge.sidekiq.store.lease_calls import LeaseCalls
-from bridge.sidekiq.store.settlement import RECOVER_BURIED, Settlement, SettlementBatch, recover_call
+from bridge.sidekiq.store.settlement import RECOVER_BURIED, Settlement, recover_call
 from bridge.sidekiq.store.unbegun import UnbegunJobs
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 WRONG_SECONDS = 1.0
 
 
-class RedisStore(LeaseCalls, DueEntries, UnbegunJobs, ExactClaims):
+class RedisStore(LeaseCalls, DueEntries, UnbegunJobs, ExactClaims, ArrivedJobs):
     """The store on a Redis (or Valkey) server of at least 6.2."""
 
     def __init__(
@@ -73,7 +74,7 @@ class RedisStore(LeaseCalls, DueEntries, UnbegunJobs, ExactClaims):
         """
         batch = None
         if settlements:
-            batch = SettlementBatch(settlements, self._dead_limits, self._ahead, tells_ruby=self.tells_ruby)
+            batch = settlement_batch(settlements, self._dead_limits, self._ahead, tells_ruby=self.tells_ruby)
         calls = batch.calls if batch else []
         if claim is not None:
             calls = [*calls, claim_call(claim)]
@@ -97,10 +98,11 @@ class RedisStore(LeaseCalls, DueEntries, UnbegunJobs, ExactClaims):
         """All a worker holds, oldest first."""
         with outages():
             entries: Any = self.client.hgetall(keys.inflight(identity))
-        return [
+        jobs = [
             entry(int(token), value)
             for token, value in sorted(entries.items(), key=lambda item: int(item[0]))
         ]
+        return [*jobs, *self.arrived(identity)]
 
     def fence_claims(self, identity: str, first_valid_token: int) -> tuple[int, set[int]]:
         """Refuse earlier claims of this worker that Redis has not carried out yet.

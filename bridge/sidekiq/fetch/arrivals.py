@@ -1,0 +1,221 @@
+"""Arrivals: the lists into which Redis moves jobs of this process, and the jobs that are still there."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+import redis
+
+from bridge.redis import commands
+from bridge.sidekiq.fetch.gate import Gate
+from bridge.sidekiq.fetch.in_flight import InFlight
+from bridge.sidekiq.fetch.journal import Journal
+from bridge.sidekiq.fetch.native_queues import NativeQueues
+from bridge.sidekiq.fetch.rooms import QueueRooms
+from bridge.sidekiq.fetch.take import Take
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.outcome.decision import GiveBack
+from bridge.sidekiq.store.arrived import TOKENS_OF_A_LIST, ArrivedList
+from bridge.sidekiq.store.claims import Claimed
+from bridge.sidekiq.store.store import RedisStore
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a watch lasts at most, and by which it ends before the lease.
+LONGEST_SECONDS, MARGIN_SECONDS = 20.0, 1.0
+#: A watch that would last less is not worth its command.
+SHORTEST_SECONDS = 0.25
+#: Seconds after which a job that still runs enters the hash, where every tool looks for jobs in flight.
+ENTER_SECONDS = 0.25
+#: Seconds without such watches after Redis has refused one.
+REST_SECONDS = 5.0
+
+
+class Arrivals:
+    """Opens lists for watches, admits what arrives in them, and closes them.
+
+    ``open``, ``admit`` and ``close`` are called by the consumer's thread; ``doubt`` and ``fence`` by one
+    thread at a time, under the lock of the exchange.
+    """
+
+    def __init__(
+        self,
+        store: RedisStore,
+        lease: Lease,
+        gate: Gate,
+        in_flight: InFlight,
+        journal: Journal,
+        rooms: QueueRooms,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._gate = gate
+        self._in_flight = in_flight
+        self._journal = journal
+        self._rooms = rooms
+        self.clock = clock
+        self._numbers = itertools.count(1)
+        self._open: set[ArrivedList] = set()
+        self._rest_until = 0.0
+        self._young: deque[tuple[float, UnitOfWork]] = deque()
+        """Jobs that have arrived, and when: each is in its list for a while."""
+        self._units: WeakValueDictionary[int, UnitOfWork] = WeakValueDictionary()
+        """The same, until their settlement: a thread that lets a job go has it in no other place."""
+        self.doubtful: set[ArrivedList] = set()
+        """Lists to be fenced before anything else is written: their watch is closed, or was cut."""
+        self._ended: set[ArrivedList] = set()
+        """Those of them whose watch has ended for certain."""
+        self.native = NativeQueues(gate)
+
+    # -- watches
+
+    def may_take(self, queue: str) -> bool:
+        """Whether a watch may take jobs of this queue now, if a slot is free for it.
+
+        Not of a queue with a limit of its own: a claim counts what it has room for.
+        """
+        if self._in_flight.is_quiet or not self._lease.is_taken or self.clock() < self._rest_until:
+            return False
+        if queue in self._rooms.limited:
+            return False
+        return not self._gate.restricts or self.native.are_in(queue)
+
+    @property
+    def free_slots(self) -> int:
+        """How many jobs this worker may still hold."""
+        return self._in_flight.free_slots
+
+    @property
+    def seconds(self) -> float:
+        """How long a watch may last that begins now: the lease outlives it. 0: too short a time."""
+        left = self._lease.length_seconds - self._lease.age_seconds
+        seconds = min(LONGEST_SECONDS, left - min(MARGIN_SECONDS, self._lease.length_seconds / 10))
+        return seconds if seconds >= SHORTEST_SECONDS else 0.0
+
+    def open(self, client: redis.Redis, queue: str) -> Take | None:
+        """A watch with a list of its own. None where the lease is gone. Raises StoreError."""
+        home = ArrivedList(self._lease.identity, f"{next(self._numbers)}:{queue}")
+        if not self._store.open_arrived(home):
+            return None
+        self._open.add(home)
+        return Take(client, home)
+
+    def serves(self, take: Take) -> bool:
+        """Whether this watch may go on: its list is open, and belongs to this worker."""
+        return take.home in self._open and take.home.identity == self._lease.identity
+
+    def close(self, take: Take, *, ended: bool = False) -> None:
+        """The watch is closed: what it has taken is found out with the next exchange.
+
+        ``ended``: no command of it is on its way, so Redis need not refuse one.
+        """
+        if take.home in self._open:
+            self._open.discard(take.home)
+            self.doubtful.add(take.home)
+            if ended:
+                self._ended.add(take.home)
+
+    def refused(self, error: Exception) -> None:
+        """Redis has refused a watch: look at queues instead. For a while, unless it forbids the command."""
+        self._rest_until = math.inf if commands.is_forbidden(error) else self.clock() + REST_SECONDS
+
+    # -- jobs
+
+    def admit(self, take: Take, payload: bytes) -> tuple[UnitOfWork, ...]:
+        """Hold this job, or give it back: it may not run here now, or no slot is free."""
+        home, in_flight = take.home, self._in_flight
+        if home not in self._open and home not in self.doubtful:
+            return ()  # the list was fenced meanwhile, and the job given back
+        job = Claimed(home.queue, payload, in_flight.next_token)
+        in_flight.next_token += 1
+        units = in_flight.admit(home.identity, (job,), int(self._store.now() * 1000), home.key)
+        for unit in units:
+            self._young.append((self.clock(), unit))
+            self._units[job.token] = unit
+        is_paused = self._is_paused(take)
+        if take.is_recovering:
+            in_flight.note_recoveries(units)
+        if units and (is_paused or not self._may_begin(units[0])):
+            in_flight.give_back_all(units)
+            return ()
+        return units
+
+    def _is_paused(self, take: Take) -> bool:
+        if not take.is_marked:
+            return False
+        try:
+            take.ask()
+        except (redis.RedisError, OSError) as error:
+            logger.debug("the watch on queue %s was cut: %s", take.queue, error)
+            take.is_recovering = True
+            return True
+        return take.is_paused
+
+    def _may_begin(self, unit: UnitOfWork) -> bool:
+        in_flight = self._in_flight
+        if in_flight.is_quiet or len(in_flight.held) > in_flight.slots:
+            return False
+        if unit.delivery.queue in self._rooms.limited:
+            return False
+        if not self._gate.restricts:
+            return True
+        admitted = self._gate.admits(unit.job)
+        self.native.note(unit.delivery.queue, admitted=admitted)
+        return admitted
+
+    @property
+    def enter_in_seconds(self) -> float | None:
+        """Until a job enters the hash that has run for a while; None where no job is in a list."""
+        held = self._in_flight.held
+        while self._young:
+            arrived_at, unit = self._young[0]
+            if unit.arrived and unit.delivery.token in held:
+                return max(0.0, arrived_at + ENTER_SECONDS - self.clock())
+            self._young.popleft()
+        return None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to write: a list in doubt, or a job that has run for a while."""
+        return bool(self.doubtful) or self.enter_in_seconds == 0.0
+
+    def write(self) -> None:
+        """Fence the lists in doubt, and enter jobs that have run for a while. Raises StoreError."""
+        if self.doubtful:
+            self.fence()
+        if self.enter_in_seconds == 0.0:
+            now, held = self.clock(), self._in_flight.held
+            units = [unit for at, unit in self._young if unit.arrived and now - at >= ENTER_SECONDS]
+            self._in_flight.enter([unit for unit in units if unit.delivery.token in held])
+
+    # -- the end of a list
+
+    def doubt(self) -> None:
+        """An answer of Redis is missing: it is not known what the lists hold."""
+        self.doubtful |= self._open
+        self._open.clear()
+
+    def fence(self) -> None:
+        """Close the lists in doubt. Jobs that arrived unnoticed are given back. Raises StoreError."""
+        for home in list(self.doubtful):
+            units = [unit for unit in list(self._units.values()) if unit.arrived == home.key]
+            known = [(unit.delivery.token, unit.delivery.payload) for unit in units]
+            first = self._in_flight.next_token
+            self._in_flight.next_token += TOKENS_OF_A_LIST
+            unknown = self._store.fence_arrived(home, first, known, ended=home in self._ended)
+            for unit in units:
+                unit.arrived = ""
+            for token, payload in enumerate(unknown, first):
+                delivery = Delivery(home.identity, token, home.queue, payload, 0)
+                # It may have run: Redis may have been restored from an older state.
+                self._journal.add(UnitOfWork.stray(delivery), GiveBack(may_run=True))
+            self.doubtful.discard(home)
+            self._ended.discard(home)
