@@ -10,19 +10,21 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.redis.outages import outages
+from bridge.redis import scripts
+from bridge.redis.outages import raise_first_error
 from bridge.results.record import QUEUED, RUNNING
-from bridge.results.store import ResultStore, Value
+from bridge.results.store import ResultStore, Run, Value, paired
+from bridge.sidekiq import keys
 from bridge.sidekiq.outcome import notice
 from bridge.sidekiq.outcome.decision import Bury, Decision, Discard, Done, GiveBack, Interrupt, Retry
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.tracked import Tracked
+from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.effects import Effect, SettlementEffects
 
 GEM = "sidekiq-status"
 #: Member of ``bridge:tracked`` while a worker knows of a sidecar with the gem.
 ANNOUNCED = "gem:sidekiq-status"
-TTL_SECONDS = 1800
 _ASK_SECONDS = 60.0
 _WORDS = {QUEUED: "queued", RUNNING: "working"}
 _ENDS: dict[type, str] = {Done: "complete", Retry: "retrying", Bury: "failed", Interrupt: "interrupted"}
@@ -89,22 +91,19 @@ class Mirror:
         self._asked_at = -_ASK_SECONDS
         self._is_wanted = False
 
-    def __call__(self, jid: str, status: str, fields: Mapping[str, Value]) -> None:
-        """A tracked job waits, runs, or has come so far."""
+    def __call__(self, jid: str, status: str, fields: Mapping[str, Value], run: Run | None) -> None:
+        """A tracked job waits, runs, or has come so far. ``run`` fences it: its end may have come by now."""
         now = time.monotonic()
         if now - self._asked_at >= _ASK_SECONDS:
             self._asked_at = now
             self._is_wanted = self._store.is_member(ANNOUNCED)
-        if self._is_wanted and status in _WORDS:
-            self._write(jid, {"status": _WORDS[status], "update_time": int(time.time()), **_progress(fields)})
-
-    def _write(self, jid: str, fields: Mapping[str, Value]) -> None:
-        with outages():
-            pipeline = self._store.client.pipeline(transaction=True)
-            pipeline.hset(key(jid), items=[part for pair in fields.items() for part in pair])
-            pipeline.expire(key(jid), TTL_SECONDS)
-            pipeline.publish("status_updates", jid)
-            pipeline.execute()
+        if self._is_wanted:
+            told = {"status": _WORDS[status], "update_time": int(time.time()), **_progress(fields)}
+            names = (key(jid),) if run is None else (key(jid), keys.inflight(run.identity))
+            args = ("" if run is None else run.token, *paired(told))
+            raise_first_error(
+                scripts.run(self._store.client, [scripts.Call(lua.load("status_gem_mark"), names, args)])
+            )
 
 
 def _progress(fields: Mapping[str, Value]) -> dict[str, Value]:

@@ -48,7 +48,7 @@ class ResultStore:
     def __init__(self, client: redis.Redis, ttl_seconds: int = DEFAULT_TTL_SECONDS) -> None:
         self.client = client
         self.ttl_seconds = ttl_seconds
-        self.mirror: Callable[[str, str, Mapping[str, Value]], None] = lambda jid, status, fields: None
+        self.mirror: Callable[[str, str, Mapping[str, Value], Run | None], None] = lambda *_: None
         """Told of each state that a tracked job tells of itself."""
 
     def read(self, jid: str) -> Record | None:
@@ -107,20 +107,20 @@ class ResultStore:
         if jobs:
             self._run([self._mark(jid, QUEUED, _of_a_push(name, at)) for jid, name, at in jobs])
             for jid, _, _ in jobs:
-                self.mirror(jid, QUEUED, {})
+                self.mirror(jid, QUEUED, {}, None)
 
     def started(self, runs: Sequence[Run]) -> None:
         """Runs have begun. Writes nothing about a run that is over."""
         found = self._run([self._mark(run.jid, RUNNING, run.fields, run) for run in runs])
         for run, is_running in zip(runs, found, strict=True):
             if is_running and run.fields.get("language") == "python":
-                self.mirror(run.jid, RUNNING, {})
+                self.mirror(run.jid, RUNNING, {}, run)
 
     def progress(self, run: Run, fields: Mapping[str, Value]) -> bool:
         """How far a run has come. Returns whether the run is this worker's still."""
         is_running = bool(self._run([self._mark(run.jid, RUNNING, {**run.fields, **fields}, run)])[0])
         if is_running:
-            self.mirror(run.jid, RUNNING, fields)
+            self.mirror(run.jid, RUNNING, fields, run)
         return is_running
 
     def note(self, jid: str, status: str, fields: Mapping[str, Value]) -> None:
