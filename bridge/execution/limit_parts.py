@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from functools import cached_property, partial
 from typing import Any
 
+from bridge.errors import StoreError
 from bridge.limits.limiter import Limiter
 from bridge.settings import Settings
 from bridge.sidekiq.fetch.fetcher import Fetcher
@@ -16,6 +18,8 @@ from bridge.sidekiq.payload.options import LIMIT
 from bridge.sidekiq.process.background import Background
 from bridge.sidekiq.store.effects import Effect
 from bridge.sidekiq.store.store import RedisStore
+
+logger = logging.getLogger(__name__)
 
 
 class LimitParts:
@@ -63,4 +67,8 @@ class LimitParts:
         """The worker ends: what it keeps from running goes on without it."""
         if self.background.scheduler is not None:
             self.background.scheduler.release()
-        self.limiter.lines.leave()
+        try:
+            self.limiter.lines.leave()
+        except StoreError as error:
+            # The lease must end all the same. Waiting jobs go on when their time in schedule comes.
+            logger.warning("could not leave the limits: %s", error)
