@@ -47,6 +47,35 @@ RSpec.describe SidekiqBridge::Sidecar::Job do
     end
   end
 
+  # An attempt's error made the payload pass 4,096 bytes, or held the comment of an SQL statement. The second attempt
+  # then had another lineage than the first one, which may run still, and did not wait for it.
+  describe "the lineage of a job whose error changes what can be read by bytes" do
+    fields = {"a size that grows" => "x" * 500, "a comment" => "PG::Error: SELECT 1 /* app */", "brackets and slashes" => "[/] {//"}
+    sizes = {"below the threshold" => 3800, "above it" => 6000}
+
+    sizes.to_a.product(fields.to_a).each do |(place, size), (what, message)|
+      it "is the same for each attempt with #{what}, #{place}" do
+        first = {args: [*[{}] * 5, "x" * size]}
+        expect(lineage(payload(**first, retry_count: 0, error_message: message))).to eq(lineage(payload(**first)))
+      end
+    end
+
+    it "does not depend on the length of the queue's name" do
+      order = %w[queue class args jid created_at]
+      first = {args: ["y" * 1900, *[{}] * 5, "x" * 6000]}
+      lineages = ["low", "a_much_longer_name_of_a_queue" * 3].map { |name| lineage(payload(order, **first, queue: name)) }
+      expect(lineages.uniq.size).to eq(1)
+    end
+  end
+
+  it "sees other arguments behind a comment that holds a quote" do
+    lineages = [1, 2].map do |number|
+      behind = %(,"note":1/* " */,"args":[#{number}],"z":""})
+      lineage(payload(args: [*[{}] * 5, "x" * 5000]).sub(/\}\z/, behind))
+    end
+    expect(lineages.uniq.size).to eq(2)
+  end
+
   it "takes bytes that are not UTF-8" do
     text = payload(args: [*[{}] * 5, "x" * 5000, "BYTES"]).sub("BYTES", "\xff".b)
     expect(lineage(text)).to eq(lineage(text))

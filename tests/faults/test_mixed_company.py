@@ -39,7 +39,7 @@ def another_release(place: Path) -> Path:
 
 
 def digest_of_claim(place: Path) -> str:
-    code = "from bridge.sidekiq import scripts; print(lua.load('claim').sha.decode(), end='')"
+    code = "from bridge.sidekiq.store import lua; print(lua.load('claim').sha.decode(), end='')"
     return subprocess.run(
         [sys.executable, "-c", code], cwd=place, capture_output=True, check=True, text=True
     ).stdout

@@ -9,20 +9,27 @@ module SidekiqBridge
       # With fewer objects at their beginning the arguments are texts, which Ruby hashes as quickly as bytes.
       FEWEST_OBJECTS = 4
       TEXT = /"(?:[^"\\]|\\.)*"/mn
-      SCALARS = /\A[^\[\]{}]*\}\s*\z/n
+      # No slash: it begins a comment, which may hold a quote.
+      SCALARS = /\A[^\[\]{}\/]*\}\s*\z/n
 
       # Returns the bytes from the first bracket of `args` to the top-level jid, if clients write both as Sidekiq does.
-      # They are the same for each attempt: attempts change fields before or behind. Nil for any other payload.
+      # They are the same for each attempt: attempts change fields before or behind. So only the arguments and the names
+      # decide, and neither the size of the payload nor the texts of other fields. Nil for any other payload.
       def self.of(payload, jid)
         return if payload.bytesize < LARGE_BYTES || !jid.is_a?(String)
         bytes = payload.b
-        return if bytes.byteslice(0, 2000).count("{") < FEWEST_OBJECTS
         opens = bytes.index("[")
         return unless opens && opens > 7 && bytes.byteslice(opens - 7, 7) == '"args":' && !bytes.byteslice(1, opens).include?("{")
-        return if bytes.include?("\n") || (bytes.include?("*") && bytes.include?("/*")) # a comment may hold a quote
+        return if bytes.byteslice(opens, 2000).count("{") < FEWEST_OBJECTS
         name = bytes.rindex("],\"jid\":#{JSON.generate(jid)}".b)
-        bytes.byteslice(opens...name) if name && name > opens && top_level?(bytes, name + 2)
+        return unless name && name - opens >= LARGE_BYTES
+        return if comments?(bytes.byteslice(0...name)) || !top_level?(bytes, name + 2)
+        bytes.byteslice(opens...name)
       end
+
+      # A quote in a comment would count as that of a text.
+      def self.comments?(bytes) = bytes.include?("\n") || (bytes.include?("*") && bytes.include?("/*"))
+      private_class_method :comments?
 
       # True if only texts, numbers and the closing brace follow.
       def self.top_level?(bytes, from) = SCALARS.match?(bytes.byteslice(from..).gsub(TEXT, ""))
