@@ -384,6 +384,29 @@ def test_a_job_that_redis_has_again_after_a_restore_is_given_back(
     assert client.smembers("bridge:recovering") == {b"restored"}
 
 
+def test_a_closed_list_that_redis_has_again_after_a_restore_gives_its_job_back(
+    worker: Worker, client: redis.Redis
+) -> None:
+    """Its worker knew open lists only: the job stayed in the closed one for as long as the worker lived."""
+    push(client, "default", payload := job(jid="restored"))
+    take = worker.open_watch()
+    units = worker.arrive(take, serve(client, take) or b"")
+    snapshot = {key: client.dump(key) for key in client.scan_iter()}
+    worker.fetcher.arrivals.close(take, ended=True)
+    worker.fetcher.in_flight.give_back_all(units)
+    worker.fetcher.turn(claim=False)
+    assert next_first(client) == [payload]
+
+    client.flushall()
+    for key, value in snapshot.items():
+        client.restore(key, 0, value)
+    worker.fetcher.arrivals.doubt()  # an exchange was cut
+    worker.fetcher.turn(claim=False)
+
+    assert next_first(client) == [payload]
+    assert census.arrived(client) == {}
+
+
 # -- pause, quiet, orphans
 
 

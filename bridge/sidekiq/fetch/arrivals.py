@@ -73,6 +73,8 @@ class Arrivals:
         """Lists to be fenced before anything else is written: their watch is closed, or was cut."""
         self._ended: set[ArrivedList] = set()
         """Those of them whose watch has ended for certain."""
+        self._was_cut = False
+        """Whether Redis may have come back with an older state, which names lists that are closed."""
         self.native = NativeQueues(gate)
 
     # -- watches
@@ -122,6 +124,8 @@ class Arrivals:
             self.doubtful.add(take.home)
             if ended:
                 self._ended.add(take.home)
+            else:
+                self._was_cut = True
 
     def refused(self, error: Exception) -> None:
         """Redis has refused a watch: look at queues instead. For a while, unless it forbids the command."""
@@ -185,11 +189,11 @@ class Arrivals:
     @property
     def is_due(self) -> bool:
         """Whether there is something to write: a list in doubt, or a job that has run for a while."""
-        return bool(self.doubtful) or self.enter_in_seconds == 0.0
+        return self._was_cut or bool(self.doubtful) or self.enter_in_seconds == 0.0
 
     def write(self) -> None:
         """Fence the lists in doubt, and enter jobs that have run for a while. Raises StoreError."""
-        if self.doubtful:
+        if self._was_cut or self.doubtful:
             self.fence()
         if self.enter_in_seconds == 0.0:
             now, held = self.clock(), self._in_flight.held
@@ -200,11 +204,16 @@ class Arrivals:
 
     def doubt(self) -> None:
         """An answer of Redis is missing: it is not known what the lists hold."""
+        self._was_cut = True
         self.doubtful |= self._open
         self._open.clear()
 
     def fence(self) -> None:
         """Close the lists in doubt. Jobs that arrived unnoticed are given back. Raises StoreError."""
+        if self._was_cut:
+            # A restored Redis also names lists that were closed since: their jobs may be in no other place.
+            self.doubtful.update(set(self._store.arrived_lists(self._lease.identity)) - self._open)
+            self._was_cut = False
         for home in list(self.doubtful):
             units = [unit for unit in list(self._units.values()) if unit.arrived == home.key]
             known = [(unit.delivery.token, unit.delivery.payload) for unit in units]
