@@ -184,7 +184,7 @@ class _Waiting:
         """Return what the coroutine returned; raises its error."""
         while True:
             try:
-                self._outcome.exception()
+                failed = self._outcome.exception()
                 break
             except SoftTimeLimitExceeded as error:
                 # Celery raises it in the main thread of a pool process: it is the coroutine's.
@@ -195,7 +195,12 @@ class _Waiting:
                 with contextlib.suppress(TimeoutError):
                     self._outcome.exception(TIDY_SECONDS)
                 raise
-        return self._outcome.result()
+        if failed is None:
+            return self._outcome.result()
+        try:
+            raise failed  # Future.result() raises only what is true: an error whose len() is 0 is not
+        finally:
+            del failed  # else frame and error hold each other
 
     def _tell(self, error: BaseException) -> None:
         self._loop.call_soon_threadsafe(self._run.end, error)

@@ -233,6 +233,7 @@ def tellable(error: BaseException) -> BaseException:
 def _is_tame(error: BaseException) -> bool:
     kind = type(error)
     hash(error)
+    bool(error)  # Python asks it where it writes out a traceback
     error.__traceback__ = error.__traceback__
     return (type(str(error)), type(repr(error)), error.__class__) == (str, str, kind) and error == error
 

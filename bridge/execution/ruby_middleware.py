@@ -101,10 +101,10 @@ class Run:
         if asked is not None:
             self._wish = asked.wish
             if self._error is None or isinstance(self._error, Retry) or self._error is asked.error:
-                self._error = asked.cause or MaxRetriesExceededError("retried by the task itself")
+                self._error = _or_asked(asked.cause)
         elif isinstance(self._error, Retry):  # made by the task itself
             self._wish = retries.of_retry(self._task, self._error)
-            self._error = self._error.exc or MaxRetriesExceededError("retried by the task itself")
+            self._error = _or_asked(self._error.exc)
 
     def _ending(self, error: BaseException | None) -> CodeEnding:
         if isinstance(error, JobCancelled):
@@ -135,6 +135,10 @@ class Run:
         wish = self._wish or wish
         job = claimed_job.job_of(self._app, self._delivery)
         return retries.with_fields(self._result.next.decision(job, time.time(), wish.delay), wish)
+
+
+def _or_asked(error: BaseException | None) -> BaseException:
+    return MaxRetriesExceededError("retried by the task itself") if error is None else error
 
 
 def _caused(error: BaseException, cause: BaseException | None) -> BaseException:

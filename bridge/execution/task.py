@@ -238,7 +238,7 @@ class SidekiqTask(OnCommit, Shadowed, TellsProgress, Followed):
         if isinstance(decision, decisions.Retry):
             retry = RetryAt(exc=carried, when=max(0.0, decision.at - time.time()), decision=decision)
             return Ending(retry, decision, told, wish, job, is_retry=True)
-        final = carried or MaxRetriesExceededError(f"{self.name} is out of retries")
+        final = MaxRetriesExceededError(f"{self.name} is out of retries") if carried is None else carried
         final = retries.marked(final, outcomes.Carried(delivery.token, decision))
         return Ending(final, decision, told, wish, job, is_retry=False)
 

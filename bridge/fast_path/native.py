@@ -15,7 +15,14 @@ from celery.app.task import Context
 from bridge.execution import async_exceptions, failure_log, outcomes
 from bridge.execution.call import apply
 from bridge.execution.coroutine_run import finish
+from bridge.execution.outcomes import LONGEST_CHAIN, RetryAt
 from bridge.fast_path.request import LazyRequest
+
+#: An error of a user may raise in its own attributes, and a settled job must not end twice.
+_set_traceback: Any = vars(BaseException)["__traceback__"].__set__
+_cause_of: Any = vars(BaseException)["__cause__"].__get__
+_context_of: Any = vars(BaseException)["__context__"].__get__
+_errors_of: Any = vars(BaseExceptionGroup)["exceptions"].__get__
 
 
 def run(request: LazyRequest) -> None:
@@ -55,9 +62,30 @@ def _run(request: LazyRequest) -> dict[str, Any] | None:
             if request.unit.delivery.tracked:
                 request.returned(result)
     except BaseException as error:
-        return None if request.retried(error) else outcomes.as_headers(context, error)
+        if not request.retried(error):
+            return outcomes.as_headers(context, error)
+        _forget_frames(error)
+        return None
     finally:
         task.request_stack.pop()
         _task_stack.pop()
     # Its code may have asked for a retry and swallowed it.
     return outcomes.as_headers(context) if outcomes.ASKED_ATTRIBUTE in context.__dict__ else {}
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Variables of the code and of ``self.retry`` name the error: a ring, with all that the job had."""
+    found: dict[int, BaseException] = {}
+    waiting: list[Any] = [error]
+    while waiting and len(found) < LONGEST_CHAIN:
+        each = waiting.pop()
+        if each is None or id(each) in found:
+            continue
+        found[id(each)] = each
+        _set_traceback(each, None)
+        waiting += (_cause_of(each), _context_of(each))
+        kind = type(each)
+        if kind is RetryAt:
+            waiting.append(each.exc)
+        elif issubclass(kind, BaseExceptionGroup):
+            waiting += _errors_of(each)

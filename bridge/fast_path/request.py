@@ -21,7 +21,6 @@ from celery.worker.request import create_request_cls  # type: ignore[attr-define
 from bridge.broker import messages
 from bridge.broker.messages import RUBY_TASK
 from bridge.execution.call import Call
-from bridge.execution.outcomes import LONGEST_CHAIN
 from bridge.execution.request import SidekiqRequest
 from bridge.execution.time_limits import HARD, SOFT, TimeLimits
 from bridge.fast_path import observers
@@ -140,8 +139,6 @@ class LazyRequest(SidekiqRequest):
         except BaseException:  # of the error itself: the tracer finds another end
             return False
         self._end(ending.decision, run_ms)
-        if ending.cause is error:
-            _forget_frames(error)
         return True
 
     def forget(self) -> None:
@@ -193,16 +190,6 @@ class LazyRequest(SidekiqRequest):
         body = (args, kwargs, messages.EMBED)
         request = {**fields, **more}
         return Call(self._tracer, (self._type, self.id, request, body, None, None), {}, self.on_success, None)
-
-
-def _forget_frames(error: BaseException) -> None:
-    """Code that raises an error of a variable's name makes a ring, with all that the job had in its hands."""
-    each: BaseException | None = error
-    for _ in range(LONGEST_CHAIN):
-        if each is None:
-            return
-        each.__traceback__ = None
-        each = each.__cause__ or each.__context__
 
 
 def request_class(consumer: Any, task: Any) -> type[LazyRequest]:

@@ -53,6 +53,12 @@ def _chain(depth: int) -> BaseException:
     return error
 
 
+def _caused_by(cause: BaseException) -> BaseException:
+    error = ValueError("the last")
+    error.__cause__ = cause
+    return error
+
+
 def _ring() -> BaseException:
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
@@ -76,6 +82,10 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "surrogate": lambda: Exception("\ud800 alone"),
     "text": lambda: Exception(Text("hostile")),
     "long": lambda: Exception("long " * 100_000),
+    "truth": _made("Odd", __bool__=_raises(SystemExit)),
+    "length": _made("Odd", __len__=_raises(ValueError)),
+    "empty": _made("Odd", __len__=lambda _: 0),
+    "truth of its cause": lambda: _caused_by(_made("Odd", __bool__=_raises(ValueError))()),
     "slotted": lambda: Slotted(1, second=2),
     "chain": lambda: _chain(5000),
     "ring": _ring,

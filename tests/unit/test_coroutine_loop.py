@@ -99,6 +99,26 @@ def test_a_thread_gets_what_its_coroutine_returns_or_raises(loop: CoroutineLoop,
     wait_for(lambda: loop.running == 0, "the loop to be idle")
 
 
+class NoErrors(Exception):
+    """Counts what it holds, as validation errors do."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+def test_an_error_whose_length_is_zero_is_an_error(loop: CoroutineLoop, task: Any) -> None:
+    """Under ``-P threads``, prefork and solo such a job counted as done, and was lost.
+
+    ``concurrent.futures.Future.result`` asks whether the error is true.
+    """
+
+    async def fail() -> None:
+        raise NoErrors("there is one")
+
+    with pytest.raises(NoErrors, match="there is one"):
+        loop.run(task, fail(), TOKEN)
+
+
 @pytest.mark.parametrize(
     ("error", "seen"),
     [

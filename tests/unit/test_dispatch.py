@@ -210,26 +210,113 @@ def test_a_listener_to_events_gets_a_retry_from_celerys_tracer(worker: Worker) -
     assert worker.decisions == []
 
 
-def test_what_a_retried_job_had_in_its_hands_is_let_go_without_the_garbage_collector(worker: Worker) -> None:
-    """The error is a variable of the code that raises it: its traceback leads back to itself."""
+class Heavy(Exception):
+    """Stands for much that a job has in its hands."""
 
-    class Heavy(Exception):
-        """An error with much in its hands."""
 
+def raises_its_variable(task: Any, heavy: Heavy) -> None:
+    raise heavy
+
+
+def asks(task: Any, heavy: Heavy) -> None:
+    task.retry(countdown=5)
+
+
+def asks_for_an_error(task: Any, heavy: Heavy) -> None:
+    try:
+        raise heavy
+    except Heavy as error:
+        raise task.retry(exc=error)  # noqa: B904
+
+
+def asks_for_an_earlier_error(task: Any, heavy: Heavy) -> None:
+    failed: list[Heavy] = []
+    try:
+        raise heavy
+    except Heavy as error:
+        failed.append(error)
+    task.retry(exc=failed[0])
+
+
+def has_a_cause_and_a_context(task: Any, heavy: Heavy) -> None:
+    try:
+        raise heavy
+    except Heavy:
+        raise ValueError("v") from TypeError("t")
+
+
+def raises_a_group(task: Any, heavy: Heavy) -> None:
+    failed: list[Exception] = []
+    for _ in range(2):
+        try:
+            raise heavy
+        except Heavy as error:
+            failed.append(error)
+    raise ExceptionGroup("both", failed)
+
+
+def raises_an_error_that_cannot_be_told_of(task: Any, heavy: Heavy) -> None:
+    class Untold(Exception):
+        def __str__(self) -> str:
+            raise SystemExit("no text")
+
+    error = Untold(heavy)
+    raise error
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        raises_its_variable,
+        asks,
+        asks_for_an_error,
+        asks_for_an_earlier_error,
+        has_a_cause_and_a_context,
+        raises_a_group,
+        raises_an_error_that_cannot_be_told_of,
+    ],
+)
+def test_what_a_retried_job_had_in_its_hands_is_let_go_without_the_garbage_collector(
+    worker: Worker, body: Callable[[Any, Heavy], None]
+) -> None:
+    """The code, or ``self.retry``, has the error in a variable: the error's traceback leads back to itself.
+
+    Only an error that the code raised by a variable's name was let go at first. ``self.retry``, groups, and
+    errors with a cause and a context were not.
+    """
     seen: list[weakref.ref[Any]] = []
 
-    @worker.app.task(name="HeavyJob", shared=False)
-    def carry(number: int) -> None:
-        error = Heavy()
-        seen.append(weakref.ref(error))
-        raise error
+    @worker.app.task(name="HeavyJob", shared=False, bind=True)
+    def carry(task: Any, number: int) -> None:
+        heavy = Heavy()
+        seen.append(weakref.ref(heavy))
+        body(task, heavy)
 
     gc.disable()
     try:
         native.run(worker.plain("HeavyJob"))
         assert seen[0]() is None
+        assert isinstance(worker.decisions[0], Retry)
     finally:
         gc.enable()
+
+
+def test_an_error_whose_cause_has_no_truth_is_logged_and_settled_once(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Python asks an error for its truth where it writes out the traceback, and so did the bridge."""
+
+    class NoTruth(Exception):
+        def __bool__(self) -> bool:
+            raise RuntimeError("no truth")
+
+    @worker.app.task(name="NoTruthJob", shared=False)
+    def fail(number: int) -> None:
+        raise ValueError("no luck") from NoTruth("c")
+
+    native.run(worker.plain("NoTruthJob"))
+    assert [record.getMessage() for record in caplog.records] == ["the attempt failed and will be retried"]
+    assert len(worker.decisions) == 1
 
 
 def test_the_last_failure_goes_through_celerys_tracer(worker: Worker) -> None:

@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "fiber"
 require "monitor"
 require "sidekiq_bridge/sidecar/sidekiq/launcher"
 
@@ -43,18 +44,25 @@ module SidekiqBridge
       # For the calling thread, before its first run.
       def initialize
         @thread = Thread.current
+        @fiber = Fiber.current
         @settings = settings
       end
 
-      def any? = locals? || settings != @settings || Thread.pending_interrupt?
+      def any? = locals? || attributes? || settings != @settings || Thread.pending_interrupt?
 
       private
 
       def locals?
-        (@thread.keys - OWN).any? || (@thread.thread_variables - OWN_VARIABLES).any? || @thread.instance_variables.any?
+        (@thread.keys - OWN).any? || (@thread.thread_variables - OWN_VARIABLES).any? || @thread[:sidekiq_context]&.any?
       end
 
-      def settings = [@thread.priority, @thread.name, @thread.report_on_exception, @thread.abort_on_exception]
+      # Active Support keeps its state on the thread or on the fiber, by the app's `isolation_level`; OpenTelemetry on
+      # the fiber.
+      def attributes? = @thread.instance_variables.any? || @fiber.instance_variables.any?
+
+      def settings
+        [@thread.priority, @thread.name, @thread.report_on_exception, @thread.abort_on_exception, Fiber.scheduler]
+      end
     end
   end
 end
