@@ -8,20 +8,25 @@ and ``group_id``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from celery.result import GroupResult, result_from_tuple
 
 from bridge.batches import opening
-from bridge.batches.callbacks import callbacks
+from bridge.batches.callbacks import Callback, callbacks
 from bridge.batches.effects import FIELD
 from bridge.redis.outages import outages
+from bridge.results.tracking import NEXT_FIELD
 from bridge.sidekiq import keys
+from bridge.sidekiq.payload import new_job
+from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.payload.tracked import FIELD as TRACK_FIELD
 
 #: Stands in the body for the list of results; batch_chord.lua replaces it.
 RESULTS = "bridge:results"
+#: Stands in an error handler for the reason why the body does not run; batch_body.lua replaces it.
+REASON = "bridge:chord_error"
 
 
 def taken_fields(options: dict[str, Any]) -> dict[str, Any]:
@@ -59,6 +64,7 @@ class Chords:
         order, ends = list(_jids(results)), list(_jids([body.freeze(body.id)]))
         found = {"success": callbacks(self.app, "success", body, [RESULTS])}
         context = self.app.bridge.context
+        found["death"] = handlers(found["success"], context.rules().timestamps)
         more = {"chord": " ".join(ends)}
         block = opening.new(context, group_id, f"chord: {body!r}", found, more, expected=order)
         context.note_queued([(jid, body.name, None) for jid in ends])
@@ -84,6 +90,35 @@ class Chords:
 
     def _client(self) -> Any:
         return self.app.bridge.store.client
+
+
+def handlers(body: Sequence[Callback], timestamps: Timestamps) -> list[Callback]:
+    """The error handlers of the body: they follow the first death in the header, as in Celery."""
+    return [
+        _handler(one, step, timestamps)
+        for one in body
+        for step in (one.fields.get(NEXT_FIELD) or {}).get("error") or ()
+    ]
+
+
+def _handler(body: Callback, step: Mapping[str, Any], timestamps: Timestamps) -> Callback:
+    name, queue, jid = str(step["class"]), str(step["queue"]), str(step["jid"])
+    options = {**step["options"], **({NEXT_FIELD: step["next"]} if step.get("next") else {})}
+    args = list(step["args"])
+    if step.get("errback"):
+        args.append(
+            {
+                "id": body.jid,
+                "task": body.fields["class"],
+                "args": [],
+                "error_class": "celery.exceptions.ChordError",
+                "error_message": REASON,
+            }
+        )
+    elif not step.get("immutable"):
+        args.insert(0, body.jid)
+    payload = new_job.payload(name, args, queue, jid, 0.0, timestamps, options, scheduled=False)
+    return Callback(jid, queue, json.loads(payload))
 
 
 def _jids(results: Iterable[Any]) -> Iterator[str]:

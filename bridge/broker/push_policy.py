@@ -114,7 +114,15 @@ def _refuse(task: str, option: str, value: Any) -> None:
         raise PushRefused(f"{task}: a Sidekiq job cannot carry {advice}.")
 
 
+#: Celery's own tasks behind map, starmap and chunks.
+_AT_ONCE = frozenset(["celery.map", "celery.starmap"])
+
+
 def _check_kwargs(task: str, kwargs: Mapping[str, Any] | None) -> None:
+    if task in _AT_ONCE:
+        raise PushRefused(
+            f"{task}: many calls are no Sidekiq job: write group(add.s(x, y) for x, y in pairs)."
+        )
     if kwargs:
         raise PushRefused(
             f"{task}: keyword arguments ({', '.join(sorted(map(str, kwargs)))}) have no place in a "

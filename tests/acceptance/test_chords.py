@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from celery import chord, group
 from celery.exceptions import ChordError
 
 from bridge.celery import Bridge, make_app
+from bridge.errors import PushRefused
 from bridge.settings import load as load_settings
 from tests.support.processes import ROOT
 from tests.support.redis_server import RedisServer
@@ -101,6 +103,31 @@ def test_a_chord_whose_header_dies_tells_who_waits_for_the_body(app: Bridge, sta
         result.get(timeout=1)
 
 
+def test_a_header_result_that_cannot_be_stored_is_not_null_to_the_body(app: Bridge, stage: Stage) -> None:
+    """A job of a header returned a value that JSON cannot hold, and the body ran with null in its place."""
+    result = chord([sig(app, "add", 4, 4), sig(app, "unstorable")])(sig(app, "gather"))
+    with pytest.raises(ChordError, match=r"Dependency [\w-]+ raised Bridge::ResultLost: JSON cannot hold it"):
+        app.AsyncResult(result.id).get(timeout=10)
+    immutable = chord([sig(app, "unstorable")])(sig(app, "gather", "alone", immutable=True))
+    assert app.AsyncResult(immutable.id).get(timeout=10) == ["alone"]
+
+
+def test_the_error_handlers_of_a_body_hear_of_a_death_in_the_header(app: Bridge, stage: Stage) -> None:
+    """As in Celery's documentation: ``xsum.s().on_error(on_chord_error.s())``. No handler was called."""
+    told = stage.directory / "chord-errors"
+    handler = import_module(TASKS).on_chord_error.s()  # the form of a handler is seen where it is declared
+    body = sig(app, "xsum").on_error(handler).on_error(sig(app, "alert"))
+    result = chord([sig(app, "raising"), sig(app, "add", 8, 8), sig(app, "raising")])(body)
+    with pytest.raises(ChordError):
+        app.AsyncResult(result.id).get(timeout=10)
+    wait_until_equal(lambda: len(told.read_text().splitlines()) if told.exists() else 0, 2, "two handlers")
+    stage.wait_done()
+    first, second = sorted(told.read_text().splitlines())
+    assert first.startswith(f"Task {result.id!r} raised error: ChordError(")
+    assert "ValueError: something something" in first
+    assert second == f"alert {result.id}"
+
+
 def test_a_dead_job_of_a_header_that_a_person_retries_lets_the_body_run(app: Bridge, stage: Stage) -> None:
     result = chord([sig(app, "once"), sig(app, "add", 1, 1)])(sig(app, "gather"))
     with pytest.raises(ChordError):
@@ -180,3 +207,25 @@ def test_a_link_may_be_a_group(app: Bridge, stage: Stage) -> None:
     result = sig(app, "add", 1, 1).apply_async(link=linked)
     assert result.get(timeout=10) == 2
     wait_until_equal(lambda: stage.counters(), (3, 0), "the group to be done")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda app: sig(app, "add").type.map([1, 2]),
+        lambda app: sig(app, "add").type.starmap([(1, 2)]),
+        lambda app: sig(app, "add").type.chunks([(1, 2)], 1),
+    ],
+    ids=["map", "starmap", "chunks"],
+)
+def test_what_celery_runs_in_one_task_is_refused_with_what_to_write(app: Bridge, make: Any) -> None:
+    """The sentence spoke of the keyword arguments it and task, which the user had not written."""
+    import_module(TASKS)
+    with pytest.raises(PushRefused, match=r"map.*: write group\(add\.s\("):
+        make(app).apply_async()
+
+
+def test_a_tracked_task_that_replaces_itself_is_refused(app: Bridge, stage: Stage) -> None:
+    """``get`` gave None, and the body of a chord got null, before the job in its place had run."""
+    with pytest.raises(PushRefused, match=r"self\.replace would lose the result"):
+        sig(app, "replacing").delay().get(timeout=10)

@@ -42,3 +42,27 @@ def once(self: Any) -> str:
         mark.touch()
         raise ValueError("the first run fails on purpose")
     return "second time"
+
+
+@app.task(track=True)
+def unstorable() -> object:
+    return object()
+
+
+@app.task
+def on_chord_error(request: Any, exc: BaseException, traceback: Any) -> None:
+    """The handler of Celery's documentation."""
+    with Path(os.environ["TEST_LEDGER_HOST"]).parent.joinpath("chord-errors").open("a") as log:
+        log.write(f"Task {request.id!r} raised error: {exc!r}\n")
+
+
+@app.task
+def alert(jid: str) -> None:
+    """A handler that is a job as any other."""
+    with Path(os.environ["TEST_LEDGER_HOST"]).parent.joinpath("chord-errors").open("a") as log:
+        log.write(f"alert {jid}\n")
+
+
+@app.task(track=True, max_retries=0, bind=True)
+def replacing(self: Any) -> Any:
+    raise self.replace(add.s(1, 1))

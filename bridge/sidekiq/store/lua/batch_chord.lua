@@ -20,19 +20,3 @@ local function with_results(bid, body)
   end
   return '{"args":[[' .. table.concat(found, ',') .. ']' .. string.sub(body, #PLACE + 1)
 end
-
--- Writes the state of the jobs that end the body, for AsyncResult.get: queued, or dead with a ChordError.
-local function tell_body(bid, dead)
-  for jid in string.gmatch(redis.call('HGET', meta(bid), 'chord') or '', '%S+') do
-    local key = result(jid)
-    redis.call('HDEL', key, 'result', 'error_class', 'error_message', 'finished_at')
-    redis.call('HSET', key, 'status', dead and 'dead' or 'queued', 'updated_at', seconds)
-    if dead then
-      local class, message = unpack(redis.call('HMGET', result(dead), 'error_class', 'error_message'))
-      local reason = 'Dependency ' .. dead .. ' raised ' .. (class or 'an error') .. ': ' .. (message or '')
-      redis.call('HSET', key, 'error_class', 'celery.exceptions.ChordError', 'error_message', reason, 'finished_at', seconds)
-    end
-    redis.call('EXPIRE', key, 86400)
-    redis.pcall('PUBLISH', key, dead and 'dead' or 'queued')
-  end
-end

@@ -31,7 +31,7 @@ end
 local function climb(bid, death)
   while bid and known(bid) do
     local parent = redis.call('HGET', meta(bid), 'parent')
-    if death and fire(bid, 'death', parent) then tell_body(bid, death) end
+    if death and fire(bid, 'death', parent, death) then tell_body(bid, death) end
     local event = evaluate(bid, parent)
     if parent and known(parent) then move(parent, 'batch:' .. bid, event) end
     bid = (event or death) and parent

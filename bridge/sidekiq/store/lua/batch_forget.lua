@@ -4,6 +4,7 @@
 -- Result: how many of them the batch was waiting for, or an error: BATCHGONE
 --@include batch_base
 --@include batch_chord
+--@include batch_body
 --@include batch_fire
 --@include batch_count
 if not known(ARGV[1]) then return redis.error_reply('BATCHGONE ' .. ARGV[1]) end

@@ -7,6 +7,7 @@
 --@include counters
 --@include batch_base
 --@include batch_chord
+--@include batch_body
 --@include batch_fire
 --@include batch_count
 local bid, slice, new, jobs = ARGV[1], tonumber(ARGV[2]), ARGV[3] == 'open', 8 + ARGV[7]

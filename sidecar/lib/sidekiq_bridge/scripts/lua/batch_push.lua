@@ -65,6 +65,28 @@ local function with_results(bid, body)
   end
   return '{"args":[[' .. table.concat(found, ',') .. ']' .. string.sub(body, #PLACE + 1)
 end
+-- Included after batch_chord: what the body of a chord, and its error handlers, learn of the header.
+-- Why the body does not run.
+local function reason(dead)
+  local class, message, lost = unpack(redis.call('HMGET', result(dead), 'error_class', 'error_message', 'lost'))
+  if lost then class, message = 'Bridge::ResultLost', lost end
+  return 'Dependency ' .. dead .. ' raised ' .. (class or 'an error') .. ': ' .. (message or '')
+end
+
+-- A handler of Celery's form has this where the message of the error belongs.
+local REASON = '"bridge:chord_error"'
+
+local function with_reason(job, dead)
+  local first, last = string.find(job, REASON, 1, true)
+  if not first then return job end
+  return string.sub(job, 1, first - 1) .. cjson.encode(reason(dead)) .. string.sub(job, last + 1)
+end
+
+-- The job is done, and the body cannot have its result. To a body that takes none it is done.
+local function is_lost(bid, jid)
+  local chord, body = unpack(redis.call('HMGET', meta(bid), 'chord', 'on_success'))
+  return chord and string.find(body or '', PLACE, 1, true) and redis.call('HEXISTS', result(jid), 'lost') == 1
+end
 
 -- Writes the state of the jobs that end the body, for AsyncResult.get: queued, or dead with a ChordError.
 local function tell_body(bid, dead)
@@ -73,26 +95,24 @@ local function tell_body(bid, dead)
     redis.call('HDEL', key, 'result', 'error_class', 'error_message', 'finished_at')
     redis.call('HSET', key, 'status', dead and 'dead' or 'queued', 'updated_at', seconds)
     if dead then
-      local class, message = unpack(redis.call('HMGET', result(dead), 'error_class', 'error_message'))
-      local reason = 'Dependency ' .. dead .. ' raised ' .. (class or 'an error') .. ': ' .. (message or '')
-      redis.call('HSET', key, 'error_class', 'celery.exceptions.ChordError', 'error_message', reason, 'finished_at', seconds)
+      redis.call('HSET', key, 'error_class', 'celery.exceptions.ChordError', 'error_message', reason(dead), 'finished_at', seconds)
     end
     redis.call('EXPIRE', key, 86400)
     redis.pcall('PUBLISH', key, dead and 'dead' or 'queued')
   end
 end
--- Included after batch_chord: pushes the callbacks of a batch, once each.
+-- Included after batch_body: pushes the callbacks of a batch, once each.
 -- Each callback is three lines: jid, queue, and the payload without its times and its last brace.
 -- A queue that is not a list must not lose the callback: schedule keeps it.
-local function fire(bid, kind, parent)
+local function fire(bid, kind, parent, dead)
   if redis.call('HSETNX', meta(bid), kind .. '_at', seconds) == 0 then return false end
   local callbacks, stamp, chord = unpack(redis.call('HMGET', meta(bid), 'on_' .. kind, 'stamp', 'chord'))
   local at = stamp == 'ms' and millis or seconds
-  chord = chord and kind == 'success'
-  if chord then tell_body(bid) end
+  if chord and kind == 'success' then tell_body(bid) end
   for jid, queue, job in string.gmatch(callbacks or '', '([^\n]+)\n([^\n]+)\n([^\n]+)') do
     if parent then join(parent, jid) end
-    if chord then job = with_results(bid, job) end
+    if chord and kind == 'success' then job = with_results(bid, job) end
+    if chord and dead then job = with_reason(job, dead) end
     job = job .. ',"created_at":' .. at .. ',"enqueued_at":' .. at .. '}'
     redis.pcall('SADD', 'queues', queue)
     local pushed = redis.pcall('LPUSH', 'queue:' .. queue, job)
@@ -133,7 +153,7 @@ end
 local function climb(bid, death)
   while bid and known(bid) do
     local parent = redis.call('HGET', meta(bid), 'parent')
-    if death and fire(bid, 'death', parent) then tell_body(bid, death) end
+    if death and fire(bid, 'death', parent, death) then tell_body(bid, death) end
     local event = evaluate(bid, parent)
     if parent and known(parent) then move(parent, 'batch:' .. bid, event) end
     bid = (event or death) and parent
