@@ -726,6 +726,22 @@ def test_an_expired_job_is_not_run_and_counts_as_processed(worker: Worker) -> No
     assert worker.client.hlen(worker.inflight_key) == 1
 
 
+def test_an_expired_large_payload_with_malformed_arguments_is_buried_and_not_dropped(worker: Worker) -> None:
+    # A claim does not read the arguments of a large Ruby job, so bytes that are not a job could expire: the
+    # worker dropped them and counted them as processed, and buried a small payload of this kind.
+    objects = b",".join([b'{"id":1}'] * 300)
+    malformed = (
+        b'{"queue":"default","class":"HardJob","args":[' + objects + b',{"id":01}],"jid":"a","expiry":1.5}'
+    )
+    push(worker.client, "default", malformed)
+
+    assert worker.take() == []
+    worker.fetcher.turn(claim=False)
+
+    assert worker.client.zrange("dead", 0, -1) == [malformed]
+    assert worker.client.get("stat:processed") is None
+
+
 def test_a_queue_of_expired_jobs_is_emptied_without_a_slot(worker: Worker) -> None:
     push(worker.client, "default", *[job(expires_in=1, enqueued_at=1.5) for _ in range(50)])
     for _ in range(14):

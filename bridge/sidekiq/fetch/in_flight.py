@@ -31,10 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class InFlight:
-    """Admits claimed jobs, and knows each of them until its settlement.
-
-    ``started``, ``decide`` and ``ran`` may be called by any thread.
-    """
+    """Knows each claimed job until its end. Any thread may call ``started``, ``decide`` and ``ran``."""
 
     def __init__(
         self,
@@ -97,9 +94,8 @@ class InFlight:
         self._fit()
 
     def _fit(self) -> None:
-        count = self._prefetch_count
-        size = count if self._pool_size is None else self._pool_size
-        self.size = min(count, self.slot_limit or count, size)
+        count, pool_size = self._prefetch_count, self._pool_size
+        self.size = min(count, self.slot_limit or count, count if pool_size is None else pool_size)
         self.slots = self.size + self.aside.beside_slots
 
     def limit_slots(self, most: int) -> None:
@@ -151,17 +147,20 @@ class InFlight:
 
     def drop_expired(self, token: int) -> bool:
         """Drop a job that waited for its time and has expired. False: the job may begin."""
-        unit = self.held.get(token)
-        if unit is None or not expiry.is_over(unit.job, self._store.now()):
+        if (unit := self.held.get(token)) is None or not expiry.is_over(unit.job, self._store.now()):
             return False
-        del self.held[token]
-        self._drop(unit)
+        self._drop(self.held.pop(token))
         return True
 
     def _drop(self, unit: UnitOfWork) -> None:
         """Settle an expired job as Sidekiq Pro does: it counts as processed, and no handler runs."""
-        logger.info("expired: jid=%s of %s is not run", unit.job.jid, unit.job.native_class)
-        self._journal.add(unit, Done(expired=True))
+        try:
+            unit.job.read_whole()  # malformed bytes are not a job that could expire
+        except errors.PayloadError as error:
+            self._bury_unreadable(unit.delivery, error, unit.arrived)
+        else:
+            logger.info("expired: jid=%s of %s is not run", unit.job.jid, unit.job.native_class)
+            self._journal.add(unit, Done(expired=True))
 
     def enter(self, units: Iterable[UnitOfWork]) -> None:
         """Have jobs in the worker's hash that watches have moved to their lists. Raises StoreError."""
@@ -237,8 +236,7 @@ class InFlight:
 
     def give_back_set_aside(self) -> None:
         """Give back what waits for its time: it has not begun."""
-        tokens = self.aside.take_all()
-        self.give_back_all([self.held[token] for token in tokens if token in self.held])
+        self.give_back_all(filter(None, map(self.held.get, self.aside.take_all())))
 
     def _may_run_elsewhere(self, unit: UnitOfWork) -> bool:
         """Whether a sidecar may run the job still, though this process lets go of it."""
