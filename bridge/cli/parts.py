@@ -9,7 +9,8 @@ import redis
 
 from bridge import errors
 from bridge.batches.effects import effects as batch_effects
-from bridge.limits.admission import of_waiting
+from bridge.limits.admission import of_others
+from bridge.limits.declarers import Declarers
 from bridge.limits.gates import Limits
 from bridge.redis.client import connect
 from bridge.results.following import Following
@@ -60,7 +61,9 @@ class Parts:
         ending = EndOfJob(lambda: self.settings.result_ttl_seconds, lambda: self.tracked)
         following = Following(lambda: self.dialect.timestamps, store.now)
         store.effects.sources += [batch_effects, ending.of_any, following.effects]
-        store.effects.sources.append(of_waiting(Limits(self.settings.limits)))
+        store.effects.sources.append(
+            of_others(Limits(self.settings.limits), Declarers(self.client).declared_by)
+        )
         store.tell_ruby(self.settings.has_sidecar)
         return store
 

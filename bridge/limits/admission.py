@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import redis
 
 from bridge import errors
 from bridge.limits import calls
+from bridge.limits.declaration import Limit
 from bridge.limits.gates import Gates, Limits, job_id
 from bridge.limits.queue_limits import QueueLimits
 from bridge.redis import scripts
@@ -36,6 +37,9 @@ class Follower(Protocol):
 
     def follow(self, gates: Gates, now: float, look: float | None, *, waits: bool) -> None:
         """``now``, ``look``: Redis TIME in s, and when a worker must look at the gates again."""
+
+    def limits_of(self, identity: str) -> Limits:
+        """The limits that a dead worker has declared; nothing for this worker itself."""
 
 
 class Admission:
@@ -131,21 +135,38 @@ class Admission:
         gates = self._entered.get((identity, token)) if self._entered else None
         queue = job.queue or "default"
         if gates is None:
-            if not self._limits.concerns(job, queue):
-                return ()
-            gates = self._limits.gates(job, queue)
+            gates = self._not_entered_here(job, queue, identity)
+        if not gates:
+            return ()
         holder = calls.holder(identity, token) if identity else ""
         return _freeing(self._limits, gates, job, queue, holder, goes_back=isinstance(decision, GiveBack))
 
+    def _not_entered_here(self, job: SidekiqJob, queue: str, identity: str) -> Gates:
+        """An orphaned job holds places of the limits of its own worker: this one may have others."""
+        gates = self._limits.gates(job, queue) if self._limits.concerns(job, queue) else ()
+        return _with_those_of(self._follower.limits_of(identity), gates, job, queue) if identity else gates
 
-def of_waiting(limits: Limits) -> EffectSource:
-    """A source for a process that runs no jobs: it ends jobs that wait, perhaps in a line."""
+
+def of_others(limits: Limits, declared_by: Callable[[str], Iterable[Limit]]) -> EffectSource:
+    """A source for a process that runs no jobs: it ends jobs that wait, and those of workers that died."""
 
     def effects(job: SidekiqJob, decision: Decision, identity: str, token: int) -> tuple[Effect, ...]:
         queue = job.queue or "default"
-        return _freeing(limits, limits.gates(job, queue), job, queue, "", goes_back=False)
+        gates = limits.gates(job, queue)
+        if not identity:
+            return _freeing(limits, gates, job, queue, "", goes_back=False)
+        gates = _with_those_of(Limits(declared_by(identity)), gates, job, queue)
+        holder = calls.holder(identity, token)
+        return _freeing(limits, gates, job, queue, holder, goes_back=isinstance(decision, GiveBack))
 
     return effects
+
+
+def _with_those_of(others: Limits, gates: Gates, job: SidekiqJob, queue: str) -> Gates:
+    if not others.concerns(job, queue):
+        return gates
+    lines = {gate.line for gate in gates}
+    return gates + tuple(gate for gate in others.gates(job, queue) if gate.line not in lines)
 
 
 def _freeing(

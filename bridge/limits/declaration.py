@@ -19,7 +19,8 @@ LARGEST = 1_000_000
 #: A start that comes late lets the next one come early by at most this, or by half the time between two.
 CATCH_UP_SECONDS = 0.05
 
-_RATE = re.compile(r"\s*(\d{1,9})\s*/\s*(\d{0,6})\s*([a-z]+)\s*")
+_RATE = re.compile(r"\s*(\d{1,9})\s*/\s*(\d{0,6})\s*([a-z]+)\s*", re.ASCII)
+_WORD = re.compile("[a-z]{3,}s")  # "ms" is not minutes
 _UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
 _UNITS |= {"d": 86_400, "day": 86_400}
 
@@ -156,8 +157,8 @@ def _concurrency(value: object) -> int:
 def interval_of(rate: object) -> float:
     """Seconds between two starts: 0.1 for ``"10/s"``, 12.0 for ``"5/m"``, 2.0 for ``"1/2s"``."""
     match = _RATE.fullmatch(rate.lower()) if isinstance(rate, str) else None
-    unit = match and (_UNITS.get(match[3]) or _UNITS.get(match[3].removesuffix("s")))
-    if not match or not unit or not int(match[1]) or match[2] == "0":
+    unit = match and (_UNITS.get(match[3]) or _UNITS.get(match[3][:-1] if _WORD.fullmatch(match[3]) else ""))
+    if not match or not unit or not int(match[1]) or not int(match[2] or 1):
         raise ValueError(f'{_shown(rate)} is not a rate; write for example "10/s", "100/m" or "1/5s"')
     seconds = unit * int(match[2] or 1) / int(match[1])
     if not math.isfinite(seconds) or seconds > 86_400 * 366:

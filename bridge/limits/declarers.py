@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import redis
 
+from bridge.limits import declaration
 from bridge.limits.declaration import Limit
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
@@ -20,6 +22,8 @@ class Declarers:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
+        self.dead: set[str] = set()
+        """Workers that this one has reaped: their rows on the Busy page outlive them."""
 
     def register(self, identity: str, declared: Iterable[Limit]) -> None:
         """Tell the other processes what this one declares; possibly nothing."""
@@ -38,13 +42,26 @@ class Declarers:
             declared = {name.decode(): value for name, value in found.items() if name.decode() != besides}
             alive = self._alive(list(declared))
             dead = [name for name, is_alive in zip(declared, alive, strict=True) if not is_alive]
-            if dead:
-                self._client.hdel(keys.LIMITS, *dead)
+            # A reaper frees the places of a dead worker's jobs by what that worker has declared.
+            if ended := [name for name in dead if not self._client.exists(keys.inflight(name))]:
+                self._client.hdel(keys.LIMITS, *ended)
+                self.dead.difference_update(ended)
         return {name: _parsed(value) for name, value in declared.items() if name not in dead}
 
-    def names(self, besides: str) -> set[str]:
-        """Names of the limits that other living processes declare."""
-        return {str(one.get("name")) for found in self.living(besides).values() for one in found}
+    def declared_by(self, identity: str) -> list[Limit]:
+        """The limits of one process, living or dead. Without those that only a newer release knows."""
+        with outages():
+            value: bytes | None = self._client.hget(keys.LIMITS, identity)  # type: ignore[assignment]
+        found = []
+        for entry in _parsed(value or b"[]"):
+            with suppress(ValueError):
+                found.append(declaration.limit(entry))
+        return found
+
+    def names(self, besides: str) -> dict[str, bool]:
+        """The limits that other living processes declare: name to whether it counts by a key."""
+        found = self.living(besides).values()
+        return {str(one.get("name")): one.get("key") is not None for declared in found for one in declared}
 
     def _alive(self, identities: Sequence[str]) -> list[bool]:
         """A worker has a lease, and every process of Sidekiq a row on the Busy page."""
@@ -57,7 +74,10 @@ class Declarers:
         pipeline.time()
         *found, (seconds, _) = pipeline.execute()
         pairs = zip(found[::2], found[1::2], strict=True)
-        return [(till is not None and till > seconds * 1000) or row == 1 for till, row in pairs]
+        return [
+            name not in self.dead and ((till is not None and till > seconds * 1000) or row == 1)
+            for name, (till, row) in zip(identities, pairs, strict=True)
+        ]
 
 
 def _parsed(value: bytes) -> list[dict[str, object]]:

@@ -19,7 +19,7 @@ MISSING: Final = "(none)"
 """The key of jobs in which the path leads nowhere: they count together."""
 LONGEST_KEY_BYTES = 100
 
-_PATH = re.compile(r"(args\.\d{1,3}|cattr\.[^.\s]+|(?!args\b|cattr\b)[^.\s]+)(\.[^.\s]+)*")
+_PATH = re.compile(r"(args\.\d{1,3}|cattr\.[^.\s]+|(?!args\b|cattr\b)[^.\s]+)(\.[^.\s]+)*", re.ASCII)
 _GLOBAL_ID = "_aj_globalid"
 _SERIALIZED = "_aj_serialized"
 

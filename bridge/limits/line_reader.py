@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import redis
 
 from bridge import errors
 from bridge.limits.gates import Gate, Gates, Limits
+from bridge.limits.key_path import ALL
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
 from bridge.sidekiq.payload.job import SidekiqJob
@@ -19,6 +20,7 @@ PAGE = 500
 MOST_KNOWN = 20_000
 #: Jobs at the head of a line, whose queues a move may need.
 HEADS = 10
+NO_NAMES: Mapping[str, bool] = {}
 
 
 class LineReader:
@@ -55,9 +57,13 @@ class LineReader:
             found: Any = self._client.zrangebyscore(keys.WAITING, "-inf", f"{now:.6f}", start=0, num=most)
         return [name.decode(errors="surrogateescape") for name in found]
 
-    def limit_name(self, line: str, names: Collection[str] = ()) -> str | None:
-        """The longest of the known names that this line's name begins with."""
-        found = [name for name in (*self._limits.by_name, *names) if line.startswith(f"{name}:")]
+    def limit_name(self, line: str, names: Mapping[str, bool] = NO_NAMES) -> str | None:
+        """The longest of the known names that this line's name begins with.
+
+        Only a limit with a key has other lines than ``<name>:all``: ``A::B:all`` is not a line of class A.
+        """
+        known = {name: limit.key is not None for name, limit in self._limits.by_name.items()}
+        found = [name for name, has_key in {**names, **known}.items() if is_line_of(name, line, has_key)]
         return max(found, key=len, default=None)
 
     def gates(self, lines: Iterable[str]) -> dict[str, Gate]:
@@ -139,6 +145,11 @@ class LineReader:
             for key, name in stale:
                 pipeline.zrem(key, name)
             pipeline.execute()
+
+
+def is_line_of(name: str, line: str, has_key: bool) -> bool:
+    """Whether the jobs of this limit can wait in this line."""
+    return line.startswith(f"{name}:") if has_key else line == f"{name}:{ALL}"
 
 
 def _queue_key(member: bytes) -> str:

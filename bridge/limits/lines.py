@@ -18,7 +18,8 @@ from bridge.limits.declarers import Declarers
 from bridge.limits.gates import Gate, Gates, Limits
 from bridge.limits.line_reader import LineReader
 from bridge.redis import scripts
-from bridge.redis.outages import raise_first_error
+from bridge.redis.outages import outages, raise_first_error
+from bridge.sidekiq import keys
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ RENEWED_BEFORE_SECONDS = 300.0
 LONGEST_TIMER_SECONDS = 5.0
 SHIFTED_AT_ONCE = 100
 LINES_AT_ONCE = 50
+NOTHING = Limits()
 
 
 class Lines:
@@ -60,6 +62,7 @@ class Lines:
         self._began = self._active = False
         self._foreign: set[str] = set()
         """Lines of limits that only other processes know."""
+        self._of_dead: dict[str, Limits] = {}
 
     @property
     def active(self) -> bool:
@@ -75,6 +78,21 @@ class Lines:
         self._active = self._active or waits
         if (look is not None and self._set_timers(gates, now, look)) or is_new:
             self._nudge()
+
+    def limits_of(self, identity: str) -> Limits:
+        """The limits that another worker has declared: one read for each dead worker."""
+        if identity in (self._registered, self._identity()):
+            return NOTHING
+        if identity not in self._of_dead:
+            self._of_dead = {identity: Limits(self.declarers.declared_by(identity))}
+        return self._of_dead[identity]
+
+    def reaped(self, identity: str) -> None:
+        """A worker has died, and this one has its jobs: its lines may have no other process."""
+        self.declarers.dead.add(identity)
+        self._began = False
+        self._look_at = 0.0
+        self._nudge()
 
     def round(self) -> float:
         """Move on what is due. Returns seconds until the next look."""
@@ -104,13 +122,17 @@ class Lines:
     # -- looks
 
     def _begin(self) -> None:
-        """Once: a limit may have changed, or be gone, while jobs waited at it."""
-        lines = self._reader.all_lines()
-        self._active = self._active or bool(lines)
-        known = self._reader.gates(lines)
-        self._foreign = set(lines) - known.keys()
-        self._move(known, audit=True)
-        self._began = True
+        """At the start, and when a worker died: a limit may have changed, or be gone, while jobs waited."""
+        self._began = True  # before the read: a worker may die meanwhile
+        try:
+            lines = self._reader.all_lines()
+            self._active = self._active or bool(lines)
+            known = self._reader.gates(lines)
+            self._foreign = set(lines) - known.keys()
+            self._move(known, audit=True)
+        except BaseException:
+            self._began = False
+            raise
 
     def _register(self) -> None:
         identity = self._identity()
@@ -183,6 +205,8 @@ class Lines:
             answers = scripts.run(self._client, [calls.release(line, SHIFTED_AT_ONCE)])
             raise_first_error(answers)
             left = answers[0]
+        with outages():
+            self._client.delete(keys.gate(line)[1])
         logger.info("limit %s: all jobs that waited go on without it", line)
 
     # -- time

@@ -13,7 +13,7 @@ from bridge.limits.declaration import Limit
 from bridge.limits.declarers import Declarers
 from bridge.limits.gates import Gate, Limits
 from bridge.limits.key_path import ALL
-from bridge.limits.line_reader import LineReader
+from bridge.limits.line_reader import LineReader, is_line_of
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
 
@@ -85,7 +85,8 @@ class Overview:
         return names
 
     def _found(self, line: str, declared: Mapping[str, Limit]) -> _Found:
-        name = max((name for name in declared if line.startswith(f"{name}:")), key=len, default=None)
+        found = [name for name, limit in declared.items() if is_line_of(name, line, limit.key is not None)]
+        name = max(found, key=len, default=None)
         if name is not None:
             return _Found(name, line[len(name) + 1 :], declared[name])
         gate: Gate | None = self._reader.own_gates([line]).get(line)

@@ -191,13 +191,10 @@ class Reaper(BridgeStep):
         commands.warn(runtime.store.client)
         self.keeper = Keeper(runtime.redis_address, runtime.settings.lease_seconds)
         work = ReaperWork(
-            runtime.store,
-            runtime.lease,
-            lambda: runtime.dialect.dead_limits,
-            runtime.fetcher.loop_ticks,
-            self.keeper.report,
-            runtime.fetcher.reconciler.compare,
-        )
+            runtime.store, runtime.lease, lambda: runtime.dialect.dead_limits,
+            runtime.fetcher.loop_ticks, self.keeper.report, runtime.fetcher.reconciler.compare,
+            runtime.limiter.lines.reaped,
+        )  # fmt: skip
         thread = Periodic("recovery", work.round)
         runtime.background.attach(thread, reaper=work)
         return thread

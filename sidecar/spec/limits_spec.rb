@@ -45,6 +45,8 @@ RSpec.describe SidekiqBridge::Limits do
     [{"class" => "SyncJob", "rate" => "0/s"}] => "is not a rate",
     [{"class" => "SyncJob", "rate" => 10}] => "10 is not a rate",
     [{"class" => "SyncJob", "rate" => "1/0s"}] => "is not a rate",
+    [{"class" => "SyncJob", "rate" => "1/00s"}] => "is not a rate",
+    [{"class" => "SyncJob", "rate" => "10/ms"}] => "is not a rate",
     [{"class" => "SyncJob", "concurrency" => 1, "key" => "args"}] => '"args" is not a key path',
     [{"class" => "SyncJob", "concurrency" => 1, "kay" => "args.0"}] => '"kay" is not a field of a limit',
     [{"class" => 5, "concurrency" => 1}] => "class must be a text",

@@ -207,3 +207,29 @@ def test_sidekiq_runs_what_waited_when_all_workers_are_gone(bare_stage: Stage, *
         wait_for(lambda: ran() >= set(jids[1:]), "Sidekiq to run them", 60)
     finally:
         stock.stop()
+
+
+def test_a_worker_that_does_not_declare_a_limit_frees_the_places_of_one_that_died(fleet: LimitFleet) -> None:
+    """The reaper asked only its own limits: the place counted until an audit five minutes later."""
+    limited = fleet.start([{"class": "NativeGateJob", "concurrency": 1}])
+    jids = fleet.push("NativeGateJob", 1, "shut")
+    wait_until_equal(lambda: fleet.redis.zcard("bridge:places:NativeGateJob:all"), 1, "its place")
+    fleet.start([])
+    fleet.kill(limited)
+    fleet.ledger.open_gate("shut")
+    fleet.wait_done(jids, 15)
+    wait_for(lambda: not fleet.redis.exists("bridge:places:NativeGateJob:all"), "the place to be free", 5)
+
+
+def test_waiting_jobs_go_on_when_the_last_worker_that_declares_their_limit_is_killed(
+    fleet: LimitFleet,
+) -> None:
+    """They waited ten minutes for their time in schedule: only an end in order released them."""
+    limited = fleet.start([{"class": "NativeGateJob", "concurrency": 1}])
+    jids = fleet.push("NativeGateJob", 8, "shut")
+    wait_until_equal(lambda: fleet.redis.zcard("bridge:waiting:NativeGateJob:all"), 7, "the line")
+    fleet.start([], concurrency=10)
+    fleet.kill(limited)
+    fleet.ledger.open_gate("all")
+    fleet.wait_done(jids, 15)
+    nothing_is_left(fleet)

@@ -12,9 +12,14 @@ from click.testing import CliRunner
 
 from bridge.cli.group import main
 from bridge.limits import lines as lines_module
+from bridge.limits.admission import of_others
+from bridge.limits.declarers import Declarers
+from bridge.limits.gates import Limits
 from bridge.limits.lines import Lines
 from bridge.limits.overview import Overview
 from bridge.sidekiq import keys
+from bridge.sidekiq.lease.lease import Lease
+from bridge.sidekiq.lease.reaper import Reaper
 from bridge.sidekiq.store.store import RedisStore
 from tests.integration.test_limit_scripts import ME, Fleet
 from tests.integration.worker import job, next_first
@@ -195,3 +200,26 @@ def test_the_doctor_names_a_key_path_that_matches_nothing_and_a_limit_out_of_rea
     assert "none of 1 jobs has anything at args.0.id" in found["limit-key"].seen
     assert "no worker serves the queue nowhere" in found["limit-unreached"].seen
     assert "EchoJob runs without its own limit" in found["limit-wrong"].seen
+
+
+@pytest.mark.parametrize("fleet", [[]], indirect=True)
+def test_the_line_of_a_namespaced_class_is_not_that_of_its_namespace(fleet: Fleet) -> None:
+    """``A::B:all`` begins with ``A:``: a worker with a limit of A moved the jobs of A::B by it."""
+    waiting(fleet, 2, **{"class": "HardJob::Inner"}, bridge_limit={"concurrency": 2})
+    limited = Fleet(fleet.store, [{"class": "HardJob", "concurrency": 9}])
+    lines_of(limited).round()
+    assert ran_next(fleet) == []
+    assert [line.limit for line in Overview(fleet.client, limited.limits.declared).lines()] == [
+        "HardJob::Inner",
+        "HardJob",
+    ]
+
+
+def test_bridge_recover_frees_the_places_of_a_dead_worker(fleet: Fleet) -> None:
+    """It took each orphan for a job that waits, whose place has no holder."""
+    waiting(fleet, 1)
+    fleet.client.hset(keys.LIMITS, ME, json.dumps([{"name": "HardJob", **CAP[0]}]))
+    fleet.store.effects.sources.append(of_others(Limits(), Declarers(fleet.client).declared_by))
+    Reaper(fleet.store, Lease(fleet.store, lambda: "me:1:000000000002")).reap(ME)
+    assert fleet.places(LINE) == 0
+    assert {"runs0", "runs1"} <= set(ran_next(fleet))

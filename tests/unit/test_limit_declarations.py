@@ -69,6 +69,11 @@ def test_a_rate_is_the_time_between_two_starts(rate: str, seconds: float) -> Non
         ([{"class": "SyncJob", "rate": "0/s"}], "'0/s' is not a rate"),
         ([{"class": "SyncJob", "rate": 10}], "10 is not a rate"),
         ([{"class": "SyncJob", "rate": "1/0s"}], "is not a rate"),
+        # Accepted once: an interval of 0, "milliseconds" taken for minutes, and digits that Ruby refuses
+        ([{"class": "SyncJob", "rate": "1/00s"}], "is not a rate"),
+        ([{"class": "SyncJob", "rate": "10/ms"}], "is not a rate"),
+        ([{"class": "SyncJob", "rate": "\u0663/s"}], "is not a rate"),
+        ([{"class": "SyncJob", "concurrency": 1, "key": "args.\u0663"}], "is not a key path"),
         ([{"class": "SyncJob", "concurrency": 1, "key": "args"}], "'args' is not a key path"),
         ([{"class": "SyncJob", "concurrency": 1, "key": "args.-1"}], "is not a key path"),
         ([{"class": "SyncJob", "concurrency": 1, "kay": "args.0"}], "'kay' is not a field of a limit"),

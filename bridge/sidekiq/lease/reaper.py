@@ -36,6 +36,8 @@ class Reaper:
     """Told the identity and how far the worker has come, at each round: the keeper's line."""
     compare: Callable[[str, int], None] = lambda identity, in_flight: None
     """Told at each renewal how many jobs Redis holds for this worker."""
+    reaped: Callable[[str], None] = lambda identity: None
+    """Told the identity of each worker whose jobs were given back."""
     interval_seconds: float = 0.8
     """Every other round looks at the others' leases: one that its keeper has ended is found within 2 s."""
 
@@ -93,6 +95,7 @@ class Reaper:
         self.store.leave(identity, reaped=True)
         if unbegun:
             self.store.forget_unbegun(identity, *unbegun)
+        self.reaped(identity)
         if moved:
             logger.warning("recovered %d jobs from %s, which died", moved, identity)
         return moved

@@ -54,8 +54,8 @@ module SidekiqBridge
         # Seconds between two starts: 0.1 for "10/s".
         def interval_of(rate)
           match = rate.is_a?(String) ? RATE.match(rate.downcase) : nil
-          unit = match && (UNITS[match[3]] || UNITS[match[3].delete_suffix("s")])
-          raise ArgumentError, "#{shown(rate)} is not a rate; write for example \"10/s\", \"100/m\" or \"1/5s\"" unless unit && match[1].to_i.positive? && match[2] != "0"
+          unit = match && (UNITS[match[3]] || UNITS[match[3][/\A([a-z]{3,})s\z/, 1]]) # "ms" is not minutes
+          raise ArgumentError, "#{shown(rate)} is not a rate; write for example \"10/s\", \"100/m\" or \"1/5s\"" unless unit && match[1].to_i.positive? && !match[2].match?(/\A0+\z/)
           seconds = unit * (match[2].empty? ? 1 : match[2].to_i) / match[1].to_f
           raise ArgumentError, "#{shown(rate)} is less than one start a year; pause the queue instead" if seconds > LONGEST_INTERVAL_SECONDS
           seconds
