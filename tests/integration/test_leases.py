@@ -303,3 +303,18 @@ def test_a_foreign_name_among_the_leases_keeps_no_job_of_the_dead(fleet: Fleet, 
     assert len(next_first(dead.client)) == 1
     assert not dead.client.exists(dead.inflight_key)
     assert Processes(dead.client).leases()
+
+
+def test_a_lease_that_its_worker_has_ended_is_not_taken_again_by_a_thread_that_stops_later(
+    server: RedisServer,
+) -> None:
+    """The reaper's thread renewed after the end: the worker warned of a lost lease, and left a new one."""
+    (worker,) = Fleet(server.port, 1).workers
+    before = worker.identity
+    worker.lease.leave()
+
+    worker.lease.renew()
+    worker.lease.keep()
+
+    assert worker.identity == before
+    assert not worker.client.exists("bridge:lease")

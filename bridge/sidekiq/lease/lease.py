@@ -49,6 +49,8 @@ class Lease:
         self._shared = SharedLease(self.clock)
         self.is_taken = False
         """Whether it was ever taken."""
+        self._is_leaving = False
+        """Whether it ends: the reaper's thread, which stops a little later, must not take it again."""
         self.ended = False
         """Whether it was ended in order."""
 
@@ -68,6 +70,8 @@ class Lease:
 
     def renew(self) -> None:
         """Renew the lease, or go on under another identity when it is gone."""
+        if self._is_leaving:
+            return
         identity, sent_at = self.identity, self.clock()
         state = self.store.lease(identity, self._length_ms)
         if state is LeaseState.FENCED:
@@ -118,8 +122,8 @@ class Lease:
 
     def _replace(self, identity: str) -> None:
         with self._lock:
-            if identity != self.identity:
-                return  # another thread has replaced it already
+            if identity != self.identity or self._is_leaving:
+                return  # another thread has replaced it already, or has ended it
             logger.warning(
                 "FENCED: the lease of %s is gone (frozen too long, or Redis lost it); going on as a new one",
                 self.identity,
@@ -177,6 +181,7 @@ class Lease:
 
     def leave(self) -> None:
         """End the lease at a clean stop."""
+        self._is_leaving = True
         try:
             left = self.store.leave(self.identity)
         except errors.StoreError as error:
