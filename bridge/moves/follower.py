@@ -15,7 +15,7 @@ import redis
 from bridge import errors
 from bridge.moves.guard import Guard, Seen
 from bridge.moves.move import PYTHON, RUBY, Move
-from bridge.moves.runs import Runs
+from bridge.moves.runs import NUMBERS, Runs
 from bridge.moves.shadow import Shadows
 from bridge.moves.store import Moves, MoveStore
 from bridge.redis.client_tracking import ClientTracking
@@ -31,6 +31,10 @@ ASK_SECONDS = 0.5
 FLUSH_SECONDS = 2.0
 
 _KEYS = (keys.MOVES,)
+#: Fields of the counts, in the order of ``Seen``.
+_SEEN = [
+    f"{side}|{name}" for names in (NUMBERS[:2], NUMBERS[2:]) for side in (PYTHON, RUBY) for name in names
+]
 
 
 class MoveFollower:
@@ -117,11 +121,10 @@ class MoveFollower:
         guarded = [m for m in self.moves.values() if m.guard and m.percent and not m.is_back]
         if not guarded:
             return
-        fields = [f"{side}|{name}" for side in (PYTHON, RUBY) for name in ("runs", "failures")]
         with outages():
             pipeline = self._store.client.pipeline(transaction=False)
             for move in guarded:
-                pipeline.hmget(keys.move_runs(move.job_class, move.since_ms), fields)
+                pipeline.hmget(keys.move_runs(move.job_class, move.since_ms), _SEEN)
             found = pipeline.execute()
         for move, counts in zip(guarded, found, strict=True):
             seen = Seen(time.monotonic(), *(int(count or 0) for count in counts))

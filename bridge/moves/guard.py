@@ -25,7 +25,7 @@ _FAILURES_BEFORE, _RUNS_BEFORE = 2, 20
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The counts of one class at one moment."""
+    """The counts of one class at one moment: all runs, and those of them that were retries."""
 
     at: float
     """Seconds by a steady clock."""
@@ -33,6 +33,29 @@ class Seen:
     python_failures: int
     ruby_runs: int
     ruby_failures: int
+    python_retries: int = 0
+    python_retry_failures: int = 0
+    ruby_retries: int = 0
+    ruby_retry_failures: int = 0
+
+    @property
+    def first_attempts(self) -> Seen:
+        """Without the retries: a job that never succeeds fails again and again, and says nothing new."""
+        return Seen(
+            self.at,
+            self.python_runs - self.python_retries,
+            self.python_failures - self.python_retry_failures,
+            self.ruby_runs - self.ruby_retries,
+            self.ruby_failures - self.ruby_retry_failures,
+        )
+
+    @property
+    def sides(self) -> tuple[Counts, Counts]:
+        """Python's runs, and Ruby's."""
+        return (
+            Counts(self.python_runs, self.python_failures),
+            Counts(self.ruby_runs, self.ruby_failures),
+        )
 
 
 class Guard:
@@ -47,29 +70,49 @@ class Guard:
         if move.since_ms != self._since_ms:
             self._seen.clear()
             self._since_ms = move.since_ms
+        first = seen.first_attempts
         while len(self._seen) > 1 and self._seen[1].at <= seen.at - RECENT_SECONDS:
             self._seen.popleft()
-        self._seen.append(seen)
-        before = self._seen[0]
-        ruby = Counts(seen.ruby_runs, seen.ruby_failures)
-        recent = Counts(seen.python_runs - before.python_runs, seen.python_failures - before.python_failures)
-        for python in (recent, Counts(seen.python_runs, seen.python_failures)):
-            if is_worse(python, ruby):
-                return (
-                    f"{python.failures:,} of {python.runs:,} runs in Python failed "
-                    f"({python.failure_rate:.1%}), and {ruby.failures:,} of {ruby.runs:,} in Ruby "
-                    f"({ruby.failure_rate:.1%})"
-                )
-        return None
+        self._seen.append(first)
+        (python, ruby), before = first.sides, self._seen[0].sides
+        recent = _since(before[0], python)
+        if is_worse(recent, ruby, _since(before[1], ruby)):
+            return _sentence(recent, ruby)
+        if python.runs < FEWEST_RUNS:
+            python, ruby = seen.sides
+        return _sentence(python, ruby) if is_worse(python, ruby) else None
 
 
-def is_worse(python: Counts, ruby: Counts) -> bool:
-    """Whether Python's failure rate is above the limit, and not by chance."""
-    believed = (ruby.failures + _FAILURES_BEFORE) / (ruby.runs + _RUNS_BEFORE)
-    limit = max(_limit(ruby.failure_rate), _limit(believed))
+def _since(before: Counts, now: Counts) -> Counts:
+    return Counts(now.runs - before.runs, now.failures - before.failures)
+
+
+def _sentence(python: Counts, ruby: Counts) -> str:
+    return (
+        f"{python.failures:,} of {python.runs:,} runs in Python failed "
+        f"({python.failure_rate:.1%}), and {ruby.failures:,} of {ruby.runs:,} in Ruby "
+        f"({ruby.failure_rate:.1%})"
+    )
+
+
+_NONE = Counts()
+
+
+def is_worse(python: Counts, ruby: Counts, recent_ruby: Counts = _NONE) -> bool:
+    """Whether Python's failure rate is above the limit, and not by chance.
+
+    ``recent_ruby``: Ruby's runs of the same minutes. Both sides may have met the same outage.
+    """
+    believed = _believed(ruby, _FAILURES_BEFORE / _RUNS_BEFORE)
+    limit = max(map(_limit, (ruby.failure_rate, believed, _believed(recent_ruby, believed))))
     if python.runs < FEWEST_RUNS or python.failure_rate <= limit:
         return False
     return _probability(python.failures, python.runs, limit) < _CHANCE
+
+
+def _believed(ruby: Counts, before: float) -> float:
+    """Ruby's failure rate, with a rate that was believed before: a few runs change it little."""
+    return (ruby.failures + before * _RUNS_BEFORE) / (ruby.runs + _RUNS_BEFORE)
 
 
 def _limit(rate: float) -> float:

@@ -25,6 +25,8 @@ from bridge.sidekiq.store.settlement import Settled
 SHORTEST_MS = 0.01
 _STEP = math.log(1.1)
 TTL_SECONDS = 30 * 86_400
+#: Counts of a side, by their names in Redis.
+NUMBERS = ("runs", "failures", "retries", "retry_failures")
 
 
 @dataclass
@@ -33,6 +35,9 @@ class Counts:
 
     runs: int = 0
     failures: int = 0
+    retries: int = 0
+    """Of the runs, those of a job that had failed before."""
+    retry_failures: int = 0
     times: Counter[int] = field(default_factory=Counter)
     """Successful runs by bucket of their run time."""
 
@@ -50,9 +55,11 @@ class Counts:
                 return float(SHORTEST_MS * math.exp((number + 0.5) * _STEP))
         return None
 
-    def add(self, ms: float, *, failed: bool) -> None:
+    def add(self, ms: float, *, failed: bool, is_retry: bool = False) -> None:
         """Count one run. The time of a failure says nothing about a job's."""
         self.runs += 1
+        self.retries += is_retry
+        self.retry_failures += is_retry and failed
         if failed:
             self.failures += 1
         else:
@@ -97,9 +104,13 @@ class Runs:
         side = PYTHON if unit.native else RUBY
         failed = not isinstance(decision, Done | Interrupt)
         ms = unit.run_ms if unit.run_ms is not None else (unit.run_seconds or 0.0) * 1000
+        is_retry = unit.job.retry_count is not None
         with self._lock:
-            self._pending.setdefault(move, BothSides()).of(side).add(ms, failed=failed)
-            self._total.setdefault(move.job_class, BothSides()).of(side).add(ms, failed=failed)
+            for counts in (
+                self._pending.setdefault(move, BothSides()),
+                self._total.setdefault(move.job_class, BothSides()),
+            ):
+                counts.of(side).add(ms, failed=failed, is_retry=is_retry)
 
     def totals(self) -> dict[str, BothSides]:
         """A copy of all runs of this process, by class."""
@@ -121,7 +132,7 @@ def _commands(pending: Mapping[Move, BothSides]) -> Iterator[Command]:
         key = keys.move_runs(move.job_class, move.since_ms)
         for side in SIDES:
             counts = both.of(side)
-            numbers = [("runs", counts.runs), ("failures", counts.failures), *counts.times.items()]
+            numbers = [*((name, getattr(counts, name)) for name in NUMBERS), *counts.times.items()]
             for name, count in numbers:
                 if count:
                     yield "HINCRBY", key, f"{side}|{name}", count
@@ -139,10 +150,8 @@ def read(found: Mapping[bytes, bytes]) -> BothSides:
         if side == "shadow":
             both.shadow[name] = count
             continue
-        if name == "runs":
-            counts.runs = count
-        elif name == "failures":
-            counts.failures = count
+        if name in NUMBERS:
+            setattr(counts, name, count)
         elif name.isdigit():
             counts.times[int(name)] = count
     return both

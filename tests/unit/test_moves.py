@@ -219,3 +219,54 @@ def test_old_successes_do_not_hide_a_new_bug() -> None:
     assert watch.objection(move, Seen(0, 1_000_000, 0, 1_000_000, 0)) is None
     said = watch.objection(move, Seen(20, 1_000_060, 60, 1_000_000, 0))
     assert said == "60 of 60 runs in Python failed (100.0%), and 0 of 1,000,000 in Ruby (0.0%)"
+
+
+def test_retries_of_hopeless_jobs_in_a_quiet_hour_do_not_take_a_class_back() -> None:
+    """2 % of the jobs never succeed on both sides. Minutes later only their retries run: all of them fail.
+
+    The guard compared these minutes in Python with all of Ruby's runs, and took a healthy class back.
+    """
+    watch, move = Guard(), Move("J", percent=50, since_ms=1)
+    assert watch.objection(move, Seen(0, 0, 0, 0, 0)) is None
+    for minute in range(1, 120):
+        again = 200 * (minute // 12)
+        counts, retries = (10_000 + again, 200 + again), (again, again)
+        assert watch.objection(move, Seen(minute * 60, *counts, *counts, *retries, *retries)) is None, minute
+
+
+def test_hopeless_jobs_of_a_class_that_is_in_python_alone_do_not_take_it_back() -> None:
+    watch, move = Guard(), Move("J", percent=100, since_ms=1)
+    for minute in range(300):
+        again = 200 * (minute // 12)
+        seen = Seen(minute * 60, 10_000 + again, 200 + again, 0, 0, again, again)
+        assert watch.objection(move, seen) is None, minute
+
+
+def test_an_outage_that_both_sides_meet_does_not_take_a_class_back() -> None:
+    """All jobs failed for three minutes, in Ruby as well: Python's minutes met Ruby's whole history."""
+    watch, move = Guard(), Move("J", percent=50, since_ms=1)
+    for minute in range(30):
+        counts = (10_000 + 100 * minute, 100 * max(0, minute - 26))
+        assert watch.objection(move, Seen(minute * 60, *counts, *counts)) is None, minute
+
+
+def test_a_bug_that_appears_late_takes_the_class_back_beside_one_failure_of_ruby() -> None:
+    watch, move = Guard(), Move("J", percent=95, since_ms=1)
+    assert watch.objection(move, Seen(0, 10_000, 0, 10_000, 0)) is None
+    assert watch.objection(move, Seen(20, 10_200, 60, 10_001, 1)) is not None
+
+
+def test_few_jobs_that_all_fail_again_and_again_take_the_class_back() -> None:
+    seen = Seen(0, 80, 80, 1000, 0, 40, 40)
+    assert Guard().objection(Move("J", percent=100, since_ms=1), seen) is not None
+
+
+def test_retries_are_counted_as_such() -> None:
+    counted = Runs()
+    counted.follow({"J": Move("J", since_ms=1)})
+    for count in (None, 0, 3):
+        counted.settled(unit_of({"retry_count": count}, native=True), Retry(1.0, b"{}"), Settled.OK)
+    counted.settled(unit_of({"retry_count": 0}, native=True), Done(), Settled.OK)
+    stored = {str(c[2]).encode(): str(c[3]).encode() for c in counted._drain() if c[0] == "HINCRBY"}
+    found = runs.read(stored).python
+    assert (found.runs, found.failures, found.retries, found.retry_failures) == (4, 3, 3, 2)
