@@ -1,7 +1,7 @@
 """Follows the moves in Redis: a change is heeded within half a second, and nothing is asked meanwhile.
 
-Redis tells of a change (``CLIENT TRACKING``). A worker that may not ask for that reads the
-hash every half second.
+Redis tells of a change (``CLIENT TRACKING``). While no class moves, the thread sleeps until then. A worker
+that may not ask for that reads the hash every half second.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Callable
 
 import redis
 
-from bridge import errors
+from bridge import errors, event_loop
+from bridge.event_loop import EventLoop
 from bridge.moves.guard import Guard, Seen
 from bridge.moves.move import PYTHON, RUBY, Move
 from bridge.moves.runs import NUMBERS, Runs
 from bridge.moves.shadow import Shadows
 from bridge.moves.store import Moves, MoveStore
-from bridge.redis.client_tracking import ClientTracking
+from bridge.redis.client_tracking import TRUST_SECONDS, ClientTracking
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
 
@@ -50,12 +51,19 @@ class MoveFollower:
         self.taken_back = 0
         """How often this worker's guard has taken a class back."""
         self._tracking: ClientTracking | None = None
+        self._event_loop: EventLoop | None = None
+        """Of the thread that follows."""
+        self._is_ending = False
         self._may_track = True
         self._guards: dict[str, Guard] = {}
         self._read_at = self._flushed_at = -ASK_SECONDS
 
     def round(self) -> float:
-        """Heed a change, if there is one. Returns seconds to the next look. Raises StoreUnavailable."""
+        """Heed a change, if there is one. Returns seconds to the next look. Raises StoreUnavailable.
+
+        While no class moves, it first waits until Redis tells of a change.
+        """
+        self._sleep()
         if self._has_news():
             self.read()
         if self.moves and time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
@@ -89,7 +97,24 @@ class MoveFollower:
         except errors.StoreError as error:  # counts of a few seconds; no job depends on them
             logger.debug("the last counts of moves were not written: %s", error)
 
+    def interrupt(self) -> None:
+        """The worker ends: sleep no more. For any thread."""
+        self._is_ending = True
+        if self._event_loop is not None:
+            self._event_loop.wake()
+
     # -- changes
+
+    def _sleep(self) -> None:
+        tracking = self._tracking
+        if self.moves or tracking is None or not tracking.watches(_KEYS) or tracking.has_news():
+            return
+        self._event_loop = loop = event_loop.current()
+        loop.watch(tracking.socket, lambda: None)
+        try:
+            loop.wait(0.0 if self._is_ending else TRUST_SECONDS)
+        finally:
+            loop.unwatch(tracking.socket)
 
     def _has_news(self) -> bool:
         if not self._may_track:

@@ -63,6 +63,7 @@ class Moves(BridgeStep):
 
     def shutdown(self, c: Any) -> None:
         """End the thread, and write the last counts."""
+        self.runtime(c).moves.interrupt()
         super().shutdown(c)
         if self.thread is not None:
             self.runtime(c).moves.close()
