@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -9,27 +10,45 @@ from typing import Any
 from bridge.broker.messages import RUBY_TASK
 from bridge.execution.task import SidekiqTask
 from bridge.execution.task_classes import is_builtin
-from bridge.moves.move import RUBY, Move
+from bridge.moves.move import RUBY, Move, side_before
 from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store.settlement import RECOVERED_TTL_SECONDS
 
 
 class Routing:
     """Knows the native tasks of one Celery application: those that a user registered, by their names."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, has_sidecar: Callable[[], bool] = lambda: False) -> None:
+        """``has_sidecar``: whether a sidecar takes jobs at this moment."""
         self._app = app
+        self._has_sidecar = has_sidecar
         self._natives: dict[str, object] = {}
         self._moves: Mapping[str, Move] = {}
         self._on_move: Callable[[], object] = lambda: None
 
-    def task_of(self, job: SidekiqJob) -> str:
-        """Name of the task that runs a job: the native one for its class, else that of all Ruby jobs."""
+    def task_of(self, job: SidekiqJob, recovered: int = 0) -> str:
+        """Name of the task that runs a job: the native one for its class, else that of all Ruby jobs.
+
+        ``recovered``: how often the job was orphaned.
+        """
         name = job.native_class
         if name is None or not self._is_native_class(name):
             return RUBY_TASK
         move = self._moves.get(name)
-        is_rubys = move is not None and move.side_of(job.jid, job.fields) == RUBY
-        return RUBY_TASK if is_rubys else name
+        if move is None:
+            return name
+        if move.side_of(job.jid, job.fields) == RUBY:
+            return RUBY_TASK
+        return RUBY_TASK if recovered and self._may_run_in_ruby(job, move) else name
+
+    def _may_run_in_ruby(self, job: SidekiqJob, move: Move) -> bool:
+        """Whether a sidecar may still run an orphaned job that was Ruby's at an earlier percentage.
+
+        Ruby then takes it over. A task inside Ruby's middleware asks the sidecar in any case.
+        """
+        is_open = side_before(job.fields) is None and not self.joins_ruby(job)
+        changed = time.time() - move.changed_ms / 1000 < RECOVERED_TTL_SECONDS
+        return is_open and changed and self._has_sidecar()
 
     def is_native(self, job: SidekiqJob) -> bool:
         """Whether a job runs in Python."""

@@ -76,7 +76,7 @@ class Runtime(SidecarParts, MoveParts, LimitParts):
         self.background = Background()
         self.pool_has_processes = False
         """Whether Celery's prefork runs the native tasks, and so ends them."""
-        self.routing = Routing(app)
+        self.routing = Routing(app, lambda: settings.has_sidecar and not self.breaker.is_open)
         self.tracked = Tracked(settings.track)
         self.listeners.tracked.append(self.tracker.started)
         self.on_health = [CronNotice().say, self.status_gem.learn]

@@ -80,7 +80,7 @@ class Channel(virtual.Channel):
 
     def message_for(self, unit: UnitOfWork, task: str | None = None) -> messages.JobMessage:
         """The message for a claimed job, and for this task where it is chosen already."""
-        task = task or self.context.route(unit.job)
+        task = task or self.context.route(unit.job, unit.delivery.recovered)
         native = task != messages.RUBY_TASK
         message = messages.from_unit(unit, self, task, native=native, show_args=self.context.show_args)
         if native:

@@ -40,7 +40,8 @@ class BrokerContext:
     database: int
     client: Callable[[], redis.Redis]
     store: Callable[[], RedisStore]
-    route: Callable[[SidekiqJob], str]
+    route: Callable[[SidekiqJob, int], str]
+    """Of a job that was orphaned this often."""
     rules: Callable[[], RetryRules]
     fetcher: Callable[[], Fetcher]
     ruby_client: ruby_push.RubyClient

@@ -18,7 +18,6 @@ from bridge.execution.task import SidekiqTask
 from bridge.fast_path import observers
 from bridge.fast_path.request import LazyRequest, request_class
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
-from bridge.sidekiq.payload.job import SidekiqJob
 
 STRATEGY = "celery.worker.strategy:default"
 
@@ -49,7 +48,7 @@ class FastDispatch:
         """Begin this job; False where it must go Celery's way."""
         # A class without a task of its name is Ruby's. For a task that was met before, the way is known.
         name = unit.job.native_class
-        way = self._ways.get(name if name in self._tasks else RUBY_TASK) or self._way_of(unit.job)
+        way = self._ways.get(name if name in self._tasks else RUBY_TASK) or self._way_of(unit)
         if way is None or self._context.listeners or way.is_observed() or self._consumer.on_task_message:
             return False
         request = way.make(unit, channel)
@@ -64,8 +63,8 @@ class FastDispatch:
             raise
         return True
 
-    def _way_of(self, job: SidekiqJob) -> Way | None:
-        name = self._runtime.routing.task_of(job)
+    def _way_of(self, unit: UnitOfWork) -> Way | None:
+        name = self._runtime.routing.task_of(unit.job, unit.delivery.recovered)
         if name in self._ways:
             return self._ways[name]
         if not self._runtime.routing.is_moving(name):

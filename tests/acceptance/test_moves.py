@@ -252,3 +252,31 @@ def test_processes_of_sidekiq_run_in_ruby_what_they_take_and_their_share_is_show
     finally:
         stock.stop()
         worker.stop()
+
+
+def test_an_orphaned_ruby_run_that_goes_on_is_not_run_in_python_at_a_higher_percentage(stage: Stage) -> None:
+    """A sidecar ran the job of a worker that died, and the percentage rose: Python ran the job beside it."""
+    bridge = bridge_of(stage)
+    dead = stage.make_worker(module=TASKS, concurrency=2, name="dead")
+    worker = None
+    try:
+        bridge("move", "GateJob", "--back").well()
+        heeded(dead, "GateJob is back in Ruby")
+        jid = stage.push_job({"class": "GateJob", "args": ["orphan"], "retry": True})
+        stage.ledger.wait_for("started", jid)
+        bridge("move", "GateJob", "--percent", "100", "--no-guard").well()
+        dead.process.kill()
+
+        worker = stage.make_worker(module=TASKS, concurrency=2, name="heir")
+        wait_for(lambda: stage.redis.exists(f"bridge:recovered:{jid}"), "the recovery", 30)
+        wait_until_equal(lambda: stage.queued, {}, "the heir to take it")
+        holds_for(lambda: "python" not in stage.ledger.events(jid), 1.0, "no second run")
+        stage.ledger.open_gate("orphan")
+        stage.wait_done()
+        assert stage.ledger.events(jid) == ["started", "done"]
+        stage.wait_counters(1, 0)
+    finally:
+        stage.ledger.open_gate("orphan")
+        dead.stop()
+        if worker is not None:
+            worker.stop()
