@@ -15,6 +15,7 @@ from bridge.sidekiq.store import lua
 
 Moves = dict[str, Move]
 """The moves by class."""
+_NONSENSE = "its field in bridge:moves makes no sense"
 
 
 class MoveStore:
@@ -24,11 +25,16 @@ class MoveStore:
         self.client = client
 
     def all(self) -> Moves:
-        """The moves of all classes, in the order of the alphabet."""
+        """The moves of all classes, in the order of the alphabet.
+
+        A class whose field makes no sense is held in Ruby: without a move all its jobs would run in Python.
+        """
         with outages():
             found: dict[bytes, bytes] = self.client.hgetall(keys.MOVES)  # type: ignore[assignment]
-        made = (Move.parse(name.decode("utf-8", "replace"), raw) for name, raw in sorted(found.items()))
-        return {move.job_class: move for move in made if move is not None}
+        named = [(name.decode("utf-8", "replace"), raw) for name, raw in sorted(found.items())]
+        return {
+            name: Move.parse(name, raw) or Move(name, is_back=True, reason=_NONSENSE) for name, raw in named
+        }
 
     def now_ms(self) -> int:
         """Redis' clock: the processes that write moves run on several machines."""

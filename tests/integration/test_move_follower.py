@@ -89,3 +89,14 @@ def test_a_cut_connection_does_not_hide_a_move(following: Following, store: Move
     store.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     store.change("J", lambda _, now: Move("J").at(now, percent=5.0))
     wait_for(lambda: "J" in following.follower.moves, "the move", 3.0)
+
+
+def test_a_field_that_makes_no_sense_holds_its_class_in_ruby(following: Following, store: MoveStore) -> None:
+    """It counted as no move, so a worker ran all jobs of a class at 5 % in Python."""
+    store.change("J", lambda _, now: Move("J").at(now, percent=5.0))
+    wait_for(lambda: "J" in following.follower.moves, "the move")
+    store.client.hset("bridge:moves", "J", "\xff")
+    wait_for(lambda: following.follower.moves["J"].is_back, "the class to be held in Ruby", 2.0)
+    assert following.follower.moves["J"].reason == "its field in bridge:moves makes no sense"
+    store.change("J", lambda before, now: (before or Move("J")).at(now, percent=7.0))
+    wait_for(lambda: following.follower.moves["J"].percent == 7, "the next command", 2.0)
