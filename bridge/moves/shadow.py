@@ -1,7 +1,7 @@
 """Shadows: a Ruby run is repeated as a dry run in Python, and both outcomes are compared.
 
-The real job has been settled by then. One thread makes the dry runs, one after another. A job is left out
-while too many wait. So a shadow delays, fails, retries and counts no job.
+The real job has been settled by then. One thread makes the dry runs, one after another, and rests after each.
+A job is left out while too many wait. So a shadow delays, fails, retries and counts no job.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ TTL_SECONDS = 30 * 86_400
 #: A dry run may take this many times as long as the Ruby run, and at least this number of seconds.
 _SLOWER, _LEAST_SECONDS = 10.0, 10.0
 _FOREVER = 3600.0
+#: Rest after a dry run, in times of its CPU time: code that computes keeps the other threads from running.
+_REST = 9.0
 
 
 DryRun = Callable[[SidekiqJob, float], Any]
@@ -95,6 +97,7 @@ class Shadows:
         """Differences that this worker has found, by class."""
         self._flushes = Flushes()
         self._thread: Periodic | None = None
+        self._rests_until = 0.0
 
     def follow(self, moves: Mapping[str, Move]) -> None:
         """Shadow the Ruby runs of these classes from now on."""
@@ -124,7 +127,8 @@ class Shadows:
         if self._thread is None:
             self._thread = Periodic("shadows", self._round)
             self._thread.start()
-        self._thread.nudge()
+        if len(self._waiting) == 1:
+            self._thread.nudge()
 
     def stop(self) -> None:
         """The worker ends: begin no dry run any more."""
@@ -140,7 +144,12 @@ class Shadows:
 
     def _round(self) -> float:
         while self._waiting:
+            now = time.monotonic()
+            if now < self._rests_until:
+                return self._rests_until - now
+            began = time.thread_time()
             self._compare(self._waiting.popleft())
+            self._rests_until = time.monotonic() + _REST * (time.thread_time() - began)
         return _FOREVER
 
     def _compare(self, waiting: _Waiting) -> None:
