@@ -132,14 +132,15 @@ class Admission:
 
     def effects(self, job: SidekiqJob, decision: Decision, identity: str, token: int) -> tuple[Effect, ...]:
         """Free the places of a job that ends, wherever it was."""
-        gates = self._entered.get((identity, token)) if self._entered else None
+        entered = gates = self._entered.get((identity, token)) if self._entered else None
         queue = job.queue or "default"
         if gates is None:
             gates = self._not_entered_here(job, queue, identity)
         if not gates:
             return ()
         holder = calls.holder(identity, token) if identity else ""
-        return _freeing(self._limits, gates, job, queue, holder, goes_back=isinstance(decision, GiveBack))
+        back = isinstance(decision, GiveBack)
+        return _freeing(self._limits, gates, job, queue, holder, goes_back=back, began=entered is not None)
 
     def _not_entered_here(self, job: SidekiqJob, queue: str, identity: str) -> Gates:
         """An orphaned job holds places of the limits of its own worker: this one may have others."""
@@ -170,7 +171,14 @@ def _with_those_of(others: Limits, gates: Gates, job: SidekiqJob, queue: str) ->
 
 
 def _freeing(
-    limits: Limits, gates: Gates, job: SidekiqJob, queue: str, holder: str, *, goes_back: bool
+    limits: Limits,
+    gates: Gates,
+    job: SidekiqJob,
+    queue: str,
+    holder: str,
+    *,
+    goes_back: bool,
+    began: bool = True,
 ) -> tuple[Effect, ...]:
     """A start of a rate that was used is not given back; a job that comes again has waited once."""
     name = job_id(job)
@@ -179,5 +187,5 @@ def _freeing(
             gate, limits.queues(gates, queue), holder=holder, job_id=name, queue=queue, goes_back=goes_back
         )
         for gate in gates
-        if gate.limit.concurrency is not None or goes_back or not holder
+        if gate.limit.concurrency is not None or goes_back or not holder or not began
     )

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from bridge.cli.group import main
 from bridge.limits import lines as lines_module
-from bridge.limits.admission import of_others
+from bridge.limits.admission import Admission, of_others
 from bridge.limits.declarers import Declarers
 from bridge.limits.gates import Limits
 from bridge.limits.lines import Lines
@@ -20,6 +20,9 @@ from bridge.limits.overview import Overview
 from bridge.sidekiq import keys
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.lease.reaper import Reaper
+from bridge.sidekiq.outcome.decision import Discard
+from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.store.settlement import Settlement
 from bridge.sidekiq.store.store import RedisStore
 from tests.integration.test_limit_scripts import ME, Fleet
 from tests.integration.worker import job, next_first
@@ -223,3 +226,21 @@ def test_bridge_recover_frees_the_places_of_a_dead_worker(fleet: Fleet) -> None:
     Reaper(fleet.store, Lease(fleet.store, lambda: "me:1:000000000002")).reap(ME)
     assert fleet.places(LINE) == 0
     assert {"runs0", "runs1"} <= set(ran_next(fleet))
+
+
+@pytest.mark.parametrize(
+    "fleet", [CAP, [{"class": "HardJob", "rate": "1/s"}]], indirect=True, ids=["concurrency", "rate"]
+)
+def test_a_job_that_ends_before_its_run_returns_its_reservation(fleet: Fleet) -> None:
+    """An expired job that had left the line kept the next one from going for 30 s."""
+    found = SidekiqJob.parse(job(jid="expired"))
+    gates = fleet.limits.gates(found, "default")
+    reserved = gates[0].keys[1]
+    fleet.client.zadd(reserved, {"expired": time.time() + 30})
+    fleet.client.hset(keys.inflight(ME), "7", b"1\ndefault\n" + found.raw)
+    admission = Admission(fleet.client, fleet.limits, lines_of(fleet))
+    effects = admission.effects(found, Discard(), ME, 7)
+    fleet.store.exchange(
+        [Settlement(ME, 7, "default", found.raw, Discard(), "expired", effects=effects)], None
+    )
+    assert not fleet.client.exists(reserved)

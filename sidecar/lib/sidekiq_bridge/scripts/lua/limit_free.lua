@@ -128,5 +128,8 @@ if ARGV[1] == '' then
 elseif ARGV[4] == '1' and settled == 1 and (freed == 1 or ARGV[6] == '') then
   redis.call('ZADD', KEYS[4], text(now + RESERVED), ARGV[2])
   redis.call('EXPIRE', KEYS[4], 2 * PARKED)
+elseif freed == 0 and ARGV[4] ~= '1' then
+  -- It left the line and ended before its run (expired, cancelled): the next one may go.
+  redis.call('ZREM', KEYS[4], ARGV[2])
 end
 return advance(3, 5, 7)
