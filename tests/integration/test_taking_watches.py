@@ -545,6 +545,19 @@ def test_a_dead_workers_list_is_found_where_redis_has_lost_its_name(
     assert places(client) == ["queue:default"]
 
 
+def test_a_dead_workers_list_is_found_where_redis_has_lost_its_name_and_knows_another(
+    worker: Worker, other: Worker, client: redis.Redis
+) -> None:
+    """Redis was emptied while watches waited. The worker announced one more, and the reaper saw only that."""
+    push(client, "default", payload := job())
+    first = worker.open_watch()
+    client.delete(f"bridge:arrived:{worker.identity}")
+    worker.open_watch()
+    serve(client, first)
+    reap(other, worker)
+    assert next_first(client) == [payload]
+
+
 def test_a_list_that_a_reaper_of_an_older_release_has_left_is_found(
     worker: Worker, other: Worker, client: redis.Redis
 ) -> None:

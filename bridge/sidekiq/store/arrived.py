@@ -92,7 +92,8 @@ class ArrivedJobs(ScriptCalls):
 
     def fence_all_arrived(self, identity: str) -> None:
         """The same for every list of a dead worker. Its lease was taken, so it announces no more."""
-        homes = self.arrived_lists(identity) or self._search(identity)
+        # Redis may have lost some of the names and not others: it was emptied while watches were open.
+        homes = dict.fromkeys([*self.arrived_lists(identity), *self._search(identity)])
         for number, home in enumerate(homes):
             self.fence_arrived(home, FIRST_TOKEN + number * TOKENS_OF_A_LIST)
 
