@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 
+from bridge.errors import StoreUnavailable
 from bridge.redis.commands import is_forbidden
 from bridge.redis.outages import connection_error, translated
 from bridge.results.lookup import Lookup
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 15.0
 #: The same where Redis refuses SUBSCRIBE.
 LOOK_ANYWAY_SECONDS = 0.5
+#: Seconds between the attempts to listen again, once the connection is lost.
+PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0)
 #: Subscribed connections that are kept for the next wait.
 _MOST_IDLE = 16
 
@@ -78,7 +81,7 @@ class Waiter:
         if record is not None and record.is_finished:
             return record
         try:
-            return self._await_message(keys.result(jid), jid, until, changed)
+            return self._await_end(jid, until, changed)
         except redis.ResponseError as error:
             if not is_forbidden(error):
                 raise translated(error) from error
@@ -86,6 +89,17 @@ class Waiter:
                 "Redis refuses SUBSCRIBE: a result is read every %g s instead", LOOK_ANYWAY_SECONDS
             )
             return self._look_again_and_again(jid, until, changed)
+
+    def _await_end(self, jid: str, until: float | None, changed: Changed) -> Record | None:
+        """Listens again after a lost connection: Redis restarts in a moment, and a kept one may be dead."""
+        for pause in (*PAUSES, None):
+            try:
+                return self._await_message(keys.result(jid), jid, until, changed)
+            except StoreUnavailable:
+                if pause is None or (until is not None and time.monotonic() + pause >= until):
+                    raise
+                time.sleep(pause)
+        raise AssertionError("the last pause is None")
 
     def _await_message(self, channel: str, jid: str, until: float | None, changed: Changed) -> Record | None:
         listening = self._subscriptions.take()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ from bridge import errors
 from tests.acceptance.test_results import client, push, record
 from tests.support.command import Bridge
 from tests.support.stage import Stage
-from tests.support.waiting import wait_until_equal
+from tests.support.waiting import wait_for, wait_until_equal
 
 TASKS = "tests.support.tracked_tasks"
 SECONDS = 30
@@ -135,3 +136,21 @@ def test_the_command_shows_results(one: Stage) -> None:
     failed = bridge("results", "0" * 24)
     assert failed.code == 1
     assert "Redis has no result of it" in failed.err
+
+
+def test_a_lost_connection_does_not_end_the_wait(bare_stage: Stage) -> None:
+    """``get`` raised StoreUnavailable when Redis closed its connection, though the job was done later."""
+    stage = bare_stage
+    stage.start_worker(module=TASKS)
+    app = client(stage)
+    jid = push(stage, "SteppingJob", 1, "cut")
+    stage.ledger.wait_for("told", jid)
+    ended: list[Any] = []
+    thread = threading.Thread(target=lambda: ended.append(app.AsyncResult(jid).get(timeout=20)))
+    thread.start()
+    wait_for(lambda: stage.redis.pubsub_numsub(f"bridge:result:{jid}")[0][1], "the wait to begin")
+    stage.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    wait_for(lambda: stage.redis.pubsub_numsub(f"bridge:result:{jid}")[0][1], "the wait to go on")
+    stage.ledger.open_gate("cut")
+    thread.join(20)
+    assert ended == [1]
