@@ -572,12 +572,27 @@ def test_a_list_that_a_reaper_of_an_older_release_has_left_is_found(
     assert next_first(client) == [payload]
 
 
-def found_by(worker: Worker) -> None:
-    """A while passes for a worker that renews and looks at the others."""
+def test_lists_are_found_beside_a_reaper_of_an_older_release_that_is_quicker_each_time(
+    worker: Worker, other: Worker, client: redis.Redis
+) -> None:
+    """A worker gave such a holder an ended lease. The older reaper took it away first: the jobs stayed."""
+    push(client, "default", payload := job())
+    serve(client, worker.open_watch())
+    client.zrem("bridge:lease", worker.identity)
+
+    found_by(other, beside=lambda: client.zremrangebyscore("bridge:lease", "-inf", 0))
+
+    assert next_first(client) == [payload]
+    assert places(client) == ["queue:default"]
+
+
+def found_by(worker: Worker, beside: Callable[[], object] = lambda: None) -> None:
+    """A while passes for a worker that renews and looks at the others; ``beside`` is done after each look."""
     worker.reaper.others._clock = lambda: worker.now
     for _ in range(30):
         worker.now += 1.6
         worker.reaper.round()
+        beside()
 
 
 def test_a_worker_whose_lease_was_lost_keeps_its_name_and_what_has_arrived(

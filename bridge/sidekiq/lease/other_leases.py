@@ -48,12 +48,13 @@ class OtherLeases:
         Raises StoreUnavailable.
         """
         ends = self._table.ends()
-        self._note(ends)
+        lost = self._note(ends)
         unchanged = self._unchanged() if self._lease.may_reap else []
         if not unchanged and not self._has_suspects(ends):
-            return []
+            return lost
         window = self._lease.redis_clock.window if self._lease.may_reap else None
-        return self._store.expired_leases(self._lease.identity, window=window, unchanged=unchanged)
+        found = self._store.expired_leases(self._lease.identity, window=window, unchanged=unchanged)
+        return list(dict.fromkeys([*lost, *found]))
 
     def _has_suspects(self, ends: Mapping[str, float]) -> bool:
         now = self._lease.redis_clock.now_ms
@@ -68,7 +69,7 @@ class OtherLeases:
             if end > 0 and now - max(since, held_since) > length_seconds(end) + MARGIN_SECONDS
         ]
 
-    def _note(self, ends: Mapping[str, float]) -> None:
+    def _note(self, ends: Mapping[str, float]) -> list[str]:
         now = self._clock()
         gone = {name: end for name, (end, _) in self._seen.items() if name not in ends}
         self._seen = {
@@ -76,9 +77,9 @@ class OtherLeases:
             for name, end in ends.items()
             if name != self._lease.identity
         }
-        self._suspect(gone, {name: length_seconds(end) for name, end in gone.items()})
+        self._suspect(gone, {name: length_seconds(end) for name, end in gone.items() if end > 0})
         self._search()
-        self._adopt(ends)
+        return self._adopt(ends)
 
     # -- jobs in flight without a lease: ``bridge:lease`` was lost, alone
 
@@ -97,12 +98,21 @@ class OtherLeases:
                 wait = max(lengths.get(name, 0.0), self._lease.length_seconds)
                 self._orphans[name] = now + wait + MARGIN_SECONDS
 
-    def _adopt(self, ends: Mapping[str, float]) -> None:
-        """A holder that lives takes its lease again when it renews; the lease of another is ended."""
+    def _adopt(self, ends: Mapping[str, float]) -> list[str]:
+        """A holder that lives takes its lease again when it renews; the lease of another is ended.
+
+        This worker reaps it in this same round: a reaper of an older release may remove the lease again, and
+        leave lists that it does not know.
+        """
+        ended = []
         for name, dead_at in list(self._orphans.items()):
             if name in ends:
                 del self._orphans[name]
             elif self._clock() >= dead_at and self._lease.may_reap:
                 del self._orphans[name]
                 logger.warning("%s holds jobs and has no lease: Redis lost it, and no worker renews it", name)
-                self._table.end_lost(name)
+                if self._table.end_lost(name):
+                    ended.append(name)
+                    # So the jobs are looked for again if this round fails.
+                    self._seen[name] = (self._lease.length_seconds / 1024, self._clock())
+        return ended

@@ -68,7 +68,7 @@ class LeaseTable:
         answers = zip(names, found[::2], found[1::2], strict=True)
         return [name for name, holds, lease in answers if holds and lease is None]
 
-    def end_lost(self, identity: str) -> None:
-        """Give a holder of jobs an ended lease, for the reapers, unless it has one."""
+    def end_lost(self, identity: str) -> bool:
+        """Give a holder of jobs a lease that a reaper has marked: it cannot renew. False where it has one."""
         with outages():
-            self.client.zadd(keys.LEASE, {identity: 0}, nx=True)
+            return bool(self.client.zadd(keys.LEASE, {identity: -1}, nx=True))
