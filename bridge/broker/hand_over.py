@@ -34,6 +34,8 @@ class HandOver:
         if units and (self._has_limits or any(LIMIT in unit.job.fields for unit in units)):
             self._in_flight.enter(units)  # a limit moves a job that must wait out of the hash
             return self._context.admit(units)
+        if tracked := [unit for unit in units if unit.delivery.tracked]:
+            self._in_flight.enter(tracked)  # a run tells its progress only while the hash has its token
         return units
 
     def deliver(self, units: Sequence[UnitOfWork]) -> list[UnitOfWork]:

@@ -38,7 +38,7 @@ def held(parts: Parts, jid: str) -> list[Found]:
     found: list[Found] = []
     for lease in parts.processes.leases():
         try:
-            claims = parts.store.inflight(lease.identity) if lease.held else []
+            claims = parts.store.inflight(lease.identity)
         except errors.StoreUnavailable:
             raise
         except errors.StoreError:

@@ -29,6 +29,8 @@ NOTICES = "bridge:notices"
 TELLING = "bridge:telling"
 #: Exists while the app has error handlers of its own, as a sidecar said last.
 ERROR_HANDLERS = "bridge:error-handlers"
+#: Workers renew it each day.
+ERROR_HANDLERS_TTL_SECONDS = 7 * 86_400
 #: How many notices were dropped since a worker asked last.
 NOTICES_DROPPED = "bridge:notices-dropped"
 #: Sorted set of the tracked jobs that changed last: jid to epoch seconds. Bounded.

@@ -166,7 +166,7 @@ def test_the_way_over_to_the_bridge_and_back_under_a_feed_loses_nothing_and_leav
         feed.wait_for_more(200)
         fleet.start_ruby()
         fleet.stop_bridge()
-        left = private_keys(stage)
+        left = census.private_keys(stage.redis)
         feed.wait_for_more(200)
     finally:
         feed.end()
@@ -183,17 +183,6 @@ def test_the_way_over_to_the_bridge_and_back_under_a_feed_loses_nothing_and_leav
     kept = {b"queues", b"stat:processed", b"stat:failed"}
     lasting = {key for key in stage.redis.scan_iter(count=1000) if stage.redis.ttl(key) == -1}
     assert lasting <= kept, "Sidekiq cleans nothing else either, and it makes these itself"
-
-
-def private_keys(stage: Stage) -> list[bytes]:
-    """The bridge's own keys, without the number of the last flush of metrics.
-
-    That number outlives its process for a day: a flush that the network delivers late must still find it.
-    """
-    found = sorted(stage.redis.scan_iter("bridge:*", count=1000))
-    numbers = [key for key in found if key.startswith(b"bridge:flushed:")]
-    assert all(0 < stage.redis.ttl(key) <= 24 * 3_600 for key in numbers)
-    return [key for key in found if key not in numbers]
 
 
 class Feed(threading.Thread):

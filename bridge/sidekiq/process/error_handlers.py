@@ -6,6 +6,7 @@ A notice of each failure costs more than the failure, so a worker writes them on
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from bridge.errors import StoreError
@@ -15,6 +16,8 @@ from bridge.sidekiq.outcome.dialect import Dialect
 
 logger = logging.getLogger(__name__)
 
+RENEW_SECONDS = 86_400.0
+
 
 class ErrorHandlers:
     """Carries an answer about the app's error handlers between dialect and Redis. Called by one thread."""
@@ -23,6 +26,7 @@ class ErrorHandlers:
         self._dialect = dialect
         self._client = client
         self._stored: bool | None = None
+        self._stored_at = -RENEW_SECONDS
 
     def recall(self) -> None:
         """Use the last answer of any sidecar, where none has answered this worker. Raises StoreError."""
@@ -34,15 +38,16 @@ class ErrorHandlers:
     def remember(self) -> None:
         """Store what a sidecar has just said, once, and again after each change."""
         known = self._dialect.error_handlers
-        if known is None or known == self._stored:
+        is_fresh = not known or time.monotonic() - self._stored_at < RENEW_SECONDS
+        if known is None or (known == self._stored and is_fresh):
             return
         try:
             with outages():
                 if known:
-                    self._client.set(keys.ERROR_HANDLERS, 1)
+                    self._client.set(keys.ERROR_HANDLERS, 1, ex=keys.ERROR_HANDLERS_TTL_SECONDS)
                 else:
                     self._client.delete(keys.ERROR_HANDLERS)
         except StoreError as error:
             logger.warning("Redis does not know whether the app has error handlers: %s", error)
         else:
-            self._stored = known
+            self._stored, self._stored_at = known, time.monotonic()

@@ -96,13 +96,16 @@ class RedisStore(LeaseCalls, DueEntries, UnbegunJobs, ExactClaims, ArrivedJobs):
 
     def inflight(self, identity: str) -> list[Claimed]:
         """All a worker holds, oldest first."""
+        # In this order: a job moves from its list into the hash. It may be seen twice, and is not missed.
+        arrived = self.arrived(identity)
         with outages():
             entries: Any = self.client.hgetall(keys.inflight(identity))
         jobs = [
             entry(int(token), value)
             for token, value in sorted(entries.items(), key=lambda item: int(item[0]))
         ]
-        return [*jobs, *self.arrived(identity)]
+        seen = {job.payload for job in jobs}
+        return [*jobs, *(job for job in arrived if job.payload not in seen)]
 
     def fence_claims(self, identity: str, first_valid_token: int) -> tuple[int, set[int]]:
         """Refuse earlier claims of this worker that Redis has not carried out yet.
