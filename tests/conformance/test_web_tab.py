@@ -14,14 +14,17 @@ from bridge.batches.batch import Batch
 from bridge.celery import make_app
 from bridge.settings import load as load_settings
 from tests.conformance.test_browser import CHROMIUM, Person, answers, browse
+from tests.integration.test_metric_pages import OPTIONAL, names
 from tests.support import redis_users
 from tests.support.command import Bridge
+from tests.support.probes import get
 from tests.support.processes import ROOT, Process, free_port
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage, new_jid
 from tests.support.waiting import wait_for
 from tests.support.worker_process import bridge_environment
+from tests.unit.test_metric_names import named_on_the_page
 
 LIMITS = [{"class": "GateJob", "concurrency": 1}]
 
@@ -81,6 +84,10 @@ def test_a_person_reads_the_tab_and_moves_a_class(shop: Stage, person: Person) -
             producer.send_task("GateJob", args=["tab"])
     shop.wait_counters(len(jids), 0)
     wait_for(lambda: shop.redis.zcard("schedule") == 2, "two jobs behind the limit")
+
+    # Then Prometheus can read both
+    optional = {name for name in named_on_the_page() if name.startswith(OPTIONAL)}
+    wait_for(lambda: optional <= names(get(worker, "/metrics")[1]), f"{optional} on the worker's page")
 
     # When the person opens the tab
     person.visit("/")
