@@ -7,6 +7,7 @@ from typing import Any
 
 from bridge import errors
 from bridge.redis.outages import outages
+from bridge.results.record import Record
 from bridge.results.store import ResultStore
 from bridge.sidekiq import keys
 from bridge.sidekiq.api.entries import Entries
@@ -46,12 +47,23 @@ class Lookup:
             return True
         return False
 
+    def record(self, jid: str) -> Record | None:
+        """The hash; None for a tracked job that has none yet. Raises NotTracked and ResultUnknown."""
+        record = self._results.read(jid)
+        # Twice: a job may move, or end, while it is looked for.
+        for _ in range(2):
+            if record is not None or self.expect(jid):
+                return record
+            record = self._results.read(jid)
+        if record is None:
+            raise self._unknown(jid)
+        return record
+
     def _is_announced(self, job: SidekiqJob) -> bool:
         """Whether a worker tracks the class: its task may be unknown to this process."""
         return job.fields.get(FIELD) is None and self._results.is_announced(job.native_class or "")
 
-    def unknown(self, jid: str) -> errors.ResultUnknown:
-        """The error about a job that is nowhere."""
+    def _unknown(self, jid: str) -> errors.ResultUnknown:
         return errors.ResultUnknown(UNKNOWN.format(jid=jid) + self._eviction())
 
     def _eviction(self) -> str:

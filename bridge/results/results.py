@@ -53,12 +53,7 @@ class Results:
 
     def read(self, jid: str) -> Record | None:
         """The record; None for a tracked job that has not begun. Raises NotTracked and ResultUnknown."""
-        record = self.store.read(jid)
-        if record is None and not self.lookup.expect(jid):
-            record = self.store.read(jid)
-            if record is None:
-                raise self.lookup.unknown(jid)
-        return record
+        return self.lookup.record(jid)
 
     def told(self, job: SidekiqJob, delivery: Delivery, fields: Mapping[str, Value]) -> bool:
         """A running job tells of itself. False where it is not tracked, or is another worker's by now."""

@@ -117,7 +117,7 @@ class Waiter:
 
     def _look_again_and_again(self, jid: str, until: float | None, changed: Changed) -> Record | None:
         while until is None or time.monotonic() < until:
-            record = self._read(jid)
+            record = self._lookup.record(jid)
             if record is not None:
                 if record.is_finished:
                     return record
@@ -137,23 +137,13 @@ class Waiter:
             if message is not None and not _is_about(message, channel):
                 continue
             subscribed = subscribed or message is not None
-            record = self._read(jid)
+            record = self._lookup.record(jid)
             if record is not None:
                 if record.is_finished:
                     return record
                 changed(record)
             if left <= 0:
                 return None
-
-    def _read(self, jid: str) -> Record | None:
-        """The hash; None for a tracked job that has none yet."""
-        record = self._store.read(jid)
-        if record is None and not self._lookup.expect(jid):
-            # It may have moved, or ended, while it was looked for.
-            record = self._store.read(jid)
-            if record is None and not self._lookup.expect(jid):
-                raise self._lookup.unknown(jid)
-        return record
 
 
 def _is_about(message: dict[str, Any], channel: str) -> bool:

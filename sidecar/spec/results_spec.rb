@@ -71,4 +71,43 @@ RSpec.describe "Results of jobs" do
     texts = outcomes.map { |outcome| outcome.to_json_for("h:1:a/1", "j", 1) }
     expect(texts.map { |text| text.include?("result_lost") }).to eq([true, false, false, false])
   end
+
+  # A job in the list of a watch was unknown, and `Result.get` raised ResultUnknown at once.
+  context "with a job that a worker holds" do
+    let(:job) { Sidekiq.dump_json("jid" => "a" * 24, "class" => "AddJob", "args" => [], "bridge_track" => true) }
+    let(:lookup) { SidekiqBridge::Results::Lookup }
+
+    def redis(*words) = Sidekiq.redis { |redis| redis.call(*words) }
+
+    before do
+      require "sidekiq_bridge/results/lookup"
+      RedisServer.flush
+      redis("ZADD", "bridge:lease", 1, "host:1:a")
+      redis("SADD", "bridge:arrived:host:1:a", "1:low", "2:default")
+      redis("SET", "bridge:arrived:host:1:a:1:low", "closed")
+    end
+
+    after { RedisServer.flush }
+
+    it "finds it in the list of a watch" do
+      redis("LPUSH", "bridge:arrived:host:1:a:2:default", job)
+      expect(lookup.expected?("a" * 24)).to be(true)
+    end
+
+    it "finds it when it enters the hash in the meantime" do
+      redis("LPUSH", "bridge:arrived:host:1:a:2:default", job)
+      allow(lookup).to receive(:arrived).and_wrap_original do |method, identity|
+        method.call(identity).tap do
+          redis("DEL", "bridge:arrived:host:1:a:2:default")
+          redis("HSET", "bridge:inflight:host:1:a", 1, "1\ndefault\n#{job}")
+        end
+      end
+      expect(lookup.expected?("a" * 24)).to be(true)
+    end
+
+    it "knows no other" do
+      redis("LPUSH", "bridge:arrived:host:1:a:2:default", job)
+      expect(lookup.expected?("b" * 24)).to be(false)
+    end
+  end
 end

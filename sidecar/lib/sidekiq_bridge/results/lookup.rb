@@ -10,7 +10,9 @@ module SidekiqBridge
     # Finds a job that has no result hash. Reads queues, sets and the hands of the workers: for the rare case.
     module Lookup
       LEASES = "bridge:lease"
+      # A hash of version, queue and payload, line by line.
       INFLIGHT = "bridge:inflight:"
+      ARRIVED = "bridge:arrived:"
 
       module_function
 
@@ -35,12 +37,28 @@ module SidekiqBridge
         (queues.first || sets.first)&.item
       end
 
-      # Jobs in the hands of the bridge's workers: version, queue and payload, line by line.
+      # Jobs in the hands of the bridge's workers. Lists first: a job moves from its list into the hash, and is not missed.
       def held(jid)
         needle = %("#{jid}")
         identities = ::Sidekiq.redis { |redis| redis.call("ZRANGE", LEASES, 0, -1) }
-        entries = identities.lazy.flat_map { |identity| ::Sidekiq.redis { |redis| redis.call("HVALS", INFLIGHT + identity) } }
+        entries = identities.lazy.flat_map { |identity| arrived(identity) + ::Sidekiq.redis { |redis| redis.call("HVALS", INFLIGHT + identity) } }
         entries.select { |entry| entry.include?(needle) }.filter_map { |entry| parsed(entry) }.find { |job| job["jid"] == jid }
+      end
+
+      # Payloads that Redis has moved to the watches of a worker: one list for each watch.
+      def arrived(identity)
+        set = ARRIVED + identity
+        ::Sidekiq.redis do |redis|
+          redis.call("SMEMBERS", set).flat_map { |watch| list(redis, "#{set}:#{watch}") }
+        end
+      end
+
+      # A list that its worker has closed is a string.
+      def list(redis, key)
+        redis.call("LRANGE", key, 0, -1)
+      rescue => e
+        raise unless e.message.start_with?("WRONGTYPE")
+        []
       end
 
       # Jobs in the hands of Sidekiq's own processes.
