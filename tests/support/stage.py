@@ -93,7 +93,12 @@ class Stage:
         self.wait_idle()
         own = {b"processes", b"bridge:lease", b"bridge:tracked", *self.redis.smembers("processes")}
         # Whatever ended meanwhile may have left a retry behind.
-        gone = [key for key in self.redis.scan_iter(count=1000) if key not in own]
+        # The watches of an idle worker go on: Redis must not forget the names of their lists.
+        gone = [
+            key
+            for key in self.redis.scan_iter(count=1000)
+            if key not in own and not key.startswith(b"bridge:arrived:")
+        ]
         if gone:
             self.redis.delete(*gone)
         self.ledger.clear()
