@@ -28,6 +28,8 @@ LOOK_SECONDS = 15.0
 LOOK_ANYWAY_SECONDS = 0.5
 #: Seconds between the attempts to listen again, once the connection is lost.
 PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0)
+#: A Redis that has answered, and was not lost for this number of seconds, was back: the pauses begin again.
+SERVED_SECONDS = 1.0
 #: Subscribed connections that are kept for the next wait.
 _MOST_IDLE = 16
 
@@ -59,6 +61,49 @@ class Subscriptions:
             subscribed.close()
 
 
+class Wait:
+    """One wait for the end of one job. ``until`` is a time of the monotonic clock."""
+
+    def __init__(self, lookup: Lookup, jid: str, until: float | None, changed: Changed) -> None:
+        self.jid = jid
+        self._lookup = lookup
+        self._until = until
+        self._changed = changed
+        self._lost = 0
+        self._began = self._answered = 0.0
+
+    def left(self, most: float) -> float:
+        """Seconds until the next look; 0 when the time is over."""
+        return most if self._until is None else max(0.0, min(most, self._until - time.monotonic()))
+
+    def look(self) -> Record | None:
+        """The record, once the job has ended. Raises NotTracked and ResultUnknown."""
+        record = self._lookup.record(self.jid)
+        self._answered = time.monotonic()
+        if record is None or record.is_finished:
+            return record
+        self._changed(record)
+        return None
+
+    def begin(self) -> None:
+        """Redis is asked now."""
+        self._began = time.monotonic()
+
+    def pause(self) -> bool:
+        """Wait for a Redis that does not answer. False where it was away for too long."""
+        now = time.monotonic()
+        if self._answered >= self._began and now - self._began >= SERVED_SECONDS:
+            self._lost = 0
+        if self._lost == len(PAUSES):
+            return False
+        pause = PAUSES[self._lost]
+        self._lost += 1
+        if self._until is not None and now + pause >= self._until:
+            return False
+        time.sleep(pause)
+        return True
+
+
 class Waiter:
     """Waits in the calling thread; any number of threads may wait."""
 
@@ -70,41 +115,42 @@ class Waiter:
     def wait(self, jid: str, timeout: float | None, changed: Changed = lambda record: None) -> Record | None:
         """The record of a job that has ended; None when ``timeout`` (seconds) is over.
 
-        ``changed`` is told of each change before the end.
+        ``changed`` is told of each change before the end. Listens again after a lost connection: Redis
+        restarts in a moment, and a kept connection may be dead.
 
         Raises:
             NotTracked, ResultUnknown: no end of this job will ever be written.
-            StoreUnavailable: Redis does not answer.
+            StoreUnavailable: Redis does not answer for about 8 s.
         """
         until = None if timeout is None else time.monotonic() + timeout
-        record = self._store.read(jid)  # most ends are there already
-        if record is not None and record.is_finished:
-            return record
+        with suppress(StoreUnavailable):
+            record = self._store.read(jid)  # most ends are there already
+            if record is not None and record.is_finished:
+                return record
+        wait = Wait(self._lookup, jid, until, changed)
+        while True:
+            wait.begin()
+            try:
+                return self._await_end(wait)
+            except StoreUnavailable:
+                if not wait.pause():
+                    raise
+
+    def _await_end(self, wait: Wait) -> Record | None:
         try:
-            return self._await_end(jid, until, changed)
+            return self._await_message(wait)
         except redis.ResponseError as error:
             if not is_forbidden(error):
                 raise translated(error) from error
             logger.warning(
                 "Redis refuses SUBSCRIBE: a result is read every %g s instead", LOOK_ANYWAY_SECONDS
             )
-            return self._look_again_and_again(jid, until, changed)
+            return self._look_again_and_again(wait)
 
-    def _await_end(self, jid: str, until: float | None, changed: Changed) -> Record | None:
-        """Listens again after a lost connection: Redis restarts in a moment, and a kept one may be dead."""
-        for pause in (*PAUSES, None):
-            try:
-                return self._await_message(keys.result(jid), jid, until, changed)
-            except StoreUnavailable:
-                if pause is None or (until is not None and time.monotonic() + pause >= until):
-                    raise
-                time.sleep(pause)
-        raise AssertionError("the last pause is None")
-
-    def _await_message(self, channel: str, jid: str, until: float | None, changed: Changed) -> Record | None:
-        listening = self._subscriptions.take()
+    def _await_message(self, wait: Wait) -> Record | None:
+        channel, listening = keys.result(wait.jid), self._subscriptions.take()
         try:
-            found = self._listen(listening, channel, jid, until, changed)
+            found = self._listen(listening, channel, wait)
             listening.unsubscribe(channel)
         except BaseException as error:
             with suppress(redis.RedisError, OSError):
@@ -115,35 +161,22 @@ class Waiter:
         self._subscriptions.give_back(listening)
         return found
 
-    def _look_again_and_again(self, jid: str, until: float | None, changed: Changed) -> Record | None:
-        while until is None or time.monotonic() < until:
-            record = self._lookup.record(jid)
-            if record is not None:
-                if record.is_finished:
-                    return record
-                changed(record)
-            left = LOOK_ANYWAY_SECONDS if until is None else until - time.monotonic()
-            time.sleep(max(0.0, min(LOOK_ANYWAY_SECONDS, left)))
+    def _look_again_and_again(self, wait: Wait) -> Record | None:
+        while pause := wait.left(LOOK_ANYWAY_SECONDS):
+            if (record := wait.look()) is not None:
+                return record
+            time.sleep(pause)
         return None
 
-    def _listen(
-        self, listening: Any, channel: str, jid: str, until: float | None, changed: Changed
-    ) -> Record | None:
+    def _listen(self, listening: Any, channel: str, wait: Wait) -> Record | None:
         listening.subscribe(channel)
-        subscribed = False
         while True:
-            left = LOOK_SECONDS if until is None else min(LOOK_SECONDS, until - time.monotonic())
-            message = listening.get_message(timeout=max(0.0, left)) if left > 0 else None
+            left = wait.left(LOOK_SECONDS)
+            message = listening.get_message(timeout=left) if left else None
             if message is not None and not _is_about(message, channel):
                 continue
-            subscribed = subscribed or message is not None
-            record = self._lookup.record(jid)
-            if record is not None:
-                if record.is_finished:
-                    return record
-                changed(record)
-            if left <= 0:
-                return None
+            if (record := wait.look()) is not None or not left:
+                return record
 
 
 def _is_about(message: dict[str, Any], channel: str) -> bool:

@@ -110,4 +110,36 @@ RSpec.describe "Results of jobs" do
       expect(lookup.expected?("b" * 24)).to be(false)
     end
   end
+
+  # `Result.get` raised Redis::ConnectionError when Redis closed its connection, though the job was done later.
+  context "with a Redis that closes the connection of a waiting process" do
+    let(:jid) { "c" * 24 }
+    let(:channel) { "bridge:result:#{jid}" }
+    let(:store) { SidekiqBridge::Results::Store }
+
+    before do
+      require "sidekiq_bridge/results/result"
+      RedisServer.flush
+      store.mark(jid, "running", {"class" => "AddJob"})
+    end
+
+    after { RedisServer.flush }
+
+    def waiting? = RedisServer.command("PUBSUB NUMSUB #{channel}").include?(":1\r\n")
+
+    def cut = RedisServer.command("CLIENT KILL TYPE pubsub")
+
+    def getting(timeout) = Thread.new { SidekiqBridge::Results::Result.get(jid, timeout: timeout) }.tap { |thread| thread.report_on_exception = false }
+
+    it "listens again" do
+      thread = getting(20)
+      2.times do
+        wait_until("the wait") { waiting? }
+        cut
+      end
+      wait_until("the wait") { waiting? }
+      store.settle(jid, "done", {"result" => "3"})
+      expect(thread.value).to eq(3)
+    end
+  end
 end

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bridge import errors
+from bridge.results.store import ResultStore
 from tests.acceptance.test_results import client, push, record
 from tests.support.command import Bridge
 from tests.support.stage import Stage
@@ -154,3 +155,43 @@ def test_a_lost_connection_does_not_end_the_wait(bare_stage: Stage) -> None:
     stage.ledger.open_gate("cut")
     thread.join(20)
     assert ended == [1]
+
+
+def test_connections_that_are_cut_again_and_again_do_not_end_the_wait(bare_stage: Stage) -> None:
+    """A proxy cuts a silent connection each minute: ``get`` gave up at the sixth cut, and Redis lived."""
+    stage = bare_stage
+    stage.start_worker(module=TASKS)
+    app = client(stage)
+    jid = push(stage, "SteppingJob", 1, "cuts")
+    stage.ledger.wait_for("told", jid)
+    ended: list[Any] = []
+    thread = threading.Thread(target=lambda: ended.append(app.AsyncResult(jid).get(timeout=60)))
+    thread.start()
+    for _ in range(8):
+        wait_for(lambda: stage.redis.pubsub_numsub(f"bridge:result:{jid}")[0][1], "the wait to go on")
+        time.sleep(1.1)  # longer than an outage counts
+        stage.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    stage.ledger.open_gate("cuts")
+    thread.join(20)
+    assert ended == [1]
+
+
+def test_a_redis_that_is_away_when_the_wait_begins_is_waited_for(
+    bare_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``get`` raised StoreUnavailable at once where its first command found no Redis."""
+    stage = bare_stage
+    stage.start_worker(module=TASKS)
+    app = client(stage)
+    jid = push(stage, "AddJob", 1, 2)
+    assert app.AsyncResult(jid).get(timeout=10) == 3
+    read, tried = ResultStore.read, list[str]()
+
+    def fails_first(store: ResultStore, jid: str) -> Any:
+        tried.append(jid)
+        if len(tried) == 1:
+            raise errors.StoreUnavailable("away")
+        return read(store, jid)
+
+    monkeypatch.setattr(ResultStore, "read", fails_first)
+    assert app.AsyncResult(jid).get(timeout=10) == 3

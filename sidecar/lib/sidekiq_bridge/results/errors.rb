@@ -13,6 +13,9 @@ module SidekiqBridge
   # Redis knows neither a result nor a job of this jid.
   class ResultUnknown < ResultError; end
 
+  # Redis does not answer.
+  class StoreUnavailable < ResultError; end
+
   # The job is done, and its result could not be stored.
   class ResultLost < ResultError; end
 

@@ -18,9 +18,9 @@ module SidekiqBridge
         # ActiveJob: `job.provider_job_id` is the jid.
         #
         # A dead job raises its own error: the same class and message. Raises ResultTimeout, NotTracked, ResultUnknown,
-        # ResultLost and JobRevoked too, which are all ResultErrors.
+        # ResultLost, JobRevoked and StoreUnavailable (after about 8 s without Redis) too, which are all ResultErrors.
         def get(jid, timeout: nil)
-          result = find(jid)
+          result = found_now(jid)
           result = wait(jid, timeout) unless result&.finished?
           raise ResultTimeout, "jid=#{jid} has not ended within #{timeout} s" unless result
           result.value!
@@ -33,6 +33,13 @@ module SidekiqBridge
         end
 
         private
+
+        # Most ends are there already. A Redis that does not answer may be back in a moment: `wait` says otherwise.
+        def found_now(jid)
+          Outage.translated { find(jid) }
+        rescue StoreUnavailable
+          nil
+        end
 
         def wait(jid, timeout)
           Waiting.until_found(Store.key(jid), timeout) do

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "sidekiq"
+require "sidekiq_bridge/results/outage"
 
 module SidekiqBridge
   module Results
@@ -15,18 +16,27 @@ module SidekiqBridge
       module_function
 
       # Calls the block when the channel is subscribed, at each message, and each LOOK_SECONDS; until it returns something,
-      # or `seconds` have passed (nil: no end). Returns that, or nil.
-      def until_found(channel, seconds, &look)
+      # or `seconds` have passed (nil: no end). Returns that, or nil. Listens again after a lost connection, and raises
+      # StoreUnavailable after about 8 s without Redis.
+      def until_found(channel, seconds)
         ending = seconds && monotonic + seconds
-        ::Sidekiq.redis { |redis| redis_rb?(redis) ? RedisRb.new(redis.dup) : RedisClients.new(redis.pubsub) }.then do |subscription|
-          subscription.listen(channel, ending, &look)
-        rescue => e
-          raise unless FORBIDDEN.match?(e.message)
-          ::Sidekiq.logger.warn { "Redis refuses SUBSCRIBE: a result is read every #{LOOK_ANYWAY_SECONDS} s instead" }
-          look_again_and_again(ending, &look)
-        ensure
-          subscription.close
+        outage = Outage.new(ending)
+        outage.outlast do
+          Outage.translated do
+            listen(channel, ending) { Outage.translated { yield }.tap { outage.answered } }
+          end
         end
+      end
+
+      def listen(channel, ending, &look)
+        subscription = ::Sidekiq.redis { |redis| redis_rb?(redis) ? RedisRb.new(redis.dup) : RedisClients.new(redis.pubsub) }
+        subscription.listen(channel, ending, &look)
+      rescue => e
+        raise unless FORBIDDEN.match?(e.message)
+        ::Sidekiq.logger.warn { "Redis refuses SUBSCRIBE: a result is read every #{LOOK_ANYWAY_SECONDS} s instead" }
+        look_again_and_again(ending, &look)
+      ensure
+        subscription&.close
       end
 
       def look_again_and_again(ending)
