@@ -22,7 +22,7 @@ from bridge.execution import async_exceptions, claimed_job, failure_log, outcome
 from bridge.execution.time_limits import LONGEST_SECONDS
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import Delivery
-from bridge.sidekiq.outcome.decision import Decision, Discard, GiveBack
+from bridge.sidekiq.outcome.decision import Decision, Discard, Done, GiveBack
 from bridge.sidekiq.outcome.failure import Failure
 from bridge.sidekiq.outcome.notice import REVOKED
 from bridge.sidekiq.payload.job import SidekiqJob
@@ -149,7 +149,9 @@ class SidekiqRequest(Request):
             # The pool process died under the job: how far the job got is unknown. A worker that ends has
             # ended it, and counts nothing.
             return GiveBack() if self.fetcher.leaving else UNKNOWN
-        if isinstance(error, (Reject, Ignore, Terminated, Retry)):
+        if isinstance(error, Ignore):
+            return Done(ignored=True)
+        if isinstance(error, (Reject, Terminated, Retry)):
             return None
         if isinstance(error, TimeLimitExceeded):
             error = outcomes.DeadlineExceeded.after(error.args[0])

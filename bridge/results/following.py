@@ -35,6 +35,8 @@ FIELD = NEXT_FIELD
 MANY = "many"
 #: Field of a job of a batch.
 BATCH_FIELD = "bridge_batch"
+#: Class of the error of the jobs after one that raised Celery's ``Ignore``.
+IGNORED_CLASS = "Bridge::Ignored"
 #: The settlement of an orphaned job has buried it.
 _BURIED = "2"
 
@@ -64,6 +66,11 @@ class Following:
     def _effects(self, job: SidekiqJob, decision: Decision, following: Mapping[str, Any]) -> Iterator[Effect]:
         status, fields = told(job, decision)
         chain = following.get("chain") or []
+        if isinstance(decision, Done) and decision.ignored:
+            why = f"{job.native_class} (jid={job.jid}) raised Ignore: the jobs after it do not run"
+            ended = {"error_class": IGNORED_CLASS, "error_message": why}
+            yield from _broken([*_followers([*(following.get("link") or []), *chain])], "", ended)
+            return
         when = _BURIED if isinstance(decision, GiveBack) and decision.unknown_outcome else ""
         if status == DONE:
             result = decision.result if isinstance(decision, Done) else None

@@ -46,7 +46,8 @@ class EndOfJob:
         status, fields = told(job, decision)
         orphaned = isinstance(decision, GiveBack) and decision.unknown_outcome
         fields = {**known, "class": job.native_class or "", **fields}
-        if status == DONE and (following := job.fields.get(NEXT_FIELD)) is not None:
+        is_ignored = isinstance(decision, Done) and decision.ignored
+        if status == DONE and not is_ignored and (following := job.fields.get(NEXT_FIELD)) is not None:
             fields["children"] = _children(following)
         args = (
             *head(status, self._ttl(), run),

@@ -233,3 +233,20 @@ def test_a_queue_of_a_wrong_type_loses_no_step(stage: Stage, app: Bridge) -> Non
     stage.redis.set("queue:odd", "x")
     (add(app, 1, 1) | mul(app, 2).set(queue="odd"))()
     assert stage.only("schedule")["class"] == "proj.mul"
+
+
+@pytest.mark.parametrize("immutable", [False, True])
+def test_a_step_that_raises_ignore_ends_the_chain(stage: Stage, app: Bridge, immutable: bool) -> None:
+    """The chain went on with null. As in Celery nothing follows, no error handler either."""
+    ignored = app.signature("proj.ignore", immutable=immutable)
+    ignored.link_error(add(app, 1, 1, immutable=True))
+    last = chain(ignored, add(app, 1, 2, immutable=immutable), mul(app, 3), app=app)()
+    with pytest.raises(errors.JobFailed, match=r"proj\.ignore .* raised Ignore") as raised:
+        last.get(timeout=15)
+    assert raised.type.__name__ == "Bridge::Ignored"
+    with pytest.raises(errors.JobFailed, match="raised Ignore"):
+        last.parent.get(timeout=15)
+    assert last.parent.parent.get(timeout=15) is None
+    assert last.parent.parent.children in (None, [])
+    stage.wait_counters(1, 0)
+    assert not queued(stage)

@@ -229,3 +229,8 @@ def test_a_tracked_task_that_replaces_itself_is_refused(app: Bridge, stage: Stag
     """``get`` gave None, and the body of a chord got null, before the job in its place had run."""
     with pytest.raises(PushRefused, match=r"self\.replace would lose the result"):
         sig(app, "replacing").delay().get(timeout=10)
+
+
+def test_a_job_of_the_header_that_raises_ignore_gives_null(app: Bridge) -> None:
+    header = [sig(app, "add", 1, 2), sig(app, "ignoring")]
+    assert chord(header, sig(app, "same"))().get(timeout=15) == [3, None]

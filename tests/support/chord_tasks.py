@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from celery.exceptions import Ignore
+
 from bridge import app
 
 
@@ -66,3 +68,13 @@ def alert(jid: str) -> None:
 @app.task(track=True, max_retries=0, bind=True)
 def replacing(self: Any) -> Any:
     raise self.replace(add.s(1, 1))
+
+
+@app.task(track=True)
+def ignoring() -> None:
+    raise Ignore
+
+
+@app.task(track=True)
+def same(values: list[Any]) -> list[Any]:
+    return values

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from celery.exceptions import Ignore
+
 from bridge import app
 from tests.support.native_tasks import note
 
@@ -151,3 +153,9 @@ def wrapped(value: Any) -> Any:
     if value == "bad":
         raise ValueError("bad")
     return [value]
+
+
+@app.task(name="proj.ignore")
+def ignores(*_: Any) -> None:
+    """Ends its chain, as in Celery."""
+    raise Ignore

@@ -38,6 +38,8 @@ class Done:
     """The result of a tracked job."""
     expired: bool = False
     """Whether the job was too old to run."""
+    ignored: bool = field(default=False, compare=False)
+    """Whether the code has raised Celery's ``Ignore``: no other job follows this one."""
 
 
 @dataclass(frozen=True, slots=True)
