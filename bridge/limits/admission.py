@@ -90,7 +90,9 @@ class Admission:
         for unit, gates in asked:
             # Before the call: if its answer is lost, the settlement must free what it took.
             self._entered[unit.delivery.identity, unit.delivery.token] = gates
-        answers = scripts.run(self._client, [self._call(*one) for one in asked], self._line.send)
+        answers = scripts.run(
+            self._client, [self._call(*one, n) for n, one in enumerate(asked)], self._line.send
+        )
         refusals = [answer for answer in answers if isinstance(answer, redis.RedisError)]
         without = {
             unit.delivery.token
@@ -101,12 +103,15 @@ class Admission:
             raise translated(refusals[0])
         return without
 
-    def _call(self, unit: UnitOfWork, gates: Gates) -> scripts.Call:
-        identity, token, queue, payload = unit.delivery[:4]
+    def _call(self, unit: UnitOfWork, gates: Gates, number: int) -> scripts.Call:
+        identity, token, queue, payload, claimed_at_ms = unit.delivery[:5]
+        # Microseconds keep the order of the jobs of one claim.
+        claimed_at = f"{claimed_at_ms / 1000 + number / 1e6:.6f}"
         queues = self._limits.queues(gates, queue)
         return calls.take(
             gates, queues,
             identity=identity, token=token, job_id=job_id(unit.job), queue=queue, payload=payload,
+            claimed_at=claimed_at,
         )  # fmt: skip
 
     def _answered(self, unit: UnitOfWork, gates: Gates, answer: Any, in_flight: InFlight) -> bool:

@@ -30,8 +30,12 @@ def take(
     job_id: str,
     queue: str,
     payload: bytes,
+    claimed_at: str = "",
 ) -> Call:
-    """``limit_take.lua`` for one claimed job. ``queues``: keys of the queues that jobs may go to."""
+    """``limit_take.lua`` for one claimed job. ``queues``: keys of the queues that jobs may go to.
+
+    ``claimed_at``: Redis TIME in s, which orders jobs that several workers park at once.
+    """
     names = [*_SHARED, keys.inflight(identity), *(key for gate in gates for key in gate.keys), *queues]
     args: list[str | bytes | int] = [
         token,
@@ -40,8 +44,10 @@ def take(
         job_id,
         queue,
         payload,
+        claimed_at,
     ]
-    args += [arg for gate in gates for arg in gate.args]
+    for gate in gates:
+        args += (*gate.args, "".join("01"[gate.limit.is_within(other.limit)] for other in gates))
     return Call(lua.load("limit_take"), names, args)
 
 

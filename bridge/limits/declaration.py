@@ -49,6 +49,20 @@ class Limit:
         """Whether a job of this class in this queue counts."""
         return self.job_class in (None, job_class) and self.queue in (None, queue)
 
+    def is_within(self, other: Limit) -> bool:
+        """Whether each job that counts here counts there too, and for one key of that limit only."""
+        return (
+            other is not self
+            and other.job_class in (None, self.job_class)
+            and other.queue in (None, self.queue)
+            and (other.key is None or (self.key is not None and other.key.text == self.key.text))
+        )
+
+    @property
+    def narrowness(self) -> int:
+        """A limit within another one has more of class, queue and key."""
+        return sum(field is not None for field in (self.job_class, self.queue, self.key))
+
     def as_json(self) -> dict[str, Any]:
         """The declaration, as other processes read it."""
         found = {

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from bridge.limits import declaration
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 MOST_QUEUES = 8
 """Queues of one limit to which a settlement moves the next job itself. Jobs of others take the scheduler."""
 
+_NARROWNESS = attrgetter("narrowness")
 _PLAIN_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
@@ -73,10 +75,12 @@ class Limits:
         return OWN in job.fields or queue in self._of_queues or job.native_class in self._of_classes
 
     def gates(self, job: SidekiqJob, queue: str) -> Gates:
-        """The gates that this job must pass, in the order of the declarations."""
+        """The gates that this job must pass, narrow ones last. A job waits at the last one that is full."""
         found = [limit for limit in self.declared if limit.covers(job.native_class, queue)]
         if OWN in job.fields:
             found += self._own(job)
+        if len(found) > 1:
+            found.sort(key=_NARROWNESS)
         return tuple(Gate(limit, self._key(limit, job)) for limit in found)
 
     def queues(self, gates: Gates, queue: str) -> tuple[str, ...]:

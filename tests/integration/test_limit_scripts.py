@@ -32,7 +32,7 @@ class Fleet:
         self.tokens = iter(range(1, 100_000))
         self.held: dict[str, tuple[int, SidekiqJob]] = {}
 
-    def take(self, payload: bytes) -> bool:
+    def take(self, payload: bytes, claimed_at: str = "") -> bool:
         """Hold this job, and ask for its places. Whether it may run."""
         found, token = SidekiqJob.parse(payload), next(self.tokens)
         self.client.hset(keys.inflight(ME), str(token), b"1\ndefault\n" + payload)
@@ -41,6 +41,7 @@ class Fleet:
         call = calls.take(
             gates, self.limits.queues(gates, "default"),
             identity=ME, token=token, job_id=job_id(found), queue="default", payload=payload,
+            claimed_at=claimed_at,
         )  # fmt: skip
         answer = scripts.run(self.client, [call])[0]
         if isinstance(answer, Exception):
@@ -206,6 +207,50 @@ def test_a_rate_lets_one_job_begin_at_a_time_in_order(fleet: Fleet) -> None:
     assert began[-1][1] - began[0][1] > 4 * 0.05 - 0.051
 
 
+@pytest.mark.parametrize(
+    "fleet",
+    [[{"class": "HardJob", "concurrency": 3}, {"class": "HardJob", "concurrency": 1, "key": "args.0"}]],
+    indirect=True,
+)
+def test_two_limits_of_one_class_do_not_move_a_whole_line_from_one_to_the_other(fleet: Fleet) -> None:
+    """A place of the class sent all jobs of a full key there, and a place of the key sent them back."""
+    asked: list[str] = []
+
+    def run_what_may() -> list[str]:
+        ran = []
+        while fleet.client.llen("queue:default"):
+            jid, may_run = fleet.next()
+            asked.append(jid)
+            assert fleet.places("HardJob:all") <= 3
+            assert fleet.places("HardJob/args.0:key") <= 1
+            ran += [jid] if may_run else []
+        return ran
+
+    # Given a class at its cap, and a hundred jobs of one key in a row
+    assert all(fleet.take(job(jid=jid, args=[jid])) for jid in ("other0", "other1"))
+    keyed = [f"k{number}" for number in range(100)]
+    assert [fleet.take(job(jid=jid, args=["key"])) for jid in keyed] == [True] + [False] * 99
+
+    # When a place of the class comes free, none of them may use it
+    fleet.settle("other0")
+    assert run_what_may() == []
+    assert fleet.take(job(jid="other2", args=["other2"]))
+    assert not fleet.take(job(jid="other3", args=["other3"]))
+
+    # and when the place of their key comes free, the class is full
+    fleet.settle("k0")
+    assert run_what_may() == ["other3"]
+    assert len(asked) <= 4
+
+    # Then they run in their order as places come free
+    ran = []
+    for jid in ("other1", *keyed[1:]):
+        fleet.settle(jid)
+        ran += run_what_may()
+    assert ran == keyed[1:]
+    assert len(asked) <= 2 * len(keyed)
+
+
 def test_jobs_that_leave_the_line_before_one_is_claimed_keep_their_order(fleet: Fleet) -> None:
     """Each was pushed to the end that runs next, so the last one to leave ran first."""
     for number in range(6):
@@ -214,3 +259,17 @@ def test_jobs_that_leave_the_line_before_one_is_claimed_keep_their_order(fleet: 
     fleet.settle("j0")
     fleet.settle("j1")
     assert [json.loads(payload)["jid"] for payload in next_first(fleet.client)] == ["j2", "j3", "other"]
+
+
+def test_jobs_that_two_workers_park_at_once_wait_in_the_order_of_their_claims(fleet: Fleet) -> None:
+    """The slower worker's jobs stood behind all that the other one had parked meanwhile."""
+    three_jobs_and_two_places(fleet)
+    seconds, micros = fleet.client.time()
+    now = seconds + micros / 1e6
+    assert fleet.client.zcard("schedule") == 2  # a round trip: the claims below are over
+    for claim in (3, 1, 2):
+        for number in range(3):
+            fleet.take(job(jid=f"c{claim}{number}"), f"{now + claim / 1e5 + number / 1e6:.6f}")
+    assert fleet.line("HardJob:all")[2:] == [
+        f"c{claim}{number}" for claim in (1, 2, 3) for number in range(3)
+    ]

@@ -1,17 +1,12 @@
--- Included by limit_take.lua: who may go, and where a job waits.
-local member = ARGV[4] .. ' ' .. ARGV[5]
-
--- A job with a reservation needs only room. Any other also waits behind the line.
-local function may_go(at, by)
-  if redis.call('ZSCORE', KEYS[at], ARGV[2]) then return true end
-  local reserved = tonumber(redis.call('ZSCORE', KEYS[at + 1], ARGV[4]) or 0)
-  local left = room(at, by) + (reserved > now and 1 or 0)
-  if reserved > 0 then return left > 0 end
-  local before = redis.call('ZCARD', KEYS[at + 2])
-  return left > 0 and (before == 0 or (before == 1 and redis.call('ZSCORE', KEYS[at + 2], member)))
+-- Included by limit_take.lua, behind limit_may_go.lua: where a job waits.
+-- It waits in the line of a wider gate, and is the next one here: the jobs behind it stay in this line.
+local function keep(at)
+  redis.call('ZADD', KEYS[at + 1], text(now + PARKED), ARGV[4])
+  redis.call('EXPIRE', KEYS[at + 1], 2 * PARKED)
 end
 
--- The score is its place in the line, far enough ahead that no scheduler moves it while workers live.
+-- The score is its place in the line, far enough ahead that no scheduler moves it while workers live. Workers park what they
+-- claim side by side, so the time of the claim counts. It does not in a line that has been renewed, or that a rate spaces.
 local function place_in_line(at, by)
   local waiting, first = KEYS[at + 2], now + PARKED
   if redis.call('ZREM', KEYS[at + 1], ARGV[4]) == 1 then
@@ -24,6 +19,7 @@ local function place_in_line(at, by)
   local step = tonumber(ARGV[by + 2]) or 0.000002
   if ARGV[by + 2] ~= '' then first = math.max(first, next_start(at, by) + PARKED) end
   local last = redis.call('ZRANGE', waiting, -1, -1, 'WITHSCORES')
+  if ARGV[7] ~= '' and ARGV[by + 2] == '' and tonumber(last[2] or 0) <= first then return ARGV[7] + PARKED end
   return last[1] and math.max(first, last[2] + step) or first
 end
 

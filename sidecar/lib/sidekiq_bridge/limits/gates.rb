@@ -41,11 +41,12 @@ module SidekiqBridge
         @lock = Mutex.new
       end
 
-      # The gates that a job must pass, in the order of the declarations. `queue` is the name of its queue.
+      # The gates that a job must pass, narrow ones last: it waits at the last one that is full. `queue` is the name of its queue.
       def of(job, queue)
         name = job["wrapped"] || job["class"]
         found = @declared.select { |limit| limit.covers?(name, queue) }
         found += own(job[OWN], name) if job[OWN]
+        found = found.sort_by.with_index { |limit, index| [limit.narrowness, index] } if found.size > 1
         found.map { |limit| Gate.new(limit, key(limit, job)) }
       end
 

@@ -15,6 +15,15 @@ module SidekiqBridge
 
       def covers?(name, queue_name) = [nil, name].include?(job_class) && [nil, queue_name].include?(queue)
 
+      # Whether each job that counts here counts there too, and for one key of that limit only.
+      def within?(other)
+        !equal?(other) && [nil, job_class].include?(other.job_class) && [nil, queue].include?(other.queue) &&
+          [nil, key&.text].include?(other.key&.text)
+      end
+
+      # A limit within another one has more of class, queue and key.
+      def narrowness = [job_class, queue, key].compact.size
+
       def to_h
         {"name" => name, "class" => job_class, "queue" => queue, "concurrency" => concurrency, "rate" => rate, "key" => key&.text}.compact
       end

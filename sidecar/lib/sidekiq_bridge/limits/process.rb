@@ -63,7 +63,7 @@ module SidekiqBridge
         # Noted before the call: a place whose answer is lost is renewed, and freed below.
         @lock.synchronize { @held[places] = true }
         answer = call("limit_take", ["bridge:inflight:", *gates.flat_map(&:keys), *Limits.gates.queues(gates, queue)],
-          ["", places.holder, time_text(PLACE_SECONDS), places.job_id, queue, payload, *gates.flat_map(&:args)])
+          ["", places.holder, time_text(PLACE_SECONDS), places.job_id, queue, payload, "", *gates.flat_map { |gate| [*gate.args, kept(gate, gates)] }])
         @clock = [answer[1].to_f, now]
         answer[0] == 1 ? places : wait_for(places)
       rescue
@@ -85,6 +85,9 @@ module SidekiqBridge
       private
 
       def call(script, keys, arguments) = Scripts.call(script, [SCHEDULE, WAITING, *keys], arguments)
+
+      # One digit for each gate: 1 = a job that waits there keeps its place here.
+      def kept(gate, gates) = gates.map { |other| gate.limit.within?(other.limit) ? "1" : "0" }.join
 
       def number = @lock.synchronize { @number += 1 }
 

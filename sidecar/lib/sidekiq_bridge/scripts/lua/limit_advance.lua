@@ -42,7 +42,7 @@ local function enter(at, by, id, holder, till)
 end
 -- Included by the limit scripts, behind limit_gate.lua: the line of jobs that wait at one gate. A member of it is
 -- "<id> <queue>", and its score is that of the job in schedule. A job that is not there is not in the line either.
-local PARKED, RENEWED_BEFORE, RESERVED = 600, 300, 30
+local PARKED, RENEWED_BEFORE, RESERVED, CLAIMED = 600, 300, 30, 1
 
 local function parked(score, id)
   for _, payload in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], score, score)) do

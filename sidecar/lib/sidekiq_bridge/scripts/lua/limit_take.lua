@@ -1,8 +1,9 @@
--- Takes a place at each gate of one claimed job, or parks the job in schedule, behind the line of the first gate that is full.
--- KEYS  1 schedule  2 bridge:waiting  3 bridge:inflight:<identity>  4.. four for each gate (limit_gate.lua)
+-- Takes a place at each gate of one claimed job, or parks the job in schedule, behind the line of the last gate that is full.
+-- KEYS  1 schedule  2 bridge:waiting  3 bridge:inflight:<identity>  4.. four for each gate (limit_gate.lua), narrow gates last
 --       then: queue:<name> of queues that jobs may go to
 -- ARGV  1 token ("" = a process without a lease)  2 holder  3 end of its places in s ("inf" = freed by its settlement)
---       4 id of the job  5 its queue  6 its payload  7.. four for each gate
+--       4 id of the job  5 its queue  6 its payload  7 TIME in s of its claim ("" = now)  8.. five for each gate: four (limit_gate.lua),
+--       and one digit for each gate: 1 = it keeps a place here while it waits there
 -- Result {1, now, when a worker must look again or ""} may run, {0, now, the same, number of the gate} parked,
 --        {-1} this worker does not hold the job (fenced; nothing is written)
 -- Included by the limit scripts. A gate is one limit for one key.
@@ -45,7 +46,7 @@ local function enter(at, by, id, holder, till)
 end
 -- Included by the limit scripts, behind limit_gate.lua: the line of jobs that wait at one gate. A member of it is
 -- "<id> <queue>", and its score is that of the job in schedule. A job that is not there is not in the line either.
-local PARKED, RENEWED_BEFORE, RESERVED = 600, 300, 30
+local PARKED, RENEWED_BEFORE, RESERVED, CLAIMED = 600, 300, 30, 1
 
 local function parked(score, id)
   for _, payload in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], score, score)) do
@@ -122,7 +123,7 @@ local function advance(at, by, queues)
   if looks == 200 and look ~= '' then redis.call('ZADD', KEYS[2], text(now), ARGV[by]) end
   return look
 end
--- Included by limit_take.lua: who may go, and where a job waits.
+-- Included by limit_take.lua, behind limit_line.lua: who may go.
 local member = ARGV[4] .. ' ' .. ARGV[5]
 
 -- A job with a reservation needs only room. Any other also waits behind the line.
@@ -134,8 +135,15 @@ local function may_go(at, by)
   local before = redis.call('ZCARD', KEYS[at + 2])
   return left > 0 and (before == 0 or (before == 1 and redis.call('ZSCORE', KEYS[at + 2], member)))
 end
+-- Included by limit_take.lua, behind limit_may_go.lua: where a job waits.
+-- It waits in the line of a wider gate, and is the next one here: the jobs behind it stay in this line.
+local function keep(at)
+  redis.call('ZADD', KEYS[at + 1], text(now + PARKED), ARGV[4])
+  redis.call('EXPIRE', KEYS[at + 1], 2 * PARKED)
+end
 
--- The score is its place in the line, far enough ahead that no scheduler moves it while workers live.
+-- The score is its place in the line, far enough ahead that no scheduler moves it while workers live. Workers park what they
+-- claim side by side, so the time of the claim counts. It does not in a line that has been renewed, or that a rate spaces.
 local function place_in_line(at, by)
   local waiting, first = KEYS[at + 2], now + PARKED
   if redis.call('ZREM', KEYS[at + 1], ARGV[4]) == 1 then
@@ -148,6 +156,7 @@ local function place_in_line(at, by)
   local step = tonumber(ARGV[by + 2]) or 0.000002
   if ARGV[by + 2] ~= '' then first = math.max(first, next_start(at, by) + PARKED) end
   local last = redis.call('ZRANGE', waiting, -1, -1, 'WITHSCORES')
+  if ARGV[7] ~= '' and ARGV[by + 2] == '' and tonumber(last[2] or 0) <= first then return ARGV[7] + PARKED end
   return last[1] and math.max(first, last[2] + step) or first
 end
 
@@ -159,16 +168,16 @@ local function park(at, by)
   if not twin then redis.call('ZADD', KEYS[at + 2], score, member) end
 end
 if ARGV[1] ~= '' and redis.call('HEXISTS', KEYS[3], ARGV[1]) == 0 then return {-1} end
-local gates, full, look = (#ARGV - 6) / 4, nil, ''
+local gates, full, look = (#ARGV - 7) / 5, nil, ''
 local queues = 4 + 4 * gates
-for gate = 1, gates do
-  if not full and not may_go(4 * gate, 3 + 4 * gate) then full = gate end
+for gate = gates, 1, -1 do
+  if not full and not may_go(4 * gate, 3 + 5 * gate) then full = gate end
 end
 -- A schedule of a wrong type is an error here: behind the HDEL it would cost the job.
 if full then redis.call('ZCARD', KEYS[1]) end
 if full and ARGV[1] ~= '' then redis.call('HDEL', KEYS[3], ARGV[1]) end
 for gate = 1, gates do
-  local at, by = 4 * gate, 3 + 4 * gate
+  local at, by = 4 * gate, 3 + 5 * gate
   if not full then
     enter(at, by, ARGV[4], ARGV[2], ARGV[3])
     redis.call('ZREM', KEYS[at + 2], member)
@@ -176,9 +185,10 @@ for gate = 1, gates do
     if next_look ~= '' and (look == '' or tonumber(next_look) < tonumber(look)) then look = next_look end
   elseif gate ~= full then
     redis.call('ZREM', KEYS[at], ARGV[2])
-    if redis.call('ZREM', KEYS[at + 1], ARGV[4]) == 1 then advance(at, by, queues) end
+    if gate > full and string.sub(ARGV[by + 4], full, full) == '1' then keep(at)
+    elseif redis.call('ZREM', KEYS[at + 1], ARGV[4]) == 1 then advance(at, by, queues) end
   end
 end
 if not full then return {1, text(now), look} end
-park(4 * full, 3 + 4 * full)
-return {0, text(now), advance(4 * full, 3 + 4 * full, queues), full}
+park(4 * full, 3 + 5 * full)
+return {0, text(now), advance(4 * full, 3 + 5 * full, queues), full}
