@@ -205,6 +205,33 @@ def test_the_doctor_names_a_key_path_that_matches_nothing_and_a_limit_out_of_rea
     assert "EchoJob runs without its own limit" in found["limit-wrong"].seen
 
 
+def test_a_process_without_the_limit_that_takes_a_job_from_the_line_does_not_stop_it(fleet: Fleet) -> None:
+    """In a rolling deploy the reservation of such a job held the line for 30 s: one job in 30 s left it."""
+    waiting(fleet, 3)
+    fleet.settle("runs0")
+    lines = lines_of(fleet)
+    lines.round()
+
+    def a_second_later() -> float:
+        """How soon a worker looks at the line."""
+        due = fleet.client.zscore(keys.WAITING, LINE)
+        for key, member in ((keys.gate(LINE)[1], "w0"), (keys.WAITING, LINE)):
+            fleet.client.zincrby(key, -1.1, member)
+        lines._look_at = 0.0
+        lines.round()
+        return float(due) - time.time()
+
+    # Given the job is in its queue: it keeps its place
+    assert a_second_later() < 1.1
+    assert ran_next(fleet) == ["w0"]
+    # When a worker takes it that does not ask
+    fleet.client.rpop("queue:default")
+    fleet.client.zadd(keys.WAITING, {LINE: 1})
+    a_second_later()
+    # Then the next one goes
+    assert ran_next(fleet) == ["w1"]
+
+
 @pytest.mark.parametrize("fleet", [[]], indirect=True)
 def test_the_line_of_a_namespaced_class_is_not_that_of_its_namespace(fleet: Fleet) -> None:
     """``A::B:all`` begins with ``A:``: a worker with a limit of A moved the jobs of A::B by it."""

@@ -57,7 +57,10 @@ local function note(at, by)
   local look, exact = tonumber(head[2]) - RENEWED_BEFORE, nil
   for i = 0, 1 do
     local first = redis.call('ZRANGEBYSCORE', KEYS[at + i], '(' .. text(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    look = math.min(look, tonumber(first[2] or look))
+    local ends = tonumber(first[2] or look)
+    -- A job that has left the line is taken soon (limit_advance.lua).
+    local taken_by = i == 1 and ends - RESERVED + CLAIMED or 0
+    look = math.min(look, taken_by > now and taken_by or ends)
   end
   if ARGV[by + 2] ~= '' and taken(KEYS[at + 1]) == 0 and (ARGV[by + 1] == '' or taken(KEYS[at]) < tonumber(ARGV[by + 1])) then
     exact = next_start(at, by)
@@ -118,6 +121,23 @@ local function advance(at, by, queues)
   -- That many jobs of the line were deleted by a person: the next call goes on.
   if looks == 200 and look ~= '' then redis.call('ZADD', KEYS[2], text(now), ARGV[by]) end
   return look
+end
+
+-- Whether a job that has left the line is still at the end of one of the queues.
+local function in_queue(id)
+  for i = 7, #KEYS do
+    for last = -1, -20 - redis.call('ZCARD', KEYS[4]), -1 do
+      local payload = redis.pcall('LINDEX', KEYS[i], last)
+      if type(payload) ~= 'string' then break end
+      if string.find(payload, id, 1, true) or 'sha1:' .. redis.sha1hex(payload) == id then return true end
+    end
+  end
+end
+
+-- A process that does not know the limit has taken it, and takes no place for it: the next one may go.
+local overdue = text(now + RESERVED - CLAIMED)
+for _, id in ipairs(#KEYS > 6 and redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. text(now), overdue, 'LIMIT', 0, 10) or {}) do
+  if not in_queue(id) then redis.call('ZADD', KEYS[4], text(now), id) end
 end
 local look = advance(3, 1, 7)
 return {text(now), look, redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2] or ''}

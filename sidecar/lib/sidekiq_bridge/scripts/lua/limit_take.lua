@@ -61,7 +61,10 @@ local function note(at, by)
   local look, exact = tonumber(head[2]) - RENEWED_BEFORE, nil
   for i = 0, 1 do
     local first = redis.call('ZRANGEBYSCORE', KEYS[at + i], '(' .. text(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    look = math.min(look, tonumber(first[2] or look))
+    local ends = tonumber(first[2] or look)
+    -- A job that has left the line is taken soon (limit_advance.lua).
+    local taken_by = i == 1 and ends - RESERVED + CLAIMED or 0
+    look = math.min(look, taken_by > now and taken_by or ends)
   end
   if ARGV[by + 2] ~= '' and taken(KEYS[at + 1]) == 0 and (ARGV[by + 1] == '' or taken(KEYS[at]) < tonumber(ARGV[by + 1])) then
     exact = next_start(at, by)
