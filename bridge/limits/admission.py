@@ -52,6 +52,8 @@ class Admission:
         self._follower = follower
         self._entered: dict[tuple[str, int], Gates] = {}
         """The gates that each job of this process has passed, or may have passed."""
+        self._claimed_at_us = 0
+        """Redis TIME of the last claim, a microsecond later for each job of it."""
         self.parked = 0
 
     def admit(self, units: Units, fetcher: Fetcher, queues: QueueLimits) -> Units:
@@ -90,9 +92,7 @@ class Admission:
         for unit, gates in asked:
             # Before the call: if its answer is lost, the settlement must free what it took.
             self._entered[unit.delivery.identity, unit.delivery.token] = gates
-        answers = scripts.run(
-            self._client, [self._call(*one, n) for n, one in enumerate(asked)], self._line.send
-        )
+        answers = scripts.run(self._client, [self._call(*one) for one in asked], self._line.send)
         refusals = [answer for answer in answers if isinstance(answer, redis.RedisError)]
         without = {
             unit.delivery.token
@@ -103,15 +103,16 @@ class Admission:
             raise translated(refusals[0])
         return without
 
-    def _call(self, unit: UnitOfWork, gates: Gates, number: int) -> scripts.Call:
+    def _call(self, unit: UnitOfWork, gates: Gates) -> scripts.Call:
         identity, token, queue, payload, claimed_at_ms = unit.delivery[:5]
-        # Microseconds keep the order of the jobs of one claim.
-        claimed_at = f"{claimed_at_ms / 1000 + number / 1e6:.6f}"
+        # Redis tells milliseconds. Microseconds keep the order of all jobs that this worker claims.
+        self._claimed_at_us = max(claimed_at_ms * 1000, self._claimed_at_us + 1)
+        seconds, micros = divmod(self._claimed_at_us, 1_000_000)
         queues = self._limits.queues(gates, queue)
         return calls.take(
             gates, queues,
             identity=identity, token=token, job_id=job_id(unit.job), queue=queue, payload=payload,
-            claimed_at=claimed_at,
+            claimed_at=f"{seconds}.{micros:06d}",
         )  # fmt: skip
 
     def _answered(self, unit: UnitOfWork, gates: Gates, answer: Any, in_flight: InFlight) -> bool:
