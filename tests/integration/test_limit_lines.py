@@ -18,6 +18,7 @@ from bridge.limits.gates import Limits
 from bridge.limits.lines import Lines
 from bridge.limits.overview import Overview
 from bridge.sidekiq import keys
+from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.lease.reaper import Reaper
 from bridge.sidekiq.outcome.decision import Discard
@@ -230,6 +231,17 @@ def test_a_process_without_the_limit_that_takes_a_job_from_the_line_does_not_sto
     a_second_later()
     # Then the next one goes
     assert ran_next(fleet) == ["w1"]
+
+
+def test_claims_of_one_millisecond_have_times_in_the_order_of_the_worker(fleet: Fleet) -> None:
+    """Each claim counted from its millisecond again, so two claims of one millisecond were mixed."""
+    found = SidekiqJob.parse(job(jid="any"))
+    gates = fleet.limits.gates(found, "default")
+    admission = Admission(fleet.client, fleet.limits, lines_of(fleet))
+    units = [UnitOfWork(Delivery(ME, n, "default", found.raw, 1_796_041_429_495), found) for n in range(50)]
+    times = [str(admission._call(unit, gates).args[6]) for unit in units]
+    assert times[0] == "1796041429.495000"
+    assert times == sorted(set(times))
 
 
 @pytest.mark.parametrize("fleet", [[]], indirect=True)
