@@ -142,4 +142,20 @@ RSpec.describe "Results of jobs" do
       expect(thread.value).to eq(3)
     end
   end
+
+  # The next job of a chain was pushed, and a crash then left its job "running" without a result.
+  it "writes the end of a job and pushes what follows it in one transaction" do
+    RedisServer.flush
+    step = {"class" => "StoreJob", "args" => [], "queue" => "low", "jid" => "e" * 24}
+    job = {"jid" => "f" * 24, "class" => "CountJob", "args" => [], "bridge_track" => true, "bridge_next" => {"chain" => [step]}}
+    allow(SidekiqBridge::Results::Store).to receive(:settle).and_raise("a crash")
+    SidekiqBridge::Results::Server.new.call(nil, job, "default") { 1 }
+    expect(RedisServer.keys).not_to include("queue:low")
+    RSpec::Mocks.space.proxy_for(SidekiqBridge::Results::Store).reset
+    SidekiqBridge::Results::Server.new.call(nil, job, "default") { 1 }
+    expect(Sidekiq.redis { |redis| redis.call("LLEN", "queue:low") }).to eq(1)
+    expect(SidekiqBridge::Results::Store.read("f" * 24)).to include("status" => "done")
+  ensure
+    RedisServer.flush
+  end
 end

@@ -13,7 +13,7 @@ module SidekiqBridge
     class Script
       FORGOTTEN = "NOSCRIPT"
 
-      attr_reader :sha
+      attr_reader :sha, :text
 
       def initialize(text)
         @text = text.dup.freeze
@@ -34,11 +34,30 @@ module SidekiqBridge
     end
 
     @scripts = {}
+    @step = :sidekiq_bridge_step
+
+    # Runs all scripts that the block calls in one transaction, after the block: all of them, or none. Their calls in the block
+    # return nil.
+    def self.in_one_step
+      Thread.current[@step] = calls = []
+      yield
+      Thread.current[@step] = nil
+      return if calls.empty?
+      ::Sidekiq.redis do |redis|
+        # EVAL: a script that Redis has forgotten would be missing in the middle of the transaction.
+        redis.multi { |transaction| calls.each { |text, keys, arguments| transaction.call("EVAL", text, keys.size, *keys, *arguments) } }
+      end
+    ensure
+      Thread.current[@step] = nil
+    end
 
     # Runs a script by the name of its file, without ".lua". Returns what the script returns.
     def self.call(name, keys, arguments = [], connection: nil)
       script = @scripts[name] ||= Script.new(File.read(File.join(PLACE, "#{name}.lua"), encoding: "UTF-8").chomp)
-      script.call(keys, arguments, connection: connection)
+      step = Thread.current[@step]
+      return script.call(keys, arguments, connection: connection) unless step
+      step << [script.text, keys, arguments]
+      nil
     end
   end
 end

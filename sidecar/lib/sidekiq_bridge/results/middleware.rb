@@ -33,6 +33,9 @@ module SidekiqBridge
       ::Sidekiq.logger.error { "the result of a tracked job was not written: #{e.class}: #{e.message}" }
     end
 
+    # The same for the end of a job and the push of what follows it: a crash leaves both, or neither.
+    def in_one_step(&) = quietly { Scripts.in_one_step(&) }
+
     # Notes a tracked job before its push. A retry that Sidekiq's poller pushes again keeps its state.
     class Client
       def call(_job_class, job, _queue, _redis_pool)
@@ -80,7 +83,7 @@ module SidekiqBridge
         result = Encoded.of(run.value)
         ::Sidekiq.logger.error { "jid=#{run.jid} is done, but its result is not stored: #{result.lost}. Return an id or a small object" } if result.lost
         ending = {"finished_at" => Store.now, "result" => result.json.to_s, "lost" => result.lost.to_s}
-        Results.quietly do
+        Results.in_one_step do
           Following.done(job, result)
           Store.settle(run.jid, "done", NO_ERROR.merge(ending), run: run.run)
         end
@@ -112,7 +115,7 @@ module SidekiqBridge
       def self.call(job, error)
         known = {"class" => Results.class_of(job), "error_class" => error.class.name.to_s, "error_message" => error.message.to_s}
         ending = known.merge("result" => "", "lost" => "", "finished_at" => Store.now)
-        Results.quietly do
+        Results.in_one_step do
           Following.died(job, error)
           Store.settle(job["jid"], "dead", ending, only_known: !Results.tracked?(job))
         end
