@@ -10,21 +10,21 @@ from typing import Any
 import redis
 
 from bridge import errors
-from bridge.broker.context import BrokerContext
-from bridge.broker.hand_over import HandOver
+from bridge.broker.admission import Admission
+from bridge.broker.back_off import BackOff
+from bridge.broker.context import BrokerContext, Units
 from bridge.broker.queue_watches import Watches
 from bridge.broker.wakes import SpuriousWakes
 from bridge.event_loop import EventLoop
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.take import Take
 from bridge.sidekiq.fetch.unit_of_work import NO_FREE_SLOT, NOTHING_TO_DO, Fetched, UnitOfWork
+from bridge.sidekiq.payload.options import LIMIT
 
 logger = logging.getLogger(__name__)
 
 #: A claim each second of a quiet worker would be most of what it costs. So often it is enough to look.
 POLLS_WITHOUT_CLAIM = 15
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 1.0
 
 
 class Poller:
@@ -43,12 +43,13 @@ class Poller:
         self._fetcher = fetcher
         self._event_loop = event_loop
         self._watches = Watches(client, event_loop, fetcher.arrivals, self)
-        self._hand_over = HandOver(context, fetcher.in_flight, channel, deliver)
+        self._context = context
+        self._admission = Admission(context, fetcher.in_flight)
+        self._channel, self._deliver = channel, deliver
         self._more_expected = True
         self._poll_at = 0.0
         self._claim_at = 0.0
-        self._pause = 0.0
-        self._claims_fail = False
+        self._outage = BackOff()
         self._may_claim = False
         self._spurious = SpuriousWakes()
         self._seen_tail: tuple[str, bytes] | None = None
@@ -71,7 +72,9 @@ class Poller:
         delivered = self._turn()
         if not delivered:
             self.wait_seconds = self._before_wait()
-            if not self._pause and (seconds := self._fetcher.arrivals.enter_in_seconds) is not None:
+            arrivals = self._fetcher.arrivals
+            seconds = arrivals.enter_in_seconds if arrivals.young and not self._outage.pause else None
+            if seconds is not None:
                 self.wait_seconds = min(self.wait_seconds, seconds)
         return delivered
 
@@ -80,21 +83,22 @@ class Poller:
         if self._arrived:
             return self._take_over()
         claim = self._is_time_to_claim()
-        look = not self._pause or time.monotonic() >= self._poll_at
+        look = not self._outage.pause or time.monotonic() >= self._poll_at
         try:
             fetched = self._fetcher.turn(claim=claim, look=look, seen_tail=self._seen_tail)
-            units = self._hand_over.admitted(fetched.units)
+            units = self._admitted(fetched.units)
         except errors.StoreError as error:
             self._may_claim = self._fetcher.may_claim
-            self._back_off(error, claim and self._may_claim)
+            self._begin_pause(error, claim and self._may_claim)
             return 0
         self._may_claim = fetched.may_claim
         if fetched is NOTHING_TO_DO or fetched is NO_FREE_SLOT:
             return 0
         claim = fetched.claimed
-        self._recovered(claim and not fetched.adopted)
+        if self._outage.pause:
+            self._outage.recovered(claim and not fetched.adopted)
         # First what was claimed, and on its way at once: to arm the watches takes as long as a small job.
-        refused = self._hand_over.deliver(units)
+        refused = [unit for unit in units if not self._hand_over(unit)]
         if claim:
             self._seen_tail = None
             if self._event_loop.soon:
@@ -108,12 +112,12 @@ class Poller:
         arrived, self._arrived = self._arrived, []
         units = tuple([unit for taken in arrived for unit in self._fetcher.arrivals.admit(*taken)])
         try:
-            admitted = self._hand_over.admitted(units)
+            admitted = self._admitted(units)
         except errors.StoreError as error:
             self._fetcher.in_flight.give_back_all(units)
-            self._back_off(error, claim=False)
+            self._begin_pause(error, claim=False)
             return 0
-        refused = self._hand_over.deliver(admitted)
+        refused = [unit for unit in admitted if not self._hand_over(unit)]
         if self._event_loop.soon:
             self._event_loop.run_soon()
         for take, _ in arrived:
@@ -123,6 +127,24 @@ class Poller:
         self._give_back(refused)
         return len(admitted)
 
+    def _admitted(self, units: Units) -> Units:
+        """Those that may run now: all, but for limits. Raises StoreError."""
+        is_asked = self._admission.has_limits and units
+        if is_asked or any(LIMIT in unit.job.fields or unit.delivery.tracked for unit in units):
+            return self._admission.of(units)
+        return units
+
+    def _hand_over(self, unit: UnitOfWork) -> bool:
+        """To the pool at once, or else to Celery."""
+        try:
+            if not self._context.fast_dispatch(unit, self._channel):
+                self._deliver(unit)
+        except Exception:
+            # A fault between claim and pool must not lose the job, nor those claimed with it.
+            logger.exception("could not hand over jid=%s; it is given back", unit.job.jid)
+            return False
+        return True
+
     def _give_back(self, refused: Sequence[UnitOfWork]) -> None:
         if refused:
             # All at once, so that they keep their order; and not to be taken again at once.
@@ -131,7 +153,8 @@ class Poller:
             self._watches.drop()
 
     def _watch_again(self) -> None:
-        if self._more_expected or not self._fetcher.in_flight.free_slots:
+        in_flight = self._fetcher.in_flight
+        if self._more_expected or in_flight.is_quiet or len(in_flight.held) >= in_flight.slots:
             return
         unwatched, self._unwatched = self._unwatched, set()
         # Without such a watch a peek follows, and that needs a claim that has found the queue empty.
@@ -146,7 +169,7 @@ class Poller:
             # Jobs that end in the next moments are settled together.
             self._event_loop.linger(seconds)
         now = time.monotonic()
-        if self._pause and (may_claim or not self._claims_fail):
+        if self._outage.pause and (may_claim or not self._outage.claims_fail):
             return max(0.0, self._poll_at - now)
         if not may_claim:
             return self._poll_seconds
@@ -157,7 +180,7 @@ class Poller:
     def detach(self) -> None:
         """Stop waiting for work. Jobs that are still held settle themselves from now on."""
         self._fetcher.detach(self)
-        self._watches.drop(end=not self._pause)
+        self._watches.drop(end=not self._outage.pause)
         self._fetcher.flush()
 
     close = detach
@@ -165,9 +188,9 @@ class Poller:
     def _is_time_to_claim(self) -> bool:
         """Whether the queues may have jobs. Whether a slot is free for them, the fetcher knows."""
         if self._fetcher.in_flight.is_quiet:
-            self._watches.drop(end=not self._pause)
+            self._watches.drop(end=not self._outage.pause)
             return False
-        if (self._more_expected or self._fetcher.rooms.freed) and not self._pause:
+        if (self._more_expected or self._fetcher.rooms.freed) and not self._outage.pause:
             return True
         now = time.monotonic()
         if now < self._poll_at or not self._fetcher.may_claim:
@@ -176,7 +199,7 @@ class Poller:
 
     def _all_is_watched(self, now: float) -> bool:
         """Whether the first queues are watched and nothing else asks for a claim: no pause, no cut watch."""
-        if self._pause or now >= self._claim_at or self._fetcher.in_flight.unanswered.due:
+        if self._outage.pause or now >= self._claim_at or self._fetcher.in_flight.unanswered.due:
             return False
         return self._watches.are_on(self._fetcher.order.names)
 
@@ -220,22 +243,8 @@ class Poller:
 
     # -- outages
 
-    def _back_off(self, error: errors.StoreError, claim: bool) -> None:
-        if not self._pause:
-            is_outage = isinstance(error, errors.StoreUnavailable)
-            level = logging.WARNING if is_outage else logging.ERROR
-            logger.log(level, "fetching stops: %s; running jobs go on, trying again until it works", error)
-        self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
-        self._poll_at = time.monotonic() + self._pause
-        self._more_expected, self._claims_fail = True, claim
+    def _begin_pause(self, error: errors.StoreError, claim: bool) -> None:
+        self._outage.failed(error, claim)
+        self._more_expected, self._poll_at = True, time.monotonic() + self._outage.pause
         self._watches.drop()
         self._fetcher.reconciler.reconnect()
-
-    def _recovered(self, claim: bool) -> None:
-        if self._claims_fail and not claim:
-            # A settlement got through, and claims may fail still: to say so at each would flood the log.
-            return
-        self._claims_fail = False
-        if self._pause:
-            logger.warning("fetching goes on: Redis is back")
-        self._pause = 0.0

@@ -91,6 +91,9 @@ class Wish(NamedTuple):
     fields: Mapping[str, Any] = {}
 
 
+NO_WISH = Wish()
+
+
 class Ending(NamedTuple):
     """How a run ends: ``error`` carries the decision to Celery, ``cause`` is what the task raised, if any."""
 

@@ -31,7 +31,7 @@ from bridge.execution import (
 from bridge.execution.claimed_job import job_of, require_lease
 from bridge.execution.followed import Followed
 from bridge.execution.on_commit import OnCommit
-from bridge.execution.outcomes import ASKED_ATTRIBUTE, Ending, RetryAt, RubyError, Settle, Wish
+from bridge.execution.outcomes import ASKED_ATTRIBUTE, NO_WISH, Ending, RetryAt, RubyError, Settle, Wish
 from bridge.execution.progress import TellsProgress
 from bridge.execution.shadow import Shadowed
 from bridge.sidekiq.fetch.unit_of_work import Delivery
@@ -56,8 +56,7 @@ class SidekiqTask(OnCommit, Shadowed, TellsProgress, Followed):
     acks_late = True
     ignore_result = None  # type: ignore[assignment]  # task_ignore_result, which is True
     max_retries: int | None = None
-    default_retry_delay: float | None = None  # type: ignore[assignment]
-    """Seconds; None is Sidekiq's curve."""
+    default_retry_delay: float | None = None  # type: ignore[assignment]  # seconds; None: Sidekiq's curve
     sidekiq_options: Mapping[str, Any] = {}
     ruby_middleware: bool = False  # whether the code runs inside the app's server middleware
     code: Callable[..., Any]
@@ -219,7 +218,8 @@ class SidekiqTask(OnCommit, Shadowed, TellsProgress, Followed):
             return None
         if issubclass(kind, Retry):  # made by the task itself, without self.retry
             return self._decide(delivery, job, cast(Retry, error).exc, retries.of_retry(self, error))
-        return self._decide(delivery, job, error, retries.of_task(self, error, again))
+        wishes = kind is not RubyError or getattr(self, "retry_backoff", None)  # else Ruby alone decides
+        return self._decide(delivery, job, error, retries.of_task(self, error, again) if wishes else NO_WISH)
 
     def _decide(self, delivery: Delivery, job: SidekiqJob, exc: BaseException | None, wish: Wish) -> Ending:
         app: Any = self.app

@@ -65,7 +65,7 @@ class Arrivals:
         self._numbers = itertools.count(1)
         self._open: set[ArrivedList] = set()
         self._rest_until = 0.0
-        self._young: deque[tuple[float, UnitOfWork]] = deque()
+        self.young: deque[tuple[float, UnitOfWork]] = deque()
         """Jobs that have arrived, and when: each is in its list for a while."""
         self._units: WeakValueDictionary[int, UnitOfWork] = WeakValueDictionary()
         """The same, until their settlement: a thread that lets a job go has it in no other place."""
@@ -73,7 +73,7 @@ class Arrivals:
         """Lists to be fenced before anything else is written: their watch is closed, or was cut."""
         self._ended: set[ArrivedList] = set()
         """Those of them whose watch has ended for certain."""
-        self._was_cut = False
+        self.was_cut = False
         """Whether Redis may have come back with an older state, which names lists that are closed."""
         self.native = NativeQueues(gate)
 
@@ -92,8 +92,8 @@ class Arrivals:
 
     @property
     def free_slots(self) -> int:
-        """How many jobs this worker may still hold."""
-        return self._in_flight.free_slots
+        """How many jobs this worker may still hold, unless it is quiet; then ``may_take`` says no."""
+        return self._in_flight.slots - len(self._in_flight.held)
 
     @property
     def seconds(self) -> float:
@@ -104,7 +104,7 @@ class Arrivals:
 
     def open(self, client: redis.Redis, queue: str) -> Take | None:
         """A watch with a list of its own. None where the lease is gone. Raises StoreError."""
-        home = ArrivedList(self._lease.identity, f"{next(self._numbers)}:{queue}")
+        home = ArrivedList.of(self._lease.identity, f"{next(self._numbers)}:{queue}")
         if not self._store.open_arrived(home):
             return None
         self._open.add(home)
@@ -125,7 +125,7 @@ class Arrivals:
             if ended:
                 self._ended.add(take.home)
             else:
-                self._was_cut = True
+                self.was_cut = True
 
     def refused(self, error: Exception) -> None:
         """Redis has refused a watch: look at queues instead. For a while, unless it forbids the command."""
@@ -142,7 +142,7 @@ class Arrivals:
         in_flight.next_token += 1
         units = in_flight.admit(home.identity, (job,), int(self._store.now() * 1000), home.key)
         for unit in units:
-            self._young.append((self.clock(), unit))
+            self.young.append((self.clock(), unit))
             self._units[job.token] = unit
         is_paused = self._is_paused(take)
         if take.is_recovering:
@@ -179,41 +179,41 @@ class Arrivals:
     def enter_in_seconds(self) -> float | None:
         """Until a job enters the hash that has run for a while; None where no job is in a list."""
         held = self._in_flight.held
-        while self._young:
-            arrived_at, unit = self._young[0]
+        while self.young:
+            arrived_at, unit = self.young[0]
             if unit.arrived and unit.delivery.token in held:
                 return max(0.0, arrived_at + ENTER_SECONDS - self.clock())
-            self._young.popleft()
+            self.young.popleft()
         return None
 
     @property
     def is_due(self) -> bool:
         """Whether there is something to write: a list in doubt, or a job that has run for a while."""
-        return self._was_cut or bool(self.doubtful) or self.enter_in_seconds == 0.0
+        return self.was_cut or bool(self.doubtful) or self.enter_in_seconds == 0.0
 
     def write(self) -> None:
         """Fence the lists in doubt, and enter jobs that have run for a while. Raises StoreError."""
-        if self._was_cut or self.doubtful:
+        if self.was_cut or self.doubtful:
             self.fence()
         if self.enter_in_seconds == 0.0:
             now, held = self.clock(), self._in_flight.held
-            units = [unit for at, unit in self._young if unit.arrived and now - at >= ENTER_SECONDS]
+            units = [unit for at, unit in self.young if unit.arrived and now - at >= ENTER_SECONDS]
             self._in_flight.enter([unit for unit in units if unit.delivery.token in held])
 
     # -- the end of a list
 
     def doubt(self) -> None:
         """An answer of Redis is missing: it is not known what the lists hold."""
-        self._was_cut = True
+        self.was_cut = True
         self.doubtful |= self._open
         self._open.clear()
 
     def fence(self) -> None:
         """Close the lists in doubt. Jobs that arrived unnoticed are given back. Raises StoreError."""
-        if self._was_cut:
+        if self.was_cut:
             # A restored Redis also names lists that were closed since: their jobs may be in no other place.
             self.doubtful.update(set(self._store.arrived_lists(self._lease.identity)) - self._open)
-            self._was_cut = False
+            self.was_cut = False
         for home in list(self.doubtful):
             units = [unit for unit in list(self._units.values()) if unit.arrived == home.key]
             known = [(unit.delivery.token, unit.delivery.payload) for unit in units]

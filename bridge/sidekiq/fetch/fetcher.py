@@ -88,10 +88,10 @@ class Fetcher:
         Redis holds with what this worker knows, where that is due. ``seen_tail``: what the last watch told
         of. A turn that has nothing to do asks Redis nothing. Raises StoreUnavailable: call again later.
         """
-        in_flight = self.in_flight
         may_claim = self.may_claim
         claim = claim and may_claim
-        unanswered, journal, is_due = in_flight.unanswered, self.journal, self.arrivals.is_due
+        unanswered, journal, arrivals = self.in_flight.unanswered, self.journal, self.arrivals
+        is_due = bool(arrivals.young or arrivals.doubtful or arrivals.was_cut) and arrivals.is_due
         is_look_due = bool(unanswered.tokens or unanswered.looks) and unanswered.due
         if not (claim or journal.waiting or journal.returning or is_due or (look and is_look_due)):
             return NOTHING_TO_DO if may_claim else NO_FREE_SLOT
@@ -101,7 +101,7 @@ class Fetcher:
             self._exchanging = True
             try:
                 if is_due:
-                    self.arrivals.write()
+                    arrivals.write()
                 if is_look_due:
                     return self._look(claim=claim)
                 if claim:

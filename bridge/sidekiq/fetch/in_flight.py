@@ -15,7 +15,7 @@ from bridge.sidekiq.fetch.journal import Journal
 from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.set_aside import SetAside
 from bridge.sidekiq.fetch.unanswered_claims import UnansweredClaims
-from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
+from bridge.sidekiq.fetch.unit_of_work import ROW_SECONDS, Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, Decision, Done, GiveBack
 from bridge.sidekiq.outcome.notice import malformed
 from bridge.sidekiq.payload import expiry
@@ -220,6 +220,7 @@ class InFlight:
         """Let go of a delivery, which frees its slot. None when it was let go before."""
         if (unit := self.held.pop(token, None)) is not None:
             unit.run_seconds = 0.0 if unit.began is None else time.monotonic() - unit.began
+            unit.may_have_row = unit.run_seconds >= ROW_SECONDS
             if run_ms is not None:
                 unit.run_ms = run_ms
             if unit.run_ms is not None:

@@ -47,8 +47,9 @@ class Take:
         self._question = packed(("EXISTS", keys.RECOVERING)) + packed(("SISMEMBER", keys.PAUSED, self.queue))
         self._client = client
         self._client_id: Any = None
-        self._armed_at: float | None = None
-        self._timeout = 0.0
+        self.armed = False
+        """Whether a BLMOVE is under way."""
+        self._armed_at = self._timeout = 0.0
         self.socket: Any = None
         """The socket to wait on. Kept when the link is cut: the event loop must be able to name it."""
         self.is_marked = True
@@ -60,14 +61,9 @@ class Take:
         """Whether the last answer came at once: more jobs wait there, and a claim takes many."""
 
     @property
-    def armed(self) -> bool:
-        """Whether a BLMOVE is under way."""
-        return self._armed_at is not None
-
-    @property
     def overdue(self) -> bool:
         """Whether the answer is late: the link is dead, and no error has told so."""
-        return self._armed_at is not None and time.monotonic() - self._armed_at > self._timeout + LATE_SECONDS
+        return self.armed and time.monotonic() - self._armed_at > self._timeout + LATE_SECONDS
 
     def arm(self, timeout_seconds: float) -> bool:
         """Begin to wait. False where the queue is paused."""
@@ -79,7 +75,7 @@ class Take:
             return False
         text = b"%.3f" % timeout_seconds
         self.socket.sendall(self._command.replace(b"$2\r\n%s\r\n", b"$%d\r\n%s\r\n" % (len(text), text)))
-        self._armed_at, self._timeout = time.monotonic(), timeout_seconds
+        self._armed_at, self._timeout, self.armed = time.monotonic(), timeout_seconds, True
         return True
 
     def answered(self) -> list[bytes | None]:
@@ -89,10 +85,10 @@ class Take:
 
     def _answers(self) -> Iterator[bytes | None]:
         for reply in self._replies():
-            if self._armed_at is None or not isinstance(reply, bytes | Exception | None):
+            if not self.armed or not isinstance(reply, bytes | Exception | None):
                 raise redis.InvalidResponse(f"not the answer to a BLMOVE: {reply!r:.80}")
             self.met_backlog = time.monotonic() - self._armed_at < BACKLOG_SECONDS
-            self._armed_at = None
+            self.armed = False
             if isinstance(reply, Exception):
                 raise _refusal(reply)
             yield reply
@@ -126,7 +122,7 @@ class Take:
 
     def close(self) -> None:
         """Give up waiting. The list must be fenced: the command may be on its way, or its answer."""
-        self._armed_at = None
+        self.armed = False
         self._connection.disconnect()
 
     def _connect(self) -> None:

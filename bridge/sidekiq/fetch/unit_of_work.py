@@ -49,6 +49,8 @@ class UnitOfWork:
     decision: Decision | None = None
     arrived: str = ""
     """Key of the list in which the job still is: a watch has taken it. Empty: it is in the hash."""
+    may_have_row: bool = False
+    """Whether the Busy page may show it, now that its slot is free."""
     native: bool = False
     """Whether it runs, or ran, in Python; known once it has started."""
     log_context: dict[str, Any] = field(default_factory=dict)
@@ -66,11 +68,6 @@ class UnitOfWork:
     def id(self) -> str:
         """The jid; for a job without one, the name of its delivery."""
         return self.job.jid or self.delivery.name
-
-    @property
-    def may_have_row(self) -> bool:
-        """Whether the Busy page may show it, now that its slot is free."""
-        return (self.run_seconds or 0.0) >= ROW_SECONDS
 
     @property
     def seconds(self) -> float:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Callable
 
 #: An integer above this is milliseconds (as seconds it would be the year 5138). Sidekiq 8 takes any integer
 #: as milliseconds, 6 and 7 as seconds; both are right for what they wrote themselves.
 _MILLISECONDS_ABOVE = 10**11
+
+
+def _milliseconds(now_seconds: float) -> int:
+    return int(now_seconds * 1000)
 
 
 class Timestamps(enum.Enum):
@@ -20,11 +25,9 @@ class Timestamps(enum.Enum):
     SECONDS = "seconds"
     MILLISECONDS = "milliseconds"
 
-    def stamp(self, now_seconds: float) -> float | int:
+    def __init__(self, unit: str) -> None:
+        self.stamp: Callable[[float], float | int] = float if unit == "seconds" else _milliseconds
         """The JSON value for an epoch time: a float (never an int) of seconds, or an int of milliseconds."""
-        if self is Timestamps.MILLISECONDS:
-            return int(now_seconds * 1000)
-        return float(now_seconds)
 
 
 def seconds(value: object) -> float | None:

@@ -20,7 +20,7 @@ from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.claims import ENTRY_VERSION, Claimed
 from bridge.sidekiq.store.script_calls import ScriptCalls
 from bridge.sidekiq.store.settlement import Settled, Settlement, SettlementBatch
-from bridge.sidekiq.store.settling_keys import utc_day
+from bridge.sidekiq.store.settling_keys import processed_keys, utc_day
 
 #: Tokens of a dead worker's arrived jobs: the first is greater than any that it used. Each list has its own.
 FIRST_TOKEN, TOKENS_OF_A_LIST = 2**52, 100_000
@@ -39,16 +39,14 @@ class ArrivedList(NamedTuple):
     identity: str
     watch: str
     """``<number>:<queue>``."""
+    key: str
+    queue: str
+    """The queue that the watch takes from."""
 
-    @property
-    def key(self) -> str:
-        """Its key."""
-        return keys.arrived_list(self.identity, self.watch)
-
-    @property
-    def queue(self) -> str:
-        """The queue that the watch takes from."""
-        return self.watch.partition(":")[2]
+    @classmethod
+    def of(cls, identity: str, watch: str) -> ArrivedList:
+        """The list of this watch. Each job reads its key and its queue: they are made once."""
+        return cls(identity, watch, keys.arrived_list(identity, watch), watch.partition(":")[2])
 
 
 class ArrivedJobs(ScriptCalls):
@@ -57,11 +55,15 @@ class ArrivedJobs(ScriptCalls):
     def open_arrived(self, home: ArrivedList) -> bool:
         """Announce a list. False where the worker's lease is gone."""
         names = (keys.LEASE, keys.arrived(home.identity))
-        return bool(self._one(scripts.Call(lua.load("arrived_open"), names, home)))
+        return bool(self._one(scripts.Call(lua.load("arrived_open"), names, (home.identity, home.watch))))
 
     def enter_arrived(self, jobs: Sequence[EnterJob]) -> None:
         """Move jobs from their lists into the hashes of their workers. A list may not hold a job any more."""
-        raise_first_error(scripts.run(self.client, [_enter_call(*job) for job in jobs]))
+        calls = [
+            _enter_call(keys.inflight(identity), key, token, queue, payload)
+            for key, identity, token, queue, payload in jobs
+        ]
+        raise_first_error(scripts.run(self.client, calls))
 
     def fence_arrived(
         self,
@@ -101,7 +103,7 @@ class ArrivedJobs(ScriptCalls):
         """The lists that a worker has announced and not closed."""
         with outages():
             found: Any = self.client.smembers(keys.arrived(identity))
-        return [ArrivedList(identity, watch.decode(errors="replace")) for watch in sorted(found)]
+        return [ArrivedList.of(identity, watch.decode(errors="replace")) for watch in sorted(found)]
 
     def _search(self, identity: str) -> list[ArrivedList]:
         """Lists of a dead worker, by their keys: Redis has lost their names, or an older release ran it."""
@@ -110,7 +112,7 @@ class ArrivedJobs(ScriptCalls):
         with outages():
             found = list(self.client.scan_iter(pattern, count=SCAN_COUNT, _type="list"))
         names = sorted(name.decode(errors="replace").removeprefix(prefix) for name in found)
-        return [ArrivedList(identity, name) for name in names]
+        return [ArrivedList.of(identity, name) for name in names]
 
     def arrived(self, identity: str) -> list[Claimed]:
         """The jobs in the lists of a worker; their tokens are only names."""
@@ -146,35 +148,33 @@ class MixedBatch:
             return SettlementBatch(chosen, dead_limits, ahead, tells_ruby=tells_ruby)
 
         self._lists: dict[str, list[int]] = {}
-        self._entering: list[tuple[int, SettlementBatch]] = []
-        self._rest = [i for i, settlement in enumerate(settlements) if settlement.arrived is None]
-        self._batch = batch(self._rest)
-        self.calls = [*self._batch.calls]
+        self._batches: list[tuple[Sequence[int], SettlementBatch]] = []
+        """Settlements by other scripts than ``settle_arrived.lua``; nearly always there are none."""
+        self.calls: list[scripts.Call] = []
+        if rest := [i for i, settlement in enumerate(settlements) if settlement.arrived is None]:
+            self._batches.append((rest, held := batch(rest)))
+            self.calls += held.calls
         for i, settlement in enumerate(settlements):
             if settlement.arrived is not None and _is_short(settlement):
                 self._lists.setdefault(settlement.arrived.key, []).append(i)
             elif settlement.arrived is not None:
-                alone = batch([i])
-                self._entering.append((i, alone))
+                self._batches.append(([i], alone := batch([i])))
                 self.calls.append(_entering(alone.calls[0], settlement.arrived.key, settlement))
+        self.has_notices = any(members.has_notices for _, members in self._batches)
+        """Whether a call adds a notice for Ruby, if it takes effect."""
         day = utc_day(int((time.time() + ahead) // 86_400))
         self.calls += [
             _settle_call(key, [settlements[i].payload for i in members], day)
             for key, members in self._lists.items()
         ]
 
-    @property
-    def has_notices(self) -> bool:
-        """Whether a call adds a notice for Ruby, if it takes effect."""
-        return any(batch.has_notices for batch in (self._batch, *(alone for _, alone in self._entering)))
-
     def outcomes(self, results: Sequence[Any]) -> list[Settled]:
         """One outcome for each settlement, in their order."""
         answers = iter(results)
-        rest = self._batch.outcomes([next(answers) for _ in self._batch.calls])
-        outcomes = dict(zip(self._rest, rest, strict=True))
-        for i, alone in self._entering:
-            (outcomes[i],) = alone.outcomes([next(answers)])
+        outcomes: dict[int, Settled] = {}
+        for members, batch in self._batches:
+            settled = batch.outcomes([next(answers) for _ in batch.calls])
+            outcomes |= zip(members, settled, strict=True)
         for members, fenced in zip(self._lists.values(), answers, strict=True):
             outcomes |= {i: _outcome(number, fenced) for number, i in enumerate(members)}
         return [outcomes[i] for i in sorted(outcomes)]
@@ -210,16 +210,16 @@ def _prefix(queue: str) -> bytes:
 
 
 def _settle_call(key: str, payloads: Sequence[bytes], day: str) -> scripts.Call:
-    names = (key, keys.PROCESSED, keys.processed_on(day))
+    names = (key, *processed_keys(day))
     return scripts.Call(lua.load("settle_arrived"), names, (keys.STAT_TTL_SECONDS, *payloads))
 
 
 def _entering(call: scripts.Call, key: str, settlement: Settlement) -> scripts.Call:
-    """One script that enters a job into the hash and then settles it.
+    """One script that enters a job into the hash, the first key of each that settles, and then settles it.
 
     Two calls would not do: where Redis has forgotten the first script, the second would find no job.
     """
-    enter = _enter_call(key, *settlement[:4])
+    enter = _enter_call(call.keys[0], key, *settlement[1:4])
     return scripts.Call(_composed(call.script), [*enter.keys, *call.keys], [*enter.args, *call.args])
 
 
@@ -231,6 +231,6 @@ def _composed(settling: scripts.Script) -> scripts.Script:
     return scripts.Script.of(f"arrived_enter+{settling.name}", text)
 
 
-def _enter_call(key: str, identity: str, token: int, queue: str, payload: bytes) -> scripts.Call:
+def _enter_call(inflight: str, key: str, token: int, queue: str, payload: bytes) -> scripts.Call:
     args = (token, _prefix(queue), payload)
-    return scripts.Call(lua.load("arrived_enter"), (keys.inflight(identity), key), args)
+    return scripts.Call(lua.load("arrived_enter"), (inflight, key), args)

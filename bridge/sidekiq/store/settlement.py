@@ -91,6 +91,10 @@ class SettlementBatch:
             for identity, members in self._finished.items()
         ]
         self.calls += [self._single_call(settlements[i], now, day, dead_limits, ahead) for i in self._single]
+        self.has_notices = (
+            tells_ruby and bool(self._single) and any(keys.NOTICES in call.keys for call in self.calls)
+        )
+        """Whether a call adds a notice for Ruby, if it takes effect."""
 
     def outcomes(self, results: Sequence[Any]) -> list[Settled]:
         """One outcome for each settlement, in their order."""
@@ -104,11 +108,6 @@ class SettlementBatch:
         for i, result in zip(self._single, results[batches:], strict=True):
             outcomes[i] = _outcome(self._settlements[i].decision, result)
         return outcomes
-
-    @property
-    def has_notices(self) -> bool:
-        """Whether a call adds a notice for Ruby, if it takes effect."""
-        return self._tells_ruby and bool(self._single) and any(keys.NOTICES in c.keys for c in self.calls)
 
     def _single_call(
         self, settlement: Settlement, now: float, day: str, limits: Callable[[], DeadLimits], ahead: float

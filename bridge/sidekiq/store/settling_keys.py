@@ -15,6 +15,12 @@ def utc_day(number: int) -> str:
 
 
 @functools.lru_cache(maxsize=4)
+def processed_keys(day: str) -> tuple[str, str]:
+    """The counters of a job that is done: the one of all days, and the one of this day."""
+    return keys.PROCESSED, keys.processed_on(day)
+
+
+@functools.lru_cache(maxsize=4)
 def settling_keys(identity: str, day: str) -> tuple[str, ...]:
     """Hash, rows and counters of one worker: the first KEYS of every script that settles."""
     return (
