@@ -109,9 +109,11 @@ class Shadows:
         return frozenset(self._moves)
 
     def wants(self, job: SidekiqJob) -> bool:
-        """Whether the return value of a Ruby run is needed."""
+        """Whether the return value of a Ruby run is needed. Not of one that will be left out."""
         move = self._moves.get(job.native_class or "")
-        return move is not None and move.shadows(job.jid) and move.side_of(job.jid, job.fields) == RUBY
+        if move is None or len(self._waiting) >= MOST_WAITING:
+            return False
+        return move.shadows(job.jid) and move.side_of(job.jid, job.fields) == RUBY
 
     def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
         """A job has ended: have it run in Python too, where its class is shadowed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import threading
 import time
 import uuid
 import zlib
@@ -296,3 +297,23 @@ def test_shadows_that_compute_leave_the_processor_to_the_jobs() -> None:
     wait_for(lambda: len(burnt) >= 4, "some dry runs", 30)
     shadows.stop()
     assert min(later - earlier for earlier, later in itertools.pairwise(burnt)) > 0.4
+
+
+def test_a_return_value_is_not_asked_for_where_the_shadow_would_be_left_out() -> None:
+    """Each job of a class with shadows was asked for its value: real jobs ran at two thirds of their rate."""
+    gate = threading.Event()
+    shadows = Shadows(lambda: None, lambda name: True, lambda job, seconds: gate.wait(30))  # type: ignore[arg-type,return-value]
+    shadows.follow({"J": Move("J", shadow=100.0)})
+    job = unit_of({}, native=False).job
+    assert shadows.wants(job)
+
+    def another_ends() -> bool:
+        shadows.settled(unit_of({}, native=False), Done(), Settled.OK)
+        return not shadows.wants(job)
+
+    # When jobs end until as many dry runs wait as may
+    wait_for(another_ends, "the last place to be taken")
+    # Then it stays so while one runs
+    assert not shadows.wants(job)
+    gate.set()
+    shadows.stop()
