@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import redis
@@ -52,11 +52,12 @@ class Declarers:
         """The limits of one process, living or dead. Without those that only a newer release knows."""
         with outages():
             value: bytes | None = self._client.hget(keys.LIMITS, identity)  # type: ignore[assignment]
-        found = []
-        for entry in _parsed(value or b"[]"):
-            with suppress(ValueError):
-                found.append(declaration.limit(entry))
-        return found
+        return list(_readable(_parsed(value or b"[]")))
+
+    def limits(self) -> Iterator[Limit]:
+        """Each limit that a living process declares, once for each process. As ``declared_by``."""
+        for entries in self.living().values():
+            yield from _readable(entries)
 
     def names(self, besides: str) -> dict[str, bool]:
         """The limits that other living processes declare: name to whether it counts by a key."""
@@ -86,3 +87,9 @@ def _parsed(value: bytes) -> list[dict[str, object]]:
     except ValueError:
         return []
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _readable(entries: Iterable[dict[str, object]]) -> Iterator[Limit]:
+    for entry in entries:
+        with suppress(ValueError):  # of a newer release
+            yield declaration.limit(entry)

@@ -8,7 +8,6 @@ from typing import Any
 
 import redis
 
-from bridge.limits import declaration
 from bridge.limits.declaration import Limit
 from bridge.limits.declarers import Declarers
 from bridge.limits.gates import Gate, Limits
@@ -67,13 +66,8 @@ class Overview:
 
     def _declared(self) -> dict[str, tuple[Limit, int]]:
         found: dict[str, tuple[Limit, int]] = {limit.name: (limit, 0) for limit in self._own}
-        for entries in Declarers(self._client).living().values():
-            for entry in entries:
-                try:
-                    limit = declaration.limit(entry)
-                except ValueError:
-                    continue  # of a newer release
-                found[limit.name] = (limit, found.get(limit.name, (limit, 0))[1] + 1)
+        for limit in Declarers(self._client).limits():
+            found[limit.name] = (limit, found.get(limit.name, (limit, 0))[1] + 1)
         return found
 
     def _names(self) -> set[str]:

@@ -126,7 +126,7 @@ RSpec.describe SidekiqBridge::Batch do
     expect(jobs.map { |job| job["args"][0] }).to eq((0...1200).to_a)
   end
 
-  it "refuses what is no callback, and a job of another Redis" do
+  it "refuses a number as a callback, and a job of another Redis" do
     expect { batch.on_death(5) }.to raise_error(SidekiqBridge::BatchRefused, "on_death: 5: write a job class, or the name of one")
     pool = ConnectionPool.new { nil }
     expect { batch.jobs { Sidekiq::Client.via(pool) { TracingJob.perform_async } } }.to raise_error(SidekiqBridge::BatchRefused, /another Redis/)

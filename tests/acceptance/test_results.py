@@ -1,4 +1,4 @@
-"""Results by jid: what a tracked job returned, or why it did not, for whoever waits in Python."""
+"""Results by jid: what a tracked job returned, or why it did not, as Python code that waits sees it."""
 
 from __future__ import annotations
 

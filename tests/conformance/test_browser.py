@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,26 @@ class Person:
             box.check(force=True)
 
 
+@contextmanager
+def web_ui(stage: Stage) -> Iterator[None]:
+    """Sidekiq's Web UI under Puma, at ``stage.web_url``."""
+    port = free_port()
+    web = Process(
+        "web",
+        stage.root.command("env", "-C", ROOT, "puma", "-b", f"tcp://127.0.0.1:{port}", "-t", "2:5",
+                           ROOT / "tests/support/ruby/web.ru"),
+        stage.directory,
+        env={"REDIS_URL": stage.redis_url, "TEST_LEDGER": str(stage.place.path / "ledger"),
+             "RACK_ENV": "production", "HOME": "/tmp"},
+    )  # fmt: skip
+    stage.web_url = f"http://127.0.0.1:{port}"  # type: ignore[attr-defined]
+    try:
+        web.wait_ready(lambda: answers(f"http://127.0.0.1:{port}/stats"), 40)
+        yield
+    finally:
+        web.stop()
+
+
 @pytest.fixture(scope="module")
 def shop(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
     """A team's installation: weights, a tag, labels, and the Web UI under Puma."""
@@ -69,27 +90,14 @@ def shop(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
     with redis_server.client(9) as client:
         client.flushdb()
     stage = Stage(redis_server, ruby_root, database=9)
-    web = None
     try:
         stage.start_sidecar()
         env = {"BRIDGE_QUEUES": "critical:3,default:2,low:1", "BRIDGE_TAG": "shop", "BRIDGE_LABELS": "python"}
         stage.start_worker(concurrency=10, env=env)
-        port = free_port()
-        web = Process(
-            "web",
-            ruby_root.command("env", "-C", ROOT, "puma", "-b", f"tcp://127.0.0.1:{port}", "-t", "2:5",
-                              ROOT / "tests/support/ruby/web.ru"),
-            stage.directory,
-            env={"REDIS_URL": stage.redis_url, "TEST_LEDGER": str(stage.place.path / "ledger"),
-                 "RACK_ENV": "production", "HOME": "/tmp"},
-        )  # fmt: skip
-        stage.web_url = f"http://127.0.0.1:{port}"  # type: ignore[attr-defined]
-        web.wait_ready(lambda: answers(f"http://127.0.0.1:{port}/stats"), 40)
-        fill(stage)
-        yield stage
+        with web_ui(stage):
+            fill(stage)
+            yield stage
     finally:
-        if web is not None:
-            web.stop()
         stage.stop()
 
 

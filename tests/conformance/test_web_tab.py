@@ -13,12 +13,11 @@ import pytest
 from bridge.batches.batch import Batch
 from bridge.celery import make_app
 from bridge.settings import load as load_settings
-from tests.conformance.test_browser import CHROMIUM, Person, answers, browse
+from tests.conformance.test_browser import CHROMIUM, Person, browse, web_ui
 from tests.integration.test_metric_pages import OPTIONAL, names
 from tests.support import redis_users
 from tests.support.command import Bridge
 from tests.support.probes import get
-from tests.support.processes import ROOT, Process, free_port
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage, new_jid
@@ -41,21 +40,8 @@ def shop(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
         stage.start_sidecar()
         env = {"BRIDGE_TRACK": "EchoJob,GateJob", "BRIDGE_LIMITS": json.dumps(LIMITS)}
         stage.start_worker(module="tests.support.moving_tasks", concurrency=10, env=env)
-        port = free_port()
-        stage.web_url = f"http://127.0.0.1:{port}"  # type: ignore[attr-defined]
-        web = Process(
-            "web",
-            ruby_root.command("env", "-C", ROOT, "puma", "-b", f"tcp://127.0.0.1:{port}", "-t", "2:5",
-                              ROOT / "tests/support/ruby/web.ru"),
-            stage.directory,
-            env={"REDIS_URL": stage.redis_url, "TEST_LEDGER": str(stage.place.path / "ledger"),
-                 "RACK_ENV": "production", "HOME": "/tmp"},
-        )  # fmt: skip
-        try:
-            web.wait_ready(lambda: answers(f"http://127.0.0.1:{port}/stats"), 40)
+        with web_ui(stage):
             yield stage
-        finally:
-            web.stop()
 
 
 @pytest.fixture

@@ -64,13 +64,8 @@ def own_limits(site: Site) -> Iterator[Finding]:
 def _limits(site: Site) -> list[Limit]:
     """Those of the settings here, and those that living processes declare."""
     found = {limit.name: limit for limit in site.settings.limits}
-    for entries in Declarers(site.client).living().values():
-        for entry in entries:
-            try:
-                limit = declaration.limit(entry)
-            except ValueError:
-                continue  # of a newer release
-            found.setdefault(limit.name, limit)
+    for limit in Declarers(site.client).limits():
+        found.setdefault(limit.name, limit)
     return list(found.values())
 
 
