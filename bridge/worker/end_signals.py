@@ -8,6 +8,7 @@ worker. Here each signal only notes what is wanted; :class:`bridge.worker.shutdo
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -22,7 +23,6 @@ from celery.worker import state
 
 from bridge.worker.signal_watch import SignalWatch
 
-RESTART = "SIGHUP"
 LAST_STANDARD_STREAM = 2
 CELERYS_RESTART = "restart_worker_sig_handler"
 FIRST_INT = "worker: Hitting Ctrl+C again will give back the running jobs at once!"
@@ -37,11 +37,16 @@ def install(hostname: str, *, may_block: bool = False) -> None:
     ``may_block``: the main thread runs jobs, and a signal must not wait for their end.
     """
 
-    def on_first_int(*_: Any) -> None:
-        _say(FIRST_INT)
-        _note_handled("INT")
-        platforms.signals["SIGINT"] = _cold(hostname, "INT")
-        end(hostname, "INT", "Warm", EX_FAILURE)
+    interrupts = itertools.count()
+
+    def on_int(*_: Any) -> None:
+        # Counted in one step, before all else: a second INT may come while this handler runs.
+        is_first = next(interrupts) == 0
+        if not _is_news("INT"):
+            return
+        if is_first:
+            _say(FIRST_INT)
+        end(hostname, "INT", *(("Warm", EX_FAILURE) if is_first else ("Cold", EX_OK)))
 
     # Celery restarts no worker of a terminal. Its handler ends the worker outside of our shutdown, and waits
     # for running jobs without a limit.
@@ -49,7 +54,7 @@ def install(hostname: str, *, may_block: bool = False) -> None:
     if getattr(signal.getsignal(signal.SIGHUP), "__name__", "") == CELERYS_RESTART:
         ours.append(signal.SIGHUP)
         platforms.signals["SIGHUP"] = _warm(hostname, "HUP")
-    platforms.signals["SIGINT"] = on_first_int
+    platforms.signals["SIGINT"] = on_int
     platforms.signals["SIGQUIT"] = _cold(hostname, "QUIT")
     remapped = REMAP_SIGTERM == "SIGQUIT"
     platforms.signals["SIGTERM"] = _cold(hostname, "TERM") if remapped else _warm(hostname, "TERM")
@@ -69,9 +74,9 @@ def _watch_signals(hostname: str, numbers: list[signal.Signals], *, remapped: bo
         _watch = SignalWatch(numbers, late)
 
 
-def _note_handled(name: str) -> None:
-    if _watch is not None:
-        _watch.handled(signal.Signals[f"SIG{name}"])
+def _is_news(name: str) -> bool:
+    """Whether the watch has not acted on this signal yet, in place of its handler."""
+    return _watch is None or _watch.claim(signal.Signals[f"SIG{name}"])
 
 
 def _warm(hostname: str, name: str) -> Callable[..., None]:
@@ -84,8 +89,8 @@ def _cold(hostname: str, name: str) -> Callable[..., None]:
 
 def _handler(hostname: str, name: str, how: str) -> Callable[..., None]:
     def on_signal(*_: Any) -> None:  # of this module, by which a forked child finds it
-        _note_handled(name)
-        end(hostname, name, how, EX_OK)
+        if _is_news(name):
+            end(hostname, name, how, EX_OK)
 
     return on_signal
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import atexit
 import faulthandler
+import itertools
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from bridge.execution.cancellation import Cancellation
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.process.heartbeat import Heartbeat
 from bridge.worker import end_signals
+from bridge.worker.end_requests import EndRequests
 
 logger = logging.getLogger(__name__)
 
@@ -55,23 +57,19 @@ class Lifecycle:
         """
         self._release = release
         self._ask_to_stop = ask_to_stop
-        self._asked = False
+        self._questions = itertools.count()
         self._fetcher = fetcher
         self._timeout = timeout_seconds
         self._interrupt = interrupt
         self._heartbeat: Heartbeat | None = None
         self._end_runs = end_runs
-        self._soft_seconds = soft_seconds
         self._exit_process = exit_process
         self._pid = os.getpid()
-        self._ending = False
-        self._cold_from = float("inf")
-        """Monotonic time from which jobs are given back without a wait."""
+        self._requests = EndRequests(soft_seconds)
+        self._is_ending = False
+        self._ends = itertools.count()
         self._finished = threading.Event()
         self._cancellation: Cancellation | None = None
-        self._status = 0
-        self._restarts = False
-        """Whether each signal was HUP: it starts again. systemd and terminals add a HUP to a TERM."""
         signals.worker_shutting_down.connect(self._on_shutting_down, weak=False)
 
     def attach(self, heartbeat: Heartbeat, cancellation: Cancellation) -> None:
@@ -81,10 +79,9 @@ class Lifecycle:
 
     def give_up(self, reason: str) -> None:
         """This worker is of no more use: drain as after TERM, then exit with a status that says so."""
-        if self._ending:
+        if self._is_ending:
             return
         logger.critical("%s: this worker ends, for another to start with all of them", reason)
-        self._status = EX_SOFTWARE
         state.should_stop = EX_SOFTWARE  # type: ignore[assignment]
         signals.worker_shutting_down.send(sender=None, sig="TERM", how="Warm", exitcode=EX_SOFTWARE)
 
@@ -103,33 +100,21 @@ class Lifecycle:
         self._fetcher.quiet()
         if self._heartbeat is not None:
             self._heartbeat.hurry()
-        if not self._asked:
-            self._asked = True
+        if next(self._questions) == 0:  # one step, as handlers of signals nest
             _thread.start_new_thread(self._ask, ())  # see _on_shutting_down
 
     def _on_shutting_down(self, how: str = "Warm", exitcode: int = 0, sig: str = "", **_: Any) -> None:
         """This process got a signal to end. Runs inside the signal handler: only flags and a thread."""
         if os.getpid() != self._pid:
             return  # a child that a job has forked: the jobs are its parent's
-        restarts = sig == end_signals.RESTART
-        self._restarts = restarts and (self._restarts or not self._ending)
-        if self._restarts:
-            atexit.register(self._restart)
-        self._status = self._status if self._status == EX_SOFTWARE else exitcode
-        if how == "Cold":
-            first, now = self._cold_from == float("inf"), time.monotonic()
-            self._cold_from = now + self._soft_seconds if first else now
+        self._requests.add(sig, how, exitcode)
+        self._is_ending = True
         self._fetcher.stop()
         self.quiet()
-        if not self._ending:
-            self._ending = True
-            atexit.register(self.finish)  # if Celery's own shutdown fails on its way to it
+        if next(self._ends) == 0:
+            atexit.register(self._exit)  # if Celery's own shutdown fails on its way to it
             # Not Thread.start(): it waits for the thread, which a signal handler under gevent must not.
             _thread.start_new_thread(self._end, ())
-
-    @property
-    def _cold(self) -> bool:
-        return time.monotonic() >= self._cold_from
 
     def finish(self) -> None:
         """Celery's own shutdown came to its end: leave no key behind."""
@@ -137,6 +122,10 @@ class Lifecycle:
             return
         self._finished.set()
         self._leave()
+
+    def _exit(self) -> None:
+        self.finish()
+        self._restart()
 
     # -- in a thread of its own
 
@@ -157,7 +146,7 @@ class Lifecycle:
                 self._end_runs()
         else:
             self._interrupt_running()
-            self._await_idle(0.0 if self._cold else GRACE_SECONDS, heed_cold=False)
+            self._await_idle(0.0 if self._requests.is_cold else GRACE_SECONDS, heed_cold=False)
             self._end_runs()
             self._give_back()
         # The pool may wait for a thread that will never end; what it ran is given back, so nothing is lost by
@@ -168,16 +157,16 @@ class Lifecycle:
         self.finish()
         logging.shutdown()
         self._restart()
-        self._exit_process(self._status)
+        self._exit_process(self._requests.status)
 
     def _restart(self) -> None:
-        if self._restarts and os.getpid() == self._pid:
+        if self._requests.restarts and os.getpid() == self._pid:
             end_signals.start_again()
 
     def _await_idle(self, seconds: float, *, heed_cold: bool = True) -> bool:
         deadline = time.monotonic() + seconds
         while not self._is_idle():
-            if time.monotonic() >= deadline or (heed_cold and self._cold):
+            if time.monotonic() >= deadline or (heed_cold and self._requests.is_cold):
                 return False
             time.sleep(LOOK_SECONDS)
         return True

@@ -7,6 +7,7 @@ own reads each signal's number, and ends the worker where the handler has not ru
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable
 
 #: How long the handler may take to run.
 HANDLER_SECONDS = 0.5
+HANDLER, WATCH = "handler", "watch"
 
 
 class SignalWatch:
@@ -24,8 +26,10 @@ class SignalWatch:
     """
 
     def __init__(self, numbers: Iterable[int], late: Callable[[int, int], None]) -> None:
-        self._seen = dict.fromkeys(numbers, 0)
-        self._handled = dict(self._seen)
+        self._handled = {number: itertools.count() for number in numbers}
+        self._seen = {number: itertools.count() for number in numbers}
+        self._claims: dict[tuple[int, int], str] = {}
+        """Who acts on a signal: its number, and how many of this number came before it."""
         self._late = late
         self._reader, writer = os.pipe()
         os.set_blocking(writer, False)
@@ -33,18 +37,21 @@ class SignalWatch:
         os.register_at_fork(after_in_child=_forget)
         threading.Thread(target=self._run, name="bridge-signals", daemon=True).start()
 
-    def handled(self, number: int) -> None:
-        """A handler has run, in the main thread."""
-        self._handled[number] += 1
+    def claim(self, number: int) -> bool:
+        """A handler runs, in the main thread. Returns whether it acts: ``late`` has not done so.
+
+        A handler may run inside another one of the same signal, so each step here is one step of Python's.
+        """
+        return self._claims.setdefault((number, next(self._handled[number])), HANDLER) is HANDLER
 
     def _run(self) -> None:
         while read := os.read(self._reader, 1):
             number = read[0]
             if number in self._seen:
-                self._seen[number] += 1
+                before = next(self._seen[number])
                 time.sleep(HANDLER_SECONDS)
-                if self._handled[number] < self._seen[number]:
-                    self._late(number, self._seen[number])
+                if self._claims.setdefault((number, before), WATCH) is WATCH:
+                    self._late(number, before + 1)
 
 
 def _forget() -> None:

@@ -13,6 +13,7 @@ import redis
 
 from bridge.sidekiq.outcome.dialect import Dialect
 from bridge.sidekiq.process.error_handlers import ErrorHandlers
+from tests.support.redis_server import RedisServer
 
 
 def started(client: Any, said: bool | None = None) -> Dialect:
@@ -54,15 +55,17 @@ def test_the_latest_answer_holds(empty_redis: redis.Redis) -> None:
 
 
 def test_an_answer_during_an_outage_of_redis_is_stored_afterwards(
-    empty_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    own_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dialect = Dialect(tells_ruby=True)
-    handlers = ErrorHandlers(dialect, empty_redis)
-    handlers.recall()
-    dialect.learn("7.3.2", error_handlers=True)
-    with monkeypatch.context() as during:
-        during.setattr(empty_redis, "set", lambda *_: (_ for _ in ()).throw(redis.ConnectionError("gone")))
+    """A real outage: a stub of one command knew its arguments, and broke when the command got another one."""
+    with own_server.client() as client:
+        dialect = Dialect(tells_ruby=True)
+        handlers = ErrorHandlers(dialect, client)
+        handlers.recall()
+        dialect.learn("7.3.2", error_handlers=True)
+        own_server.stop()
         handlers.remember()
-    assert "does not know whether the app has error handlers: gone" in caplog.text
-    handlers.remember()
-    assert tells(started(empty_redis)) == (True, True)
+        assert "does not know whether the app has error handlers" in caplog.text
+        own_server.start()
+        handlers.remember()
+        assert tells(started(client)) == (True, True)

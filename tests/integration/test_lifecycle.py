@@ -46,7 +46,7 @@ def make_lifecycle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Li
     yield make
     for one in made:
         signals.worker_shutting_down.disconnect(one._on_shutting_down)
-        atexit.unregister(one.finish)
+        atexit.unregister(one._exit)
 
 
 def test_jobs_that_do_not_end_are_given_back_and_the_process_goes(
