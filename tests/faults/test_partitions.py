@@ -60,6 +60,25 @@ class FarRig(Rig):
         found = self.redis.info("errorstats").get("errorstat_LATE", {})
         return int(found.get("count", 0))
 
+    def wait_for_claims(self) -> None:
+        """Workers take the backlog by claims. At first watches bring it, and settlements claim nothing."""
+        before = self._commands()
+
+        def only_claims() -> bool:
+            nonlocal before
+            claims, watches = self._commands()
+            if watches != before[1]:
+                before = (claims, watches)
+            return claims - before[0] >= 16  # as many as both workers have slots
+
+        wait_for(only_claims, "the workers to claim")
+
+    def _commands(self) -> tuple[int, int]:
+        """How many times Redis has taken jobs for a claim, and begun a watch."""
+        stats = self.redis.info("commandstats")
+        claims, watches = (stats.get(f"cmdstat_{name}", {}) for name in ("rpop", "blmove"))
+        return claims.get("calls", 0), watches.get("calls", 0)
+
     def wait_for_late_claims(self, before: int, seconds: float) -> None:
         """The network has healed: TCP tries again after pauses that double."""
         wait_for(lambda: self.late_claims > before, "a claim of a closed socket to arrive", seconds)
@@ -104,6 +123,8 @@ def cut(rig: FarRig, link: str, seconds: float, direction: str | None = None, *,
         rig.wait_more_done(20)
         for _ in range(backlog):
             rig.push("NativeSleepJob", 0.4)
+        if backlog:
+            rig.wait_for_claims()
         with rig.network.links[link].cut(direction):
             time.sleep(seconds)
         recovery = seconds_until_more(rig)
@@ -122,7 +143,7 @@ def test_claims_that_a_healed_network_delivers_take_no_job(rig: FarRig, report: 
     """After 35 s, 31 jobs stayed in flight under tokens that living, idle workers had forgotten."""
     before = rig.late_claims
     # With free slots, watches take the jobs: a worker that is cut off then has sent no claim.
-    recovery = cut(rig, "redis", seconds, backlog=80)
+    recovery = cut(rig, "redis", seconds, backlog=240)
     if seconds < 60:  # for longer TCP does not try with a closed socket
         rig.wait_for_late_claims(before, 2 * seconds + 10)
 
