@@ -17,7 +17,10 @@ from benchmarks.peers.bridge import Tuning
 from benchmarks.report import publish, text
 from benchmarks.roots import find_roots
 from benchmarks.runner import Runner
-from benchmarks.scenarios import CPU_MS, FULL, QUICK, WAIT_MS, Scenario, scenarios
+from benchmarks.scenarios import FULL, QUICK, REAL_KB, Scenario, scenarios
+
+#: Scenarios that exist for each size of a job.
+SIZED = (" ms Ruby CPU", " ms Python CPU", " ms waiting")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.exit("benchmark: no Ruby with Sidekiq was found; run scripts/setup")
     tuning = Tuning(options.worker_arguments, dict(options.worker_env))
     scale = (QUICK if options.quick else FULL).times(options.scale)
-    chosen = choose(scenarios(new_cast(roots, tuning), scale, *_sizes(options)), options)
+    chosen = choose(scenarios(new_cast(roots, tuning), scale, options.sizes_ms), options)
     if options.list:
         print("\n".join(_listing(chosen)))
         return 0
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def choose(everything: Sequence[Scenario], options: Options) -> list[Scenario]:
     """The scenarios and rows that are asked for. Exits with a sentence where that is none."""
-    only = options.only or ((" ms Ruby CPU", " ms waiting") if options.sizes_ms else ("",))
+    only = options.only or (SIZED if options.sizes_ms else ("",))
     chosen = [each for each in everything if any(part in each.name for part in only)]
     if not chosen:
         names = ", ".join(each.name for each in everything)
@@ -52,10 +55,6 @@ def choose(everything: Sequence[Scenario], options: Options) -> list[Scenario]:
 def _with_peers(scenario: Scenario, peers: Sequence[str]) -> Scenario:
     wanted = [r for r in scenario.rows if r.label == scenario.base or any(part in r.label for part in peers)]
     return replace(scenario, rows=tuple(wanted))
-
-
-def _sizes(options: Options) -> tuple[Sequence[float], Sequence[float]]:
-    return (options.sizes_ms, options.sizes_ms) if options.sizes_ms else (CPU_MS, WAIT_MS)
 
 
 def _listing(chosen: Sequence[Scenario]) -> list[str]:
@@ -72,7 +71,13 @@ def _run(chosen: Sequence[Scenario], options: Options, found: results.Results) -
         "scale": options.scale,
     }
     settings |= {"worker_arguments": options.worker_arguments, "worker_env": dict(options.worker_env)}
-    runner = Runner(found, settings, lambda line: print(line, flush=True))
+    settings |= {"bridge": found.machine["bridge"], "date": found.machine["date"], "payload_kb": REAL_KB}
+    before = results.read(options.json) if options.merge and options.json.exists() else None
+
+    def write() -> None:
+        results.merged(before, found).write(options.json)
+
+    runner = Runner(found, settings, lambda line: print(line, flush=True), write)
     print(f"seed {options.seed}, {options.rounds} rounds", *found.notes, sep="\n", flush=True)
     interrupted = False
     try:
@@ -81,18 +86,9 @@ def _run(chosen: Sequence[Scenario], options: Options, found: results.Results) -
         interrupted = True
     finally:
         processes.end_orphans()
-    _write(found, options)
+    write()
     print(text.report(found))
     return 130 if interrupted else int(bool(found.errors))
-
-
-def _write(found: results.Results, options: Options) -> None:
-    written = found
-    if options.merge and options.json.exists():
-        written = results.read(options.json)
-        written.machine = found.machine
-        written.merge(found)
-    written.write(options.json)
 
 
 if __name__ == "__main__":

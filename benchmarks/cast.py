@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.peers.bridge import Bridge, Tuning
+from benchmarks.peers.bridge import Bridge, BridgeUp, Tuning
 from benchmarks.peers.naive import NaiveBridge
 from benchmarks.peers.sidekiq import Sidekiq
 from benchmarks.peers.stock import StockCelery
@@ -13,6 +13,9 @@ from benchmarks.roots import RubyRoot
 
 NATIVE = "bridge, native"
 SIDECAR = "bridge, 2 Puma"
+NATIVE_PREFORK = "bridge, native, prefork"
+UP = "bridge up, native"
+CELERY_PREFORK = "Celery, prefork"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Cast:
     celery_prefork: StockCelery
     naive: NaiveBridge
     native: Bridge
+    native_prefork: Bridge
+    up: BridgeUp
     bridges: tuple[Bridge, ...]
     """The bridge with sidecars of different kinds; the last is the one of the goals."""
 
@@ -31,6 +36,11 @@ class Cast:
     def base(self) -> Sidekiq:
         """The newest Sidekiq."""
         return self.sidekiqs[0]
+
+    @property
+    def older(self) -> tuple[Sidekiq, ...]:
+        """The other Sidekiqs."""
+        return self.sidekiqs[1:]
 
     @property
     def bridge(self) -> Bridge:
@@ -47,8 +57,10 @@ def new_cast(roots: Sequence[RubyRoot], tuning: Tuning) -> Cast:
     return Cast(
         sidekiqs=tuple(Sidekiq(root) for root in reversed(roots)),
         celery=StockCelery("Celery, threads", "threads"),
-        celery_prefork=StockCelery("Celery, prefork", "prefork"),
+        celery_prefork=StockCelery(CELERY_PREFORK, "prefork"),
         naive=NaiveBridge(newest),
         native=Bridge(NATIVE, None, 0, tuning),
+        native_prefork=Bridge(NATIVE_PREFORK, None, 0, tuning, "prefork"),
+        up=BridgeUp(UP, None, 0, tuning),
         bridges=tuple(bridges),
     )

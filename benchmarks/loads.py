@@ -55,9 +55,10 @@ class Load:
         """Arguments of a job."""
         if self.kind == "find":
             return global_id(self.kilobytes * 1000)
+        own = (self.milliseconds,) if self.milliseconds else ()
         if self.kilobytes:
-            return arguments(self.shape, self.kilobytes * 1000)
-        return (self.milliseconds,) if self.milliseconds else (1,)
+            return own + arguments(self.shape, self.kilobytes * 1000)
+        return own or (1,)
 
 
 def sidekiq_payload(job_class: str, args: Sequence[Any], queue: str, jid: str = ID) -> str:

@@ -13,7 +13,7 @@ from benchmarks.processes import ROOT
 RESULTS = ROOT / "benchmarks/results.json"
 
 EPILOG = """
-A full run takes about 30 minutes on two cores, --quick about 8. Run it on a quiet machine.
+A full run takes about 40 minutes on two cores, --quick about 15. Run it on a quiet machine.
 Ctrl-C ends it, leaves no process, and reports what was found so far.
 """
 

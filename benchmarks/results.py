@@ -38,13 +38,16 @@ class Results:
         """As JSON."""
         path.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
 
-    def merge(self, other: Results) -> None:
-        """Take over the scenarios of another run; those of the same name are replaced."""
-        for name, found in other.scenarios.items():
-            self.scenarios.pop(name, None)
-            self.scenarios[name] = found
-        self.notes = list(dict.fromkeys([*self.notes, *other.notes]))
-        self.errors += other.errors
+
+def merged(before: Results | None, found: Results) -> Results:
+    """The scenarios of both runs; those of an earlier one that were measured again are replaced."""
+    if before is None:
+        return found
+    # A run that was ended early has not measured all that it names.
+    new = {name: each for name, each in found.scenarios.items() if any(map(any, each.rows.values()))}
+    kept = {name: each for name, each in before.scenarios.items() if name not in new}
+    notes = list(dict.fromkeys([*before.notes, *found.notes]))
+    return Results(found.machine, kept | new, notes, [*before.errors, *found.errors])
 
 
 def read(path: Path) -> Results:

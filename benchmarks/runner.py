@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from benchmarks.figures import Sample
@@ -24,6 +25,8 @@ class Runner:
     results: Results
     settings: dict[str, object]
     say: Say
+    keep: Callable[[], object] = lambda: None
+    """Called after each family of scenarios: what was found so far outlives a run that is killed."""
     _known: dict[object, Sample | None] = field(default_factory=dict)
 
     def run(self, scenarios: Sequence[Scenario], rounds: int, chance: random.Random) -> None:
@@ -35,7 +38,10 @@ class Runner:
             for family in chance.sample(families, len(families)):
                 self._known.clear()
                 members = [scenario for scenario in scenarios if scenario.family == family]
-                self._round(members, f"{number + 1}/{rounds}", chance)
+                self._round(
+                    [_part(scenario, number) for scenario in members], f"{number + 1}/{rounds}", chance
+                )
+                self.keep()
 
     def _prepare(self, scenario: Scenario) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -75,5 +81,12 @@ class Runner:
 
     def _tell(self, scenario: Scenario, row: Row, sample: Sample | None, which: str, seconds: float) -> None:
         why = next((text for text in self.results.errors[::-1] if text.startswith(f"{row.label}: ")), "")
-        value = f"{sample[scenario.metric]:12,.2f}" if sample else f"FAILED {why}"
+        value = f"{sample.get(scenario.metric, math.nan):12,.2f}" if sample else f"FAILED {why}"
         self.say(f"{which}  {scenario.name:32} {row.label:38} {value}  ({seconds:.0f} s)")
+
+
+def _part(scenario: Scenario, number: int) -> Scenario:
+    """The rows of a scenario that are measured in this round, from 0."""
+    if scenario.rounds is not None and number >= scenario.rounds:
+        return replace(scenario, rows=())
+    return replace(scenario, rows=tuple(row for row in scenario.rows if number == 0 or not row.once))

@@ -19,13 +19,13 @@ end
 class WaitJob
   include Sidekiq::Worker
 
-  def perform(milliseconds) = sleep(milliseconds / 1000.0)
+  def perform(milliseconds, *) = sleep(milliseconds / 1000.0)
 end
 
 class CpuJob
   include Sidekiq::Worker
 
-  def perform(milliseconds)
+  def perform(milliseconds, *)
     deadline = Process.clock_gettime(Process::CLOCK_THREAD_CPUTIME_ID) + milliseconds / 1000.0
     nil while Process.clock_gettime(Process::CLOCK_THREAD_CPUTIME_ID) < deadline
   end
@@ -45,7 +45,7 @@ class ProbeJob
 
   FILE = ENV["BENCH_PROBES"] && File.open(ENV["BENCH_PROBES"], "a").tap { |file| file.sync = true }
 
-  def perform(pushed_ns, milliseconds = 0)
+  def perform(pushed_ns, milliseconds = 0, *)
     FILE.syswrite("#{Process.clock_gettime(Process::CLOCK_MONOTONIC, :nanosecond) - pushed_ns}\n")
     sleep(milliseconds / 1000.0) if milliseconds.positive?
   end

@@ -5,6 +5,7 @@ import asyncio
 import os
 import time
 
+from benchmarks.apps.computing import compute
 from benchmarks.apps.probes import write_probe
 from bridge import app
 
@@ -15,13 +16,19 @@ def noop(*args: object) -> None:
 
 
 @app.task(name="NativeWait")
-def wait(milliseconds: float) -> None:
+def wait(milliseconds: float, *args: object) -> None:
     """As jobs.rb's WaitJob."""
     time.sleep(milliseconds / 1000)
 
 
+@app.task(name="NativeCpu")
+def cpu(milliseconds: float, *args: object) -> None:
+    """As jobs.rb's CpuJob."""
+    compute(milliseconds)
+
+
 @app.task(name="NativeAwait")
-async def await_(milliseconds: float) -> None:
+async def await_(milliseconds: float, *args: object) -> None:
     """The same in a coroutine."""
     await asyncio.sleep(milliseconds / 1000)
 
@@ -38,7 +45,7 @@ def fail(*args: object) -> None:
 
 
 @app.task(name="NativeProbe")
-def probe(pushed_ns: int, milliseconds: float = 0) -> None:
+def probe(pushed_ns: int, milliseconds: float = 0, *args: object) -> None:
     """As jobs.rb's ProbeJob."""
     write_probe(os.environ["BENCH_PROBES"], pushed_ns)
     if milliseconds:

@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import Celery
 
+from benchmarks.apps.computing import compute
 from benchmarks.apps.probes import write_probe
 
 app = Celery("stock", broker=os.environ.get("BENCH_REDIS_URL", "memory://"))
@@ -18,9 +19,15 @@ def noop(*args: object) -> None:
 
 
 @app.task(name="wait")
-def wait(milliseconds: float) -> None:
+def wait(milliseconds: float, *args: object) -> None:
     """Wait."""
     time.sleep(milliseconds / 1000)
+
+
+@app.task(name="cpu")
+def cpu(milliseconds: float, *args: object) -> None:
+    """Compute."""
+    compute(milliseconds)
 
 
 @app.task(name="fail", bind=True)
@@ -30,7 +37,7 @@ def fail(self: Any, *args: object) -> None:
 
 
 @app.task(name="probe")
-def probe(pushed_ns: int, milliseconds: float = 0) -> None:
+def probe(pushed_ns: int, milliseconds: float = 0, *args: object) -> None:
     """Write down when it started, then wait."""
     write_probe(os.environ["BENCH_PROBES"], pushed_ns)
     if milliseconds:

@@ -4,73 +4,102 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from benchmarks import procfs
 from benchmarks.loads import ID, Load
 from benchmarks.methods.idle import REST_SECONDS, commands
+from benchmarks.methods.pushing import Pushing
 from benchmarks.peers.base import Peer, Setup, Team
-from benchmarks.processes import wait_until
+from benchmarks.processes import BenchmarkFailed, wait_until
 from benchmarks.site import Site
 
 #: Before anything counts: every worker has seen some jobs.
 WARM_UP_SECONDS, WARM_UP_RATE = 2.0, 50.0
 DRAIN_SECONDS = 30.0
+MICRO, MILLI = 1e6, 1e3
+
+
+class Used(NamedTuple):
+    """Of a whole fleet in some time."""
+
+    seconds: float
+    commands: float
+    cpu_seconds: float
+    redis_seconds: float
+
+    def beyond(self, idle: Used) -> Used:
+        """Without what the fleet uses in the same time without jobs."""
+        factor = self.seconds / idle.seconds
+        return Used(
+            self.seconds, *(ours - factor * rest for ours, rest in zip(self[1:], idle[1:], strict=True))
+        )
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """``rate`` jobs a second come for ``seconds``; the fleet is watched as long without a job before."""
+    """The fleet is watched without jobs for ``idle`` seconds, as long at one rate, ``busy`` s at another.
 
-    seconds: float
-    rate: float
+    Rates are jobs a second. ``idle`` of a multiple of 10 s counts whole heartbeats of every peer.
+    """
+
+    idle: float
+    busy: float
+    calm_rate: float
+    busy_rate: float
+    kilobytes: int = 1
     seed: int = 1
 
     def __call__(self, peer: Peer, setup: Setup, site: Site) -> dict[str, float]:
         """One measurement. Raises BenchmarkFailed when a job was not run."""
         chance = random.Random(self.seed)
-        key, template = peer.template(Load("noop"), setup.queues[0])
-        with peer.started(site, setup) as team:
-            _push(site, key, template, WARM_UP_SECONDS, WARM_UP_RATE, chance)
-            time.sleep(REST_SECONDS)
-            idle = self._watch(site, team, lambda: time.sleep(self.seconds))
-            pushed = 0
+        key, template = peer.template(Load("noop", kilobytes=self.kilobytes), setup.queues[0])
+        with peer.started(site, setup) as team, Pushing(site, key, template, ID) as pushing:
 
-            def push() -> None:
-                nonlocal pushed
-                pushed = _push(site, key, template, self.seconds, self.rate, chance)
+            def push(seconds: float, rate: float) -> None:
+                pushing.at_random(seconds, rate, chance)
                 wait_until(lambda: peer.left(site, setup) == 0, DRAIN_SECONDS, "the jobs to be taken", 0.05)
 
-            busy = self._watch(site, team, push)
-        (idle_calls, idle_cpu), (calls, cpu) = idle, busy
-        return {
-            "jobs": float(pushed),
-            "commands_per_job": (calls - idle_calls) * self.seconds / pushed,
-            "cpu_ms_per_job": (cpu - idle_cpu) * self.seconds / pushed * 1000,
-            "idle_commands_per_second": idle_calls,
-        }
-
-    def _watch(self, site: Site, team: Team, wait: object) -> tuple[float, float]:
-        """Commands and CPU seconds for each second of this time."""
-        assert callable(wait)
-        site.server.config_resetstat()
-        cpu, began = procfs.cpu_seconds(team.pids), time.monotonic()
-        wait()
-        seconds = time.monotonic() - began
-        calls = sum(commands(site).values())
-        return calls / seconds, (procfs.cpu_seconds(team.pids) - cpu) / seconds
+            push(WARM_UP_SECONDS, WARM_UP_RATE)
+            time.sleep(REST_SECONDS)
+            idle = _watch(site, team, lambda: time.sleep(self.idle))
+            before = pushing.pushed
+            calm = _watch(site, team, lambda: push(self.idle, self.calm_rate))
+            between = pushing.pushed
+            busy = _watch(site, team, lambda: push(self.busy, self.busy_rate))
+        _verify(peer, setup, site, pushing.pushed)
+        return _figures(idle, (calm, between - before), (busy, pushing.pushed - between))
 
 
-def _push(site: Site, key: str, template: str, seconds: float, rate: float, chance: random.Random) -> int:
-    """Push as Sidekiq's client does, at random moments."""
-    queue, due, number = key.removeprefix("queue:"), time.monotonic(), 0
-    end = due + seconds
-    while (due := due + chance.expovariate(rate)) < end:
-        time.sleep(max(0.0, due - time.monotonic()))
-        number += 1
-        pipeline = site.server.pipeline(transaction=False)
-        pipeline.sadd("queues", queue)
-        pipeline.lpush(key, template.replace(ID, f"{number:024x}"))
-        pipeline.execute()
-    time.sleep(max(0.0, end - time.monotonic()))
-    return number
+def _verify(peer: Peer, setup: Setup, site: Site, pushed: int) -> None:
+    """Every pushed job was executed: the workers have ended, and have written what they counted."""
+    found = int(site.server.get("stat:processed") or 0)
+    if found != pushed:
+        raise BenchmarkFailed(f"{pushed} jobs pushed, {found} executed, {peer.left(site, setup)} left")
+
+
+def _watch(site: Site, team: Team, wait: Callable[[], object]) -> Used:
+    site.server.config_resetstat()
+    own, theirs = procfs.cpu_seconds(team.pids), procfs.cpu_seconds([site.redis_pid])
+    began = time.monotonic()
+    wait()
+    seconds = time.monotonic() - began
+    own, theirs = procfs.cpu_seconds(team.pids) - own, procfs.cpu_seconds([site.redis_pid]) - theirs
+    return Used(seconds, sum(commands(site).values()), own, theirs)
+
+
+def _figures(idle: Used, calm: tuple[Used, int], busy: tuple[Used, int]) -> dict[str, float]:
+    (calmly, few), (busily, many) = calm, busy
+    calmly, busily = calmly.beyond(idle), busily.beyond(idle)
+    return {
+        "jobs": float(few + many),
+        "commands_per_job": calmly.commands / few,
+        "cpu_ms_per_job": calmly.cpu_seconds / few * MILLI,
+        "busy_commands_per_job": busily.commands / many,
+        "busy_cpu_ms_per_job": busily.cpu_seconds / many * MILLI,
+        "redis_us_per_job": busily.redis_seconds / many * MICRO,
+        "idle_commands_per_second": idle.commands / idle.seconds,
+        "idle_redis_percent": idle.redis_seconds / idle.seconds * 100,
+    }

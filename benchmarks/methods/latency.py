@@ -9,7 +9,9 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
+from typing import Any
 
+from benchmarks.arguments import arguments
 from benchmarks.figures import percentile
 from benchmarks.peers.base import Peer, Setup
 from benchmarks.peers.stock import StockCelery
@@ -30,17 +32,22 @@ class Latency:
     milliseconds: int
     seconds: float
     seed: int = 1
+    kilobytes: int = 0
+    """Of further arguments, as JSON."""
 
     def __call__(self, peer: Peer, setup: Setup, site: Site) -> dict[str, float]:
         """One measurement. Raises BenchmarkFailed when a probe was not run."""
         chance = random.Random(self.seed)
         with peer.started(site, setup):
-            push = _Pusher(peer, site, self.milliseconds)
+            push = _Pusher(peer, site, (self.milliseconds, *self._payload()))
             push.at_random(WARM_UP_PROBES, WARM_UP_RATE, chance)
             site.probe_file.write_bytes(b"")
             count = int(self._rate(peer) * self.seconds)
             push.at_random(count, self._rate(peer), chance)
         return _figures(site.probes(), count)
+
+    def _payload(self) -> tuple[Any, ...]:
+        return arguments("records", self.kilobytes * 1000) if self.kilobytes else ()
 
     def _rate(self, peer: Peer) -> float:
         # Stock Celery cannot reach the rate that keeps half of 20 slots busy for the others.
@@ -48,10 +55,10 @@ class Latency:
 
 
 class _Pusher:
-    def __init__(self, peer: Peer, site: Site, milliseconds: int) -> None:
+    def __init__(self, peer: Peer, site: Site, arguments: tuple[Any, ...]) -> None:
         self._peer = peer
         self._site = site
-        self._milliseconds = milliseconds
+        self._arguments = arguments
         self._number = 0
 
     def at_random(self, count: int, rate: float, chance: random.Random) -> None:
@@ -67,7 +74,7 @@ class _Pusher:
 
     def _push(self) -> None:
         self._number += 1
-        key, text = self._peer.probe((time.monotonic_ns(), self._milliseconds), f"{self._number:024x}")
+        key, text = self._peer.probe((time.monotonic_ns(), *self._arguments), f"{self._number:024x}")
         self._site.server.lpush(key, text)
 
 

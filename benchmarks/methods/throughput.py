@@ -124,5 +124,6 @@ def _figures(jobs: int, used: dict[str, float]) -> dict[str, float]:
         "worker_us_per_job": used["worker_cpu_seconds"] / jobs * MICRO,
         "redis_us_per_job": used["redis_cpu_seconds"] / jobs * MICRO,
         "cost_us_per_job": (used["cpu_seconds"] + used["redis_cpu_seconds"]) / jobs * MICRO,
+        "busy_cores": (used["cpu_seconds"] + used["redis_cpu_seconds"]) / used["seconds"],
         "pss_mb": used["pss_mb"],
     }

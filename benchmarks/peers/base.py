@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.loads import RUBY, SCHEDULE, Load, sidekiq_payload
 from benchmarks.processes import ROOT, BenchmarkFailed, end, running, tail, wait_until
@@ -75,7 +76,7 @@ class Peer(ABC):
         """Return (list, job as the list holds it, with ``@ID@`` in place of its id)."""
         return f"queue:{queue}", sidekiq_payload(self.job_class(load), load.args, queue)
 
-    def probe(self, args: Sequence[float], jid: str, queue: str = "default") -> tuple[str, str]:
+    def probe(self, args: Sequence[Any], jid: str, queue: str = "default") -> tuple[str, str]:
         """(list, job) of one probe: it writes down when it started."""
         return f"queue:{queue}", sidekiq_payload(RUBY["probe"], args, queue, jid)
 
@@ -115,13 +116,17 @@ class Peer(ABC):
 
     @contextmanager
     def started(self, site: Site, setup: Setup) -> Iterator[Team]:
-        """Its processes for the time of the block, each ready before the next is started."""
+        """Its processes for the time of the block, all ready. Workers begin together, after the others."""
         team = Team()
+        starts = self.starts(site, setup)
+        others, workers = starts[: -setup.workers], starts[-setup.workers :]
         with ExitStack() as stack:
             stack.callback(lambda: end(team.processes))
-            for start in self.starts(site, setup):
-                self._start(stack, team, start, site)
-                self._wait_ready(team, start, site)
+            for part in (*([start] for start in others), workers):
+                for start in part:
+                    self._start(stack, team, start, site)
+                for start, process in zip(part, team.processes[-len(part) :], strict=True):
+                    self._wait_ready(process, start, site)
             yield team
 
     @contextmanager
@@ -139,9 +144,7 @@ class Peer(ABC):
         process = stack.enter_context(running(start.command, start.env, log, start.cwd))
         team.processes.append(process)
 
-    def _wait_ready(self, team: Team, start: Start, site: Site) -> None:
-        process = team.processes[-1]
-
+    def _wait_ready(self, process: subprocess.Popen[bytes], start: Start, site: Site) -> None:
         def ready_or_gone() -> object:
             if process.poll() is not None:
                 raise BenchmarkFailed(f"{start.name} ended: {tail(self._log(start, site))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from benchmarks.loads import Load, sidekiq_payload
 from benchmarks.peers.base import Peer, Setup, Start
@@ -22,15 +23,21 @@ class Tuning:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-class Bridge(Peer):
-    """``root`` is the Ruby of the sidecar."""
+APP = "benchmarks.apps.native"
 
-    def __init__(self, name: str, root: RubyRoot | None, puma_workers: int, tuning: Tuning) -> None:
+
+class Bridge(Peer):
+    """``root`` is the Ruby of the sidecar; ``pool`` one of Celery's, empty for the bridge's own."""
+
+    def __init__(
+        self, name: str, root: RubyRoot | None, puma_workers: int, tuning: Tuning, pool: str = ""
+    ) -> None:
         super().__init__(name)
         self.root = root
         self.puma_workers = puma_workers
-        self.cores = max(1, puma_workers)
+        self.cores = 2 if pool else max(1, puma_workers)
         self.tuning = tuning
+        self.pool = pool
         self.noop_rate = 7000.0 if puma_workers else 9000.0
 
     def starts(self, site: Site, setup: Setup) -> list[Start]:
@@ -48,19 +55,22 @@ class Bridge(Peer):
         """Also an ActiveJob."""
         return ruby_template(load, queue) or super().template(load, queue)
 
-    def probe(self, args: Sequence[float], jid: str, queue: str = "default") -> tuple[str, str]:
+    def probe(self, args: Sequence[Any], jid: str, queue: str = "default") -> tuple[str, str]:
         """Return (list, job) of the Ruby class, or without a sidecar of the native one."""
         return f"queue:{queue}", sidekiq_payload(self.job_class(Load("probe")), args, queue, jid)
 
     def _worker(self, site: Site, setup: Setup, number: int) -> Start:
-        command = [str(PYTHON_BIN / "celery"), "-A", "benchmarks.apps.native", "worker", "-l", "CRITICAL"]
-        command += ["-c", str(setup.concurrency), "-Q", ",".join(setup.queues), "-n", f"bench{number}@%h"]
+        command = [str(PYTHON_BIN / "celery"), "-A", APP, "worker", "-n", f"bench{number}@%h"]
         return Start(
             f"worker-{number}",
-            [*command, *self.tuning.arguments],
+            [*command, *self._options(setup)],
             self._environment(site) | dict(self.tuning.env),
-            lambda: site.server.scard("processes") == number,
+            lambda: site.server.scard("processes") >= number,
         )
+
+    def _options(self, setup: Setup) -> list[str]:
+        options = ["-l", "CRITICAL", "-c", str(setup.concurrency), "-Q", ",".join(setup.queues)]
+        return [*options, *(["-P", self.pool] if self.pool else []), *self.tuning.arguments]
 
     def _environment(self, site: Site) -> dict[str, str]:
         made = {
@@ -70,3 +80,19 @@ class Bridge(Peer):
         }
         # A worker with a sidecar that never answers tells Redis of each death.
         return made | ({"BRIDGE_SIDECAR_URL": f"unix://{socket_of(site)}"} if self.puma_workers else {})
+
+
+class BridgeUp(Bridge):
+    """``bridge up``: one command that starts all workers."""
+
+    def starts(self, site: Site, setup: Setup) -> list[Start]:
+        """One process, whose children are the workers."""
+        command = [str(PYTHON_BIN / "python"), "-m", "bridge", "up", "--workers", str(setup.workers)]
+        return [
+            Start(
+                "up",
+                [*command, "-A", APP, "--", *self._options(setup)],
+                self._environment(site) | dict(self.tuning.env),
+                lambda: site.server.scard("processes") >= setup.workers,
+            )
+        ]

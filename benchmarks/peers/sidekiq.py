@@ -57,5 +57,5 @@ class Sidekiq(Peer):
             f"sidekiq-{number}",
             self.root.command(site.folder, *command),
             env,
-            lambda: site.server.scard("processes") == number,
+            lambda: site.server.scard("processes") >= number,
         )

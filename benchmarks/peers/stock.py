@@ -39,6 +39,7 @@ class StockCelery(Peer):
     def __init__(self, name: str, pool: str) -> None:
         super().__init__(name)
         self.pool = pool
+        self.cores = 2 if pool == "prefork" else 1
 
     def starts(self, site: Site, setup: Setup) -> list[Start]:
         """One worker; its BRPOP is the sign that it consumes."""
@@ -61,7 +62,7 @@ class StockCelery(Peer):
         """Celery's default queue, whatever the queue is called elsewhere."""
         return QUEUE, message(load.kind, load.args, ID)
 
-    def probe(self, args: Sequence[float], jid: str, queue: str = "default") -> tuple[str, str]:
+    def probe(self, args: Sequence[Any], jid: str, queue: str = "default") -> tuple[str, str]:
         """Build one message, with the arguments in its body as base64."""
         raw = json.loads(_probe_message())
         body = json.loads(base64.b64decode(raw["body"]))

@@ -16,15 +16,16 @@ WIDTH, BAR, GAP, HEAD, FOOT = 860, 17, 4, 62, 58
 LEFT, RIGHT, TITLE = 250, 150, 24
 #: Longer bars are cut: the figure beside them counts.
 MOST = 2.5
+#: All with the payload of a real job.
 SHOWN = (
-    "native no-op",
-    "sidecar no-op",
     "1 KB of arguments",
-    "two workers",
+    "two workers, 1 KB of arguments",
     "5 ms Ruby CPU",
     "10 ms waiting",
     "ActiveJob with a database write",
+    "ActiveJob with a GlobalID",
     "failing job",
+    "promotion",
 )
 COLOURS = {"bridge": "#1a7f64", "Sidekiq": "#b1003e", "Celery": "#7a8b2f", "naive": "#8a8f98"}
 
@@ -42,10 +43,11 @@ def chart(results: Results) -> str:
     """Throughput of all peers in the scenarios that say most, the newest Sidekiq being 1."""
     groups = [(name, _bars(results.scenarios[name])) for name in SHOWN if name in results.scenarios]
     height = HEAD + sum(TITLE + len(bars) * (BAR + GAP) + 12 for _, bars in groups) + FOOT
+    found = [results.scenarios[name] for name, _ in groups]
     base = next((results.scenarios[name].base for name, _ in groups), "")
     parts = [
         _opening(height),
-        *_heading(f"Jobs per second, {base} = 1 (median of the ratios of single rounds)"),
+        *_heading(f"Jobs per second{_payload(found)}, {base} = 1 (median of the ratios of single rounds)"),
     ]
     top = HEAD
     for name, bars in groups:
@@ -53,6 +55,12 @@ def chart(results: Results) -> str:
         top += TITLE + len(bars) * (BAR + GAP) + 12
     parts += [_reference(top), *_footing(sentence(results.machine), height), "</svg>"]
     return "\n".join(parts) + "\n"
+
+
+def _payload(found: Sequence[Found]) -> str:
+    """The size of arguments, where one run after the other used the same; older runs had empty jobs."""
+    sizes = {each.settings.get("payload_kb") for each in found}
+    return f" with {sizes.pop()} KB of arguments" if len(sizes) == 1 and None not in sizes else ""
 
 
 def _bars(found: Found) -> list[Bar]:

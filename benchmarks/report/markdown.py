@@ -31,7 +31,9 @@ def figures(results: Results) -> str:
 def _how(found: Found) -> str:
     rounds = max((len(samples) for samples in found.rows.values()), default=0)
     loads = "short loads" if found.settings.get("quick") else "full loads"
-    return f"Rounds: {rounds}, {loads}, seed {found.settings.get('seed')}."
+    settings = found.settings
+    when = f", {settings['date']}, bridge {settings['bridge']}" if settings.get("bridge") else ""
+    return f"Rounds: {rounds}, {loads}, seed {settings.get('seed')}{when}."
 
 
 def _table(table: Table) -> str:

@@ -14,10 +14,16 @@ from benchmarks.results import Found
 COLUMNS = {
     "cost_us_per_job": ("jobs_per_second", "cpu_us_per_job", "redis_us_per_job"),
     "pss_mb": ("jobs_per_second", "cpu_us_per_job"),
-    "jobs_per_second": ("cpu_us_per_job", "worker_us_per_job", "redis_us_per_job", "pss_mb"),
+    "jobs_per_second": ("cpu_us_per_job", "worker_us_per_job", "redis_us_per_job", "busy_cores", "pss_mb"),
     "p50_ms": ("p99_ms", "max_ms"),
     "pushes_per_second": ("cpu_us_per_push",),
-    "commands_per_job": ("cpu_ms_per_job", "idle_commands_per_second"),
+    "commands_per_job": (
+        "cpu_ms_per_job",
+        "busy_commands_per_job",
+        "busy_cpu_ms_per_job",
+        "redis_us_per_job",
+        "idle_commands_per_second",
+    ),
     "commands_per_second": ("cpu_percent", "worker_cpu_percent", "redis_cpu_percent"),
     "first_job_seconds": (),
 }

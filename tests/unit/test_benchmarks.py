@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import xml.dom.minidom
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +15,17 @@ from benchmarks.__main__ import choose
 from benchmarks.cast import new_cast
 from benchmarks.goals import Goal, Verdict
 from benchmarks.loads import ID, Load, active_job_payload
-from benchmarks.peers.base import Setup
+from benchmarks.peers.base import Peer, Setup, Start
 from benchmarks.peers.bridge import Tuning
 from benchmarks.peers.stock import message
 from benchmarks.report import markdown, publish, table, text
 from benchmarks.report.chart import chart
 from benchmarks.results import Found, Results
 from benchmarks.roots import RubyRoot
+from benchmarks.runner import Runner
 from benchmarks.scenarios import FULL, QUICK, Scenario, label_of, scenarios
+from benchmarks.scenarios.model import row, scenario
+from benchmarks.site import Site
 
 ROOTS = [RubyRoot("", "6.4.1", "3.1.2"), RubyRoot("/sid", "8.1.7", "3.3.8")]
 MACHINE = {
@@ -108,7 +113,7 @@ def test_what_was_not_measured_is_neither_reached_nor_missed(measured: Results) 
 
 
 def test_every_goal_names_rows_that_the_scenarios_have() -> None:
-    labels = {each.name: {row.label for row in each.rows} for each in everything()}
+    labels = {each.name: {one.label for one in each.rows} for each in everything()}
 
     for goal in goals.GOALS:
         assert goal.row in labels[goal.scenario]
@@ -127,10 +132,10 @@ def test_every_metric_of_a_goal_is_shown_in_its_scenario() -> None:
 
 
 def test_every_scenario_has_its_base_and_no_label_twice() -> None:
-    for scenario in everything():
-        labels = [row.label for row in scenario.rows]
-        assert scenario.base in labels
-        assert len(set(labels)) == len(labels), scenario.name
+    for each in everything():
+        labels = [one.label for one in each.rows]
+        assert each.base in labels
+        assert len(set(labels)) == len(labels), each.name
 
 
 def test_the_newest_sidekiq_is_the_base_and_the_sidecar_runs_beside_it() -> None:
@@ -143,17 +148,17 @@ def test_the_newest_sidekiq_is_the_base_and_the_sidecar_runs_beside_it() -> None
 
 def test_other_sizes_take_the_place_of_the_usual_ones() -> None:
     chosen = options.parse(["--ms", "3,8"])
-    made = scenarios(new_cast(ROOTS, Tuning()), FULL, chosen.sizes_ms, chosen.sizes_ms)
+    made = scenarios(new_cast(ROOTS, Tuning()), FULL, chosen.sizes_ms)
 
-    names = [scenario.name for scenario in choose(made, chosen)]
+    names = [each.name for each in choose(made, chosen)]
 
-    assert names == ["3 ms Ruby CPU", "8 ms Ruby CPU", "3 ms waiting", "8 ms waiting"]
+    assert names == [f"{size} ms {kind}" for kind in ("Ruby CPU", "Python CPU", "waiting") for size in (3, 8)]
 
 
 def test_the_base_runs_whichever_peers_are_asked_for() -> None:
     chosen = choose(everything(), options.parse(["--only", "native no-op", "--peers", "bridge, native"]))
 
-    assert [row.label for row in chosen[0].rows] == ["Sidekiq 8.1 -c 20", goals.ONE_NATIVE]
+    assert [one.label for one in chosen[0].rows] == ["Sidekiq 8.1 -c 20", goals.ONE_NATIVE]
 
 
 def test_a_scenario_that_nobody_knows_is_refused_with_the_names_there_are() -> None:
@@ -184,13 +189,83 @@ def test_quick_is_one_round_unless_more_are_asked_for() -> None:
 
 def test_more_jobs_for_whoever_is_faster_so_that_all_take_as_long() -> None:
     cast = new_cast(ROOTS, Tuning())
-    waits = next(row for each in everything() if each.name == "10 ms waiting" for row in each.rows)
+    waits = next(one for each in everything() if each.name == "10 ms waiting" for one in each.rows)
 
     assert cast.native.expected_rate(waits.method.load, Setup()) == 2000
     assert cast.celery.expected_rate(waits.method.load, Setup()) == cast.celery.noop_rate
 
 
+class Counted(Peer):
+    """A peer that counts how often it is measured, and may fail."""
+
+    def starts(self, site: Site, setup: Setup) -> list[Start]:
+        return []
+
+
+def measured_rounds(made: Sequence[Scenario], rounds: int) -> tuple[Results, list[str]]:
+    """The results of all rounds, and what the file held after each family."""
+    kept: list[str] = []
+    everything = Results(MACHINE)
+    runner = Runner(everything, {}, lambda line: None, lambda: kept.append(str(everything.scenarios)))
+    runner.run(made, rounds, random.Random(1))
+    return everything, kept
+
+
+def fine(peer: Peer, setup: Setup, site: Site) -> figures.Sample:
+    return {"jobs_per_second": 100.0}
+
+
+def broken(peer: Peer, setup: Setup, site: Site) -> figures.Sample:
+    raise RuntimeError("the peer has a fault")
+
+
+def odd(peer: Peer, setup: Setup, site: Site) -> figures.Sample:
+    return {"another_metric": 1.0}
+
+
+def test_a_row_for_comparison_and_a_long_scenario_are_measured_in_the_first_round_only() -> None:
+    often, once = row(Counted("often"), fine), row(Counted("once"), fine, once=True)
+    made = [
+        scenario("short", "jobs_per_second", [often, once], ""),
+        scenario("long", "jobs_per_second", [often], "", rounds=1),
+    ]
+
+    found, _ = measured_rounds(made, 3)
+
+    assert [len(samples) for samples in found.scenarios["short"].rows.values()] == [3, 1]
+    assert [len(samples) for samples in found.scenarios["long"].rows.values()] == [1]
+
+
+def test_a_measurement_that_fails_costs_no_other_and_no_result() -> None:
+    made = [
+        scenario("bad", "jobs_per_second", [row(Counted("a"), broken), row(Counted("b"), odd)], ""),
+        scenario("good", "jobs_per_second", [row(Counted("c"), fine)], ""),
+    ]
+
+    found, kept = measured_rounds(made, 1)
+
+    assert found.scenarios["good"].rows["c -c 20"] == [{"jobs_per_second": 100.0}]
+    assert found.scenarios["bad"].rows["a -c 20"] == [None]
+    assert found.errors == ["a -c 20: RuntimeError('the peer has a fault')"]
+    assert len(kept) == 2, "written after each family: a run that is killed has lost one at most"
+    assert "FAILED a -c 20" in text.report(found)
+
+
+def test_every_scenario_says_its_limit() -> None:
+    for each in everything():
+        assert "Limit: " in each.what, each.name
+
+
 # -- jobs
+
+
+@pytest.mark.parametrize("kind", ["wait", "cpu"])
+def test_a_job_with_a_duration_carries_a_payload_behind_it(kind: str) -> None:
+    first, *rest = Load(kind, 5, kilobytes=1).args
+
+    assert first == 5
+    assert rest == [*Load("noop", kilobytes=1).args]
+    assert Load(kind, 5).args == (5,)
 
 
 @pytest.mark.parametrize("shape", ["records", "text"])
@@ -249,10 +324,24 @@ def test_merging_replaces_a_scenario_and_keeps_the_others(measured: Results) -> 
     newer = found()
     measured.scenarios["idle"] = replace(newer, metric="commands_per_second")
 
-    measured.merge(Results(MACHINE, {"native no-op": newer}))
+    merged = results.merged(measured, Results(MACHINE, {"native no-op": newer}))
 
-    assert set(measured.scenarios) == {"idle", "native no-op"}
-    assert measured.scenarios["native no-op"] is newer
+    assert set(merged.scenarios) == {"idle", "native no-op"}
+    assert merged.scenarios["native no-op"] is newer
+
+
+def test_a_run_that_ended_early_takes_no_older_scenario_away(measured: Results) -> None:
+    # Given a run that was killed before it measured anything, or in which everything failed
+    nothing = found()
+    nothing.rows = {"Sidekiq 8.1 -c 20": [], goals.ONE_NATIVE: [None]}
+
+    merged = results.merged(measured, Results(MACHINE, {"native no-op": nothing, "idle": nothing}))
+
+    assert merged.scenarios == measured.scenarios
+
+
+def test_the_first_run_needs_no_earlier_one(measured: Results) -> None:
+    assert results.merged(None, measured) is measured
 
 
 def test_the_report_names_ratio_goal_machine_and_limits(measured: Results) -> None:
@@ -282,11 +371,23 @@ def test_the_docs_get_their_figures_between_the_markers(measured: Results) -> No
 
 
 def test_the_chart_is_valid_and_shows_every_row(measured: Results) -> None:
+    measured.scenarios["1 KB of arguments"] = measured.scenarios["native no-op"]
+
     made = chart(measured)
 
     xml.dom.minidom.parseString(made)
     assert made.count("<rect") == 1 + len(measured.scenarios["native no-op"].rows)
     assert "a &lt;fast&gt; one" in made
+
+
+@pytest.mark.parametrize(("kilobytes", "told"), [((1, 1), True), ((1, None), False), ((None, None), False)])
+def test_the_chart_tells_the_payload_that_all_its_jobs_have(
+    kilobytes: tuple[int | None, ...], told: bool
+) -> None:
+    shown = dict(zip(("1 KB of arguments", "failing job"), kilobytes, strict=True))
+    made = {name: replace(found(), settings={"payload_kb": size}) for name, size in shown.items()}
+
+    assert ("with 1 KB of arguments" in chart(Results(MACHINE, made))) is told
 
 
 def test_the_published_figures_are_those_of_the_kept_results() -> None:

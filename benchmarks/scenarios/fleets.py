@@ -1,0 +1,33 @@
+"""Scenarios about fleets: what a pushed job costs all of them together."""
+
+from __future__ import annotations
+
+from benchmarks.cast import Cast
+from benchmarks.methods.fleet import Fleet
+from benchmarks.peers.base import Peer, Setup
+from benchmarks.scenarios.model import Scale, Scenario, row, scenario
+
+#: Workers of a fleet. Those with a sidecar cost as many commands as those without: fewer sizes are enough.
+SIZES = (1, 2, 4, 8, 12, 16)
+SIDECAR_SIZES = (1, 4, 12)
+#: Jobs a second that all workers get together: most workers are idle, or half of one is busy.
+CALM_RATE, BUSY_RATE = 20.0, 500.0
+
+
+def fleet(cast: Cast, scale: Scale) -> Scenario:
+    """Real workers."""
+    method = Fleet(idle=scale.idle, busy=scale.latency, calm_rate=CALM_RATE, busy_rate=BUSY_RATE)
+    sizes: list[tuple[Peer, tuple[int, ...]]] = [
+        (cast.base, SIZES),
+        (cast.native, SIZES),
+        (cast.bridge, SIDECAR_SIZES),
+    ]
+    rows = [row(peer, method, Setup(workers=size)) for peer, all_sizes in sizes for size in all_sizes]
+    what = (
+        f"No-op jobs with 1 KB of arguments for fleets of several sizes, {CALM_RATE:g} a second at random "
+        f"moments, then {BUSY_RATE:g}: what a pushed job costs Redis and all processes together, beyond what "
+        "the same fleet costs without jobs. An idle Sidekiq slot asks every two seconds, and a job takes the "
+        "place of a question: the net cost of a large fleet falls below zero. Limit: a push wakes one "
+        "worker, whatever their number; two cores are too few for the rates of large fleets."
+    )
+    return scenario("fleet", "commands_per_job", rows, what, rounds=1)
