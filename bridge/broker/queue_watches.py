@@ -130,6 +130,7 @@ class Watches:
     def _arm(self, take: Take, seconds: float) -> bool:
         self._takes[take.queue] = take
         watched = take.socket
+        self._arrivals.number(take)
         if not take.arm(seconds):
             self._listener.woken()  # the queue is paused: a claim finds out which are
         if take.socket is not watched:

@@ -1,4 +1,4 @@
-"""What signals have asked of a worker: to end, to end at once, to start again."""
+"""A worker notes here what signals ask of it: to end, to end at once, to start again."""
 
 from __future__ import annotations
 

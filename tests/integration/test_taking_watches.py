@@ -60,6 +60,7 @@ def armed(worker: Worker, queue: str = "default", seconds: float = 5.0) -> Take:
     """A watch that Redis has."""
     take = worker.fetcher.arrivals.open(worker.store.client, queue)
     assert take is not None
+    worker.fetcher.arrivals.number(take)
     assert take.arm(seconds)
     wait_for(lambda: blocked(worker.client) > 0, "Redis to have the watch")
     return take
@@ -328,6 +329,28 @@ def test_a_watch_that_is_late_on_the_wire_takes_nothing(
     assert census.arrived(client) == {}
 
 
+@pytest.mark.parametrize("is_read", [True, False], ids=["read", "unread"])
+def test_jobs_go_back_in_the_order_in_which_redis_gave_them_to_watches_and_claims(
+    worker: Worker, client: redis.Redis, *, is_read: bool
+) -> None:
+    """A watch's job got its number when it was read, after a claim had taken the jobs behind it."""
+    # Given a job on its way from a watch, while a claim takes the jobs behind it
+    take = armed(worker)
+    push(client, "default", *(jobs := [job() for _ in range(4)]))
+    assert [unit.delivery.payload for unit in worker.take()] == jobs[1:]
+    if is_read:
+        assert [unit.delivery.payload for unit in taken(worker, take)] == jobs[:1]
+
+    # When the worker stops
+    worker.fetcher.stop()
+    worker.fetcher.in_flight.give_back_all(list(worker.fetcher.in_flight.held.values()))
+    assert worker.fetcher.flush(last=True)
+    assert worker.fetcher.flush(last=True)
+
+    # Then they are where they were
+    assert next_first(client) == jobs
+
+
 def test_a_job_whose_answer_is_lost_goes_back_to_its_queue(
     own_server: RedisServer, make_worker: Maker, proxy: Proxy, client: redis.Redis
 ) -> None:
@@ -556,6 +579,28 @@ def test_a_dead_workers_list_is_found_where_redis_has_lost_its_name_and_knows_an
     serve(client, first)
     reap(other, worker)
     assert next_first(client) == [payload]
+
+
+def test_a_reaper_searches_all_keys_only_where_redis_has_lost_names_of_lists(
+    own_server: RedisServer, make_worker: Maker, other: Worker, client: redis.Redis
+) -> None:
+    """Each dead worker cost a look at the name of every key of its Redis."""
+    jobs = []
+    for loses in (False, True):
+        dead = ready(make_worker(own_server.port))
+        push(client, "default", payload := job())
+        jobs.append(payload)
+        serve(client, first := dead.open_watch())
+        if loses:
+            client.srem(f"bridge:arrived:{dead.identity}", first.home.watch)
+        dead.open_watch("other")
+        client.config_resetstat()
+
+        reap(other, dead)
+
+        assert ("cmdstat_scan" in client.info("commandstats")) is loses
+        assert sorted(next_first(client)) == sorted(jobs)
+        assert not client.exists(f"bridge:arrived:{dead.identity}")
 
 
 def test_a_list_that_a_reaper_of_an_older_release_has_left_is_found(

@@ -63,14 +63,17 @@ class Arrivals:
         self._rooms = rooms
         self.clock = clock
         self._numbers = itertools.count(1)
-        self._open: set[ArrivedList] = set()
+        self._open: dict[ArrivedList, Take] = {}
         self._rest_until = 0.0
         self.young: deque[tuple[float, UnitOfWork]] = deque()
         """Jobs that have arrived, and when: each is in its list for a while."""
         self._units: WeakValueDictionary[int, UnitOfWork] = WeakValueDictionary()
         """The same, until their settlement: a thread that lets a job go has it in no other place."""
-        self.doubtful: set[ArrivedList] = set()
-        """Lists to be fenced before anything else is written: their watch is closed, or was cut."""
+        self.doubtful: dict[ArrivedList, int] = {}
+        """Lists to be fenced before anything else is written: their watch is closed, or was cut.
+
+        With the token that an unnoticed job there would have had.
+        """
         self._ended: set[ArrivedList] = set()
         """Those of them whose watch has ended for certain."""
         self.was_cut = False
@@ -105,10 +108,22 @@ class Arrivals:
     def open(self, client: redis.Redis, queue: str) -> Take | None:
         """A watch with a list of its own. None where the lease is gone. Raises StoreError."""
         home = ArrivedList.of(self._lease.identity, f"{next(self._numbers)}:{queue}")
-        if not self._store.open_arrived(home):
+        if not self._store.open_arrived(home, len(self._open)):
             return None
-        self._open.add(home)
-        return Take(client, home)
+        take = self._open[home] = Take(client, home)
+        return take
+
+    def number(self, take: Take) -> None:
+        """The watch begins: its job gets this token, so that tokens keep the order in which Redis gave jobs.
+
+        A claim that is sent while the job is on its way takes the jobs behind it.
+        """
+        take.token = self._new_token()
+
+    def _new_token(self) -> int:
+        token = self._in_flight.next_token
+        self._in_flight.next_token += 1
+        return token
 
     def serves(self, take: Take) -> bool:
         """Whether this watch may go on: its list is open, and belongs to this worker."""
@@ -119,9 +134,8 @@ class Arrivals:
 
         ``ended``: no command of it is on its way, so Redis need not refuse one.
         """
-        if take.home in self._open:
-            self._open.discard(take.home)
-            self.doubtful.add(take.home)
+        if self._open.pop(take.home, None) is not None:
+            self.doubtful[take.home] = take.token or self._in_flight.next_token
             if ended:
                 self._ended.add(take.home)
             else:
@@ -138,8 +152,8 @@ class Arrivals:
         home, in_flight = take.home, self._in_flight
         if home not in self._open and home not in self.doubtful:
             return ()  # the list was fenced meanwhile, and the job given back
-        job = Claimed(home.queue, payload, in_flight.next_token)
-        in_flight.next_token += 1
+        job = Claimed(home.queue, payload, take.token or self._new_token())
+        take.token = 0
         units = in_flight.admit(home.identity, (job,), int(self._store.now() * 1000), home.key)
         for unit in units:
             self.young.append((self.clock(), unit))
@@ -205,16 +219,18 @@ class Arrivals:
     def doubt(self) -> None:
         """An answer of Redis is missing: it is not known what the lists hold."""
         self.was_cut = True
-        self.doubtful |= self._open
+        last = self._in_flight.next_token
+        self.doubtful |= {home: take.token or last for home, take in self._open.items()}
         self._open.clear()
 
     def fence(self) -> None:
         """Close the lists in doubt. Jobs that arrived unnoticed are given back. Raises StoreError."""
         if self.was_cut:
             # A restored Redis also names lists that were closed since: their jobs may be in no other place.
-            self.doubtful.update(set(self._store.arrived_lists(self._lease.identity)) - self._open)
+            found = set(self._store.arrived_lists(self._lease.identity)) - self._open.keys()
+            self.doubtful = dict.fromkeys(found, self._in_flight.next_token) | self.doubtful
             self.was_cut = False
-        for home in list(self.doubtful):
+        for home, place in list(self.doubtful.items()):
             units = [unit for unit in list(self._units.values()) if unit.arrived == home.key]
             known = [(unit.delivery.token, unit.delivery.payload) for unit in units]
             first = self._in_flight.next_token
@@ -222,9 +238,9 @@ class Arrivals:
             unknown = self._store.fence_arrived(home, first, known, ended=home in self._ended)
             for unit in units:
                 unit.arrived = ""
-            for token, payload in enumerate(unknown, first):
+            for token, payload in reversed([*enumerate(unknown, first)]):
                 delivery = Delivery(home.identity, token, home.queue, payload, 0)
                 # It may have run: Redis may have been restored from an older state.
-                self._journal.add(UnitOfWork.stray(delivery), GiveBack(may_run=True))
-            self.doubtful.discard(home)
+                self._journal.add(UnitOfWork.stray(delivery), GiveBack(may_run=True), place=place)
+            self.doubtful.pop(home, None)
             self._ended.discard(home)

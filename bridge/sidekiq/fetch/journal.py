@@ -42,6 +42,8 @@ class Journal:
         self.returning: deque[Decided] = deque()
         """Jobs that a stopping worker gives back, kept for their order."""
         self._in_order = False
+        self._places: dict[int, int] = {}
+        """By token, for jobs that were found late: the token that they would have had."""
         self.fenced = 0
         self.buried = 0
 
@@ -58,26 +60,32 @@ class Journal:
         """Of all that waits."""
         return {unit.delivery.token for unit in self.units}
 
-    def add(self, unit: UnitOfWork, decision: Decision) -> None:
-        """Note the decision about a job."""
+    def add(self, unit: UnitOfWork, decision: Decision, place: int | None = None) -> None:
+        """Note the decision about a job. ``place``: the token that it would have had in its order."""
         for change in self._listeners.decided:
             decision = change(unit, decision)
         if self._in_order and isinstance(decision, GiveBack) and not decision.unknown_outcome:
+            if place is not None:
+                self._places[unit.delivery.token] = place
             self.returning.append((unit, decision))
         else:
             self.waiting.append((unit, decision))
 
     def keep_order(self) -> None:
-        """Keep what is given back until all has come in, to put it back in the order of the claims."""
+        """Keep what is given back until all has come in: it goes back in the order in which Redis gave it."""
         self._in_order = True
 
     def _release(self) -> None:
-        """All that is given back has come in: the first claimed goes back last, and so runs first."""
+        """All that is given back has come in: the first taken goes back last, and so runs first."""
         returning: list[Decided] = []
         while self.returning:
             # One by one: another thread may add a decision at any moment, and none may fall between.
             returning.append(self.returning.popleft())
-        self.waiting.extend(sorted(returning, key=lambda decided: decided[0].delivery.token, reverse=True))
+        self.waiting.extend(sorted(returning, key=self._place, reverse=True))
+
+    def _place(self, decided: Decided) -> tuple[int, int]:
+        token = decided[0].delivery.token
+        return self._places.get(token, token), token
 
     def batch(self, *, everything: bool = True) -> Batch:
         """Take decisions out, to be written now; ``everything``: also what was kept for its order."""

@@ -47,6 +47,8 @@ class Take:
         self._question = packed(("EXISTS", keys.RECOVERING)) + packed(("SISMEMBER", keys.PAUSED, self.queue))
         self._client = client
         self._client_id: Any = None
+        self.token = 0
+        """Of the job that the present watch brings."""
         self.armed = False
         """Whether a BLMOVE is under way."""
         self._armed_at = self._timeout = 0.0

@@ -26,6 +26,8 @@ from bridge.sidekiq.store.settling_keys import processed_keys, utc_day
 FIRST_TOKEN, TOKENS_OF_A_LIST = 2**52, 100_000
 
 
+#: In the place of a name: some names are lost. See ``arrived_open.lua``.
+NAMES_LOST = "0:"
 #: Keys that one step of a search looks at.
 SCAN_COUNT = 1000
 
@@ -52,10 +54,14 @@ class ArrivedList(NamedTuple):
 class ArrivedJobs(ScriptCalls):
     """The store's side of these lists. Each method raises StoreError."""
 
-    def open_arrived(self, home: ArrivedList) -> bool:
-        """Announce a list. False where the worker's lease is gone."""
+    def open_arrived(self, home: ArrivedList, announced: int = 0) -> bool:
+        """Announce a list. False where the worker's lease is gone.
+
+        ``announced``: how many lists of this worker Redis should know already.
+        """
         names = (keys.LEASE, keys.arrived(home.identity))
-        return bool(self._one(scripts.Call(lua.load("arrived_open"), names, (home.identity, home.watch))))
+        call = scripts.Call(lua.load("arrived_open"), names, (home.identity, home.watch, announced))
+        return bool(self._one(call))
 
     def enter_arrived(self, jobs: Sequence[EnterJob]) -> None:
         """Move jobs from their lists into the hashes of their workers. A list may not hold a job any more."""
@@ -94,8 +100,11 @@ class ArrivedJobs(ScriptCalls):
 
     def fence_all_arrived(self, identity: str) -> None:
         """The same for every list of a dead worker. Its lease was taken, so it announces no more."""
-        # Redis may have lost some of the names and not others: it was emptied while watches were open.
-        homes = dict.fromkeys([*self.arrived_lists(identity), *self._search(identity)])
+        homes = self.arrived_lists(identity)
+        # A search reads the name of every key of this Redis. So only where Redis has lost names of lists: all
+        # of them, or some (it was emptied while watches were open, and the worker has announced more since).
+        if not homes or any(home.watch == NAMES_LOST for home in homes):
+            homes += [home for home in self._search(identity) if home not in homes]
         for number, home in enumerate(homes):
             self.fence_arrived(home, FIRST_TOKEN + number * TOKENS_OF_A_LIST)
 
