@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from bridge import errors
+from bridge.sidekiq.fetch.large_jobs import LARGE_BYTES
 from bridge.sidekiq.fetch.take import Take
 from bridge.sidekiq.fetch.unanswered_claims import UnansweredClaims
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
@@ -362,7 +363,9 @@ class Life(RuleBasedStateMachine):
     # -- helpers
 
     def _job(self) -> bytes:
-        payload = job(args=[len(self.pushed), 1.0], at=1)
+        # Small jobs and large ones in turn, two of each: they are claimed in different ways.
+        text = "x" * LARGE_BYTES * (len(self.pushed) // 2 % 2)
+        payload = job(args=[len(self.pushed), 1.0, text], at=1)
         self.pushed[json.loads(payload)["jid"]] = payload
         return payload
 

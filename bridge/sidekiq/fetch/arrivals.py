@@ -22,8 +22,8 @@ from bridge.sidekiq.fetch.take import Take
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.outcome.decision import GiveBack
-from bridge.sidekiq.store.arrived import TOKENS_OF_A_LIST, ArrivedList
-from bridge.sidekiq.store.claims import Claimed
+from bridge.sidekiq.store.arrived import TOKENS_OF_A_LIST
+from bridge.sidekiq.store.claims import ArrivedList, Claimed
 from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)
@@ -64,10 +64,12 @@ class Arrivals:
         self.clock = clock
         self._numbers = itertools.count(1)
         self._open: dict[ArrivedList, Take] = {}
+        self.own: dict[ArrivedList, int] = {}
+        """Lists of large jobs, each with the token of its last job. ``LargeJobs`` adds them."""
         self._rest_until = 0.0
         self.young: deque[tuple[float, UnitOfWork]] = deque()
         """Jobs that have arrived, and when: each is in its list for a while."""
-        self._units: WeakValueDictionary[int, UnitOfWork] = WeakValueDictionary()
+        self.units: WeakValueDictionary[int, UnitOfWork] = WeakValueDictionary()
         """The same, until their settlement: a thread that lets a job go has it in no other place."""
         self.doubtful: dict[ArrivedList, int] = {}
         """Lists to be fenced before anything else is written: their watch is closed, or was cut.
@@ -108,7 +110,7 @@ class Arrivals:
     def open(self, client: redis.Redis, queue: str) -> Take | None:
         """A watch with a list of its own. None where the lease is gone. Raises StoreError."""
         home = ArrivedList.of(self._lease.identity, f"{next(self._numbers)}:{queue}")
-        if not self._store.open_arrived(home, len(self._open)):
+        if not self._store.open_arrived(home, len(self._open) + len(self.own)):
             return None
         take = self._open[home] = Take(client, home)
         return take
@@ -154,11 +156,8 @@ class Arrivals:
             return ()  # the list was fenced meanwhile, and the job given back
         job = Claimed(home.queue, payload, take.token or self._new_token())
         take.token = 0
-        units = in_flight.admit(home.identity, (job,), int(self._store.now() * 1000), home.key)
-        for unit in units:
-            self.young.append((self.clock(), unit))
-            self._units[job.token] = unit
-        is_paused = self._is_paused(take)
+        units = self.hold(home, job, int(self._store.now() * 1000))
+        is_paused = take.is_found_paused()
         if take.is_recovering:
             in_flight.note_recoveries(units)
         if units and (is_paused or not self._may_begin(units[0])):
@@ -166,16 +165,13 @@ class Arrivals:
             return ()
         return units
 
-    def _is_paused(self, take: Take) -> bool:
-        if not take.is_marked:
-            return False
-        try:
-            take.ask()
-        except (redis.RedisError, OSError) as error:
-            logger.debug("the watch on queue %s was cut: %s", take.queue, error)
-            take.is_recovering = True
-            return True
-        return take.is_paused
+    def hold(self, home: ArrivedList, job: Claimed, arrived_at_ms: int) -> tuple[UnitOfWork, ...]:
+        """Hold a job that is in this list. None where it is not to run."""
+        units = self._in_flight.admit(home.identity, (job,), arrived_at_ms, home.key)
+        for unit in units:
+            self.young.append((self.clock(), unit))
+            self.units[job.token] = unit
+        return units
 
     def _may_begin(self, unit: UnitOfWork) -> bool:
         in_flight = self._in_flight
@@ -220,18 +216,19 @@ class Arrivals:
         """An answer of Redis is missing: it is not known what the lists hold."""
         self.was_cut = True
         last = self._in_flight.next_token
-        self.doubtful |= {home: take.token or last for home, take in self._open.items()}
+        self.doubtful |= {home: take.token or last for home, take in self._open.items()} | self.own
         self._open.clear()
+        self.own.clear()
 
     def fence(self) -> None:
         """Close the lists in doubt. Jobs that arrived unnoticed are given back. Raises StoreError."""
         if self.was_cut:
             # A restored Redis also names lists that were closed since: their jobs may be in no other place.
-            found = set(self._store.arrived_lists(self._lease.identity)) - self._open.keys()
+            found = set(self._store.arrived_lists(self._lease.identity)) - self._open.keys() - self.own.keys()
             self.doubtful = dict.fromkeys(found, self._in_flight.next_token) | self.doubtful
             self.was_cut = False
         for home, place in list(self.doubtful.items()):
-            units = [unit for unit in list(self._units.values()) if unit.arrived == home.key]
+            units = [unit for unit in list(self.units.values()) if unit.arrived == home.key]
             known = [(unit.delivery.token, unit.delivery.payload) for unit in units]
             first = self._in_flight.next_token
             self._in_flight.next_token += TOKENS_OF_A_LIST

@@ -30,3 +30,34 @@ def loop_ticks(ticks: int | None, in_flight: InFlight) -> int:
     """
     is_inline = in_flight.slot_limit == 1 and bool(in_flight.held)
     return int(time.monotonic()) if is_inline or ticks is None else ticks
+
+
+class ForConsumer:
+    """Works for one consumer at a time, or for none."""
+
+    def __init__(self) -> None:
+        self._consumer: Consumer | None = None
+
+    @property
+    def has_consumer(self) -> bool:
+        """Whether a consumer calls ``Fetcher.turn`` again and again."""
+        return self._consumer is not None
+
+    def attach(self, consumer: Consumer) -> None:
+        """Its thread writes from now on what ends."""
+        self._consumer = consumer
+
+    def detach(self, consumer: Consumer) -> None:
+        """Work for it no more. Without a consumer, what ends is written at once."""
+        if self._consumer is consumer:
+            self._consumer = None
+
+    @property
+    def ticks(self) -> int | None:
+        """Turns of the consumer's loop; None without a consumer."""
+        return consumer.ticks if (consumer := self._consumer) is not None else None
+
+    def wake(self) -> None:
+        """There is something to do for the consumer's thread. Called by any thread."""
+        if (consumer := self._consumer) is not None:
+            consumer.wake()

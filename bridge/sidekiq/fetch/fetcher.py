@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -9,10 +10,11 @@ from collections.abc import Callable
 
 from bridge import errors
 from bridge.sidekiq.fetch.arrivals import Arrivals
-from bridge.sidekiq.fetch.consumer import Consumer, loop_ticks
+from bridge.sidekiq.fetch.consumer import ForConsumer, loop_ticks
 from bridge.sidekiq.fetch.gate import Gate
 from bridge.sidekiq.fetch.in_flight import InFlight
 from bridge.sidekiq.fetch.journal import NO_DECISION, Journal
+from bridge.sidekiq.fetch.large_jobs import LARGE_BYTES, LargeJobs
 from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.native_only import NativeOnlyClaim
 from bridge.sidekiq.fetch.queues import QueueOrder
@@ -33,7 +35,7 @@ MOST_UNSETTLED = 1000
 LARGEST_CLAIM = 1000
 
 
-class Fetcher:
+class Fetcher(ForConsumer):
     """Claims and settles for one worker. Its consumer's thread calls ``turn``, any thread ``settle``."""
 
     def __init__(
@@ -47,6 +49,7 @@ class Fetcher:
         promoting: Callable[[], frozenset[int]] = frozenset,
         slots: int = 0,
     ) -> None:
+        super().__init__()
         self._store = store
         self.lease = lease
         self._gate = gate
@@ -56,28 +59,14 @@ class Fetcher:
         self.reconciler = Reconciler(store, lease, self.in_flight, self.journal, self.wake, promoting)
         self.rooms = QueueRooms(self.in_flight.held)
         self.arrivals = Arrivals(store, lease, gate, self.in_flight, self.journal, self.rooms)
+        self.large = LargeJobs(self.arrivals, self.journal)
         native = self.arrivals.native
         self.native_only = NativeOnlyClaim(store, lease, gate, self.order, self.in_flight, self.rooms, native)
-        self._consumer: Consumer | None = None
         self.leaving = False
         self._exchange_lock = threading.RLock()
         self._exchanging = False
         """Whether one is under way. Under the lock: in this very thread, below a signal handler."""
         self._rng = random.Random()  # nosec B311
-
-    @property
-    def has_consumer(self) -> bool:
-        """Whether a consumer calls ``turn`` again and again."""
-        return self._consumer is not None
-
-    def attach(self, consumer: Consumer) -> None:
-        """Its thread writes from now on what ends."""
-        self._consumer = consumer
-
-    def detach(self, consumer: Consumer) -> None:
-        """Work for it no more. Without a consumer, what ends is written at once."""
-        if self._consumer is consumer:
-            self._consumer = None
 
     def turn(
         self, *, claim: bool = True, look: bool = True, seen_tail: tuple[str, bytes] | None = None
@@ -123,14 +112,26 @@ class Fetcher:
             self.lease.ensure()
         self.rooms.freed = False
         limit = self._gate.limit() if self._gate.restricts else None
-        if limit == 0:
+        if limit == 0 and not self.native_only.may_claim_at_once:
             self._exchange(None)
             return self.native_only.take(seen_tail)._replace(claimed=True)
-        request = self._request(limit)
+        request = self._request(limit or None)
         answer = self._exchange(request)
-        if request is None or answer is None:
+        if request is None:
             return Fetched(drained=True, claimed=True)  # nothing may be taken: not to be asked again at once
-        return self._taken(request, answer)
+        if answer is None:
+            self.in_flight.answered(request.first_token, request.want)
+            return Fetched(claimed=True)  # a claim of large jobs was put off: an ordinary one follows
+        fetched = self._taken(request, answer)
+        return self._without_ruby_jobs(fetched) if limit == 0 else fetched
+
+    def _without_ruby_jobs(self, fetched: Fetched) -> Fetched:
+        """No sidecar answers: Ruby jobs of this claim go back at once."""
+        native = self.native_only.sorted_out(fetched)
+        if native is not fetched:
+            with contextlib.suppress(errors.StoreError):  # the next turn meets it again
+                self._exchange(None)
+        return native
 
     @property
     def may_claim(self) -> bool:
@@ -138,19 +139,9 @@ class Fetcher:
         in_flight = self.in_flight
         return not in_flight.is_quiet and len(in_flight.held) < in_flight.slots and bool(self.order.names)
 
-    @property
-    def ticks(self) -> int | None:
-        """Turns of the consumer's loop; None without a consumer."""
-        return consumer.ticks if (consumer := self._consumer) is not None else None
-
     def loop_ticks(self) -> int:
         """A number that changes while the consumer's thread does what it should."""
         return loop_ticks(self.ticks, self.in_flight)
-
-    def wake(self) -> None:
-        """There is something to do for the consumer's thread. Called by any thread."""
-        if (consumer := self._consumer) is not None:
-            consumer.wake()
 
     @property
     def idle(self) -> bool:
@@ -224,7 +215,7 @@ class Fetcher:
             journal.confirm(batch, result.settled)
             if self._gate.restricts:
                 self._gate.settled(batch.decided)
-        if result.refusal is not None:
+        if result.refusal is not None and not (request and self.large.is_put_off(request, result.refusal)):
             raise result.refusal
         return result.claim
 
@@ -237,14 +228,23 @@ class Fetcher:
         drawn = () if self.order.is_strict else self.order.draw(want, self._rng)
         orders = self.rooms.orders(names, drawn, want) if self.rooms.limited else drawn
         token = in_flight.next_token
-        return None if orders is None else ClaimRequest(self.lease.identity, names, want, token, orders)
+        if orders is None:
+            return None
+        request = ClaimRequest(self.lease.identity, names, want, token, orders)
+        return self.large.request(request) if self.large.queues and not self.rooms.limited else request
 
     def _taken(self, request: ClaimRequest, answer: Claim) -> Fetched:
         if answer.lease is not LeaseState.HELD:
             self.lease.lost(answer.lease, request.identity)
-        units = self.in_flight.admit(request.identity, answer.jobs, answer.claimed_at_ms)
+        if request.lists:
+            units = self.large.admit(request, answer)
+        else:
+            units = self.in_flight.admit(request.identity, answer.jobs, answer.claimed_at_ms)
+            if answer.jobs and len(answer.jobs[0].payload) >= LARGE_BYTES:
+                self.large.queues.add(answer.jobs[0].queue)
         self.in_flight.answered(request.first_token, request.want)
         if answer.recovering:
             self.in_flight.note_recoveries(units)
-        drained = answer.lease is LeaseState.HELD and len(answer.jobs) < request.want
+        # After a claim of large jobs an ordinary one tells: it asks every queue.
+        drained = answer.lease is LeaseState.HELD and len(answer.jobs) < request.want and not request.lists
         return Fetched(units, drained, answer.paused, claimed=True)

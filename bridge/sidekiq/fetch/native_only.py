@@ -68,6 +68,26 @@ class NativeOnlyClaim:
         # once, again and again.
         return Fetched(tuple(units), drained=not units, paused=self.kept_back | blocked)
 
+    @property
+    def may_claim_at_once(self) -> bool:
+        """Whether all queues have shown native jobs only: a claim then spares the look before it."""
+        are_in = self._native.are_in
+        return not self._rooms.limited and all(map(are_in, self._order.names))
+
+    def sorted_out(self, fetched: Fetched) -> Fetched:
+        """Give back the Ruby jobs of a claim that was made at once. Returns it without these."""
+        units: list[UnitOfWork] = []
+        odd: list[UnitOfWork] = []
+        for unit in fetched.units:
+            admitted = self._gate.admits(unit.job)
+            (units if admitted else odd).append(unit)
+            if not admitted:
+                self._native.note(unit.delivery.queue, admitted=False)
+        if not odd:
+            return fetched
+        self._in_flight.give_back_all(odd)
+        return fetched._replace(units=tuple(units), drained=False)
+
     def _take_seen(self, seen_tail: tuple[str, bytes] | None) -> list[UnitOfWork]:
         """Claim the job that woke this worker. Only of an only queue: others might come first."""
         if seen_tail is None:

@@ -18,7 +18,7 @@ import redis
 from bridge.redis.client import own_connection
 from bridge.redis.encoding import packed
 from bridge.sidekiq import keys
-from bridge.sidekiq.store.arrived import ArrivedList
+from bridge.sidekiq.store.claims import ArrivedList
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +105,18 @@ class Take:
             found += self._replies()
         # A set of a wrong type pauses nothing.
         self.is_recovering, self.is_paused = found[0] != 0, found[1] == 1
+
+    def is_found_paused(self) -> bool:
+        """Whether the queue was paused before its last job came. Asks where it may have been."""
+        if not self.is_marked:
+            return False
+        try:
+            self.ask()
+        except (redis.RedisError, OSError) as error:
+            logger.debug("the watch on queue %s was cut: %s", self.queue, error)
+            self.is_recovering = True
+            return True
+        return self.is_paused
 
     def end(self) -> bool:
         """Have Redis end the watch, and read its answer. Returns whether no command is on its way any more.

@@ -10,14 +10,14 @@ import functools
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from bridge.redis import scripts
 from bridge.redis.outages import outages, raise_first_error
 from bridge.sidekiq import keys
 from bridge.sidekiq.outcome.decision import DeadLimits, Done
-from bridge.sidekiq.store import lua
-from bridge.sidekiq.store.claims import ENTRY_VERSION, Claimed
+from bridge.sidekiq.store import large_claims, lua
+from bridge.sidekiq.store.claims import ENTRY_VERSION, ArrivedList, Claimed
 from bridge.sidekiq.store.script_calls import ScriptCalls
 from bridge.sidekiq.store.settlement import Settled, Settlement, SettlementBatch
 from bridge.sidekiq.store.settling_keys import processed_keys, utc_day
@@ -33,22 +33,6 @@ SCAN_COUNT = 1000
 
 EnterJob = tuple[str, str, int, str, bytes]
 """Key of the list, and identity, token, queue and payload of a job."""
-
-
-class ArrivedList(NamedTuple):
-    """The list of one watch. A number is never used twice under one identity."""
-
-    identity: str
-    watch: str
-    """``<number>:<queue>``."""
-    key: str
-    queue: str
-    """The queue that the watch takes from."""
-
-    @classmethod
-    def of(cls, identity: str, watch: str) -> ArrivedList:
-        """The list of this watch. Each job reads its key and its queue: they are made once."""
-        return cls(identity, watch, keys.arrived_list(identity, watch), watch.partition(":")[2])
 
 
 class ArrivedJobs(ScriptCalls):
@@ -157,6 +141,8 @@ class MixedBatch:
             return SettlementBatch(chosen, dead_limits, ahead, tells_ruby=tells_ruby)
 
         self._lists: dict[str, list[int]] = {}
+        own: list[int] = []
+        """Large jobs, each in a list of its own."""
         self._batches: list[tuple[Sequence[int], SettlementBatch]] = []
         """Settlements by other scripts than ``settle_arrived.lua``; nearly always there are none."""
         self.calls: list[scripts.Call] = []
@@ -165,7 +151,9 @@ class MixedBatch:
             self.calls += held.calls
         for i, settlement in enumerate(settlements):
             if settlement.arrived is not None and _is_short(settlement):
-                self._lists.setdefault(settlement.arrived.key, []).append(i)
+                key = settlement.arrived.key
+                is_own = large_claims.is_own(settlement.identity, key)
+                (own if is_own else self._lists.setdefault(key, [])).append(i)
             elif settlement.arrived is not None:
                 self._batches.append(([i], alone := batch([i])))
                 self.calls.append(_entering(alone.calls[0], settlement.arrived.key, settlement))
@@ -176,6 +164,10 @@ class MixedBatch:
             _settle_call(key, [settlements[i].payload for i in members], day)
             for key, members in self._lists.items()
         ]
+        if own:
+            self._lists[""] = own
+            lists = [arrived.key for i in own if (arrived := settlements[i].arrived) is not None]
+            self.calls.append(large_claims.settle_call(lists, day))
 
     def outcomes(self, results: Sequence[Any]) -> list[Settled]:
         """One outcome for each settlement, in their order."""

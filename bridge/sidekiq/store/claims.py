@@ -30,6 +30,22 @@ class Claimed(NamedTuple):
     token: int
 
 
+class ArrivedList(NamedTuple):
+    """The list of one watch, or of one large job. A number is never used twice under one identity."""
+
+    identity: str
+    watch: str
+    """``<number>:<queue>``."""
+    key: str
+    queue: str
+    """The queue from which its jobs come."""
+
+    @classmethod
+    def of(cls, identity: str, watch: str) -> ArrivedList:
+        """The list of this watch. Each job reads its key and its queue: they are made once."""
+        return cls(identity, watch, keys.arrived_list(identity, watch), watch.partition(":")[2])
+
+
 class ClaimRequest(NamedTuple):
     """Wish for up to ``want`` jobs from ``queues``.
 
@@ -41,6 +57,8 @@ class ClaimRequest(NamedTuple):
     want: int
     first_token: int
     orders: tuple[tuple[int, ...], ...] = ()
+    lists: tuple[ArrivedList, ...] = ()
+    """Large jobs are expected, only in the last of the queues: an empty list for each."""
 
 
 class LeaseState(Enum):

@@ -15,7 +15,7 @@ from bridge.redis.outages import outages, raise_first_error, translated
 from bridge.redis.pipeline import KeptConnections
 from bridge.sidekiq import keys
 from bridge.sidekiq.outcome.decision import DeadLimits
-from bridge.sidekiq.store import lua
+from bridge.sidekiq.store import large_claims, lua
 from bridge.sidekiq.store.arrived import ArrivedJobs, settlement_batch
 from bridge.sidekiq.store.claims import (
     Claimed,
@@ -76,11 +76,12 @@ class RedisStore(LeaseCalls, DueEntries, UnbegunJobs, ExactClaims, ArrivedJobs):
         if settlements:
             batch = settlement_batch(settlements, self._dead_limits, self._ahead, tells_ruby=self.tells_ruby)
         calls = batch.calls if batch else []
+        reads = large_claims.ListReads(self._line.send, claim) if claim is not None and claim.lists else None
         if claim is not None:
-            calls = [*calls, claim_call(claim)]
+            calls = [*calls, claim_call(claim) if reads is None else large_claims.claim_call(claim)]
         if not calls:
             return Exchange()
-        results = scripts.run(self.client, calls, self._line.send)
+        results = scripts.run(self.client, calls, reads or self._line.send)
         answer = None if claim is None else results.pop()
         settled = batch.outcomes(results) if batch else ()
         if batch and batch.has_notices:
@@ -89,7 +90,11 @@ class RedisStore(LeaseCalls, DueEntries, UnbegunJobs, ExactClaims, ArrivedJobs):
             return Exchange(settled)
         if isinstance(answer, redis.RedisError):
             return Exchange(settled, refusal=translated(answer))
-        taken = claim_answer(claim, answer)
+        taken = (
+            claim_answer(claim, answer)
+            if reads is None
+            else large_claims.claim_answer(claim, answer, reads.found)
+        )
         if taken.lease is LeaseState.HELD:
             self._learn_time(taken.claimed_at_ms)
         return Exchange(settled, taken)
