@@ -39,7 +39,7 @@ def perform(self: SidekiqTask) -> Any:
     result = hand_over(app, delivery, app.bridge.sidecar.execute)
     app.bridge.fetcher.in_flight.ran(delivery.token, result.duration_ms)
     conclude(result)
-    return returned.reported(app.bridge, delivery, result.result) if delivery.tracked else None
+    return returned.reported(app.bridge, delivery, result.result) if delivery.is_reported else None
 
 
 @app.task(name=ERRBACK_TASK)

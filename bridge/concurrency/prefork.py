@@ -87,9 +87,9 @@ class PreforkPool(prefork.TaskPool):
         self.grow, self.shrink = self._checked_grow, self._checked_shrink
 
     def _apply_with_result(self, *args: Any, callback: Any = None, **kwargs: Any) -> Any:
-        """The result of a tracked job goes ahead of Celery's own callback, which settles the job."""
+        """The result that a run reports goes ahead of Celery's own callback, which settles the job."""
         request = getattr(callback, "__self__", None)
-        if isinstance(request, SidekiqRequest) and request.delivery.tracked:
+        if isinstance(request, SidekiqRequest) and request.delivery.is_reported:
             callback = functools.partial(_receive, request, callback)
         return self._apply(*args, callback=callback, **kwargs)
 

@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from bridge.execution import shadow
+from bridge.moves.dry_runs import DryRuns
 from bridge.moves.follower import MoveFollower
 from bridge.moves.runs import Runs
 from bridge.moves.shadow import Reported, Shadows
@@ -52,11 +53,11 @@ class MoveParts:
 
     @cached_property
     def shadows(self) -> Shadows:
-        """Repeats Ruby runs in Python, as dry runs."""
+        """Repeats Ruby runs in Python, as dry runs of another process."""
         return Shadows(
             lambda: self.store.client,
             partial(shadow.is_accepted, self.app),
-            partial(shadow.dry_run, self.app),
+            DryRuns(partial(shadow.origin, self.app)),
             show_args=self.settings.show_args,
         )
 

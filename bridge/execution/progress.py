@@ -7,6 +7,7 @@ from typing import Any
 from celery import Task
 
 from bridge.execution.claimed_job import job_of
+from bridge.execution.shadow import SHADOW_FIELD
 from bridge.results.results import progress_fields, state_fields
 
 
@@ -48,7 +49,7 @@ class TellsProgress(Task[Any, Any]):
         fields = state_fields(state, meta)
         if task_id is None or task_id == self.request.id:
             self._tell(fields)
-        else:
+        elif not self.request.get(SHADOW_FIELD):
             self.backend.store_result(task_id, meta, state or "")
 
     def _tell(self, fields: Any) -> bool:

@@ -45,9 +45,9 @@ def record(runtime: Any, delivery: Delivery, result: Result) -> None:
 
 
 def reported(runtime: Any, delivery: Delivery, result: Result) -> Any:
-    """Ruby has run a tracked job. Returns the value, for Celery's signals and Flower."""
+    """Ruby has said what a job returned. Returns the value of a tracked job, for Celery's signals."""
     record(runtime, delivery, result)
-    return value_of(result) if result.json else None
+    return value_of(result) if result.json and delivery.tracked else None
 
 
 def has_any() -> bool:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from celery._state import _task_stack  # type: ignore[attr-defined]
 from celery.exceptions import Ignore
 
-from bridge.execution import async_exceptions, coroutine_run
-from bridge.execution.outcomes import DeadlineExceeded
+from bridge.execution import coroutine_run
 from bridge.sidekiq.payload.job import SidekiqJob
 
 #: Field of the request of a dry run.
-_MARK = "bridge_is_shadow"
-#: Tokens of deliveries are above zero.
-_tokens = itertools.count(-1, -1)
+SHADOW_FIELD = "bridge_is_shadow"
+#: Celery's option, and its environment variables (celery/bin/celery.py).
+_OPTIONS, _VARIABLES = ("-A", "--app"), ("APP", "CELERY_APP")
 
 
 class Shadowed:
@@ -30,7 +29,7 @@ class Shadowed:
     @property
     def is_shadow(self) -> bool:
         """Whether this run only shows what the code would return: Ruby has done the job."""
-        return bool(self.request.get(_MARK))
+        return bool(self.request.get(SHADOW_FIELD))
 
 
 def is_accepted(app: Any, name: str) -> bool:
@@ -38,38 +37,41 @@ def is_accepted(app: Any, name: str) -> bool:
     return bool(getattr(app.tasks.get(name), "shadow_safe", False))
 
 
-def dry_run(app: Any, job: SidekiqJob, seconds: float) -> Any:
+def origin(app: Any) -> dict[str, Any]:
+    """The facts with which another process loads the tasks of this worker."""
+    modules = sorted({task.__module__ for name, task in app.tasks.items() if is_accepted(app, name)})
+    return {
+        "app": app_name(sys.argv[1:], os.environ),
+        "modules": modules,
+        "path": sys.path,
+        "show_args": app.bridge.settings.show_args,
+    }
+
+
+def app_name(words: Sequence[str], environ: Mapping[str, str]) -> str | None:
+    """The application that a ``celery`` command names; None for a worker that a program has started."""
+    for place, word in enumerate(words):
+        option, _, value = word.partition("=")
+        if option in _OPTIONS:
+            return value or next(iter(words[place + 1 :]), None)
+        if word.startswith("-A"):
+            return word[2:]
+    return next((environ[name] for name in _VARIABLES if environ.get(name)), None)
+
+
+def dry_run(app: Any, job: SidekiqJob) -> Any:
     """Run the native task of a job with ``is_shadow``. Returns what it returns; raises what it raises."""
     task = app.tasks[job.native_class]
     args, kwargs = job.native_arguments()
-    count, token = job.retry_count, next(_tokens)
+    count = job.retry_count
     # Called directly: self.retry raises, and decides nothing. Eager: a coroutine is awaited.
-    own = {"id": job.jid, "retries": 0 if count is None else count + 1, _MARK: True}
+    own = {"id": job.jid, "retries": 0 if count is None else count + 1, SHADOW_FIELD: True}
+    _task_stack.push(task)
     task.push_request(args=args, kwargs=kwargs, called_directly=True, is_eager=True, **own)
     try:
-        with _bounded(app, token, seconds):
-            result = async_exceptions.call(task.code, token, args, kwargs)
-            return coroutine_run.finish(task, result, token)
+        return coroutine_run.finish(task, task.code(*args, **kwargs), None)
     except Ignore:
         return None
     finally:
         task.pop_request()
-
-
-@contextmanager
-def _bounded(app: Any, token: int, seconds: float) -> Iterator[None]:
-    """End the code after this time: it would keep all other shadows waiting."""
-    thread = threading.get_ident()
-
-    def end() -> None:
-        error = DeadlineExceeded.after(seconds)
-        if not app.bridge.coroutines.end(token, error):
-            async_exceptions.raise_in(thread, token, error)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+        _task_stack.pop()

@@ -1,7 +1,8 @@
 """Shadows: a Ruby run is repeated as a dry run in Python, and both outcomes are compared.
 
-The real job has been settled by then. One thread makes the dry runs, one after another, and rests after each.
-A job is left out while too many wait. So a shadow delays, fails, retries and counts no job.
+The real job has been settled by then. One thread hands the dry runs to a process of their own, one after
+another, and rests after each. A job is left out while too many wait. So a shadow delays, fails, retries and
+counts no job.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import redis
 
 from bridge import errors
-from bridge.moves.comparison import Outcome, as_json, difference, of_decision, of_error
+from bridge.moves.comparison import Compared, Outcome, compare, of_told, told
+from bridge.moves.dry_runs import DryRuns, Ended, NotStarted
 from bridge.moves.move import RUBY, Move
 from bridge.periodic import Periodic
 from bridge.redis.outages import outages
@@ -25,7 +26,6 @@ from bridge.sidekiq import keys
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Decision, GiveBack, Interrupt
 from bridge.sidekiq.payload.job import SidekiqJob
-from bridge.sidekiq.payload.redact import scrub
 from bridge.sidekiq.payload.tracked import Tracked
 from bridge.sidekiq.process.flushes import Command, Flushes
 from bridge.sidekiq.store.settlement import Settled
@@ -34,36 +34,42 @@ logger = logging.getLogger(__name__)
 
 MOST_WAITING = 100
 MOST_DIFFERENCES = 100
-MOST_CHARS = 500
 TTL_SECONDS = 30 * 86_400
 #: A dry run may take this many times as long as the Ruby run, and at least this number of seconds.
 _SLOWER, _LEAST_SECONDS = 10.0, 10.0
 _FOREVER = 3600.0
-#: Rest after a dry run, in times of its CPU time: code that computes keeps the other threads from running.
-_REST = 9.0
-
-
-DryRun = Callable[[SidekiqJob, float], Any]
-"""Runs the native task of a job, and returns what it returns. It gets the seconds that it may take."""
+#: Rest after a dry run, in times of its CPU time, and in seconds.
+_REST, _LEAST_REST_SECONDS = 9.0, 0.01
+#: Between two attempts to start the process of the dry runs.
+_AGAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     move: Move
     job: SidekiqJob
-    ruby: Outcome
-    seconds: float
+    decision: Decision
+    run_seconds: float
+
+    @property
+    def most_seconds(self) -> float:
+        return max(_LEAST_SECONDS, _SLOWER * self.run_seconds)
 
 
 class Reported(Tracked):
-    """Says whose return value a worker needs: that of tracked jobs, and of those that have a shadow."""
+    """Says which jobs are tracked, and of which others a shadow asks what they return."""
 
     def __init__(self, tracked: Tracked, shadows: Shadows) -> None:
         self._tracked, self._shadows = tracked, shadows
         self.classes = _Either(tracked.classes, shadows.classes)
 
     def __contains__(self, job: SidekiqJob) -> bool:
-        return job in self._tracked or self._shadows.wants(job)
+        return job in self._tracked
+
+    def flags(self, job: SidekiqJob) -> tuple[bool, bool]:
+        """The flags ``tracked`` and ``shadowed`` of its delivery."""
+        is_tracked = job in self
+        return is_tracked, not is_tracked and self._shadows.wants(job)
 
 
 class _Either(set[str]):
@@ -81,14 +87,14 @@ class Shadows:
         self,
         client: Callable[[], redis.Redis],
         accepts: Callable[[str], bool],
-        dry_run: DryRun,
+        dry_runs: DryRuns,
         *,
         show_args: bool = False,
     ) -> None:
         """``accepts``: whether this worker has a task for a class that may run as a shadow."""
         self._client = client
         self._accepts = accepts
-        self._dry_run = dry_run
+        self._dry_runs = dry_runs
         self._show_args = show_args
         self._moves: Mapping[str, Move] = {}
         self._waiting: deque[_Waiting] = deque()
@@ -102,6 +108,8 @@ class Shadows:
     def follow(self, moves: Mapping[str, Move]) -> None:
         """Shadow the Ruby runs of these classes from now on."""
         self._moves = {name: move for name, move in moves.items() if move.shadow and self._accepts(name)}
+        if not self._moves and self._thread is not None:
+            self._thread.nudge()
 
     @property
     def classes(self) -> frozenset[str]:
@@ -125,7 +133,7 @@ class Shadows:
         if len(self._waiting) >= MOST_WAITING:
             self._count(move, "left out")
             return
-        self._waiting.append(_Waiting(move, unit.job, of_decision(decision), unit.run_seconds or 0.0))
+        self._waiting.append(_Waiting(move, unit.job, decision, unit.run_seconds or 0.0))
         if self._thread is None:
             self._thread = Periodic("shadows", self._round)
             self._thread.start()
@@ -133,8 +141,10 @@ class Shadows:
             self._thread.nudge()
 
     def stop(self) -> None:
-        """The worker ends: begin no dry run any more."""
+        """The worker ends, and its dry runs with it."""
+        self._moves = {}
         self._waiting.clear()
+        self._dry_runs.stop()
         if self._thread is not None:
             self._thread.stop(0.1)
 
@@ -145,62 +155,68 @@ class Shadows:
     # -- the thread of the dry runs
 
     def _round(self) -> float:
-        while self._waiting:
+        while self._waiting and self._moves:
             now = time.monotonic()
             if now < self._rests_until:
                 return self._rests_until - now
-            began = time.thread_time()
-            self._compare(self._waiting.popleft())
-            self._rests_until = time.monotonic() + _REST * (time.thread_time() - began)
+            pause = self._compare(self._waiting.popleft())
+            self._rests_until = time.monotonic() + pause
+        if not self._moves:
+            self._waiting.clear()
+            self._dry_runs.stop()
+            self._rests_until = 0.0
         return _FOREVER
 
-    def _compare(self, waiting: _Waiting) -> None:
-        python = self._python(waiting)
+    def _compare(self, waiting: _Waiting) -> float:
+        """Returns the seconds to rest."""
+        try:
+            found = self._compared(waiting)
+        except NotStarted as error:
+            self._count(waiting.move, "left out")
+            logger.error("shadows do not run, because their process cannot load the tasks: %s", error)
+            return _AGAIN_SECONDS
+        if found is None:
+            return 0.0
         self._count(waiting.move, "runs")
-        what = difference(waiting.ruby, python)
-        if what is not None:
+        if found.what is not None:
             self._count(waiting.move, "differences")
             self.differences[waiting.move.job_class] += 1
-            self._note(waiting, python, what)
+            self._note(waiting, found)
+        return max(_LEAST_REST_SECONDS, _REST * found.cpu_seconds)
 
-    def _python(self, waiting: _Waiting) -> Outcome:
-        seconds = max(_LEAST_SECONDS, _SLOWER * waiting.seconds)
+    def _compared(self, waiting: _Waiting) -> Compared | None:
+        """Both outcomes beside each other; None where the shadows were stopped meanwhile."""
+        ruby = told(waiting.decision)
         try:
-            return Outcome(as_json(self._dry_run(waiting.job, seconds)))
-        except BaseException as error:  # of the task: it ends this run, whatever it is
-            return of_error(error)
+            return self._dry_runs.run(waiting.job.raw, ruby, waiting.most_seconds)
+        except Ended as end:
+            if not self._moves:
+                return None
+            python, cpu = Outcome(error=str(end)), end.cpu_seconds
+        args, show_args = waiting.job.args, self._show_args
+        return compare(of_told(ruby), python, args, show_args=show_args, cpu_seconds=cpu)
 
-    def _note(self, waiting: _Waiting, python: Outcome, what: str) -> None:
+    def _note(self, waiting: _Waiting, found: Compared) -> None:
         jid, name = waiting.job.jid, waiting.move.job_class
-        found = {
-            "jid": jid,
-            "at": time.time(),
-            "what": what,
-            "ruby": self._shown(waiting.ruby, waiting.job),
-            "python": self._shown(python, waiting.job),
-        }
         logger.warning(
             "the shadow of jid=%s class=%s has another %s: %s in Ruby, %s in Python",
             jid,
             name,
-            what,
-            found["ruby"],
-            found["python"],
+            found.what,
+            found.ruby,
+            found.python,
         )
+        said = {"jid": jid, "at": time.time(), "what": found.what, "ruby": found.ruby, "python": found.python}
         key = keys.move_differences(name)
         try:
             with outages():
                 pipeline = self._client().pipeline(transaction=False)
-                pipeline.lpush(key, json.dumps(found, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+                pipeline.lpush(key, json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass"))
                 pipeline.ltrim(key, 0, MOST_DIFFERENCES - 1)
                 pipeline.expire(key, TTL_SECONDS)
                 pipeline.execute()
         except errors.StoreError as error:  # the log has it
             logger.debug("a difference was not listed: %s", error)
-
-    def _shown(self, outcome: Outcome, job: SidekiqJob) -> str:
-        text = outcome.text if self._show_args else scrub(outcome.text, job.args)
-        return text if len(text) <= MOST_CHARS else text[: MOST_CHARS - 3] + "..."
 
     # -- counts
 

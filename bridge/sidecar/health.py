@@ -36,6 +36,8 @@ class PumaWorker:
     """Whether it pushes jobs through the app's client middleware; older sidecars do not."""
     results: bool = False
     """Whether it reports what tracked jobs return; older sidecars would take the word for garbage."""
+    values: bool = False
+    """Whether it reports what jobs return that are not tracked, for shadows; older sidecars do not."""
     python_code: bool = False
     """Whether it runs middleware around a job's Python code; older sidecars would run the Ruby class."""
 
@@ -228,6 +230,7 @@ def _worker(
         python_code=said.python_bodies,
         pushes=said.pushes,
         results=said.results,
+        values=said.values,
     )
 
 

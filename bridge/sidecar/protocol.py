@@ -53,7 +53,7 @@ def execute_headers(delivery: Delivery) -> list[tuple[str, str]]:
     job = SidekiqJob.parse(delivery.payload)
     count = job.retry_count
     correlation = trace_context.correlation_id(job.fields) or job.jid or delivery.name
-    tracked = [("X-Bridge-Track", "1")] if delivery.tracked else []
+    tracked = [("X-Bridge-Track", "1" if delivery.tracked else "value")] if delivery.is_reported else []
     return [
         *tracked,
         ("X-Bridge-Queue", quote(delivery.queue, safe="")),

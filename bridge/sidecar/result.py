@@ -67,7 +67,11 @@ def tracked_done(body: bytes, delivery: Delivery, job: SidekiqJob) -> JobResult 
     try:
         said = schema.read(schema.OUTCOME, body)
         check_same(said, delivery, job)
-        return JobResult._done(said, job) if isinstance(said, schema.DoneOutcome) else None
+        return (
+            JobResult._done(said, job, is_tracked=delivery.tracked)
+            if isinstance(said, schema.DoneOutcome)
+            else None
+        )
     except ValueError:
         return None
 
@@ -160,7 +164,9 @@ class JobResult:
         return cls._done(said, job)
 
     @classmethod
-    def _done(cls, said: schema.DoneOutcome, job: SidekiqJob) -> JobResult:
+    def _done(cls, said: schema.DoneOutcome, job: SidekiqJob, *, is_tracked: bool = True) -> JobResult:
+        if said.result_lost is not None and not is_tracked:
+            return cls(Status.DONE, said.duration_ms, result=Result(b"", said.result_lost))
         if said.result_lost is not None:
             return cls(Status.DONE, said.duration_ms, result=lost(str(job.jid), said.result_lost))
         if said.result is None:

@@ -65,6 +65,7 @@ class HealthReply(Said):
     python_bodies: bool = False
     pushes: bool = False
     results: bool = False
+    values: bool = False
     gems: dict[Word, Word] = Field(default_factory=dict, max_length=1000)
     fetch: Word | None = None
     patches: Words = Field(default_factory=list)

@@ -60,13 +60,13 @@ class Stream:
         on_cut: Callable[[], None],
         *,
         traced: bool = False,
-        reports_results: bool = False,
+        report_words: tuple[str, str] = ("", ""),
     ) -> None:
         self._socket, self._sending, self._receiving = opened
         self._event_loop = event_loop
         self._on_cut = on_cut
         self._traced = traced
-        self._reports_results = reports_results
+        self._report_words = report_words
         self._ids = itertools.count(1)
         self._pending: dict[int, OnReply] = {}
         self._outgoing = bytearray()
@@ -92,7 +92,8 @@ class Stream:
         queue = _quoted(delivery.queue)
         line = (
             f"E {number} {len(payload)} {delivery.identity} {delivery.token} {delivery.claimed_at_ms} "
-            f"{delivery.recovered} {queue}{' track' if delivery.tracked and self._reports_results else ''}"
+            f"{delivery.recovered} {queue}"
+            f"{self._report_words[delivery.shadowed] if delivery.is_reported else ''}"
             f"{trace_word() if self._traced else ''}"
         )
         self._add(line.encode("latin-1", "replace"), payload)

@@ -66,8 +66,8 @@ class StreamingSidecar:
     ) -> bool:
         """Send a job without parking anything. Returns False where no stream is to be had.
 
-        ``on_done`` is called with the milliseconds of the run when it was performed, and with the result of
-        a tracked job; ``on_failed`` with the outcome of a run that failed. For any other end ``on_other``
+        ``on_done`` is called with the milliseconds of the run when it was performed, and with the result that
+        a job reports; ``on_failed`` with the outcome of a run that failed. For any other end ``on_other``
         is, and ``execute`` then goes on from the reply that has come.
         """
         delivery = unit.delivery
@@ -77,7 +77,7 @@ class StreamingSidecar:
 
         def on_reply(status: int | None, body: bytes) -> None:
             run_ms = done_ms(body, delivery) if status == 200 else None
-            if delivery.tracked and status == 200:
+            if delivery.is_reported and status == 200:
                 done = tracked_done(body, delivery, unit.job)
                 if done is not None:
                     self.client.fleet.release(member)
@@ -179,8 +179,9 @@ class StreamingSidecar:
             self._streams.discard(stream)
 
         traced = member.worker.traces_on_streams and protocol.is_tracing()
-        results = member.worker.results
-        stream = Stream(opened, self._event_loop, forget, traced=traced, reports_results=results)
+        # Of a tracked job, and of one with a shadow.
+        words = (" track" if member.worker.results else "", " value" if member.worker.values else "")
+        stream = Stream(opened, self._event_loop, forget, traced=traced, report_words=words)
         member.carry(stream)
         self._streams.add(stream)
 

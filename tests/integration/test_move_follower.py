@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from bridge.moves.dry_runs import DryRuns
 from bridge.moves.follower import MoveFollower
 from bridge.moves.move import Move
 from bridge.moves.runs import Runs
@@ -27,7 +28,7 @@ class Following:
     def __init__(self, store: MoveStore) -> None:
         self.rounds = 0
         self.heeded: list[Moves] = []
-        shadows = Shadows(lambda: store.client, lambda name: False, lambda job, seconds: None)
+        shadows = Shadows(lambda: store.client, lambda name: False, DryRuns(dict))
         self.follower = MoveFollower(store, Runs(), shadows, self.heeded.append)
         self._stopping = False
         self.thread = threading.Thread(target=self._run, daemon=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 import zlib
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +24,7 @@ from tests.support.stage import Stage, new_jid
 from tests.support.waiting import holds_for, wait_for, wait_until_equal
 from tests.support.worker_process import CELERY, bridge_environment
 
-TASKS = "tests.support.moving_tasks"
+TASKS = "tests.support.moving_coroutines"
 #: A class that moves is heeded so soon by every worker.
 HEEDED_SECONDS = 1.0
 
@@ -301,7 +303,7 @@ def test_a_shadow_finds_a_bug_in_python_and_names_its_jid(stage: Stage, bridge: 
         "fails in Ruby alone": "outcome",
     }
     assert found["raises"]["python"] == "ValueError: cannot handle ***"
-    assert found["loses an argument"]["ruby"] == '["odd", "***"]'
+    assert found["loses an argument"]["ruby"] == '["***", "***"]'
     assert found["loses an argument"]["python"] == '["***"]'
     assert found["fails in Ruby alone"]["ruby"] == "ArgumentError: failed in Ruby"
     assert all(ran(stage, jid) == ["ruby"] for jid in jids.values())
@@ -310,6 +312,73 @@ def test_a_shadow_finds_a_bug_in_python_and_names_its_jid(stage: Stage, bridge: 
     assert stage.redis.zcard("retry") == 2
     assert f"the shadow of jid={jids['raises']} class=ShadowJob has another outcome" in stage.worker.log
     assert bridge("moves", "ShadowJob").well().out.count("outcome") == 4
+
+
+def test_a_shadow_ends_with_its_run_whatever_the_task_does(stage: Stage, bridge: Bridge) -> None:
+    """A task that never came to its end kept all later shadows waiting, and pushes of a shadow were real."""
+    change(stage, "ShadowJob", "--shadow", "100", heeded="ShadowJob moves: 0 %")
+    cases = {
+        "crash": "ProcessEnded: status 7",
+        "send": "PushRefused: a shadow pushes no job: push only where self.is_shadow is false",
+        "batch": "PushRefused: a shadow pushes no job: push only where self.is_shadow is false",
+        "chord": "PushRefused: a shadow pushes no job: push only where self.is_shadow is false",
+        "told": None,
+        "set": "a value that JSON cannot hold: TypeError: Object of type set is not JSON serializable",
+        "hang": "DeadlineExceeded: ended after 10 s",
+    }
+    jids = {name: push(stage, "ShadowJob", new_jid(), name) for name in cases}
+    wait_until_equal(lambda: shadows_of(stage), len(cases), "the dry runs", 60)
+    last = push(stage, "ShadowJob", new_jid(), "odd")
+    wait_for(lambda: last in differences(stage), "a shadow after them", 60)
+
+    found = differences(stage)
+    assert {name: found.get(jid, {}).get("python") for name, jid in jids.items()} == cases
+    assert all(ran(stage, jid) == ["ruby"] for jid in jids.values())
+    assert stage.queued == {}
+    assert not stage.redis.keys("bridge:result*")
+    assert not stage.redis.keys("bridge:batch*")
+    assert stage.redis.zcard("schedule") == stage.redis.zcard("retry") == 0
+    stage.wait_counters(8, 0)
+
+
+def test_the_shadow_of_a_coroutine_is_awaited(stage: Stage, bridge: Bridge) -> None:
+    change(stage, "CoroutineJob", "--shadow", "100", heeded="CoroutineJob moves: 0 %")
+    push(stage, "CoroutineJob", new_jid(), "a")
+    wait_until_equal(lambda: shadows_of(stage), 1, "the dry run")
+    assert bridge("moves", "CoroutineJob").well().out.startswith("no shadow run of CoroutineJob has found")
+
+
+def test_a_job_with_a_shadow_leaves_nothing_of_its_own(stage: Stage, bridge: Bridge) -> None:
+    """It was run as a tracked job: its progress stayed, and each odd value was an error."""
+    assert stage.sidecar is not None
+    change(stage, "ObjectJob", "--shadow", "100", heeded="ObjectJob moves: 0 %")
+    jids = [push(stage, "ObjectJob", new_jid(), *args) for args in ((), ("large",))]
+    wait_until_equal(lambda: shadows_of(stage), 2, "the dry runs")
+    assert bridge("moves", "ObjectJob").well().out.startswith("no shadow run of ObjectJob has found")
+    assert not stage.redis.keys("bridge:result*")
+    assert [ran(stage, jid) for jid in jids] == [["ruby"]] * 2
+    assert "its result is not stored" not in stage.sidecar.process.log
+    assert "its result is not stored" not in stage.worker.log
+
+
+def children_of(pid: int) -> set[int]:
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(word) for each in found for word in each.read_text().split()}
+
+
+def test_the_process_of_the_shadows_is_there_while_a_class_has_one(stage: Stage, bridge: Bridge) -> None:
+    """It has the lowest priority, and leaves with the last shadow."""
+    assert stage.worker is not None
+    worker = stage.worker
+    wait_until_equal(lambda: len(children_of(worker.pid)), 1, "the keeper alone")
+    before = children_of(worker.pid)
+    change(stage, "ShadowJob", "--shadow", "100", heeded="ShadowJob moves: 0 %")
+    push(stage, "ShadowJob", new_jid(), "a")
+    wait_until_equal(lambda: shadows_of(stage), 1, "the dry run")
+    (pid,) = children_of(worker.pid) - before
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+    bridge("move", "ShadowJob", "--shadow", "0").well()
+    wait_until_equal(lambda: children_of(worker.pid), before, "the end of the process")
 
 
 def test_a_shadow_delays_no_job(stage: Stage, bridge: Bridge) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
+
+from celery import chord, current_task
 
 from bridge import app
 from bridge.execution.task import SidekiqTask
@@ -36,20 +39,61 @@ def planted(self: SidekiqTask, *args: Any) -> None:
         raise KeyError("a bug that only Python has")
 
 
+def _raise(task: SidekiqTask, args: Any) -> None:
+    raise ValueError(f"cannot handle {args[1]}")
+
+
+def _exit(task: SidekiqTask, args: Any) -> None:
+    raise SystemExit(7)
+
+
+def _retry(task: SidekiqTask, args: Any) -> None:
+    raise task.retry(countdown=1)
+
+
+def _hang(task: SidekiqTask, args: Any) -> None:
+    while True:
+        time.sleep(0.1)
+
+
+def _tell(task: SidekiqTask, args: Any) -> None:
+    task.progress(1, 2, "half")
+    task.update_state(state="HALF", meta={"at": 1})
+    task.update_state("another-jid", "HALF", {"at": 1})
+    assert current_task.is_shadow
+
+
+#: How a run of ShadowJob ends, by an argument.
+WAYS: dict[str, Callable[[SidekiqTask, Any], object]] = {
+    "raise": _raise,
+    "exit": _exit,
+    "retry": _retry,
+    "slow": lambda task, args: time.sleep(3),
+    "hang": _hang,
+    "crash": lambda task, args: os._exit(7),
+    "send": lambda task, args: app.send_task("EchoJob", args=["from a shadow"]),
+    "batch": lambda task, args: app.Batch(),
+    "chord": lambda task, args: chord([echo.si(1)], echo.si(2)).apply_async(),
+    "told": _tell,
+}
+
+
 @app.task(name="ShadowJob", bind=True, shadow_safe=True)
 def shadowed(self: SidekiqTask, *args: Any) -> list[Any]:
     """Its planted bug: Python loses an argument ``odd``. Other arguments end the run in other ways."""
     if not self.is_shadow:
         note(self, "python", *args)
-    if "raise" in args:
-        raise ValueError(f"cannot handle {args[1]}")
-    if "exit" in args:
-        raise SystemExit(7)
-    if "retry" in args:
-        raise self.retry(countdown=1)
-    if "slow" in args:
-        time.sleep(3)
+    for word in args:
+        if isinstance(word, str) and word in WAYS:
+            WAYS[word](self, args)
+    if "set" in args:
+        return set(args)  # type: ignore[return-value]
     return [each for each in args if each != "odd"]
+
+
+@app.task(name="ObjectJob", shadow_safe=True)
+def object_(*args: Any) -> str:
+    return "a value of Python"
 
 
 @app.task(name="SleepJob", bind=True)

@@ -9,18 +9,32 @@ import threading
 import time
 import uuid
 import zlib
+from collections.abc import Callable
 
 import pytest
 
+from bridge.execution.shadow import app_name
 from bridge.moves import guard, runs
+from bridge.moves.comparison import (
+    Compared,
+    Outcome,
+    Unheld,
+    compare,
+    difference,
+    of_call,
+    of_told,
+    told,
+)
+from bridge.moves.dry_runs import DryRuns, NotStarted
 from bridge.moves.guard import Guard, Seen
 from bridge.moves.move import PYTHON, RUBY, Move, percentage
 from bridge.moves.runs import BothSides, Counts, Runs
-from bridge.moves.shadow import Shadows
+from bridge.moves.shadow import Reported, Shadows
 from bridge.moves.side import SideMark
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
-from bridge.sidekiq.outcome.decision import Bury, Done, GiveBack, Retry
+from bridge.sidekiq.outcome.decision import Bury, Decision, Done, GiveBack, Result, Retry
 from bridge.sidekiq.payload.job import SidekiqJob
+from bridge.sidekiq.payload.tracked import Tracked
 from bridge.sidekiq.store.settlement import Settled
 from tests.support.waiting import wait_for
 
@@ -280,30 +294,50 @@ def test_retries_are_counted_as_such() -> None:
 # -- shadows
 
 
+class PlannedRuns(DryRuns):
+    """Answers in the place of the process of the dry runs."""
+
+    def __init__(self, answer: Callable[[bytes], Compared]) -> None:
+        self._answer = answer
+
+    def run(self, payload: bytes, ruby: bytes, seconds: float) -> Compared:
+        return self._answer(payload)
+
+    def stop(self) -> None:
+        pass
+
+
+def shadows_of(answer: Callable[[bytes], Compared]) -> Shadows:
+    made = Shadows(lambda: None, lambda name: True, PlannedRuns(answer))  # type: ignore[arg-type,return-value]
+    made.follow({"J": Move("J", shadow=100.0)})
+    return made
+
+
 def test_shadows_that_compute_leave_the_processor_to_the_jobs() -> None:
-    """Dry runs one after another kept the GIL: at 100 % real jobs ran at 60 % of their rate."""
-    burnt: list[float] = []
+    """Dry runs one after another kept a core: at 100 % real jobs ran at 60 % of their rate."""
+    began: list[float] = []
 
-    def compute(job: SidekiqJob, seconds: float) -> None:
-        began = time.thread_time()
-        while time.thread_time() - began < 0.05:
-            pass
-        burnt.append(time.monotonic())
+    def compute(payload: bytes) -> Compared:
+        began.append(time.monotonic())
+        return Compared(cpu_seconds=0.05)
 
-    shadows = Shadows(lambda: None, lambda name: True, compute)  # type: ignore[arg-type,return-value]
-    shadows.follow({"J": Move("J", shadow=100.0)})
+    shadows = shadows_of(compute)
     for _ in range(20):
         shadows.settled(unit_of({}, native=False), Done(), Settled.OK)
-    wait_for(lambda: len(burnt) >= 4, "some dry runs", 30)
+    wait_for(lambda: len(began) >= 4, "some dry runs", 30)
     shadows.stop()
-    assert min(later - earlier for earlier, later in itertools.pairwise(burnt)) > 0.4
+    assert min(later - earlier for earlier, later in itertools.pairwise(began)) > 0.4
 
 
 def test_a_return_value_is_not_asked_for_where_the_shadow_would_be_left_out() -> None:
     """Each job of a class with shadows was asked for its value: real jobs ran at two thirds of their rate."""
     gate = threading.Event()
-    shadows = Shadows(lambda: None, lambda name: True, lambda job, seconds: gate.wait(30))  # type: ignore[arg-type,return-value]
-    shadows.follow({"J": Move("J", shadow=100.0)})
+
+    def wait(payload: bytes) -> Compared:
+        gate.wait(30)
+        return Compared()
+
+    shadows = shadows_of(wait)
     job = unit_of({}, native=False).job
     assert shadows.wants(job)
 
@@ -317,3 +351,88 @@ def test_a_return_value_is_not_asked_for_where_the_shadow_would_be_left_out() ->
     assert not shadows.wants(job)
     gate.set()
     shadows.stop()
+
+
+def test_a_process_that_does_not_start_is_said_once_a_minute_and_leaves_jobs_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(payload: bytes) -> Compared:
+        raise NotStarted("ModuleNotFoundError: No module named 'mytasks'")
+
+    shadows = shadows_of(refuse)
+    for _ in range(3):
+        shadows.settled(unit_of({}, native=False), Done(), Settled.OK)
+    wait_for(lambda: "No module named 'mytasks'" in caplog.text, "the sentence")
+    shadows.stop()
+    assert [(str(c[2]), c[3]) for c in shadows._drain() if c[0] == "HINCRBY"] == [("shadow|left out", 1)]
+    assert len(caplog.records) == 1
+
+
+def test_a_job_with_a_shadow_is_not_tracked() -> None:
+    """It entered the hash of its worker before it began, as a tracked job does: it began later."""
+    shadows = shadows_of(lambda payload: Compared())
+    reported = Reported(Tracked(["T"]), shadows)
+    jobs = [unit_of({"class": name}, native=False).job for name in ("J", "T", "Other")]
+    assert [reported.flags(job) for job in jobs] == [(False, True), (True, False), (False, False)]
+    assert reported.flags(unit_of({"bridge_track": True}, native=False).job) == (True, False)
+    shadows.stop()
+
+
+# -- what differs
+
+
+JSON = {"id": 7, "tags": ["a", None, True], "price": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("ruby", "python", "what"),
+    [
+        (Done(Result(b'{"id":7,"tags":["a",null,true],"price":2}')), lambda: JSON, None),
+        (Done(Result(b"1")), lambda: 1.0, None),
+        (Done(Result(b"1")), lambda: True, "return value"),
+        (Done(Result(b"[1]")), lambda: (1,), None),
+        (Done(Result(b"null")), lambda: None, None),
+        (Done(Result(b"null")), lambda: {1}, "return value"),
+        (Done(Result(b"null")), lambda: float("nan"), "return value"),
+        # Ruby's value was too large, or JSON cannot hold it: the outcome alone is compared.
+        (Done(Result(b"", "it has 70000 bytes")), lambda: {1}, None),
+        (Done(), lambda: "x" * 100_000, None),
+        (Done(), lambda: 1 / 0, "outcome"),
+        (Done(Result(b"[" * 5000)), lambda: 1, None),
+        (Retry(1.0, b'{"error_class":"E","error_message":"m"}'), lambda: 1 / 0, None),
+        (Retry(1.0, b'{"error_class":"E","error_message":"m"}'), lambda: 1, "outcome"),
+        (Bury(b"\xff"), lambda: 1, "outcome"),
+    ],
+)
+def test_outcomes_are_compared_as_json(
+    ruby: Decision, python: Callable[[], object], what: str | None
+) -> None:
+    assert difference(of_told(told(ruby)), of_call(python)) == what
+
+
+def test_both_values_are_shown_without_arguments_and_bounded() -> None:
+    """Arguments of fewer than four characters, such as "nan", stood in the list."""
+    ruby, python = Outcome(["nan", 42, "other", True]), Outcome(error="ValueError: bad 'nan' and [42]")
+    found = compare(ruby, python, ["nan", 42], show_args=False, cpu_seconds=0.0)
+    assert (found.ruby, found.python) == (
+        '["***", "***", "other", true]',
+        "ValueError: bad '***' and [***]",
+    )
+    found = compare(Outcome("x" * 9999), Outcome(Unheld("TypeError")), [], show_args=True, cpu_seconds=0.0)
+    assert (len(found.ruby), found.python) == (500, "a value that JSON cannot hold: TypeError")
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "name"),
+    [
+        (["-A", "proj", "worker"], {}, "proj"),
+        (["--app=proj.celery:app", "worker"], {}, "proj.celery:app"),
+        (["-Aproj", "worker"], {"APP": "other"}, "proj"),
+        (["worker"], {"APP": "other"}, "other"),
+        (["worker"], {}, None),
+    ],
+)
+def test_the_application_is_the_one_that_the_worker_was_started_with(
+    words: list[str], environ: dict[str, str], name: str | None
+) -> None:
+    assert app_name(words, environ) == name

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bridge.sidekiq.payload.redact import scrub
+from bridge.sidekiq.payload.redact import masked, scrub
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,9 @@ from bridge.sidekiq.payload.redact import scrub
         ("card 4111111111111111", [{"card": [4111111111111111]}], "card ***"),
         ("longer before shorter: secret-token", ["secret", "secret-token"], "longer before shorter: ***"),
         ("one of 12 failed", [12, "of", True, None], "one of 12 failed"),
+        ("could not convert string to float: 'nan'", ["nan"], "could not convert string to float: '***'"),
+        ('[7, "ab"] or nan', ["nan", "ab", 7], '[7, "***"] or nan'),
+        ("KeyError (42), <7>", [42, 7], "KeyError (***), <***>"),
         ("nothing of it", [], "nothing of it"),
         ("nothing of it", None, "nothing of it"),
         ("after null: hidden-value", ["hidden-value", None], "after null: ***"),
@@ -40,3 +43,11 @@ def test_an_argument_hides_whole_words_only() -> None:
 
 def test_many_arguments_cost_a_bounded_time() -> None:
     assert scrub("text", ["x" * 10] * 1_000_000) == "text"
+
+
+def test_a_value_is_hidden_in_a_result_however_short_it_is() -> None:
+    value = {"name": "nan", "more": [7, 7.0, "7", True, None, "other"]}
+    assert masked(value, ["nan", 7, True]) == {
+        "name": "***",
+        "more": ["***", 7.0, "***", True, None, "other"],
+    }

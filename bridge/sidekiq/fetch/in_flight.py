@@ -131,7 +131,8 @@ class InFlight:
                 continue
             fields = unit.job.fields
             if unit.job.native_class in self.tracked.classes or FIELD in fields:
-                unit.delivery = delivery._replace(tracked=unit.job in self.tracked)
+                tracked, shadowed = self.tracked.flags(unit.job)
+                unit.delivery = delivery._replace(tracked=tracked, shadowed=shadowed)
             if not expiry.FIELDS.isdisjoint(fields) and expiry.is_over(unit.job, claimed_at_ms / 1000):
                 self._drop(unit)
                 continue

@@ -25,6 +25,13 @@ class Delivery(NamedTuple):
     recovered: int = 0
     tracked: bool = False
     """Whether the run is to report its result."""
+    shadowed: bool = False
+    """Whether Ruby is to say what the job returns, for the shadow of a move alone: nothing is stored."""
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether Ruby is to say what the job returns."""
+        return self.tracked or self.shadowed
 
     @property
     def name(self) -> str:

@@ -1,8 +1,8 @@
 """Takes a job's arguments out of texts about it: messages of exceptions like to quote them.
 
 A value is found as a whole word, unchanged and as Python's ``repr`` or JSON would write it: ``fail`` is
-hidden in "cannot fail" and stays in "failed". Values shorter than four characters stay: they say nothing
-alone, and their letters are in every text.
+hidden in "cannot fail" and stays in "failed". A value shorter than four characters is hidden where quotes or
+brackets are around it: bare, it is in every text.
 """
 
 from __future__ import annotations
@@ -19,13 +19,34 @@ HIDDEN = "***"
 #: The n of an escaped line break is not a letter of the word that follows it.
 _ESCAPE = re.compile(r"\\(?:[nrtbfv]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})$")
 _LONGEST_ESCAPE = 10
+_QUOTES = (("'", "'"), ('"', '"'), ("`", "`"), ("`", "'"), ("(", ")"), ("[", "]"), ("<", ">"))
 
 
 def scrub(text: str, args: Any) -> str:
     """The text with every argument out of sight, longer ones first."""
-    found = {form for value in _values(args) for form in _forms(value) if len(form) >= SHORTEST}
-    for form in sorted((form for form in found if form in text), key=len, reverse=True):
-        text = _without(text, form)
+    found = {form for value in _values(args) for form in _forms(value) if form and form in text}
+    for form in sorted(found, key=len, reverse=True):
+        text = _without(text, form) if len(form) >= SHORTEST else _without_quoted(text, form)
+    return text
+
+
+def masked(value: Any, args: Any) -> Any:
+    """A value of JSON in which each text and number is hidden that is an argument, however short it is."""
+    return _masked(value, set(_values(args)))
+
+
+def _masked(value: Any, hidden: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(each, hidden) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_masked(each, hidden) for each in value]
+    is_argument = _is_leaf(value) and str(value) in hidden
+    return HIDDEN if is_argument else value
+
+
+def _without_quoted(text: str, form: str) -> str:
+    for before, after in _QUOTES:
+        text = text.replace(f"{before}{form}{after}", f"{before}{HIDDEN}{after}")
     return text
 
 
@@ -67,9 +88,13 @@ def _values(args: Any) -> Iterator[str]:
             waiting += value.values()
         elif isinstance(value, list | tuple):
             waiting += value
-        elif isinstance(value, str | int | float) and not isinstance(value, bool):
+        elif _is_leaf(value):
             left -= 1
             yield str(value)
+
+
+def _is_leaf(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _forms(value: str) -> tuple[str, str, str]:

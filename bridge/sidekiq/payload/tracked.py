@@ -33,6 +33,10 @@ class Tracked:
         is_wanted = job.native_class in self.classes if own is None else bool(own)
         return is_wanted and job.jid is not None
 
+    def flags(self, job: SidekiqJob) -> tuple[bool, bool]:
+        """The flags ``tracked`` and ``shadowed`` of its delivery."""
+        return job in self, False
+
     def set(self, name: str, *, wanted: bool) -> None:
         """Track the jobs of this class, or not."""
         (self.classes.add if wanted else self.classes.discard)(name)

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 # The Ruby classes of tests/support/moving_tasks.py, for jobs whose return value counts.
+require "sidekiq-bridge/results"
 require_relative "jobs"
 
 # Returns its arguments; "fail" raises.
@@ -12,6 +13,23 @@ class ShadowJob
     note("done", args)
     raise ArgumentError, "failed in Ruby" if args.include?("fail")
     args
+  end
+end
+
+# Returns what Python's coroutine returns as a shadow.
+class CoroutineJob < ShadowJob
+  def perform(*args) = [true, *super]
+end
+
+# Returns what JSON cannot hold, and tells of a progress that nobody tracks.
+class ObjectJob
+  include JOB
+  include Listed
+
+  def perform(*args)
+    SidekiqBridge.progress(1, total: 2)
+    note("done", args)
+    (args == ["large"]) ? "x" * 100_000 : Object.new
   end
 end
 

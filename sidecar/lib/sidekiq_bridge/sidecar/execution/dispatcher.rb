@@ -35,7 +35,7 @@ module SidekiqBridge
       end
 
       def job_from(message)
-        job = Job.new(message.body, queue: message.queue, correlation_id: message.correlation_id, trace: message.trace, python_lease: message.python_lease, tracked: message.tracked?)
+        job = Job.new(message.body, queue: message.queue, correlation_id: message.correlation_id, trace: message.trace, python_lease: message.python_lease, tracked: message.tracked?, valued: message.valued?)
         reason = @guard.refusal_by_name(job)
         raise Refusals.refused(reason) if reason
         job

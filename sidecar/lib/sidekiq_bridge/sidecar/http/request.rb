@@ -69,6 +69,9 @@ module SidekiqBridge
       # True if the worker wants what the job returns.
       def tracked? = @env["HTTP_X_BRIDGE_TRACK"] == "1"
 
+      # True if the worker wants what the job returns, and the job is not tracked: a shadow of a move compares it.
+      def valued? = @env["HTTP_X_BRIDGE_TRACK"] == "value"
+
       # Seconds for which a silent worker keeps its lease; nil for a job whose code is in Ruby.
       def python_lease
         code = @env["HTTP_X_BRIDGE_BODY"] or return

@@ -37,7 +37,7 @@ module SidekiqBridge
       def full
         own = @worker_state.to_h
         all = states(own)
-        {"protocol" => PROTOCOL.to_i, "status" => status, "boot" => own["boot"], "version" => VERSION, "streams" => true, "traces_on_streams" => true, "python_bodies" => true, "pushes" => true, "results" => true,
+        {"protocol" => PROTOCOL.to_i, "status" => status, "boot" => own["boot"], "version" => VERSION, "streams" => true, "traces_on_streams" => true, "python_bodies" => true, "pushes" => true, "results" => true, "values" => true,
          "now" => Process.clock_gettime(Process::CLOCK_REALTIME), "timeout_seconds" => @timeout,
          **facts, "queues" => AppQueues.merge(all.map { |state| state["queues"] }), "workers" => all.map { |state| state.slice(*PUBLIC) }}
       end

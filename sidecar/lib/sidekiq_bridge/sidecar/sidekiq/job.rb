@@ -16,7 +16,7 @@ module SidekiqBridge
       attr_reader :payload, :jid, :class_name, :active_job_class_name, :queue, :correlation_id, :trace, :trace_id, :python_lease
 
       # `python_lease` is set if the job's code is in Python: seconds for which its worker may be silent.
-      def initialize(payload, queue: nil, correlation_id: nil, trace: nil, python_lease: nil, tracked: false)
+      def initialize(payload, queue: nil, correlation_id: nil, trace: nil, python_lease: nil, tracked: false, valued: false)
         @payload = payload.force_encoding(Encoding::UTF_8)
         @hash = parse(payload)
         @jid = @hash["jid"].freeze # a key of the records: an unfrozen one would be copied
@@ -28,6 +28,7 @@ module SidekiqBridge
         @trace = trace
         @python_lease = python_lease
         @tracked = tracked
+        @valued = valued
         @trace_id = TraceContext.trace_id(@hash, trace)
       end
 
@@ -43,8 +44,11 @@ module SidekiqBridge
       # Identifies all attempts of one push, and no other job that happens to have its jid. Nil without a jid.
       def lineage = ([@jid, @class_name, @hash["created_at"], ArgumentBytes.of(payload, @jid) || @hash["args"]].hash unless @jid.nil? || @jid == "")
 
-      # True if the reply is to say what the job returned.
+      # True if the reply is to say what the job returned, and the job may tell how far it has come.
       def tracked? = @tracked
+
+      # True if the reply is to say what the job returned, for a shadow alone.
+      def valued? = @valued
 
       def wrapper? = @wrapper
 

@@ -107,7 +107,7 @@ module SidekiqBridge
         @refusal = @requeue = @postponed = nil
         @lent = NOTHING_LENT
         @retrier.prepare(run)
-        @tracked = (TrackedRun.new(run) if run.job.tracked? && !run.python?)
+        @tracked = TrackedRun.of(run)
         @config = @capsules.fetch(run.job.queue, @default_config) if @capsules
       end
 

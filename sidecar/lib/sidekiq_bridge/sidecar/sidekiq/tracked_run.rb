@@ -6,10 +6,26 @@ require "sidekiq_bridge/results/store"
 
 module SidekiqBridge
   module Sidecar
+    # A run whose worker compares what the job returns with a shadow in Python. Nothing is stored.
+    class ValuedRun
+      # Performs the job, and keeps what it returns.
+      def perform = @value = yield
+
+      # Never raises: the job is done.
+      def result = Results::Encoded.of(@value)
+    end
+
     # A run whose worker wants to know what the job returns and how far it has come. The worker writes its end; the job
     # itself tells of its progress (SidekiqBridge.progress).
     class TrackedRun
       INFLIGHT = "bridge:inflight:"
+
+      # The object that reports on a run; nil for most runs.
+      def self.of(run)
+        return if run.python?
+        return new(run) if run.job.tracked?
+        ValuedRun.new if run.job.valued?
+      end
 
       attr_reader :jid
       attr_writer :value

@@ -10,6 +10,7 @@ module SidekiqBridge
     # One job or probe from a stream; Dispatcher treats it like a Request.
     class Frame
       TRACK = "track"
+      VALUE = "value"
 
       attr_reader :id, :delivery, :claimed_at_ms
       attr_writer :body
@@ -23,7 +24,8 @@ module SidekiqBridge
         @queue = queue
         @limit = limit
         @tracked = words.first == TRACK
-        @trace = @tracked ? words[1] : words.first
+        @valued = words.first == VALUE
+        @trace = (@tracked || @valued) ? words[1] : words.first
       end
 
       def probe? = @delivery.nil?
@@ -37,6 +39,9 @@ module SidekiqBridge
 
       # True if the worker wants what the job returns.
       def tracked? = @tracked
+
+      # True if the worker wants what the job returns, and the job is not tracked.
+      def valued? = @valued
 
       def queue = @queue.include?("%") ? Percent.decode(@queue) : @queue
 

@@ -11,7 +11,7 @@ module SidekiqBridge
       class Malformed < StandardError; end
 
       LINE_BYTES = 4096
-      JOB = %r{\AE \d{1,19} \d{1,15} [^\s/]{1,255} \d{1,20} \d{1,19} \d{1,9} \S+(?: track)?(?: traceparent=\S+)?\z}
+      JOB = %r{\AE \d{1,19} \d{1,15} [^\s/]{1,255} \d{1,20} \d{1,19} \d{1,9} \S+(?: track| value)?(?: traceparent=\S+)?\z}
       PROBE = /\AP \d{1,19} 0\z/
 
       # `seal` checks the code of each frame; nil without a secret.
