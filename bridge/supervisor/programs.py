@@ -109,7 +109,7 @@ class Plan:
             own["BRIDGE_LOG_FORMAT"] = "text"
         return Program(
             f"worker.{number}",
-            [sys.executable, "-m", "celery", "-A", self.app, "worker", *name, *self.options],
+            [sys.executable, "-m", "bridge.worker.command", "-A", self.app, "worker", *name, *self.options],
             {**self.environ, "PYTHONUNBUFFERED": "1", **own},
             sidecar_url=sidecar_url,
         )
