@@ -1,4 +1,4 @@
-"""What a worker and the process of its shadows tell each other: byte strings, each behind its length."""
+"""Messages between a worker and the process of its shadows: byte strings, each behind its length."""
 
 from __future__ import annotations
 
