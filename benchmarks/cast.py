@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.peers.bridge import Bridge, BridgeUp, Tuning
+from benchmarks.peers.crowd import Crowd
 from benchmarks.peers.naive import NaiveBridge
 from benchmarks.peers.sidekiq import Sidekiq
 from benchmarks.peers.stock import StockCelery
@@ -29,6 +30,8 @@ class Cast:
     native: Bridge
     native_prefork: Bridge
     up: BridgeUp
+    crowds: tuple[Crowd, Crowd]
+    """Simulated workers, Sidekiq's first."""
     bridges: tuple[Bridge, ...]
     """The bridge with sidecars of different kinds; the last is the one of the goals."""
 
@@ -62,5 +65,6 @@ def new_cast(roots: Sequence[RubyRoot], tuning: Tuning) -> Cast:
         native=Bridge(NATIVE, None, 0, tuning),
         native_prefork=Bridge(NATIVE_PREFORK, None, 0, tuning, "prefork"),
         up=BridgeUp(UP, None, 0, tuning),
+        crowds=(Crowd("Sidekiq 8.1, simulated", "sidekiq"), Crowd("bridge, simulated", "bridge")),
         bridges=tuple(bridges),
     )

@@ -36,6 +36,8 @@ METRICS = {
     "busy_commands_per_job": Metric("busy: commands/job", "less", 1),
     "busy_cpu_ms_per_job": Metric("busy: CPU ms/job", "less", 2),
     "idle_commands_per_second": Metric("idle commands/s", "less", 1),
+    "carried_per_second": Metric("jobs/s of one Redis core", "more"),
+    "idle_redis_percent": Metric("idle Redis CPU %", "less", 2),
     "commands_per_second": Metric("Redis commands/s", "less", 1),
     "cpu_percent": Metric("CPU % of a core", "less", 2),
     "worker_cpu_percent": Metric("of it worker and keeper", "less", 2),

@@ -7,7 +7,7 @@ import time
 
 from benchmarks.apps.computing import compute
 from benchmarks.apps.probes import write_probe
-from bridge import app
+from bridge import app as app
 
 
 @app.task(name="NativeNoop")

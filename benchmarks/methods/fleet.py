@@ -93,13 +93,15 @@ def _watch(site: Site, team: Team, wait: Callable[[], object]) -> Used:
 def _figures(idle: Used, calm: tuple[Used, int], busy: tuple[Used, int]) -> dict[str, float]:
     (calmly, few), (busily, many) = calm, busy
     calmly, busily = calmly.beyond(idle), busily.beyond(idle)
+    idle_share, redis_us = idle.redis_seconds / idle.seconds, busily.redis_seconds / many * MICRO
     return {
         "jobs": float(few + many),
         "commands_per_job": calmly.commands / few,
         "cpu_ms_per_job": calmly.cpu_seconds / few * MILLI,
         "busy_commands_per_job": busily.commands / many,
         "busy_cpu_ms_per_job": busily.cpu_seconds / many * MILLI,
-        "redis_us_per_job": busily.redis_seconds / many * MICRO,
+        "redis_us_per_job": redis_us,
+        "carried_per_second": (1 - idle_share) * MICRO / redis_us,
         "idle_commands_per_second": idle.commands / idle.seconds,
-        "idle_redis_percent": idle.redis_seconds / idle.seconds * 100,
+        "idle_redis_percent": idle_share * 100,
     }

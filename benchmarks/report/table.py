@@ -24,6 +24,13 @@ COLUMNS = {
         "redis_us_per_job",
         "idle_commands_per_second",
     ),
+    "redis_us_per_job": (
+        "carried_per_second",
+        "busy_commands_per_job",
+        "idle_commands_per_second",
+        "idle_redis_percent",
+        "busy_cpu_ms_per_job",
+    ),
     "commands_per_second": ("cpu_percent", "worker_cpu_percent", "redis_cpu_percent"),
     "first_job_seconds": (),
 }

@@ -24,6 +24,7 @@ def scenarios(cast: Cast, scale: Scale, sizes_ms: Sequence[float] = ()) -> list[
         *throughput(cast, scale, *sizes),
         *soon.latency(cast, scale),
         fleets.fleet(cast, scale),
+        fleets.crowd(cast, scale),
         soon.push(cast, scale),
         costs.queues(cast, scale),
         costs.backlog(cast, scale),

@@ -1,0 +1,214 @@
+"""The simulated workers of ``benchmarks/crowd`` send Redis what real ones send."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib import resources
+
+import pytest
+import redis
+
+from benchmarks.loads import ID, Load
+from benchmarks.peers.base import Peer, Setup
+from benchmarks.peers.bridge import Bridge, Tuning
+from benchmarks.peers.crowd import MOST, Crowd
+from benchmarks.peers.sidekiq import Sidekiq
+from benchmarks.roots import RubyRoot, matrix_folder
+from benchmarks.site import Site, new_site
+from bridge.sidekiq.store import lua
+from tests.support.waiting import wait_for
+
+ONE = Setup()
+#: After these a worker waits by a watch that takes, and Redis knows its scripts.
+WARM_UP_JOBS, JOBS = 6, 4
+#: The longest rhythm of a worker is 20 s: what it does at all, it does within this time.
+IDLE_SECONDS = 21.0
+#: Commands of one job, whatever they are called: these keys are in them.
+_OF_JOBS = re.compile(r"queue:default|bridge:arrived:|stat:processed")
+#: What a Sidekiq process does at its start: it cleans up after dead ones, and loads its script.
+ONCE = re.compile("SET process_cleanup|SSCAN processes|HGET ID info|SCRIPT")
+_IDENTITY = re.compile(r"[\w.-]+:\d+:[0-9a-f]{12}")
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+def scripts() -> dict[str, str]:
+    """SHA -> name, of all scripts of the product."""
+    folder = resources.files(lua)
+    names = [each.name.removesuffix(".lua") for each in folder.iterdir() if each.name.endswith(".lua")]
+    return {lua.load(name).sha.decode(): name for name in names}
+
+
+SCRIPTS = scripts()
+
+
+class Monitor:
+    """What Redis has executed, with identities, numbers and texts replaced."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._connection = client.connection_pool.make_connection()
+        self._connection.connect()
+        self._connection.send_command("MONITOR")
+        self._connection.read_response()
+        self._lines: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def take(self) -> list[str]:
+        """The commands since the last time."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    def close(self) -> None:
+        """End the thread."""
+        self._connection.disconnect()
+
+    def _read(self) -> None:
+        try:
+            while True:
+                self._lines.append(shape(self._connection.read_response().decode()))
+        except (redis.RedisError, OSError, ValueError, AttributeError):
+            pass  # closed
+
+
+def shape(line: str) -> str:
+    """``BLMOVE queue:default bridge:arrived:ID:N:default RIGHT LEFT N``."""
+    command, *words = _WORD.findall(line.partition("] ")[2])
+    return " ".join([command.upper(), *map(_plain, words)])
+
+
+def _plain(word: str) -> str:
+    if word in SCRIPTS:
+        return SCRIPTS[word]
+    if len(word) == 40 and re.fullmatch("[0-9a-f]+", word):
+        return "SCRIPT"
+    if word.startswith(("{", "[", "<?", "eee")):
+        return "TEXT"
+    return re.sub(r"\d+(?:\.\d+)?", "N", _IDENTITY.sub("ID", re.sub("flushed:[0-9a-f]+", "flushed:X", word)))
+
+
+class Watched:
+    """One worker, real or simulated, and what it sends."""
+
+    def __init__(self, peer: Peer, site: Site, monitor: Monitor) -> None:
+        self._site, self._monitor = site, monitor
+        self._key, self._template = peer.template(Load("noop"), "default")
+        self._pushed = 0
+
+    def push(self) -> list[str]:
+        """One job. Returns the commands that belong to it, in order of their texts."""
+        self._monitor.take()
+        self._pushed += 1
+        self._site.server.lpush(self._key, self._template.replace(ID, f"{self._pushed:024x}"))
+        found: list[str] = []
+
+        def is_over() -> bool:
+            time.sleep(0.15)  # until the worker rests: Redis tells of each command, and of no end
+            found.extend(new := self._monitor.take())
+            return not [line for line in new if _OF_JOBS.search(line)]
+
+        wait_for(is_over, "the worker to rest", 10)
+        return sorted(line for line in found if _OF_JOBS.search(line) and not line.startswith("LPUSH"))
+
+    def settle(self) -> None:
+        """Bring it to where every next job takes the same way."""
+        for _ in range(WARM_UP_JOBS):
+            self.push()
+
+    def idle(self) -> Counter[str]:
+        """What it sends without jobs."""
+        self._monitor.take()
+        time.sleep(IDLE_SECONDS)
+        return Counter(self._monitor.take())
+
+
+@contextmanager
+def watched(*peers: Peer) -> Iterator[list[Watched]]:
+    """These workers at once, each on a Redis of its own."""
+    with ExitStack() as stack:
+        found = []
+        for peer in peers:
+            site = stack.enter_context(new_site())
+            stack.enter_context(peer.started(site, ONE))
+            monitor = Monitor(site.server)
+            stack.callback(monitor.close)
+            found.append(Watched(peer, site, monitor))
+        yield found
+
+
+def at_once(calls: Sequence[Callable[[], Counter[str]]]) -> list[Counter[str]]:
+    """Both fleets rest for as long: they may do so together."""
+    found: dict[int, Counter[str]] = {}
+    threads = [
+        threading.Thread(target=lambda n=n, call=call: found.update({n: call()}))
+        for n, call in enumerate(calls)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [found[n] for n in range(len(calls))]
+
+
+def unlike(real: Counter[str], simulated: Counter[str]) -> dict[str, tuple[int, int]]:
+    """Commands whose numbers differ by more than the moment of the first one explains."""
+    return {
+        each: (real[each], simulated[each])
+        for each in real | simulated
+        if abs(real[each] - simulated[each]) > 1 + 0.25 * max(real[each], simulated[each])
+        or not (real[each] and simulated[each])
+    }
+
+
+def test_a_simulated_worker_sends_what_a_real_one_sends() -> None:
+    # Given a native worker, and a simulated one
+    real_peer, simulated_peer = Bridge("real", None, 0, Tuning()), Crowd("simulated", "bridge")
+    with watched(real_peer, simulated_peer) as (real, simulated):
+        real.settle()
+        simulated.settle()
+
+        # When jobs come to an idle worker, then each costs the same commands
+        for _ in range(JOBS):
+            assert simulated.push() == (expected := real.push())
+            assert expected[0].startswith("BLMOVE queue:default bridge:arrived:ID:N:default")
+
+        # And so does the worker without jobs
+        assert unlike(*at_once([real.idle, simulated.idle])) == {}
+
+
+def test_a_simulated_sidekiq_sends_what_a_real_one_sends() -> None:
+    # Given Sidekiq 8.1 in its change-root, and a simulated process
+    path = matrix_folder() / "sid"
+    if not (path / "usr/bin/sidekiq").exists():
+        pytest.skip("Sidekiq 8.1 is not there: scripts/conformance builds it")
+    real_peer, simulated_peer = Sidekiq(RubyRoot(str(path), "8.1.7", "3.3")), Crowd("simulated", "sidekiq")
+    with watched(real_peer, simulated_peer) as (real, simulated):
+        real.settle()
+        simulated.settle()
+
+        real_idle, simulated_idle = at_once([real.idle, simulated.idle])
+
+        # Then both wait, beat and look for due jobs alike
+        odd = unlike(real_idle, simulated_idle)
+        assert {each: counts for each, counts in odd.items() if not ONCE.match(each)} == {}
+        assert real_idle["BRPOP queue:default N"] > 100
+
+
+def test_a_crowd_is_in_few_processes_and_settles_every_job() -> None:
+    # Given more workers than one process carries
+    peer, setup = Crowd("simulated", "bridge"), Setup(workers=MOST + 2, concurrency=2)
+    with new_site() as site:
+        key, template = peer.template(Load("noop"), "default")
+        with peer.started(site, setup) as team:
+            assert len(team.processes) == 2
+            for number in range(300):
+                site.server.lpush(key, template.replace(ID, f"{number:024x}"))
+            wait_for(lambda: int(site.server.get("stat:processed") or 0) == 300, "all jobs", 20)
+
+        # Then nothing is held, and the Busy page is empty
+        assert site.server.scard("processes") == 0
+        assert site.server.keys("bridge:inflight:*") == []
+        assert site.server.keys("bridge:arrived:*") == []
