@@ -1,7 +1,7 @@
 """A worker of the bridge without Celery and without threads: its parts are the product's own.
 
-What waits, claims, settles, beats, renews and watches here is what a native worker has; one thread drives
-the parts of many workers, and a job ends as it begins.
+Its store, fetcher, watches, poller, heartbeat, lease, reaper and scheduler are those of a native worker. One
+thread drives the parts of many workers, and a job ends as it begins.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class BridgeWorker:
         self._loop.call_in(random.uniform(0, SPREAD_SECONDS), self.turn)
 
     def _begin_rounds(self) -> None:
-        """What the threads of a worker do, each in its own rhythm."""
+        """The work of a worker's threads, each in its own rhythm."""
         runtime, fetcher = self.runtime, self._fetcher
         scheduler = Scheduler(
             runtime.store,

@@ -55,7 +55,7 @@ class Line:
         return found
 
     def read(self) -> list[Any]:
-        """What has come; waits for something."""
+        """The answers that have come; waits for the first."""
         self._reader.feed(self.socket.recv(65_536))
         found = []
         while (reply := self._reader.gets()) is not False:
