@@ -16,6 +16,7 @@ from bridge.broker.context import BrokerContext, Units
 from bridge.broker.queue_watches import Watches
 from bridge.broker.wakes import SpuriousWakes
 from bridge.event_loop import EventLoop
+from bridge.sidekiq.fetch import unreadable
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.take import Take
 from bridge.sidekiq.fetch.unit_of_work import NO_FREE_SLOT, NOTHING_TO_DO, Fetched, UnitOfWork
@@ -46,9 +47,9 @@ class Poller:
         self._context = context
         self._admission = Admission(context, fetcher.in_flight)
         self._channel, self._deliver = channel, deliver
+        self._is_readable = unreadable.reading(fetcher.in_flight.reader, fetcher.settle)
         self._more_expected = True
-        self._poll_at = 0.0
-        self._claim_at = 0.0
+        self._poll_at = self._claim_at = 0.0
         self._outage = BackOff()
         self._may_claim = False
         self._spurious = SpuriousWakes()
@@ -60,8 +61,7 @@ class Poller:
         """Turns of the loop: a sign that the consumer's thread moves."""
         self.wait_seconds = 0.0
         """How long to wait at most before the next turn."""
-        self.wake = event_loop.wake
-        self.interrupt = event_loop.interrupt
+        self.wake, self.interrupt = event_loop.wake, event_loop.interrupt
 
     def attend(self) -> None:
         """From now on this thread settles what others decide."""
@@ -137,7 +137,7 @@ class Poller:
     def _hand_over(self, unit: UnitOfWork) -> bool:
         """To the pool at once, or else to Celery."""
         try:
-            if not self._context.fast_dispatch(unit, self._channel):
+            if not self._context.fast_dispatch(unit, self._channel) and self._is_readable(unit):
                 self._deliver(unit)
         except Exception:
             # A fault between claim and pool must not lose the job, nor those claimed with it.

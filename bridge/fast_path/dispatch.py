@@ -43,6 +43,7 @@ class FastDispatch:
         self._moving_ways: dict[str, Way | None] = {}
         """Of classes that move: some of their jobs go another way."""
         self._runtime.routing.attach(self._forget_ways)
+        self._runtime.fetcher.in_flight.reader.leave_arguments()
 
     def __call__(self, unit: UnitOfWork, channel: Any) -> bool:
         """Begin this job; False where it must go Celery's way."""

@@ -25,6 +25,7 @@ from bridge.execution.request import SidekiqRequest
 from bridge.execution.time_limits import HARD, SOFT, TimeLimits
 from bridge.fast_path import observers
 from bridge.results.encoding import encoded, shown_result
+from bridge.sidekiq.fetch import unreadable
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack, Result
 
@@ -75,12 +76,15 @@ class LazyRequest(SidekiqRequest):
         """A slot begins to run it: as ``on_accepted``, which would ask for more.
 
         False where the job runs elsewhere: it was given back before a slot was free, or another worker has
-        taken it over.
+        taken it over. Or where its arguments, which are read now if they are large, are malformed.
         """
         runtime, delivery = self._runtime, self.unit.delivery
         in_flight = runtime.fetcher.in_flight
         if delivery.token not in in_flight.held or not runtime.lease.holds(delivery.identity):
             self._end(GiveBack())
+            return False
+        if self.native and self.unit.job.is_outline and (burial := unreadable.read_whole(self.unit)):
+            self._end(burial)
             return False
         now = time.time()
         self.worker_pid = os.getpid()

@@ -157,7 +157,7 @@ class Arrivals:
         job = Claimed(home.queue, payload, take.token or self._new_token())
         take.token = 0
         units = self.hold(home, job, int(self._store.now() * 1000))
-        is_paused = take.is_found_paused()
+        is_paused = take.is_marked and take.is_found_paused()
         if take.is_recovering:
             in_flight.note_recoveries(units)
         if units and (is_paused or not self._may_begin(units[0])):

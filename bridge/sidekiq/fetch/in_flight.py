@@ -16,10 +16,9 @@ from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.set_aside import SetAside
 from bridge.sidekiq.fetch.unanswered_claims import UnansweredClaims
 from bridge.sidekiq.fetch.unit_of_work import ROW_SECONDS, Delivery, UnitOfWork
-from bridge.sidekiq.outcome.decision import Bury, Decision, Done, GiveBack
-from bridge.sidekiq.outcome.notice import malformed
+from bridge.sidekiq.fetch.unreadable import burial
+from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack
 from bridge.sidekiq.payload import expiry
-from bridge.sidekiq.payload.invalid_entry import invalid_entry
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.outline import SMALLEST_BYTES
 from bridge.sidekiq.payload.timestamps import Timestamps
@@ -184,12 +183,8 @@ class InFlight:
                 unit.delivery = unit.delivery._replace(recovered=count)
 
     def _bury_unreadable(self, delivery: Delivery, error: errors.PayloadError, arrived: str) -> None:
-        logger.error("buried a payload that is not a job, from queue %s: %s", delivery.queue, error)
-        payload = delivery.payload
-        if isinstance(error, errors.InvalidPayload):
-            payload = invalid_entry(payload, delivery.queue, str(error), time.time(), self._timestamps())
-        unit = UnitOfWork(delivery, SidekiqJob(delivery.payload, {}), arrived=arrived)
-        self._journal.add(unit, Bury(payload, ran=False, notice=malformed(str(error))))
+        unit = UnitOfWork(delivery, SidekiqJob.unreadable(delivery.payload), arrived=arrived)
+        self._journal.add(unit, burial(delivery, error, self._timestamps()))
 
     # -- a run
 

@@ -107,9 +107,7 @@ class Take:
         self.is_recovering, self.is_paused = found[0] != 0, found[1] == 1
 
     def is_found_paused(self) -> bool:
-        """Whether the queue was paused before its last job came. Asks where it may have been."""
-        if not self.is_marked:
-            return False
+        """Whether the queue was paused before its last job came. Asked where ``is_marked``."""
         try:
             self.ask()
         except (redis.RedisError, OSError) as error:

@@ -6,6 +6,7 @@ raises, and each says what it makes of a value of the wrong type.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Mapping
@@ -85,10 +86,8 @@ class SidekiqJob:
     @property
     def whole(self) -> Mapping[str, Any]:
         """All fields, the arguments among them; without those where they are malformed."""
-        try:
+        with contextlib.suppress(MalformedPayload):
             self.read_whole()
-        except MalformedPayload:
-            self.is_outline = False
         return self.fields
 
     @classmethod

@@ -152,7 +152,8 @@ class MixedBatch:
         for i, settlement in enumerate(settlements):
             if settlement.arrived is not None and _is_short(settlement):
                 key = settlement.arrived.key
-                is_own = large_claims.is_own(settlement.identity, key)
+                identity = settlement.identity
+                is_own = key.startswith(large_claims.OWN, key.index(identity) + len(identity) + 1)
                 (own if is_own else self._lists.setdefault(key, [])).append(i)
             elif settlement.arrived is not None:
                 self._batches.append(([i], alone := batch([i])))

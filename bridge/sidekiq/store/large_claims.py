@@ -25,11 +25,6 @@ def watch_name(number: int, queue: str) -> str:
     return f"{OWN}{number}:{queue}"
 
 
-def is_own(identity: str, key: str) -> bool:
-    """Whether a list with this key holds one large job."""
-    return key.startswith(OWN, len(keys.arrived_list(identity, "")))
-
-
 def claim_call(request: ClaimRequest) -> scripts.Call:
     """The call of claim_large.lua: from the last of the queues, if the others are empty."""
     *before, queue = [keys.queue(name) for name in request.queues]
