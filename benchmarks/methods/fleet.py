@@ -70,7 +70,7 @@ class Fleet:
             between = pushing.pushed
             busy = _watch(site, team, lambda: push(self.busy, self.busy_rate))
         _verify(peer, setup, site, pushing.pushed)
-        return _figures(idle, (calm, between - before), (busy, pushing.pushed - between))
+        return cost(idle, (calm, between - before), (busy, pushing.pushed - between))
 
 
 def _verify(peer: Peer, setup: Setup, site: Site, pushed: int) -> None:
@@ -90,7 +90,8 @@ def _watch(site: Site, team: Team, wait: Callable[[], object]) -> Used:
     return Used(seconds, sum(commands(site).values()), own, theirs)
 
 
-def _figures(idle: Used, calm: tuple[Used, int], busy: tuple[Used, int]) -> dict[str, float]:
+def cost(idle: Used, calm: tuple[Used, int], busy: tuple[Used, int]) -> dict[str, float]:
+    """The figures of a fleet. ``calm`` and ``busy`` are what it used, and the jobs that it got meanwhile."""
     (calmly, few), (busily, many) = calm, busy
     calmly, busily = calmly.beyond(idle), busily.beyond(idle)
     idle_share, redis_us = idle.redis_seconds / idle.seconds, busily.redis_seconds / many * MICRO

@@ -24,6 +24,8 @@ class Pushing:
         pool = site.server.connection_pool.connection_kwargs
         self._socket = socket.create_connection((pool.get("host", "127.0.0.1"), pool["port"]))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.sendall(_words("SELECT", str(pool.get("db") or 0)))
+        self._socket.recv(64)
         self.pushed = 0
 
     def __enter__(self) -> Pushing:
@@ -41,7 +43,7 @@ class Pushing:
         while answer.count(b"\n") < ANSWER_LINES:
             answer += self._socket.recv(4096)
         if b"-" in answer:
-            raise RuntimeError(f"Redis refused a push: {answer.decode()}")
+            raise RuntimeError(f"Redis refused a push: {' '.join(answer.decode().split())}")
 
     def at_random(self, seconds: float, rate: float, chance: random.Random) -> None:
         """Push for that time, ``rate`` jobs a second on average."""

@@ -38,7 +38,7 @@ class Bridge(Peer):
         self.cores = 2 if pool else max(1, puma_workers)
         self.tuning = tuning
         self.pool = pool
-        self.noop_rate = 7000.0 if puma_workers else 9000.0
+        self.noop_rate = 10000.0 if puma_workers else 15000.0
 
     def starts(self, site: Site, setup: Setup) -> list[Start]:
         """The sidecar first."""

@@ -30,14 +30,14 @@ def ruby_template(load: Load, queue: str) -> tuple[str, str] | None:
 class Sidekiq(Peer):
     """``name`` says the version; ``root`` is where it is."""
 
-    noop_rate = 9000.0
+    noop_rate = 14000.0
     root: RubyRoot
 
     def __init__(self, root: RubyRoot, name: str = "") -> None:
         super().__init__(name or f"Sidekiq {root.short}")
         self.root = root
         if root.short < "7":
-            self.noop_rate = 6000.0
+            self.noop_rate = 10000.0
 
     def starts(self, site: Site, setup: Setup) -> list[Start]:
         """Start ``setup.workers`` processes of the same command."""

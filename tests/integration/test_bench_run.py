@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import redis
 from benchmarks import procfs, results
 from benchmarks.goals import ONE_NATIVE
 from benchmarks.loads import ID, release, stage
+from benchmarks.methods.pushing import Pushing
 from benchmarks.site import Site
 from tests.support.processes import ROOT
 from tests.support.waiting import wait_for
@@ -100,6 +103,34 @@ def test_orphans_are_gone_once_they_are_ended() -> None:
     for _ in range(5):
         said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
         assert said.stdout == "False\n"
+
+
+def test_jobs_are_pushed_one_by_one_as_sidekiqs_client_does(empty_redis: redis.Redis, tmp_path: Path) -> None:
+    site = Site(empty_redis, "", 0, tmp_path)
+    chance = random.Random(1)
+
+    with Pushing(site, "queue:default", f'{{"jid":"{ID}"}}', ID) as pushing:
+        began = time.monotonic()
+        pushing.at_random(0.5, 400, chance)
+        seconds = time.monotonic() - began
+
+    assert 0.5 <= seconds < 5
+    assert 100 < pushing.pushed < 300
+    assert empty_redis.smembers("queues") == {b"default"}
+    found = empty_redis.lrange("queue:default", 0, -1)
+    assert found[-1] == b'{"jid":"%024x"}' % 1
+    assert found[0] == b'{"jid":"%024x"}' % pushing.pushed
+
+
+def test_a_push_that_redis_refuses_ends_the_measurement(empty_redis: redis.Redis, tmp_path: Path) -> None:
+    empty_redis.set("queue:default", "not a list")
+    site = Site(empty_redis, "", 0, tmp_path)
+
+    with (
+        Pushing(site, "queue:default", ID, ID) as pushing,
+        pytest.raises(RuntimeError, match=r"Redis refused a push: .*WRONGTYPE"),
+    ):
+        pushing.push()
 
 
 @pytest.mark.parametrize(("queues", "jobs"), [(1, 7), (3, 10), (100, 130)])

@@ -15,8 +15,10 @@ from benchmarks.__main__ import choose
 from benchmarks.cast import new_cast
 from benchmarks.goals import Goal, Verdict
 from benchmarks.loads import ID, Load, active_job_payload
+from benchmarks.methods.fleet import Used, cost
 from benchmarks.peers.base import Peer, Setup, Start
 from benchmarks.peers.bridge import Tuning
+from benchmarks.peers.crowd import Crowd
 from benchmarks.peers.stock import message
 from benchmarks.report import markdown, publish, table, text
 from benchmarks.report.chart import chart
@@ -254,6 +256,41 @@ def test_a_measurement_that_fails_costs_no_other_and_no_result() -> None:
 def test_every_scenario_says_its_limit() -> None:
     for each in everything():
         assert "Limit: " in each.what, each.name
+
+
+# -- fleets
+
+
+def test_the_cost_of_a_push_is_what_the_fleet_uses_beyond_its_idle_time() -> None:
+    # Given a fleet that uses 20 commands, 10 ms of CPU and 2 ms of Redis a second without jobs
+    idle = Used(10.0, 200.0, 0.1, 0.02)
+    # When it uses these in 5 and in 2 seconds with jobs
+    calm, busy = Used(5.0, 170.0, 0.15, 0.03), Used(2.0, 740.0, 0.22, 0.054)
+
+    found = cost(idle, (calm, 10), (busy, 100))
+
+    # Then the idle part of the same time does not count
+    assert found["commands_per_job"] == pytest.approx(7.0)
+    assert found["cpu_ms_per_job"] == pytest.approx(10.0)
+    assert found["busy_commands_per_job"] == pytest.approx(7.0)
+    assert found["busy_cpu_ms_per_job"] == pytest.approx(2.0)
+    assert found["redis_us_per_job"] == pytest.approx(500.0)
+    # And one Redis carries what its core has left beside the idle fleet
+    assert found["carried_per_second"] == pytest.approx((1 - 0.002) * 2000)
+
+
+def test_workers_begin_together_and_after_what_they_need() -> None:
+    setup = Setup(workers=3)
+    starts = new_cast(ROOTS, Tuning()).bridge.starts(Site(None, "", 0, Path("/x")), setup)
+
+    assert [start.name for start in starts] == ["sidecar", "worker-1", "worker-2", "worker-3"]
+
+
+@pytest.mark.parametrize(("workers", "sizes"), [(1, [1]), (50, [50]), (120, [50, 50, 20])])
+def test_a_crowd_is_divided_among_few_processes(workers: int, sizes: list[int]) -> None:
+    starts = Crowd("x", "bridge").starts(Site(None, "redis://x", 0, Path("/x")), Setup(workers=workers))
+
+    assert [int(start.command[4]) for start in starts] == sizes
 
 
 # -- jobs
