@@ -10,9 +10,11 @@ from typing import Any
 from bridge.broker.messages import RUBY_TASK
 from bridge.execution.task import SidekiqTask
 from bridge.execution.task_classes import is_builtin
-from bridge.moves.move import RUBY, Move, side_before
+from bridge.moves.move import PYTHON, RUBY, Move, side_before
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.store.settlement import RECOVERED_TTL_SECONDS
+
+_NONE: Mapping[str, Move] = {}
 
 
 class Routing:
@@ -24,6 +26,7 @@ class Routing:
         self._has_sidecar = has_sidecar
         self._natives: dict[str, object] = {}
         self._moves: Mapping[str, Move] = {}
+        self._finished: Mapping[str, Move] = {}
         self._on_move: Callable[[], object] = lambda: None
 
     def task_of(self, job: SidekiqJob, recovered: int = 0) -> str:
@@ -36,7 +39,7 @@ class Routing:
             return RUBY_TASK
         move = self._moves.get(name)
         if move is None:
-            return name
+            return RUBY_TASK if recovered and self._may_still_run_in_ruby(job, name) else name
         if move.side_of(job.jid, job.fields) == RUBY:
             return RUBY_TASK
         return RUBY_TASK if recovered and self._may_run_in_ruby(job, move) else name
@@ -49,6 +52,13 @@ class Routing:
         is_open = side_before(job.fields) is None and not self.joins_ruby(job)
         changed = time.time() - move.changed_ms / 1000 < RECOVERED_TTL_SECONDS
         return is_open and changed and self._has_sidecar()
+
+    def _may_still_run_in_ruby(self, job: SidekiqJob, name: str) -> bool:
+        """The same for a class whose move has finished: its retries in Ruby have left that side as well."""
+        move = self._finished.get(name)
+        if move is None or side_before(job.fields) == PYTHON or self.joins_ruby(job):
+            return False
+        return time.time() - move.changed_ms / 1000 < RECOVERED_TTL_SECONDS and self._has_sidecar()
 
     def is_native(self, job: SidekiqJob) -> bool:
         """Whether a job runs in Python."""
@@ -70,9 +80,9 @@ class Routing:
         """The consumer is ready: tell its dispatcher of each change of the moves, from any thread."""
         self._on_move = on_move
 
-    def follow(self, moves: Mapping[str, Move]) -> None:
-        """Route by these moves from now on."""
-        self._moves = moves
+    def follow(self, moves: Mapping[str, Move], finished: Mapping[str, Move] = _NONE) -> None:
+        """Route by these moves from now on. ``finished``: those whose orphaned jobs may still run in Ruby."""
+        self._moves, self._finished = moves, finished
         self._on_move()
 
     def _is_native_class(self, name: str) -> bool:

@@ -58,7 +58,7 @@ def move(
 
     def change(before: Move | None, now_ms: int) -> Move | None:
         if changes is None:
-            return None
+            return None if before is None else before.at(now_ms, percent=100.0, shadow=0.0, is_finished=True)
         started = before or Move(job_class)
         if changes.keys() == {"guard"} and before is None:
             raise errors.ConfigurationError(f"{job_class} does not move: write --percent with a number too.")
@@ -66,7 +66,7 @@ def move(
 
     made = MoveStore(parts.client).change(job_class, change)
     if as_json:
-        output.print_json({"job_class": job_class} if made is None else made)
+        output.print_json({"job_class": job_class} if made is None or made.is_finished else made)
     else:
         click.echo(_sentence(job_class, made))
 
@@ -151,7 +151,7 @@ def _check_shadow_safe(job_class: str, workers: list[ProcessRow]) -> None:
 
 
 def _sentence(job_class: str, made: Move | None) -> str:
-    if made is None:
+    if made is None or made.is_finished:
         return f"{job_class} moves no more: workers with its native task run all its jobs in Python"
     if made.is_back:
         return f"{job_class}: all jobs run in Ruby"

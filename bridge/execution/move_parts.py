@@ -69,9 +69,10 @@ class MoveParts:
         self.listeners.settled.extend((self.move_runs.settled, self.shadows.settled))
         return mark
 
-    def _heed(self, moves: Moves) -> None:
+    def _heed(self, moves: Moves, finished: Moves) -> None:
         """Route and count by these moves from now on."""
-        for each in (self.routing, self.move_runs, self._side_mark, self.shadows):
+        self.routing.follow(moves, finished)
+        for each in (self.move_runs, self._side_mark, self.shadows):
             each.follow(moves)
         self.metrics.moving = moves.keys()
         has_shadows = bool(self.shadows.classes)

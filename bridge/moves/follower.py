@@ -22,6 +22,7 @@ from bridge.moves.store import Moves, MoveStore
 from bridge.redis.client_tracking import TRUST_SECONDS, ClientTracking
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
+from bridge.sidekiq.store.settlement import RECOVERED_TTL_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ ASK_SECONDS = 0.5
 #: Counts go to Redis that often, and the guard judges them.
 FLUSH_SECONDS = 2.0
 
+Heed = Callable[[Moves, Moves], None]
 _KEYS = (keys.MOVES,)
 #: Fields of the counts, in the order of ``Seen``.
 _SEEN = [
@@ -41,8 +43,8 @@ _SEEN = [
 class MoveFollower:
     """The moves as this worker knows them. ``round`` belongs to one thread."""
 
-    def __init__(self, store: MoveStore, runs: Runs, shadows: Shadows, heed: Callable[[Moves], None]) -> None:
-        """``heed`` is called with all moves at each change."""
+    def __init__(self, store: MoveStore, runs: Runs, shadows: Shadows, heed: Heed) -> None:
+        """``heed`` is called with all moves at each change, and with those that have finished."""
         self._store = store
         self._runs = runs
         self._shadows = shadows
@@ -57,6 +59,7 @@ class MoveFollower:
         self._may_track = True
         self._guards: dict[str, Guard] = {}
         self._read_at = self._flushed_at = -ASK_SECONDS
+        self._finished: Moves = {}
 
     def round(self) -> float:
         """Heed a change, if there is one. Returns seconds to the next look. Raises StoreUnavailable.
@@ -77,15 +80,18 @@ class MoveFollower:
         """Ask Redis for the moves, and heed them. Raises StoreUnavailable."""
         before, self._read_at = self.moves, time.monotonic()
         try:
-            self.moves = self._store.all()
+            self.moves, finished = self._store.read()
         except errors.StoreUnavailable:
             raise
         except errors.StoreError as error:  # a key of another type, or a user without the right to read it
             logger.error("the moves in %s cannot be read, and stay as they are: %s", keys.MOVES, error)
-        if before != self.moves:
-            self._heed(self.moves)
+            return
+        if before != self.moves or finished != self._finished:
+            self._finished = finished
+            self._heed(self.moves, finished)
             for name in sorted(before.keys() | self.moves.keys()):
                 _tell(name, before.get(name), self.moves.get(name))
+            self._forget(finished)
 
     def close(self) -> None:
         """The worker ends: write what was counted."""
@@ -102,6 +108,13 @@ class MoveFollower:
         self._is_ending = True
         if self._event_loop is not None:
             self._event_loop.wake()
+
+    def _forget(self, finished: Moves) -> None:
+        """Remove the moves that finished long ago: no sidecar runs a job of theirs."""
+        oldest_ms = (time.time() - RECOVERED_TTL_SECONDS) * 1000
+        for move in finished.values():
+            if move.changed_ms < oldest_ms:
+                self._store.forget(move)
 
     # -- changes
 

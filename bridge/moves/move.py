@@ -37,6 +37,8 @@ class Move:
     """Whether the class was taken back: retries of Python's side run in Ruby as well."""
     reason: str = ""
     """The guard's sentence, where it took the class back."""
+    is_finished: bool = False
+    """Whether the move has ended: only a job that was orphaned in Ruby still goes there."""
 
     @classmethod
     def parse(cls, job_class: str, raw: bytes) -> Move | None:
@@ -58,6 +60,7 @@ class Move:
             int(said.get("changed_ms") or 0),
             said.get("is_back") is True,
             str(said.get("reason") or ""),
+            said.get("is_finished") is True,
         )
 
     def raw(self) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from bridge import errors
 from bridge.moves import runs, share
 from bridge.moves.move import PYTHON, RUBY, Move, side_before
 from bridge.moves.store import MoveStore
@@ -81,9 +82,7 @@ class MoveReport:
 
     def _row(self, move: Move, retries: dict[tuple[str, str], int], now_ms: int) -> MoveRow:
         name = move.job_class
-        with outages():
-            counts = self._client.hgetall(keys.move_runs(name, move.since_ms))
-        both = runs.read(counts)  # type: ignore[arg-type]
+        both = runs.read(self._counts(move))
         shadow = [both.shadow.get(what, 0) for what in ("runs", "differences", "left out")]
         sides = {side: _side(both.of(side), retries.get((name, side), 0)) for side in (PYTHON, RUBY)}
         return MoveRow(
@@ -100,6 +99,15 @@ class MoveReport:
             share.of_sidekiq(self._client, name, move.since_ms, now_ms),
             *shadow,
         )
+
+    def _counts(self, move: Move) -> dict[bytes, bytes]:
+        try:
+            with outages():
+                return self._client.hgetall(keys.move_runs(move.job_class, move.since_ms))  # type: ignore[return-value]
+        except errors.StoreUnavailable:
+            raise
+        except errors.StoreError:  # a key of another type counts nothing
+            return {}
 
     def _retries(self, moves: Sequence[Move]) -> dict[tuple[str, str], int]:
         """Jobs in the retry set by class and side."""

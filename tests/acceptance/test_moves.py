@@ -254,29 +254,35 @@ def test_processes_of_sidekiq_run_in_ruby_what_they_take_and_their_share_is_show
         worker.stop()
 
 
-def test_an_orphaned_ruby_run_that_goes_on_is_not_run_in_python_at_a_higher_percentage(stage: Stage) -> None:
-    """A sidecar ran the job of a worker that died, and the percentage rose: Python ran the job beside it."""
-    bridge = bridge_of(stage)
-    dead = stage.make_worker(module=TASKS, concurrency=2, name="dead")
+@pytest.mark.parametrize("change", [("--percent", "100", "--no-guard"), ("--finish",)], ids=str)
+def test_an_orphaned_ruby_run_that_goes_on_is_not_run_in_python_after_a_change(
+    stage: Stage, change: tuple[str, ...]
+) -> None:
+    """A sidecar ran the job of a worker that died, and the percentage rose: Python ran the job beside it.
+
+    The end of the move did the same.
+    """
+    bridge, gate = bridge_of(stage), f"orphan{change[0]}"
+    dead = stage.make_worker(module=TASKS, concurrency=2, name=f"dead{change[0]}")
     worker = None
     try:
         bridge("move", "GateJob", "--back").well()
         heeded(dead, "GateJob is back in Ruby")
-        jid = stage.push_job({"class": "GateJob", "args": ["orphan"], "retry": True})
+        jid = stage.push_job({"class": "GateJob", "args": [gate], "retry": True})
         stage.ledger.wait_for("started", jid)
-        bridge("move", "GateJob", "--percent", "100", "--no-guard").well()
+        bridge("move", "GateJob", *change).well()
         dead.process.kill()
 
-        worker = stage.make_worker(module=TASKS, concurrency=2, name="heir")
+        worker = stage.make_worker(module=TASKS, concurrency=2, name=f"heir{change[0]}")
         wait_for(lambda: stage.redis.exists(f"bridge:recovered:{jid}"), "the recovery", 30)
         wait_until_equal(lambda: stage.queued, {}, "the heir to take it")
         holds_for(lambda: "python" not in stage.ledger.events(jid), 1.0, "no second run")
-        stage.ledger.open_gate("orphan")
+        stage.ledger.open_gate(gate)
         stage.wait_done()
         assert stage.ledger.events(jid) == ["started", "done"]
         stage.wait_counters(1, 0)
     finally:
-        stage.ledger.open_gate("orphan")
+        stage.ledger.open_gate(gate)
         dead.stop()
         if worker is not None:
             worker.stop()

@@ -27,9 +27,9 @@ class Following:
 
     def __init__(self, store: MoveStore) -> None:
         self.rounds = 0
-        self.heeded: list[Moves] = []
+        self.heeded: list[tuple[Moves, Moves]] = []
         shadows = Shadows(lambda: store.client, lambda name: False, DryRuns(dict))
-        self.follower = MoveFollower(store, Runs(), shadows, self.heeded.append)
+        self.follower = MoveFollower(store, Runs(), shadows, lambda *moves: self.heeded.append(moves))
         self._stopping = False
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -101,3 +101,22 @@ def test_a_field_that_makes_no_sense_holds_its_class_in_ruby(following: Followin
     assert following.follower.moves["J"].reason == "its field in bridge:moves makes no sense"
     store.change("J", lambda before, now: (before or Move("J")).at(now, percent=7.0))
     wait_for(lambda: following.follower.moves["J"].percent == 7, "the next command", 2.0)
+
+
+def test_a_finished_move_is_kept_while_an_orphaned_job_may_run_in_ruby(
+    following: Following, store: MoveStore
+) -> None:
+    def finish(days: float) -> None:
+        store.change("J", lambda _, now: Move("J").at(now - int(days * 86_400_000), is_finished=True))
+
+    store.change("J", lambda _, now: Move("J").at(now, percent=5.0))
+    wait_for(lambda: "J" in following.follower.moves, "the move")
+    finish(days=0)
+    wait_for(lambda: following.heeded[-1][1].keys() == {"J"}, "the end to be heeded", 2.0)
+    assert following.follower.moves == store.all() == {}
+    assert store.client.hexists("bridge:moves", "J")
+    # Another command begins at zero, and the end of a move is forgotten after three days.
+    store.change("J", lambda before, now: Move("J").at(now, percent=7.0) if before is None else before)
+    assert store.all()["J"].percent == 7
+    finish(days=3.1)
+    wait_for(lambda: not store.client.exists("bridge:moves"), "the field to be removed", 2.0)

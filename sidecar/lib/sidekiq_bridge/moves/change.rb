@@ -10,7 +10,7 @@ module SidekiqBridge
   module Moves
     # Changes the move of one class, unless another process has changed it at the same moment.
     class Change
-      FRESH = {"percent" => 0.0, "shadow" => 0.0, "guard" => true, "since_ms" => 0, "changed_ms" => 0, "is_back" => false, "reason" => ""}.freeze
+      FRESH = {"percent" => 0.0, "shadow" => 0.0, "guard" => true, "since_ms" => 0, "changed_ms" => 0, "is_back" => false, "reason" => "", "is_finished" => false}.freeze
 
       def initialize(job_class)
         @job_class = job_class.to_s.delete_prefix("::")
@@ -50,7 +50,7 @@ module SidekiqBridge
 
       def parsed(raw)
         found = JSON.parse(raw)
-        found.is_a?(Hash) ? found : {}
+        (found.is_a?(Hash) && found["is_finished"] != true) ? found : {}
       rescue JSON::ParserError
         {}
       end
