@@ -12,7 +12,7 @@ from typing import Any, cast
 import click
 from celery import Celery, _state, signals
 
-from bridge.batches import chords
+from bridge.batches import chords, whole
 from bridge.batches.batch import Batch
 from bridge.broker import messages
 from bridge.errors import ConfigurationError, PushRefused
@@ -199,6 +199,9 @@ class Bridge(Celery):
         return tracing.inject()
 
 
+whole.install(Bridge)
+
+
 def make_app(settings: Settings) -> Bridge:
     """The application for these settings."""
     messages.register()
@@ -208,7 +211,7 @@ def make_app(settings: Settings) -> Bridge:
     app.steps["worker"].add("bridge.worker.beat:BeatCheck")  # by name: only a worker needs to load it
     signals.import_modules.connect(task_modules.check_imports, sender=app, weak=False)
     if celery_commands.running() is not None:
-        celery_commands.quieten()
+        celery_commands.install()
     return app
 
 

@@ -39,6 +39,10 @@ class Member(NamedTuple):
     """Not None: the job passes the Rails app."""
 
 
+Item = tuple[calls.Entry, Member | None]
+"""A job of a slice; the member is None if the job is pushed elsewhere."""
+
+
 @dataclass(eq=False)
 class Block:
     """Collects pushes; ``write`` writes them."""
@@ -51,10 +55,12 @@ class Block:
     """jid of the job of this batch that adds others to it."""
     members: list[Member] = field(default_factory=list)
     foreign: list[Member] = field(default_factory=list)
-    """Jobs of chords, which belong to the batches of these."""
+    """Jobs that are pushed with this batch and name their own: those of a chord's header."""
     children: list[Block] = field(default_factory=list)
     expected: Sequence[str] = ()
-    """The header of a chord: jids of jobs that are pushed elsewhere, in the order of their results."""
+    """The header of a chord: jids of jobs, in the order of their results."""
+    ends: Sequence[tuple[str, str, None]] = ()
+    """jid and class of tracked jobs that follow this batch."""
 
     def __post_init__(self) -> None:
         self._token = os.urandom(8).hex()
@@ -65,63 +71,76 @@ class Block:
         fields = json.loads(push.payload)
         jid = fields["jid"]
         if FIELD in fields:
-            self.foreign.append(Member(jid, job_class, push, implied))
+            (self.owner_of(push) or self).foreign.append(Member(jid, job_class, push, implied))
             return
         payload = push.payload[:-1] + f',"{FIELD}":"{self.bid}"}}'.encode()
         self.members.append(Member(jid, job_class, dataclasses.replace(push, payload=payload), implied))
 
+    def owner_of(self, push: Push) -> Block | None:
+        """The chord inside of this block that has this job in its header."""
+        bid = json.loads(push.payload).get(FIELD)
+        return next((child for child in self.children if child.bid == bid), None)
+
     def write(self, context: BrokerContext) -> None:
         """Write the child batches, then the jobs, then close the batch.
+
+        The jobs of a chord's header are written with the batch that waits for them. A header of one slice is
+        pushed as a whole, or not at all.
 
         Raises:
             BatchRefused: the batch takes no jobs. Nothing was pushed.
             StoreUnavailable: Redis does not answer. The sentence says how many jobs it has.
         """
-        if self.children:
-            self._write(context, [], last=False)
+        context.note_queued(self.ends)
+        through_ruby = [member for member in self.members if member.implied is not None]
+        given = [member for member in self.foreign if member.implied is not None]
+        header = header_entries(self.expected)
+        if self.children or given:
+            self._write_header(context, header)
+            header = []
         for child in self.children:
             child.write(context)
-        for member in self.foreign:
+        for member in given:
             context.write(member.push, member.job_class, member.implied)
-        through_ruby = [member for member in self.members if member.implied is not None]
         self._push_through_ruby(context, through_ruby)
-        slices = list(_slices([member for member in self.members if member.implied is None]))
-        for i in range(0, len(self.expected), SLICE_JOBS):
-            self._write(context, [], last=False, more=header_entries(self.expected[i : i + SLICE_JOBS]))
-        for i, members in enumerate(slices):
-            self._write(context, members, last=i == len(slices) - 1)
+        items = [(entry, None) for entry in header] + self._items()
+        slices = list(_slices(items))
+        for i, found in enumerate(slices):
+            self._write(context, found, last=i == len(slices) - 1)
+
+    def _write_header(self, context: BrokerContext, header: Sequence[calls.Entry]) -> None:
+        for i in range(0, max(1, len(header)), SLICE_JOBS):
+            self._write(context, [(entry, None) for entry in header[i : i + SLICE_JOBS]], last=False)
+
+    def _items(self) -> list[Item]:
+        """The jobs that this batch writes by itself."""
+        found = [(member.jid, member) for member in self.members]
+        found += [("", member) for member in self.foreign]
+        return [(_entry(jid, member), member) for jid, member in found if member.implied is None]
 
     def _push_through_ruby(self, context: BrokerContext, members: Sequence[Member]) -> None:
         """The batch counts a job before the app pushes it."""
         for member in members:
-            self._write(context, [member], last=False)
+            self._write(context, [(calls.Entry(member.jid, "", None, b""), None)], last=False)
             try:
                 context.write(member.push, member.job_class, member.implied)
             except PushHalted:
                 calls.forget(context.store(), self.bid, [member.jid])
 
-    def _write(
-        self,
-        context: BrokerContext,
-        members: Sequence[Member],
-        *,
-        last: bool,
-        more: Sequence[calls.Entry] = (),
-    ) -> None:
+    def _write(self, context: BrokerContext, items: Sequence[Item], *, last: bool) -> None:
         self._slice += 1
+        members = [member for _, member in items if member is not None]
         context.note_queued(
             [
                 (tracked, member.job_class, member.push.at)
                 for member in members
-                if (tracked := member.push.tracked) is not None and member.implied is None
+                if (tracked := member.push.tracked) is not None
             ]
         )
-        call = calls.push(self._header(last=last), [*map(_entry, members), *more])
-        self._run(context, call)
+        self._run(context, calls.push(self._header(last=last), [entry for entry, _ in items]))
         self._written += len(members)
         for member in members:
-            if member.implied is None:
-                context.pushes.add(member.push.queue, member.job_class)
+            context.pushes.add(member.push.queue, member.job_class)
 
     def _header(self, *, last: bool) -> calls.Header:
         return calls.Header(
@@ -149,23 +168,21 @@ class Block:
 
 
 def header_entries(jids: Sequence[str]) -> list[calls.Entry]:
-    """The jobs of a chord's header, which are pushed elsewhere."""
+    """The places of a chord's results."""
     return [calls.Entry(jid, "", None, b"", calls.ORDERED) for jid in jids]
 
 
-def _entry(member: Member) -> calls.Entry:
-    if member.implied is not None:
-        return calls.Entry(member.jid, "", None, b"")
-    return calls.Entry(member.jid, member.push.queue, member.push.at, member.push.payload)
+def _entry(jid: str, member: Member) -> calls.Entry:
+    return calls.Entry(jid, member.push.queue, member.push.at, member.push.payload)
 
 
-def _slices(members: Sequence[Member]) -> Iterator[Sequence[Member]]:
+def _slices(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     """At least one, which may be empty."""
     begin = size = 0
-    for i, member in enumerate(members):
-        length = len(member.push.payload)
+    for i, (entry, _) in enumerate(items):
+        length = len(entry.payload)
         if i > begin and (i - begin == SLICE_JOBS or size + length > SLICE_BYTES):
-            yield members[begin:i]
+            yield items[begin:i]
             begin, size = i, 0
         size += length
-    yield members[begin:]
+    yield items[begin:]

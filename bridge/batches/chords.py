@@ -66,8 +66,8 @@ class Chords:
         context = self.app.bridge.context
         found["death"] = handlers(found["success"], context.rules().timestamps)
         more = {"chord": " ".join(ends)}
-        block = opening.new(context, group_id, f"chord: {body!r}", found, more, expected=order)
-        context.note_queued([(jid, body.name, None) for jid in ends])
+        told = [(jid, body.name, None) for jid in ends]
+        block = opening.new(context, group_id, f"chord: {body!r}", found, more, expected=order, ends=told)
         opening.push(context, block)
 
     def save_group(self, group_id: str, result: Any) -> Any:

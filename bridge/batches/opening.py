@@ -39,6 +39,11 @@ def new(
     return Block(bid, {**fields, "parent": parent} if parent else fields, is_new=True, **parts)
 
 
+def is_collecting() -> bool:
+    """Whether a block takes the pushes of the moment."""
+    return _block.get() is not None
+
+
 @contextmanager
 def collecting(block: Block) -> Iterator[None]:
     """Give the pushes and the new batches inside to this block."""

@@ -38,6 +38,14 @@ class BatchStatus:
     complete_at: float | None
     success_at: float | None
     death_at: float | None
+    moved_at: float | None
+    """When a job of it last ended."""
+
+    @property
+    def last_moved_at(self) -> float:
+        """The last of all its times."""
+        times = (self.created_at, self.moved_at, self.complete_at, self.death_at)
+        return max(time for time in times if time is not None)
 
     @property
     def state(self) -> str:
@@ -95,4 +103,5 @@ def _status(bid: str, found: dict[bytes, bytes], left: int) -> BatchStatus:
         moment(b"complete_at"),
         moment(b"success_at"),
         moment(b"death_at"),
+        moment(b"moved_at"),
     )

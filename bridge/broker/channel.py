@@ -18,6 +18,9 @@ from bridge.broker.exchanges import EXCHANGE_TYPES
 from bridge.broker.fanout import topic
 from bridge.broker.qos import QoS
 from bridge.errors import PushRefused
+from bridge.sidekiq import keys
+from bridge.sidekiq.api.actions import Actions
+from bridge.sidekiq.api.entries import Place
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -146,4 +149,5 @@ class Channel(virtual.Channel):
     def _purge(self, queue: str) -> int:
         if (wrong := self.context.purge_objection(queue)) is not None:
             raise self.context.refusal(wrong)
-        return self.context.store().clear(queue)
+        actions = Actions(self.context.store(), lambda: self.context.rules().timestamps)
+        return actions.delete_all(Place(keys.queue(queue)))

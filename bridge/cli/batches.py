@@ -56,14 +56,26 @@ def _list(parts: Parts, limit: int, as_json: bool) -> None:
     if as_json:
         output.print_json([_plain(status) for status in found])
         return
-    columns = ("batch", "state", ">jobs", ">pending", ">failed", ">dead", ">children", ">age", "description")
+    columns = (
+        "batch",
+        "state",
+        ">jobs",
+        ">pending",
+        ">failed",
+        ">dead",
+        ">children",
+        ">age",
+        ">idle",
+        "description",
+    )
     output.console().print(output.table(columns, [_row(status, now) for status in found]))
 
 
 def _row(status: BatchStatus, now: float) -> tuple[object, ...]:
     counts = (f"{status.total:,}", f"{status.pending:,}", status.failed or "", status.dead or "")
-    age = spans.readable(max(0.0, now - status.created_at))
-    return (status.bid, status.state, *counts, status.children or "", age, status.description)
+    age, idle = (spans.readable(max(0.0, now - at)) for at in (status.created_at, status.last_moved_at))
+    idle = "" if status.success_at else idle
+    return (status.bid, status.state, *counts, status.children or "", age, idle, status.description)
 
 
 def _plain(status: BatchStatus) -> dict[str, object]:

@@ -13,7 +13,6 @@ from bridge.cli import completion, naming, output
 from bridge.cli.group import FAILED
 from bridge.cli.parts import Parts, pass_parts
 from bridge.cli.selecting import PLACE, filters, selection
-from bridge.redis.outages import outages
 from bridge.sidekiq import keys
 from bridge.sidekiq.api.entries import PAGE, Entry, Place
 from bridge.sidekiq.api.filters import Filters
@@ -133,8 +132,8 @@ def _run(
             f"{verb.capitalize()} {output.count(matched, 'job')} of {place}?",
             yes or (verb == "retry" and bool(jids)),
         )
-    is_clear = wanted.is_everything and verb == "delete" and not _may_have_batches(parts, place)
-    done = _whole(parts, place, verb) if is_clear else work.carry_out(verb, act)
+    is_clear = wanted.is_everything and verb == "delete"
+    done = parts.actions.delete_all(place) if is_clear else work.carry_out(verb, act)
     if as_json:
         output.print_json({"action": verb, "place": place.key, "matched": matched, "done": done})
     else:
@@ -154,16 +153,3 @@ def _check(wanted: Filters, everything: bool, place: Place) -> None:
         )
     if everything and not wanted.is_everything:
         raise click.UsageError(f"--all means every job of {place}: leave it out, or leave the others out")
-
-
-def _may_have_batches(parts: Parts, place: Place) -> bool:
-    """Whether jobs of the place may belong to batches, which must be told. They know dead jobs."""
-    if place.key == keys.DEAD:
-        return False
-    with outages():
-        return bool(parts.client.exists(keys.BATCHES))
-
-
-def _whole(parts: Parts, place: Place, verb: str) -> int:
-    """All at once, in one step of Redis."""
-    return parts.store.clear(place.queue) if place.queue else parts.actions.clear(place.key)

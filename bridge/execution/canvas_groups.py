@@ -47,6 +47,8 @@ def many_step(signature: Any, rest: Sequence[Any]) -> dict[str, Any]:
     more = {"chain": list(reversed(rest))} if rest else {}
     with opening.collecting(captured):
         signature.clone().apply_async(args=(_RESULT,), **more)
+    for block in captured.children:
+        signature.app.bridge.context.note_queued(block.ends)
     return {
         MANY: [_step(member.push) for member in captured.members],
         "batches": [_batch(block) for block in captured.children],

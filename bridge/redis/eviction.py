@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import redis
 
 logger = logging.getLogger(__name__)
 
 SAFE = "noeviction"
+
+
+#: Seconds for which an answer about the policy holds.
+KNOWN_SECONDS = 60.0
+
+
+class Policy:
+    """Whether a Redis drops keys when it is full. Asks at most once in ``KNOWN_SECONDS``."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._until = 0.0
+        self._drops = False
+
+    def drops_keys(self) -> bool:
+        """False too where Redis does not say. Raises redis.RedisError in an outage."""
+        now = time.monotonic()
+        if now >= self._until:
+            self._until = now + KNOWN_SECONDS
+            try:
+                found = self._client.info("memory")
+            except redis.ResponseError:  # a managed Redis may refuse INFO
+                found = {}
+            self._drops = bool(found.get("maxmemory")) and found.get("maxmemory_policy", SAFE) != SAFE
+        return self._drops
 
 
 def warn(client: redis.Redis) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 import redis
 
 from bridge.errors import StoreUnavailable
+from bridge.redis import eviction
 from bridge.redis.commands import is_forbidden
 from bridge.redis.outages import connection_error, translated
 from bridge.results.lookup import Lookup
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until the hash is read again: a message may be lost with its connection, and a hash may be evicted.
 LOOK_SECONDS = 15.0
+#: The same on a Redis that drops keys when it is full.
+LOOK_EVICTING_SECONDS = 1.0
 #: The same where Redis refuses SUBSCRIBE.
 LOOK_ANYWAY_SECONDS = 0.5
 #: Seconds between the attempts to listen again, once the connection is lost.
@@ -111,6 +114,7 @@ class Waiter:
         self._store = store
         self._lookup = lookup
         self._subscriptions = Subscriptions(store.client)
+        self._policy = eviction.Policy(store.client)
 
     def wait(self, jid: str, timeout: float | None, changed: Changed = lambda record: None) -> Record | None:
         """The record of a job that has ended; None when ``timeout`` (seconds) is over.
@@ -170,8 +174,9 @@ class Waiter:
 
     def _listen(self, listening: Any, channel: str, wait: Wait) -> Record | None:
         listening.subscribe(channel)
+        pause = LOOK_EVICTING_SECONDS if self._policy.drops_keys() else LOOK_SECONDS
         while True:
-            left = wait.left(LOOK_SECONDS)
+            left = wait.left(pause)
             message = listening.get_message(timeout=left) if left else None
             if message is not None and not _is_about(message, channel):
                 continue

@@ -328,6 +328,23 @@ def test_a_hash_that_is_evicted_while_a_process_waits_is_an_error(
         stage.redis.config_set("maxmemory-policy", "noeviction")
 
 
+def test_keys_that_are_dropped_while_a_process_waits_are_an_error_at_once(stage: Stage, app: Bridge) -> None:
+    """It was one after up to 15 s."""
+    waiting = app.send_task("AddJob", args=[1, 1], queue="unserved", ignore_result=False)
+    stage.redis.config_set("maxmemory", 1 << 30)
+    stage.redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        drop = threading.Timer(0.5, stage.redis.delete, (f"bridge:result:{waiting.id}", "queue:unserved"))
+        drop.start()
+        began = time.monotonic()
+        with pytest.raises(errors.ResultUnknown, match="drops keys when it is full"):
+            waiting.get(timeout=20)
+        assert time.monotonic() - began < 8
+    finally:
+        stage.redis.config_set("maxmemory-policy", "noeviction")
+        stage.redis.config_set("maxmemory", 0)
+
+
 def _outcome(result: AsyncResult[Any]) -> Any:
     return result.get(timeout=20)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from celery import chord, group
+from celery.exceptions import TaskRevokedError
 
 from bridge.batches import reader
 from bridge.celery import Bridge, make_app
@@ -115,6 +116,31 @@ def test_a_job_that_a_person_kills_in_the_web_ui_is_dead_to_its_batch(app: Bridg
     assert not done(stage, "AlertJob")
     stage.ruby.post(f"/retries/{stage.score('retry')!r}-{jid}", "/retries", {"kill": "Kill"})
     wait_until_equal(lambda: done(stage, "AlertJob"), [["killed"]], "on_death")
+
+
+WAYS_TO_DELETE = {
+    "one of a queue": "Sidekiq::Queue.new('unserved').first.delete",
+    "a queue": "Sidekiq::Queue.new('unserved').clear",
+    "one of the schedule": "Sidekiq::ScheduledSet.new.first.delete",
+    "the schedule": "Sidekiq::ScheduledSet.new.clear",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_DELETE)
+def test_a_job_that_a_person_deletes_is_dead_to_its_batch_and_to_who_waits(
+    app: Bridge, stage: Stage, way: str
+) -> None:
+    """The batch waited until a person forgot the job, and ``get`` waited without end."""
+    options = {"countdown": 3600} if "schedule" in way else {"queue": "unserved"}
+    batch = app.Batch().on_death("AlertJob", way).on_complete("ReportJob", way)
+    with batch.jobs():
+        job = app.send_task("ImportRowJob", args=[1], ignore_result=False, **options)
+        app.send_task("ImportRowJob", args=[2])
+    stage.ruby.evaluate(f"{WAYS_TO_DELETE[way]}; nil")
+    wait_until_equal(lambda: done(stage, "AlertJob"), [[way]], "on_death")
+    wait_until_equal(lambda: done(stage, "ReportJob"), [[way]], "on_complete")
+    with pytest.raises(TaskRevokedError, match="deleted by a person"):
+        job.get(timeout=5)
 
 
 def test_a_callback_whose_class_does_not_exist_fails_as_any_other_job(app: Bridge, stage: Stage) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
+from celery.exceptions import TaskRevokedError
 
 from bridge import errors
 from bridge.batches import effects, reader
@@ -404,6 +406,19 @@ def test_batches_are_forgotten_after_their_time(
     assert moved.status().state == "running"
 
 
+def test_a_batch_outlives_its_last_scheduled_job(app: Bridge, empty_redis: redis.Redis) -> None:
+    """A job that was scheduled in 60 days found its batch forgotten after 30."""
+    batch = app.Batch().on_success("ReportJob")
+    with batch.jobs():
+        app.send_task("HardJob", countdown=60 * 86_400)
+        app.send_task("HardJob", countdown=5)
+    empty_redis.zadd("bridge:batches", {batch.bid: 1})
+    empty_redis.hset(f"bridge:batch:{batch.bid}", "created_at", str(time.time() - 40 * 86_400))
+    push(app)
+    assert batch.status().state == "running"
+    assert empty_redis.zscore("bridge:batches", batch.bid) > time.time() + 89 * 86_400
+
+
 # -- the command
 
 
@@ -423,6 +438,7 @@ def test_the_command_lists_batches_and_shows_one(
     assert "running" in listed
     assert "done" in listed
     assert "an [import]" in listed
+    assert "idle" in listed
     assert [one["state"] for one in bridge("batches", "--json").json] == ["done", "running"]
     shown = bridge("batches", batch.bid, "--json").json
     assert (shown["pending"], shown["failed"], sorted(shown["waits_for"].values())) == (
@@ -489,3 +505,55 @@ def test_a_revoked_job_is_dead_to_its_batch(app: Bridge, empty_redis: redis.Redi
     push(app)
     bridge("jobs", "cancel", waiting(empty_redis)[0]["jid"], "--yes").well()
     assert classes(empty_redis) == ["DeathJob", "CompleteJob"]
+
+
+@pytest.mark.parametrize("way", ["jobs delete --all", "purge"])
+def test_all_jobs_that_a_person_deletes_end_for_who_waits(
+    redis_server: RedisServer, empty_redis: redis.Redis, bridge: Command, way: str
+) -> None:
+    """``get`` waited without end where no batch was there, and a batch did after a purge."""
+    app = make_app(load_settings({"BRIDGE_REDIS_URL": redis_server.url_of(15), "BRIDGE_ALLOW_PURGE": "true"}))
+    plain, tracked = app.send_task("HardJob"), app.send_task("HardJob", ignore_result=False)
+    batch = app.Batch().on_death(app.signature("AlertJob", queue="low"))
+    if way == "purge":
+        with batch.jobs():
+            app.send_task("HardJob")
+        with app.connection_for_write() as connection:
+            connection.default_channel.queue_purge("default")
+        assert classes(empty_redis, "low") == ["AlertJob"]
+    else:
+        bridge("jobs", "delete", "queue:default", "--all", "--yes").well()
+    with pytest.raises(TaskRevokedError):
+        tracked.get(timeout=5)
+    assert plain.id
+    assert empty_redis.llen("queue:default") == 0
+
+
+# -- doctor
+
+
+def diagnosis(bridge: Command) -> dict[str, str]:
+    return {one["code"]: one["seen"] for one in bridge("doctor", "--json").json}
+
+
+def test_doctor_names_a_batch_that_does_not_end(
+    app: Bridge, empty_redis: redis.Redis, bridge: Command
+) -> None:
+    """A person deleted its job where the app does not load the gem; or its push broke off."""
+    waiting, broken = push(app, 2, description="March"), push(app)
+    empty_redis.rpop("queue:default")
+    empty_redis.hset(f"bridge:batch:{broken.bid}", "open", 1)
+    assert not {"batch-missing-jobs", "batch-open"} & diagnosis(bridge).keys()
+    for batch in (waiting, broken):
+        empty_redis.hset(f"bridge:batch:{batch.bid}", "created_at", str(time.time() - 700))
+    found = diagnosis(bridge)
+    assert found["batch-missing-jobs"].startswith(f"batch {waiting.bid} (March) waits for 1 job in no queue")
+    assert broken.bid in found["batch-open"]
+
+
+def test_doctor_names_jobs_whose_batch_was_dropped(
+    app: Bridge, empty_redis: redis.Redis, bridge: Command
+) -> None:
+    batch = push(app)
+    empty_redis.delete(f"bridge:batch:{batch.bid}")
+    assert batch.bid in diagnosis(bridge)["batch-unknown"]

@@ -12,6 +12,7 @@ from bridge import errors
 from bridge.cli import output
 from bridge.cli.doctor import (
     access_checks,
+    batch_checks,
     gem_checks,
     limit_checks,
     machine_checks,
@@ -34,6 +35,7 @@ OF_REDIS: tuple[Check, ...] = (
     *sidekiq_checks.CHECKS,
     *task_checks.CHECKS,
     *limit_checks.CHECKS,
+    *batch_checks.CHECKS,
     sidecar_checks.slots,
     sidecar_checks.cron,
     machine_checks.probes,

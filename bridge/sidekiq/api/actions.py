@@ -50,10 +50,25 @@ class Actions:
         return self._count([self._revoke_call(entry) for entry in entries])
 
     def delete(self, entries: Sequence[Entry]) -> int:
-        """Remove entries. Ruby is not told; a batch is."""
+        """Remove entries. Ruby is not told; a batch is, and those who wait for a result."""
         ends = {i: effects for i, entry in enumerate(entries) if (effects := self._effects_of_delete(entry))}
         gone = self._count([with_effects(_remove_call(entries[i]), effects) for i, effects in ends.items()])
         return gone + self._delete([entry for i, entry in enumerate(entries) if i not in ends])
+
+    def delete_all(self, place: Place) -> int:
+        """Remove all jobs of a place: in one step, but for those whose end a batch or a caller waits for."""
+        gone = Entries(self.store.client).sweep(place, self._delete_told) if self._may_be_told(place) else 0
+        return gone + (self.store.clear(place.queue) if place.queue else self.clear(place.key))
+
+    def _may_be_told(self, place: Place) -> bool:
+        """Whether a batch or a caller may wait for jobs of the place. Dead jobs have ended before."""
+        if place.key == keys.DEAD:
+            return False
+        with outages():
+            return bool(self.store.client.exists(keys.BATCHES, keys.RESULTS))
+
+    def _delete_told(self, entries: Sequence[Entry]) -> int:
+        return self.delete([entry for entry in entries if self._effects_of_delete(entry)])
 
     def _effects_of_delete(self, entry: Entry) -> Sequence[Effect]:
         """A dead job has ended before."""

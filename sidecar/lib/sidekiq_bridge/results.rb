@@ -2,6 +2,7 @@
 
 require "sidekiq_bridge/results/chain"
 require "sidekiq_bridge/results/current"
+require "sidekiq_bridge/results/deleted"
 require "sidekiq_bridge/results/middleware"
 require "sidekiq_bridge/results/result"
 require "sidekiq_bridge/results/store"
@@ -36,6 +37,7 @@ module SidekiqBridge
       Stock.prepend_server_middleware(Server)
       Stock.configure { |config| config.server_middleware { |chain| chain.add(Capture) } }
       Stock.add_death_handler(Died)
+      Deleted.install
     end
   end
 end

@@ -8,6 +8,11 @@ local function meta(bid) return 'bridge:batch:' .. bid end
 local function members(bid) return 'bridge:batch:' .. bid .. ':jobs' end
 local function known(bid) return redis.call('HEXISTS', meta(bid), 'created_at') == 1 end
 
+-- A batch stays until its last scheduled job has had its time: batches_prune.lua reads this.
+local function stay(bid, at)
+  if tonumber(at) > tonumber(redis.call('HGET', meta(bid), 'until') or time[1]) then redis.call('HSET', meta(bid), 'until', at) end
+end
+
 -- A batch waits for its members: jids, and "batch:<bid>" of its child batches.
 local function join(bid, member)
   if not known(bid) or redis.call('HEXISTS', meta(bid), 'success_at') == 1 then return end

@@ -2,7 +2,7 @@
 -- KEYS  1 bridge:batch:<bid>  2 bridge:batch:<bid>:jobs  3 bridge:batches  4 bridge:batch-push:<token>  5 queues  6 schedule  7.. queue:<name>
 -- ARGV  1 bid  2 number of this slice, from 1: a repeated one does nothing  3 "open" (a new batch) or "add"  4 1 = last slice
 --       5 jid of the job that adds ("" = none)  6 TTL of a batch in s  7 number of field names and values  8.. these, of a new batch
---       then of each job: jid, its queue's place in KEYS or @<score> or 0 (pushed elsewhere; +: its result has a place), payload
+--       then of each job: jid ("" = the batch does not wait for it), its queue's place in KEYS or @<score> or 0 (pushed elsewhere; +: its result has a place), payload
 -- Result number of jobs so far, or an error: BATCHGONE, BATCHFINISHED
 --@include counters
 --@include batch_base
@@ -25,9 +25,11 @@ if not created then return redis.error_reply('BATCHGONE ' .. bid) end
 if success or complete and redis.call('HEXISTS', KEYS[2], ARGV[5]) == 0 then return redis.error_reply('BATCHFINISHED ' .. (success or complete)) end
 for i = jobs, #ARGV, 3 do
   local place = ARGV[i + 1]
-  join(bid, ARGV[i])
+  if ARGV[i] ~= '' then join(bid, ARGV[i]) end
   if place == '+' then redis.call('RPUSH', KEYS[1] .. ':order', ARGV[i])
-  elseif string.sub(place, 1, 1) == '@' then redis.call('ZADD', KEYS[6], string.sub(place, 2), ARGV[i + 2])
+  elseif string.sub(place, 1, 1) == '@' then
+    stay(bid, string.sub(place, 2))
+    redis.call('ZADD', KEYS[6], string.sub(place, 2), ARGV[i + 2])
   elseif place ~= '0' then redis.call('LPUSH', KEYS[tonumber(place)], ARGV[i + 2]) end
 end
 for i = 7, #KEYS do redis.pcall('SADD', KEYS[5], string.sub(KEYS[i], 7)) end

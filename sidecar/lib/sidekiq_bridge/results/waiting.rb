@@ -9,6 +9,10 @@ module SidekiqBridge
     module Waiting
       # Seconds until the block looks again: a message may be lost with its connection, and a hash may be evicted.
       LOOK_SECONDS = 15
+      # The same on a Redis that drops keys when it is full.
+      LOOK_EVICTING_SECONDS = 1
+      # Seconds for which an answer about the policy holds.
+      POLICY_SECONDS = 60
       # The same where Redis refuses SUBSCRIBE.
       LOOK_ANYWAY_SECONDS = 0.5
       FORBIDDEN = /\ANOPERM|unknown command/i
@@ -55,7 +59,17 @@ module SidekiqBridge
       # Seconds to the next look, at least 1 ms; nil when the time is over.
       def pause(ending)
         left = ending ? ending - monotonic : LOOK_SECONDS
-        left.clamp(0.001, LOOK_SECONDS) if left.positive?
+        left.clamp(0.001, drops_keys? ? LOOK_EVICTING_SECONDS : LOOK_SECONDS) if left.positive?
+      end
+
+      def drops_keys?
+        return @drops_keys if monotonic < (@policy_until ||= 0)
+        @policy_until = monotonic + POLICY_SECONDS
+        said = ::Sidekiq.redis { |redis| redis.call("INFO", "memory") }
+        @drops_keys = said[/^maxmemory:(\d+)/, 1].to_i.positive? && said[/^maxmemory_policy:(\S+)/, 1] != "noeviction"
+      rescue => e
+        raise unless FORBIDDEN.match?(e.message) # a managed Redis may refuse INFO
+        @drops_keys = false
       end
 
       # redis-client, from Sidekiq 7 on.
