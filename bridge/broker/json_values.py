@@ -19,7 +19,10 @@ def check_value(value: Any, where: str, level: int = 2) -> None:
 
     ``level``: the payload is the first, its arguments the second. A list that contains itself ends here too.
     """
-    if value is None or isinstance(value, str | bool | int):
+    if isinstance(value, str):
+        _check_text(value, where)
+        return
+    if value is None or isinstance(value, bool | int):
         return
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -46,4 +49,19 @@ def _check_object(value: dict[Any, Any], where: str, level: int) -> None:
             raise PushRefused(
                 f"{where} has the key {key!r}: JSON objects have string keys only. Use str(key)."
             )
+        _check_text(key, f"a key of {where}")
         check_value(item, f"{where}[{key!r}]", level + 1)
+
+
+def _check_text(value: str, where: str) -> None:
+    """Some releases of Ruby's JSON refuse the whole payload: no page of Sidekiq shows such a job."""
+    if value.isascii():
+        return
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = value[error.start]
+        raise PushRefused(
+            f"{where} has half of a surrogate pair ({half!r}): Ruby's JSON cannot read it. "
+            'Write text.encode("utf-8", "replace").decode().'
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,20 @@ def refusing() -> Iterator[None]:
         raise click.ClickException(str(refusal)) from None
 
 
-def quieten() -> None:
-    """Hide a warning about Celery itself: its ``events`` command declares ``-d`` twice."""
+#: Celery's commands that would only wait: what to do instead.
+_USELESS = {
+    "migrate": (
+        "Sidekiq's jobs are not messages of Celery, so it would move none and wait without end. To move to "
+        "another Redis, make it a replica of this one and promote it"
+    )
+}
+
+
+def install() -> None:
+    """Hide a warning about Celery itself: ``events`` declares ``-d`` twice. Refuse some commands."""
     warnings.filterwarnings("ignore", "The parameter -d is used more than once", UserWarning)
+    context = click.get_current_context(silent=True)
+    name = str(context.invoked_subcommand) if context is not None else ""
+    if name in _USELESS:
+        click.echo(f"Error: celery {name}: {_USELESS[name]}.", err=True)
+        sys.exit(1)

@@ -23,7 +23,7 @@ from bridge.redis import client as connection
 from bridge.redis import commands
 from bridge.settings import Settings, redis_mistakes
 from bridge.sidekiq.payload import queue_names
-from bridge.worker import settings_check
+from bridge.worker import setting_types, settings_check
 
 #: Celery settings that an invariant rests on, with what would break.
 REQUIRED: dict[str, tuple[Any, str]] = {
@@ -72,6 +72,14 @@ def check(app: Any, worker: Any) -> None:
     _check_purge(app, getattr(worker, "purge", False))
     _check_redis(app.bridge)
     _check_sidecar(app.bridge)
+
+
+def check_types(instance: Any, **_: Any) -> None:
+    """Refuse values that Celery would trip over while it makes the worker. Celery calls this before."""
+    if not hasattr(instance.app, "bridge"):
+        return
+    if (sentence := setting_types.wrong(instance.app)) is not None:
+        refuse(ConfigurationError(sentence))
 
 
 def _check_coroutines(app: Any, pool: Any) -> None:

@@ -10,9 +10,11 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from celery.app import defaults as celery_defaults
 from celery.app.defaults import DEFAULTS
 from kombu import Queue
 
@@ -37,6 +39,8 @@ ENVIRONMENT = {
 }
 #: ``-P x``, ``-Px``, ``--pool x``, ``--pool=x``, and -P behind flags; not ``--pool-start-method``.
 _NAMES_POOL = re.compile(r"-[BDE]*P.*|--pool(=.*)?")
+#: Names of settings, old ones too, in lower case.
+_KNOWN = {name.lower() for name in (*DEFAULTS, *celery_defaults._OLD_DEFAULTS)}  # type: ignore[attr-defined]
 _TRANSPORT_OPTIONS = "broker_transport_options"
 
 
@@ -81,6 +85,22 @@ class UserSettings:
         for name, default in {**DEFAULTS, **self.ours}.items():
             if conf[name] != default and self.place(name):
                 yield name
+
+    def unknown(self) -> Iterator[tuple[str, str]]:
+        """Plain values under names that Celery does not know, in lower case, and the place of each."""
+        prefix = f"{self._app.namespace}_".lower() if self._app.namespace else ""
+        found = [(name, value, "in app.conf") for name, value in self._app.conf.changes.items()]
+        source = self._app.loader.conf or {}
+        found += [(name, value, f"in {self._source()}") for name, value in source.items()]
+        for name, value, place in found:
+            short = str(name).lower().removeprefix(prefix)
+            is_plain = not (callable(value) or isinstance(value, ModuleType) or name.startswith("_"))
+            if (
+                is_plain
+                and short not in _KNOWN
+                and (place == "in app.conf" or str(name).lower() != short or not prefix)
+            ):
+                yield short, place
 
     def place(self, name: str) -> str | None:
         """The place that set it, in words; None if the value is ours or Celery's own."""

@@ -94,6 +94,15 @@ def test_a_command_without_a_meaning_here_ends_in_a_sentence(
     assert len(answer.stderr.splitlines()) == 1
 
 
+def test_migrate_ends_in_a_sentence(stage: Stage) -> None:
+    """It waited without end for messages that are not there."""
+    answer = celery(stage, "migrate", stage.redis_url, stage.redis_url)
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("Error: celery migrate: Sidekiq's jobs are not messages of Celery")
+    assert len(answer.stderr.splitlines()) == 1
+
+
 def test_report_names_the_release_of_the_bridge(stage: Stage) -> None:
     answer = celery(stage, "report")
 

@@ -78,7 +78,7 @@ def _timeless(payload: bytes) -> list[tuple[str, Any]]:
 @pytest.mark.parametrize(
     "push",
     [
-        {"args": [1, 1.0, "ü", None, {"a": [True]}, 10**40, "\ud800"]},
+        {"args": [1, 1.0, "ü", None, {"a": [True]}, 10**40]},
         {"args": ()},
         {},
         {"queue": "low"},

@@ -69,6 +69,10 @@ def test_an_option_without_a_place_in_sidekiq_is_refused_with_advice(
         ({"countdown": "5"}, "countdown='5': write a number of seconds"),
         ({"countdown": float("inf")}, "countdown=inf: write a number of seconds"),
         ({"countdown": float("nan")}, "countdown=nan: write a number of seconds"),
+        # Ruby's JSON 2.6 refused the whole payload: no page of Sidekiq showed the job.
+        ({"args": [{"a": ["\ud800"]}]}, "args\\[0\\]\\['a'\\]\\[0\\] has half of a surrogate pair"),
+        ({"args": [{"\udc00": 1}]}, "a key of args\\[0\\] has half of a surrogate pair"),
+        ({"sidekiq_options": {"tenant": "\ud800"}}, "sidekiq_options\\['tenant'\\] has half of a surrogate"),
         ({"countdown": 1_700_000_000_000}, "less than 1e9"),
         ({"countdown": timedelta(minutes=1)}, "write a number of seconds"),
         ({"countdown": True}, "countdown=True"),
