@@ -59,6 +59,7 @@ def _step(app: Any, given: Any, *, handler: bool = False, tracked: bool = False)
     grouped = chords.taken_fields(options)
     jid = options.pop("task_id", None) or new_jid(os.urandom(12))
     options.pop("reply_to", None)  # Celery fills it in for a frozen signature
+    options.pop("immutable", None)  # and this, without an effect, with task_allow_error_cb_on_chord_header
     task = app.tasks.get(name)
     if task is not None:
         own = {option: value for option, value in task._get_exec_options().items() if value is not None}

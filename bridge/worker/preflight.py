@@ -23,7 +23,7 @@ from bridge.redis import client as connection
 from bridge.redis import commands
 from bridge.settings import Settings, redis_mistakes
 from bridge.sidekiq.payload import queue_names
-from bridge.worker import setting_types, settings_check
+from bridge.worker import celery_commands, setting_types, settings_check
 
 #: Celery settings that an invariant rests on, with what would break.
 REQUIRED: dict[str, tuple[Any, str]] = {
@@ -74,11 +74,11 @@ def check(app: Any, worker: Any) -> None:
     _check_sidecar(app.bridge)
 
 
-def check_types(instance: Any, **_: Any) -> None:
+def check_types(sender: Any, **_: Any) -> None:
     """Refuse values that Celery would trip over while it makes the worker. Celery calls this before."""
-    if not hasattr(instance.app, "bridge"):
+    if celery_commands.running() != "worker" or not hasattr(sender, "bridge"):
         return
-    if (sentence := setting_types.wrong(instance.app)) is not None:
+    if (sentence := setting_types.wrong(sender)) is not None:
         refuse(ConfigurationError(sentence))
 
 

@@ -128,6 +128,22 @@ def test_the_error_handlers_of_a_body_hear_of_a_death_in_the_header(app: Bridge,
     assert second == f"alert {result.id}"
 
 
+def test_the_error_handlers_of_a_body_follow_jobs_of_the_header_too_if_celery_is_told_so(
+    app: Bridge, stage: Stage
+) -> None:
+    """The push was refused, and a warning said that the setting has no effect."""
+    app.conf.task_allow_error_cb_on_chord_header = True
+    work = chord([sig(app, "add", 1, 1), sig(app, "raising")], sig(app, "xsum"))
+    work.link_error(sig(app, "alert"))
+    result = work()
+    with pytest.raises(ChordError):
+        result.get(timeout=10)
+    log = stage.ledger.path.parent / "chord-errors"
+    dead = result.parent.children[1].id
+    told = [f"alert {dead}", f"alert {result.id}"]
+    wait_until_equal(lambda: sorted(log.read_text().splitlines()[-2:]), sorted(told), "the handlers")
+
+
 def test_a_dead_job_of_a_header_that_a_person_retries_lets_the_body_run(app: Bridge, stage: Stage) -> None:
     result = chord([sig(app, "once"), sig(app, "add", 1, 1)])(sig(app, "gather"))
     with pytest.raises(ChordError):

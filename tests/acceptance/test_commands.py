@@ -218,6 +218,24 @@ def test_a_worker_refuses_to_start_with_one_clear_sentence(stage: Stage, case: s
     assert said.splitlines()[-1].startswith("bridge: "), said
 
 
+@pytest.mark.parametrize(
+    "setting", ["worker_timer_precision = 'x'", "worker_timer = 'x:Y'", "accept_content = ['a']"]
+)
+def test_a_setting_that_celery_trips_over_is_one_sentence(stage: Stage, tmp_path: Path, setting: str) -> None:
+    """Each was a traceback of Celery's."""
+    (tmp_path / "wrong_settings.py").write_text(f"from bridge import app\napp.conf.{setting}\n")
+    env = clean_environment() | bridge_environment(stage.redis_url, None)
+
+    answer = subprocess.run(
+        [CELERY, "-A", "wrong_settings", "worker", "-c", "1"],
+        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=40,
+    )  # fmt: skip
+
+    assert answer.returncode == 78
+    assert "Traceback" not in answer.stderr + answer.stdout
+    assert answer.stderr.strip().splitlines()[-1].startswith(f"bridge: {setting} (set in app.conf)")
+
+
 def test_a_refused_purge_is_one_sentence_and_purges_nothing(stage: Stage) -> None:
     stage.push_job({"class": "EchoJob"}, "kept")
 
