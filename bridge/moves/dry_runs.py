@@ -35,7 +35,7 @@ _MOST_BYTES = 65_536
 
 
 class NotStarted(Exception):
-    """There is no process for shadows. The message says why."""
+    """The process for shadows did not start. The message says why."""
 
 
 class Ended(Exception):
