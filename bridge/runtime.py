@@ -180,6 +180,7 @@ class Runtime(SidecarParts, MoveParts, LimitParts):
         if self.limiter.queues.limited:
             made.rooms.add(self.limiter.queues)
         made.in_flight.tracked = self.tracked
+        self.limiter.keep_order(made)
         return made
 
     @cached_property

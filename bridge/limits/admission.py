@@ -12,16 +12,16 @@ from bridge import errors
 from bridge.limits import calls
 from bridge.limits.declaration import Limit
 from bridge.limits.gates import Gates, Limits, job_id
+from bridge.limits.places import Places
 from bridge.limits.queue_limits import QueueLimits
-from bridge.redis import scripts
 from bridge.redis.outages import translated
-from bridge.redis.pipeline import KeptConnection
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.in_flight import InFlight
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Decision, GiveBack
 from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.payload.options import LIMIT
+from bridge.sidekiq.store.claims import ClaimMark
 from bridge.sidekiq.store.effects import Effect, EffectSource
 
 logger = logging.getLogger(__name__)
@@ -41,19 +41,19 @@ class Follower(Protocol):
     def limits_of(self, identity: str) -> Limits:
         """The limits that a dead worker has declared; nothing for this worker itself."""
 
+    def claim_ended(self) -> None:
+        """Lines that waited for a claim may go on."""
+
 
 class Admission:
     """``admit`` is for the consumer's thread; ``effects`` for the thread that settles."""
 
     def __init__(self, client: redis.Redis, limits: Limits, follower: Follower) -> None:
-        self._client = client
-        self._line = KeptConnection(client)
+        self._places = Places(client, limits, follower.claim_ended)
         self._limits = limits
         self._follower = follower
         self._entered: dict[tuple[str, int], Gates] = {}
         """The gates that each job of this process has passed, or may have passed."""
-        self._claimed_at_us = 0
-        """Redis TIME of the last claim, a microsecond later for each job of it."""
         self.parked = 0
 
     def admit(self, units: Units, fetcher: Fetcher, queues: QueueLimits) -> Units:
@@ -61,12 +61,13 @@ class Admission:
 
         Raises StoreError if none of them may run because Redis cannot answer: they are given back.
         """
-        concerned = self._concerned(units)
+        concerned, marks = self._concerned(units), fetcher.rooms.marked.pop()
         if not concerned:
+            self._places.end(marks)
             return units
         asked = [(one, gates) for one in concerned if (gates := self._gates(one))]
         try:
-            refused, failure = self._take(asked, fetcher), None
+            refused, failure = self._take(asked, fetcher, marks), None
         except errors.StoreError as error:
             refused, failure = {one.delivery.token for one, _ in asked}, error
             fetcher.in_flight.give_back_all([one for one, _ in asked])
@@ -85,14 +86,16 @@ class Admission:
     def _gates(self, unit: UnitOfWork) -> Gates:
         return self._limits.gates(unit.job, unit.delivery.queue)
 
-    def _take(self, asked: Sequence[tuple[UnitOfWork, Gates]], fetcher: Fetcher) -> set[int]:
+    def _take(
+        self, asked: Sequence[tuple[UnitOfWork, Gates]], fetcher: Fetcher, marks: Sequence[ClaimMark]
+    ) -> set[int]:
         """Ask for all places in one round trip. Returns the tokens of the jobs that got none."""
         in_flight = fetcher.in_flight
         self._forget(fetcher)
         for unit, gates in asked:
             # Before the call: if its answer is lost, the settlement must free what it took.
             self._entered[unit.delivery.identity, unit.delivery.token] = gates
-        answers = scripts.run(self._client, [self._call(*one) for one in asked], self._line.send)
+        answers = self._places.ask(asked, fetcher.rooms.marked, marks)
         refusals = [answer for answer in answers if isinstance(answer, redis.RedisError)]
         without = {
             unit.delivery.token
@@ -102,18 +105,6 @@ class Admission:
         if refusals:
             raise translated(refusals[0])
         return without
-
-    def _call(self, unit: UnitOfWork, gates: Gates) -> scripts.Call:
-        identity, token, queue, payload, claimed_at_ms = unit.delivery[:5]
-        # Redis tells milliseconds. Microseconds keep the order of all jobs that this worker claims.
-        self._claimed_at_us = max(claimed_at_ms * 1000, self._claimed_at_us + 1)
-        seconds, micros = divmod(self._claimed_at_us, 1_000_000)
-        queues = self._limits.queues(gates, queue)
-        return calls.take(
-            gates, queues,
-            identity=identity, token=token, job_id=job_id(unit.job), queue=queue, payload=payload,
-            claimed_at=f"{seconds}.{micros:06d}",
-        )  # fmt: skip
 
     def _answered(self, unit: UnitOfWork, gates: Gates, answer: Any, in_flight: InFlight) -> bool:
         may_run: bool = answer[0] == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bridge.limits.gates import Gate, Gates
 from bridge.redis.scripts import Call
@@ -10,10 +10,13 @@ from bridge.sidekiq import keys
 from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.effects import Effect
 
+MAY_RUN, WAITS, LATER = 1, 0, 2
+"""Answers of ``limit_take.lua``; less than 0: fenced."""
+AGAIN, NOW = "again", "now"
 FREED_BY_SETTLEMENT = "inf"
 """The end of a place whose holder has a lease."""
 
-_SHARED = (keys.SCHEDULE, keys.WAITING)
+_SHARED = (keys.SCHEDULE, keys.WAITING, keys.CLAIMING, keys.LINES)
 
 
 def holder(identity: str, token: int) -> str:
@@ -31,10 +34,12 @@ def take(
     queue: str,
     payload: bytes,
     claimed_at: str = "",
+    turn: str = "",
 ) -> Call:
     """``limit_take.lua`` for one claimed job. ``queues``: keys of the queues that jobs may go to.
 
-    ``claimed_at``: Redis TIME in s, which orders jobs that several workers park at once.
+    ``claimed_at``: Redis TIME in s, which is the order of jobs. ``turn``: ``AGAIN`` or ``NOW`` after the
+    answer ``LATER``.
     """
     names = [*_SHARED, keys.inflight(identity), *(key for gate in gates for key in gate.keys), *queues]
     args: list[str | bytes | int] = [
@@ -45,9 +50,10 @@ def take(
         queue,
         payload,
         claimed_at,
+        turn,
     ]
     for gate in gates:
-        args += (*gate.args, "".join("01"[gate.limit.is_within(other.limit)] for other in gates))
+        args += (*gate.args, "".join(gate.limit.keeps_place(other.limit) for other in gates))
     return Call(lua.load("limit_take"), names, args)
 
 
@@ -66,10 +72,22 @@ def advance(gate: Gate, queues: Iterable[str]) -> Call:
 
 def shift(line: str, begin: str, seconds: float, most: int) -> Call:
     """``limit_shift.lua`` for one stretch of a line."""
-    names = (keys.SCHEDULE, keys.gate(line)[2])
-    return Call(lua.load("limit_shift"), names, (begin, f"{seconds:.6f}", most))
+    names = (keys.SCHEDULE, keys.gate(line)[2], keys.LINES)
+    return Call(lua.load("limit_shift"), names, (begin, f"{seconds:.6f}", most, line))
 
 
 def release(line: str, most: int) -> Call:
     """``limit_release.lua`` for the first jobs of a line."""
-    return Call(lua.load("limit_release"), (*_SHARED, keys.gate(line)[2]), (line, most))
+    names = (keys.SCHEDULE, keys.WAITING, keys.gate(line)[2], keys.LINES)
+    return Call(lua.load("limit_release"), names, (line, most))
+
+
+def missing(lines: Sequence[str]) -> Call:
+    """``limit_missing.lua``: which of these lines have lost jobs."""
+    names = (keys.SCHEDULE, keys.LINES, *(keys.gate(line)[2] for line in lines))
+    return Call(lua.load("limit_missing"), names, lines)
+
+
+def claimed(name: str) -> Call:
+    """``limit_claimed.lua``: all jobs of a claim have asked. ``name``: that of the claim in Redis."""
+    return Call(lua.load("limit_claimed"), (keys.CLAIMING, keys.WAITING), (name,))

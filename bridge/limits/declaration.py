@@ -16,7 +16,11 @@ OWN_FIELDS = ("concurrency", "rate", "key")
 """Fields of the limit that a job brings along."""
 EXAMPLE = '{"class": "SyncJob", "concurrency": 3}'
 LARGEST = 1_000_000
-#: A start that comes late lets the next one come early by at most this, or by half the time between two.
+#: A start that comes late lets the next one come early by this share of the time between two, so that none is
+#: lost. Below 1, at most N + 1 starts fit into the time of N: the k-th start after a late one comes k
+#: intervals later, less this share. The rest of an interval is for the way from Redis to the job.
+CATCH_UP_SHARE = 0.8
+#: By this at least: a machine is late by milliseconds, whatever the rate.
 CATCH_UP_SECONDS = 0.05
 
 _RATE = re.compile(r"\s*(\d{1,9})\s*/\s*(\d{0,6})\s*([a-z]+)\s*", re.ASCII)
@@ -43,7 +47,7 @@ class Limit:
         most = "" if self.concurrency is None else str(self.concurrency)
         if self.interval is None:
             return most, "", "0"
-        return most, repr(self.interval), repr(max(self.interval / 2, CATCH_UP_SECONDS))
+        return most, repr(self.interval), repr(max(self.interval * CATCH_UP_SHARE, CATCH_UP_SECONDS))
 
     def covers(self, job_class: str | None, queue: str) -> bool:
         """Whether a job of this class in this queue counts."""
@@ -58,10 +62,19 @@ class Limit:
             and (other.key is None or (self.key is not None and other.key.text == self.key.text))
         )
 
+    def keeps_place(self, other: Limit) -> str:
+        """How a job that waits at the wider limit ``other`` keeps a place here (``limit_enter.lua``)."""
+        return "1" if self.is_within(other) else "2" if other is not self else "0"
+
     @property
-    def narrowness(self) -> int:
-        """A limit within another one has more of class, queue and key."""
-        return sum(field is not None for field in (self.job_class, self.queue, self.key))
+    def narrowness(self) -> tuple[int, bool, bool, int]:
+        """Sorts the limits of a job, narrow ones last: a place is kept there while it waits at a wider one.
+
+        A limit within another one has more of class, queue and key. Of limits that only overlap, a rate is
+        wide, for starts come by themselves; so is a queue, which has the jobs of other classes too.
+        """
+        fields = sum(field is not None for field in (self.job_class, self.queue, self.key))
+        return fields, self.rate is None, self.job_class is not None, -(self.concurrency or 0)
 
     def as_json(self) -> dict[str, Any]:
         """The declaration, as other processes read it."""

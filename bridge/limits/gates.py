@@ -74,6 +74,14 @@ class Limits:
         """Whether this job may have a gate. Cheap: asked for each job that is claimed."""
         return OWN in job.fields or queue in self._of_queues or job.native_class in self._of_classes
 
+    @property
+    def marks(self) -> list[str]:
+        """A claim looks for these in payloads: the text of a class, or else the key of a queue."""
+        return [
+            f'"{limit.job_class}"' if limit.job_class is not None else keys.queue(limit.queue or "")
+            for limit in self.declared
+        ]
+
     def gates(self, job: SidekiqJob, queue: str) -> Gates:
         """The gates that this job must pass, narrow ones last. A job waits at the last one that is full."""
         found = [limit for limit in self.declared if limit.covers(job.native_class, queue)]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import redis
 
 from bridge.limits.admission import Admission, Units
+from bridge.limits.company import Company
 from bridge.limits.declaration import Limit
 from bridge.limits.gates import Limits
 from bridge.limits.lines import Lines
@@ -31,9 +32,21 @@ class Limiter:
     ) -> None:
         self.limits = Limits(declared)
         self.lines = Lines(client, self.limits, identity, nudge)
+        self.company = Company(client)
         self.queues = QueueLimits(client, declared, lambda: _held(fetcher()))
         self.admission = Admission(client, self.limits, self.lines)
         self._fetcher = fetcher
+
+    def keep_order(self, fetcher: Fetcher) -> None:
+        """Have the claims of jobs with declared limits noted."""
+        if declared := self.limits.declared:
+            fetcher.rooms.marked.add(self.limits.marks, [limit.queue for limit in declared])
+
+    def round(self) -> float:
+        """Move on what is due. Returns seconds until the next look. For a thread of its own."""
+        if self.limits.declared:
+            self._fetcher().rooms.marked.shared = self.company.look()
+        return self.lines.round()
 
     def admit(self, units: Units) -> Units:
         """Those of the claimed units that may run now. Raises StoreError."""

@@ -15,6 +15,7 @@ import redis
 
 from bridge.limits import calls
 from bridge.limits.declarers import Declarers
+from bridge.limits.deletions import Deletions
 from bridge.limits.gates import Gate, Gates, Limits
 from bridge.limits.line_reader import LineReader
 from bridge.redis import scripts
@@ -52,6 +53,7 @@ class Lines:
         self._identity = identity
         self._nudge = nudge
         self._reader = LineReader(client, limits)
+        self._deletions = Deletions(client)
         self.declarers = Declarers(client)
         self._registered = ""
         self._ahead: float | None = None
@@ -78,6 +80,11 @@ class Lines:
         self._active = self._active or waits
         if (look is not None and self._set_timers(gates, now, look)) or is_new:
             self._nudge()
+
+    def claim_ended(self) -> None:
+        """Lines that waited for a claim may go on."""
+        self._look_at = 0.0
+        self._nudge()
 
     def limits_of(self, identity: str) -> Limits:
         """The limits that another worker has declared: one read for each dead worker."""
@@ -150,6 +157,7 @@ class Lines:
         self._move(known, audit=True)
         if len(lines) == LINES_AT_ONCE and known:
             self._look_at = 0.0
+        self._move(self._reader.gates(self._deletions.freed()), audit=True)
         if self._foreign:
             self._look_at_foreign()
 
@@ -194,7 +202,7 @@ class Lines:
         while begin:
             lowest = scripts.run(self._client, [calls.shift(gate.line, begin, seconds, SHIFTED_AT_ONCE)])
             raise_first_error(lowest)
-            begin = lowest[0] and f"({lowest[0].decode()}"
+            begin = lowest[0][0] and f"({lowest[0][0].decode()}"
         answers = scripts.run(self._client, [calls.advance(gate, self._limits.seen_queues(gate.limit.name))])
         raise_first_error(answers)
 

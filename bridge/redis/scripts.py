@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,17 +76,22 @@ def _pipeline(client: redis.Redis, commands: Sequence[Words]) -> list[Any]:
     return list(pipeline.execute(raise_on_error=False))
 
 
-def _teach(client: redis.Redis, calls: Sequence[Call], send: Send) -> list[Any]:
-    """Run calls whose scripts Redis does not know. A managed Redis may refuse SCRIPT LOAD, and know EVAL."""
-    name = "EVALSHA"
+def load(client: redis.Redis, scripts: Iterable[Script]) -> bool:
+    """Have Redis know these scripts. False where it refuses SCRIPT LOAD: a managed one, which knows EVAL."""
     try:
-        for script in dict.fromkeys(call.script for call in calls):
+        for script in scripts:
             client.execute_command("SCRIPT LOAD", script.text)
     except redis.ResponseError as error:
         if not commands.is_forbidden(error):
             raise
-        name = "EVAL"
-    return send([_words(call, name) for call in calls])
+        return False
+    return True
+
+
+def _teach(client: redis.Redis, calls: Sequence[Call], send: Send) -> list[Any]:
+    """Run calls whose scripts Redis does not know."""
+    is_loaded = load(client, dict.fromkeys(call.script for call in calls))
+    return send([_words(call, "EVALSHA" if is_loaded else "EVAL") for call in calls])
 
 
 def _words(call: Call, name: str) -> Words:

@@ -46,6 +46,8 @@ BATCH_TTL_SECONDS = 30 * 86_400
 LIMITS = "bridge:limits"
 #: Sorted set of the gates at which jobs wait: ``<limit>:<key>`` to the TIME in s at which a worker looks.
 WAITING = "bridge:waiting"
+#: Claims whose worker has not asked for the places of their jobs yet, and facts about lines.
+CLAIMING, LINES = "bridge:claiming", "bridge:lines"
 
 #: Hash of the classes that move from Ruby to Python: class to a JSON object.
 MOVES = "bridge:moves"

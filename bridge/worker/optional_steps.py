@@ -40,7 +40,7 @@ class Limits(BridgeStep):
     def make(self, c: Any) -> Periodic:
         """Make the thread."""
         runtime = self.runtime(c)
-        thread = Periodic("limits", runtime.limiter.lines.round)
+        thread = Periodic("limits", runtime.limiter.round)
         runtime.background.attach(thread)
         return thread
 

@@ -20,7 +20,7 @@ APP = ROOT / "tests/support/ruby/limited.rb"
 LIMITS = [
     {"class": "SleepJob", "concurrency": 3},
     {"class": "LimitedFailJob", "concurrency": 1},
-    {"class": "PatientJob", "rate": "5/s"},
+    {"class": "RatedJob", "rate": "5/s"},
 ]
 DECLARED = {"BRIDGE_LIMITS": json.dumps(LIMITS)}
 PLACES = "bridge:places:SleepJob:all"
@@ -200,3 +200,17 @@ def test_stock_sidekiq_runs_what_waits_when_no_worker_of_the_bridge_is_left(
 
     wait_for(lambda: stage.ledger.count("done") >= 8, "all jobs", 60)
     assert stage.ledger.most_at_once() <= 3
+
+
+def test_processes_of_sidekiq_alone_keep_a_rate_to_the_moment(stage: Stage, start: Start) -> None:
+    """They looked at the line each half second, and lost the starts between: 5/s gave two a second."""
+    for _ in range(2):
+        start()
+    push(stage, 21, "RatedJob")
+
+    wait_for(lambda: stage.ledger.count("done") == 21, "all jobs", 60)
+
+    began = sorted(line["at"] for line in stage.ledger.lines if line["event"] == "done")
+    within = [sum(first <= at < first + 1 for at in began) for first in began]
+    assert max(within) <= 6
+    assert began[-1] - began[0] < 20 * 0.2 * 1.05 + 0.2

@@ -110,6 +110,8 @@ class Life(RuleBasedStateMachine):
     server: RedisServer
     clock: WallClock
     """Of the machine that Redis runs on."""
+    worker_class: type[Worker] = Worker
+    slots = 2
 
     def __init__(self) -> None:
         super().__init__()
@@ -358,7 +360,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def no_worker_holds_more_than_its_slots(self) -> None:
-        assert all(len(worker.fetcher.in_flight.held) <= 2 for worker in self.made)
+        assert all(len(worker.fetcher.in_flight.held) <= self.slots for worker in self.made)
 
     # -- helpers
 
@@ -370,7 +372,7 @@ class Life(RuleBasedStateMachine):
         return payload
 
     def _worker(self) -> Worker:
-        worker = Worker(f"host{len(self.made)}:1", self.server.port, slots=2)
+        worker = self.worker_class(f"host{len(self.made)}:1", self.server.port, slots=self.slots)
         worker.use(Lossy(worker.store, self.accepted))
         worker.gate.restricts = False
         # The real clock would make two runs of the same steps differ.

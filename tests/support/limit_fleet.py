@@ -120,3 +120,19 @@ def most_in_a_second(starts: Sequence[float]) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
+
+
+def most_overtaken(order: Sequence[int]) -> int:
+    """The most jobs that had not begun when a later one began. ``order``: numbers of jobs as they began.
+
+    Places are given in order. A job that holds one of three may begin late, because its process does; two
+    others may then begin before it, again and again.
+    """
+    missing: set[int] = set()
+    last, most = -1, 0
+    for number in order:
+        missing.discard(number)
+        missing |= set(range(last + 1, number))
+        last = max(last, number)
+        most = max(most, len([one for one in missing if one < number]))
+    return most

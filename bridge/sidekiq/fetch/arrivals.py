@@ -87,11 +87,13 @@ class Arrivals:
     def may_take(self, queue: str) -> bool:
         """Whether a watch may take jobs of this queue now, if a slot is free for it.
 
-        Not of a queue with a limit of its own: a claim counts what it has room for.
+        Not of a queue with a limit of its own: a claim counts what it has room for. Not of a queue whose jobs
+        keep an order at a limit either.
         """
         if self._in_flight.is_quiet or not self._lease.is_taken or self.clock() < self._rest_until:
             return False
-        if queue in self._rooms.limited:
+        rooms = self._rooms
+        if queue in rooms.limited or (rooms.marked.marks and rooms.marked.may_be_in(queue)):
             return False
         return not self._gate.restricts or self.native.are_in(queue)
 

@@ -30,9 +30,8 @@ from bridge.sidekiq.store.store import RedisStore
 logger = logging.getLogger(__name__)
 
 #: Decisions that Redis has not taken, at which the worker claims no more jobs: they would fill its memory.
-MOST_UNSETTLED = 1000
-#: More in one call, and Lua's stack would overflow between taking the jobs and noting them.
-LARGEST_CLAIM = 1000
+#: And more jobs in one claim: Lua's stack would overflow between taking the jobs and noting them.
+MOST_UNSETTLED = LARGEST_CLAIM = 1000
 
 
 class Fetcher(ForConsumer):
@@ -74,8 +73,8 @@ class Fetcher(ForConsumer):
         """Settle what is decided and take jobs for the free slots, in one round trip.
 
         ``claim``: it is time for one; without a free slot there is none. ``look``: it is time to compare what
-        Redis holds with what this worker knows, where that is due. ``seen_tail``: what the last watch told
-        of. A turn that has nothing to do asks Redis nothing. Raises StoreUnavailable: call again later.
+        Redis holds with what this worker knows. ``seen_tail``: what the last watch told of. A turn that has
+        nothing to do asks Redis nothing. Raises StoreUnavailable: call again later.
         """
         may_claim = self.may_claim
         claim = claim and may_claim
@@ -220,18 +219,18 @@ class Fetcher(ForConsumer):
         return result.claim
 
     def _request(self, limit: int | None) -> ClaimRequest | None:
-        in_flight, names = self.in_flight, self.order.names
+        in_flight, names, me = self.in_flight, self.order.names, self.lease.identity
         slots = in_flight.slots if limit is None else min(in_flight.slots, limit)
         want = min(LARGEST_CLAIM, slots - len(in_flight.held))
         if not names or want <= 0 or in_flight.is_quiet or len(self.journal.waiting) > MOST_UNSETTLED:
             return None
         drawn = () if self.order.is_strict else self.order.draw(want, self._rng)
         orders = self.rooms.orders(names, drawn, want) if self.rooms.limited else drawn
-        token = in_flight.next_token
+        token, marks, large = in_flight.next_token, self.rooms.marked.marks, self.large
         if orders is None:
             return None
-        request = ClaimRequest(self.lease.identity, names, want, token, orders)
-        return self.large.request(request) if self.large.queues and not self.rooms.limited else request
+        request = ClaimRequest(me, names, want, token, orders, marks=marks)
+        return large.request(request) if large.queues and not (marks or self.rooms.limited) else request
 
     def _taken(self, request: ClaimRequest, answer: Claim) -> Fetched:
         if answer.lease is not LeaseState.HELD:
@@ -243,6 +242,7 @@ class Fetcher(ForConsumer):
             if answer.jobs and len(answer.jobs[0].payload) >= LARGE_BYTES:
                 self.large.queues.add(answer.jobs[0].queue)
         self.in_flight.answered(request.first_token, request.want)
+        self.rooms.marked.note(answer.mark)
         if answer.recovering:
             self.in_flight.note_recoveries(units)
         # After a claim of large jobs an ordinary one tells: it asks every queue.

@@ -108,7 +108,10 @@ class NativeOnlyClaim:
         in_flight = self._in_flight
         identity, token = self._lease.identity, in_flight.next_token
         in_flight.reserve(len(payloads))
-        claim = self._store.claim_exact(identity, token, queue, payloads)
+        marked = self._rooms.marked
+        with_limits = marked.count(queue, payloads) if marked.marks else 0
+        claim = self._store.claim_exact(identity, token, queue, payloads, with_limits)
+        marked.note(claim.mark)
         blocked.update(claim.paused)
         units = in_flight.admit(identity, claim.jobs, claim.claimed_at_ms)
         in_flight.answered(token, len(payloads))

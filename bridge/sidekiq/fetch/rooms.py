@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from bridge import errors
+from bridge.sidekiq.fetch.marked_claims import MarkedClaims
 from bridge.sidekiq.fetch.unit_of_work import Fetched, UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class QueueRooms:
         """``held``: the units of this process."""
         self._held = held
         self._sources: list[RoomSource] = []
+        self.marked = MarkedClaims()
         self.limited: frozenset[str] = frozenset()
         """All queues with a limit."""
         self.freed = False

@@ -59,6 +59,8 @@ class ClaimRequest(NamedTuple):
     orders: tuple[tuple[int, ...], ...] = ()
     lists: tuple[ArrivedList, ...] = ()
     """Large jobs are expected, only in the last of the queues: an empty list for each."""
+    marks: tuple[str, ...] = ()
+    """Texts in payloads of jobs with a limit, and ``queue:<name>``: such a claim is noted (limits)."""
 
 
 class LeaseState(Enum):
@@ -67,6 +69,21 @@ class LeaseState(Enum):
     HELD = "OK"
     EXPIRED = "EXPIRED"
     FENCED = "FENCED"
+
+
+class ClaimMark(NamedTuple):
+    """The claim of a worker with limits also tells Redis TIME in us, and how many jobs have a mark."""
+
+    identity: str
+    first_token: int
+    began_us: int
+    ended_us: int
+    jobs: int
+
+    @property
+    def name(self) -> str:
+        """By which Redis notes the claim, until the worker has asked for the places of its jobs."""
+        return f"{self.identity} {self.jobs} {self.began_us}"
 
 
 class Claim(NamedTuple):
@@ -78,6 +95,7 @@ class Claim(NamedTuple):
     paused: frozenset[str] = frozenset()
     recovering: bool = False
     """Whether orphaned jobs were given back lately: some of these may be among them."""
+    mark: ClaimMark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +167,34 @@ def _keys_of_claim(identity: str, queues: tuple[str, ...]) -> tuple[str, ...]:
 def claim_call(request: ClaimRequest) -> scripts.Call:
     """The call of claim.lua."""
     orders = [" ".join(str(i + 1) for i in order) for order in request.orders]
-    return scripts.Call(
-        lua.load("claim"),
-        _keys_of_claim(request.identity, request.queues),
-        (request.identity, request.want, request.first_token, ENTRY_VERSION + b"\n", *orders),
+    names = _keys_of_claim(request.identity, request.queues)
+    args: tuple[str | bytes | int, ...] = (
+        request.identity,
+        request.want,
+        request.first_token,
+        ENTRY_VERSION + b"\n",
+        *orders,
     )
+    if request.marks:
+        names, args = (keys.CLAIMING, *names), (len(request.marks), *request.marks, *args)
+        return scripts.Call(marked("claim"), names, args)
+    return scripts.Call(lua.load("claim"), names, args)
+
+
+@functools.cache
+def marked(name: str) -> scripts.Script:
+    """``<name>_marked.lua`` around ``<name>.lua``."""
+    text = lua.text(f"{name}_marked").replace("--@claim", lua.text(name))
+    return scripts.Script.of(f"{name}_marked", text)
 
 
 def claim_answer(request: ClaimRequest, result: Any) -> Claim:
     """Read the answer of claim.lua."""
-    if result[0] != b"OK":
-        return Claim(LeaseState(result[0].decode()))
+    state, mark = result[0], None
+    if isinstance(state, list):
+        state, mark = state[0], ClaimMark(request.identity, request.first_token, *state[1:])
+    if state != b"OK":
+        return Claim(LeaseState(state.decode()))
     queues = request.queues
     pairs = zip(result[4::2], result[5::2], strict=True)
     jobs = tuple(
@@ -169,4 +204,4 @@ def claim_answer(request: ClaimRequest, result: Any) -> Claim:
         ]
     )
     paused = frozenset([queues[int(number) - 1] for number in result[2].split()])
-    return Claim(LeaseState.HELD, jobs, result[1], paused, bool(result[3]))
+    return Claim(LeaseState.HELD, jobs, result[1], paused, bool(result[3]), mark)

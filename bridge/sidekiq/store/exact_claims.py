@@ -13,7 +13,16 @@ from bridge.redis.outages import outages, raise_first_error
 from bridge.redis.pipeline import KeptConnection
 from bridge.sidekiq import keys
 from bridge.sidekiq.store import lua
-from bridge.sidekiq.store.claims import ENTRY_VERSION, Claim, Claimed, LeaseState, claim_keys, entry
+from bridge.sidekiq.store.claims import (
+    ENTRY_VERSION,
+    Claim,
+    Claimed,
+    ClaimMark,
+    LeaseState,
+    claim_keys,
+    entry,
+    marked,
+)
 from bridge.sidekiq.store.script_calls import ScriptCalls
 
 #: Up to this size the script compares the whole job.
@@ -30,25 +39,26 @@ class ExactClaims(ScriptCalls):
         super().__init__(client)
         self._line = KeptConnection(client)
 
-    def claim_exact(self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes]) -> Claim:
+    def claim_exact(
+        self, identity: str, first_token: int, queue: str, payloads: Sequence[bytes], with_limits: int = 0
+    ) -> Claim:
         """Claim jobs from the end of one queue, as long as they still are these bytes.
 
         A job of the claim has other bytes where another large job of equal length and ends took its place.
-        The caller must look at it.
+        The caller must look at it. ``with_limits``: how many may have a limit; then the claim is noted.
         """
-        call = scripts.Call(
-            lua.load("claim_exact"),
-            (*claim_keys(identity), keys.queue(queue)),
-            (
-                identity,
-                first_token,
-                ENTRY_VERSION + b"\n",
-                *[word for each in payloads for word in _marks(each)],
-            ),
-        )
+        names: tuple[str, ...] = (*claim_keys(identity), keys.queue(queue))
+        args = [identity, first_token, ENTRY_VERSION + b"\n", *[w for each in payloads for w in _marks(each)]]
+        call = scripts.Call(lua.load("claim_exact"), names, args)
+        if with_limits:
+            call = scripts.Call(marked("claim_exact"), (keys.CLAIMING, *names), (with_limits, *args))
         large = [i for i, payload in enumerate(payloads) if len(payload) > SMALL_BYTES]
         result, entries = self._run(call, identity, [first_token + i for i in large])
         status, *rest = result
+        mark = None
+        if isinstance(status, list):
+            mark = ClaimMark(identity, first_token, *status[1:])
+            status = status[0]
         if status != b"OK":
             return Claim(LeaseState(status.decode()))
         now_ms, taken, recovering = rest
@@ -59,7 +69,7 @@ class ExactClaims(ScriptCalls):
             if value is not None and i < taken and (found := entry(first_token + i, value)) != jobs[i]:
                 jobs[i] = found
         paused = frozenset((queue,) if taken < 0 else ())
-        return Claim(LeaseState.HELD, tuple(jobs), now_ms, paused, bool(recovering))
+        return Claim(LeaseState.HELD, tuple(jobs), now_ms, paused, bool(recovering), mark)
 
     def _run(self, call: scripts.Call, identity: str, tokens: Sequence[int]) -> tuple[Any, list[Any]]:
         """The answer of a claim, and in the same round trip what is in flight under these tokens."""

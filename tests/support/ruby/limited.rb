@@ -23,3 +23,5 @@ class OwnLimitJob < SleepJob
 end
 
 class LimitedFailJob < FailJob; end
+
+class RatedJob < EchoJob; end

@@ -1,5 +1,7 @@
 -- Included by the limit scripts. A gate is one limit for one key.
--- KEYS[1], KEYS[2]: schedule, bridge:waiting. KEYS[at..at+3]: its places, its reserved places, its waiting jobs, its next start
+-- KEYS[1..4]: schedule, bridge:waiting, bridge:claiming, bridge:lines (limit_missing.lua)
+-- KEYS[at..at+3]: its places, its reserved places, its waiting jobs, its next start. "@<id>" among the reserved places: less the time
+-- at which a job that has left the line was claimed
 -- ARGV[by..by+3]: "<limit>:<key>", most places ("" = any number), s between two starts ("" = none), s by which a start may catch up
 -- All times are Redis TIME in s. A place or reservation whose time is over does not count.
 local time = redis.call('TIME')
@@ -28,7 +30,7 @@ end
 -- Takes one place for `holder` until `till` (s, or "inf"), and one start.
 local function enter(at, by, id, holder, till)
   local after = ARGV[by + 2] ~= '' and next_start(at, by) + tonumber(ARGV[by + 2])
-  redis.call('ZREM', KEYS[at + 1], id)
+  redis.call('ZREM', KEYS[at + 1], id, '@' .. id)
   if ARGV[by + 1] ~= '' then
     redis.call('ZADD', KEYS[at], till, holder)
     local last = redis.call('ZRANGE', KEYS[at], -1, -1, 'WITHSCORES')[2]

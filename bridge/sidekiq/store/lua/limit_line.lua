@@ -11,7 +11,7 @@ end
 -- Notes when a worker must look at this line again. Result: that time; for a rate the exact one.
 local function note(at, by)
   local head = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
-  if not head[1] then redis.call('ZREM', KEYS[2], ARGV[by]); return '' end
+  if not head[1] then redis.call('ZREM', KEYS[2], ARGV[by]); redis.call('HDEL', KEYS[4], ARGV[by], '+' .. ARGV[by], '=' .. ARGV[by]); return '' end
   local look, exact = tonumber(head[2]) - RENEWED_BEFORE, nil
   for i = 0, 1 do
     local first = redis.call('ZRANGEBYSCORE', KEYS[at + i], '(' .. text(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)

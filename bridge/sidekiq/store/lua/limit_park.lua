@@ -1,30 +1,38 @@
 -- Included by limit_take.lua, behind limit_may_go.lua: where a job waits.
 -- It waits in the line of a wider gate, and is the next one here: the jobs behind it stay in this line.
-local function keep(at)
-  redis.call('ZADD', KEYS[at + 1], text(now + PARKED), ARGV[4])
+local function keep(at, seconds)
+  redis.call('ZADD', KEYS[at + 1], text(now + seconds), ARGV[4])
   redis.call('EXPIRE', KEYS[at + 1], 2 * PARKED)
 end
 
--- The score is its place in the line, far enough ahead that no scheduler moves it while workers live. Workers park what they
--- claim side by side, so the time of the claim counts. It does not in a line that has been renewed, or that a rate spaces.
+-- For limit_missing.lua: the lines where this job keeps a place, and that jobs of this line do.
+local function note_kept(by, lines)
+  if not lines[1] then redis.call('HDEL', KEYS[4], '#' .. ARGV[4]); return end
+  redis.call('HSET', KEYS[4], '#' .. ARGV[4], table.concat(lines, '\n'))
+  redis.call('HSETNX', KEYS[4], '=' .. ARGV[by], 0)
+end
+
+-- The score is its place in the line, far enough ahead that no scheduler moves it while workers live. The time of its claim
+-- counts, and what the line was renewed by since then.
 local function place_in_line(at, by)
-  local waiting, first = KEYS[at + 2], now + PARKED
-  if redis.call('ZREM', KEYS[at + 1], ARGV[4]) == 1 then
-    local head = redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')
-    return head[1] and head[2] - 0.000002 or first
-  end
+  local waiting, before = KEYS[at + 2], redis.call('ZSCORE', KEYS[at + 1], '@' .. ARGV[4])
+  local place = (before and -tonumber(before) or ticket) + PARKED + renewed(by)
+  local was_next = redis.call('ZREM', KEYS[at + 1], ARGV[4], '@' .. ARGV[4]) > 0
+  local line = redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')
+  -- It has left this line, and may not run now (a lower limit). It was given back: it is the first.
+  if was_next and line[1] and (not before or place < now + RENEWED_BEFORE) then return line[2] - 0.000002 end
+  if place < now + RENEWED_BEFORE then place = now + PARKED + renewed(by) end
   -- It left schedule by a person's hand ("Add to queue"): it keeps its place.
-  local before = tonumber(redis.call('ZSCORE', waiting, member) or 0)
-  if before > now + RENEWED_BEFORE then return before end
-  local step = tonumber(ARGV[by + 2]) or 0.000002
-  if ARGV[by + 2] ~= '' then first = math.max(first, next_start(at, by) + PARKED) end
-  local last = redis.call('ZRANGE', waiting, -1, -1, 'WITHSCORES')
-  if ARGV[7] ~= '' and ARGV[by + 2] == '' and tonumber(last[2] or 0) <= first then return ARGV[7] + PARKED end
-  return last[1] and math.max(first, last[2] + step) or first
+  local kept = tonumber(redis.call('ZSCORE', waiting, member) or 0)
+  if kept > now + RENEWED_BEFORE then return kept end
+  -- A worker of an older release has renewed the line, or Redis' clock went back.
+  line = redis.call('ZRANGE', waiting, -1, -1, 'WITHSCORES')
+  if line[1] and tonumber(line[2]) > now + PARKED + renewed(by) then return line[2] + 0.000002 end
+  return place
 end
 
 local function park(at, by)
-  local score, id = text(place_in_line(at, by)), ARGV[4]
+  local score = at_its_time(place_in_line(at, by))
   redis.call('ZADD', KEYS[1], score, ARGV[6])
   local twin = redis.call('ZSCORE', KEYS[at + 2], member) and #redis.call('ZRANGEBYSCORE', KEYS[1], score, score) > 1
   -- Of two jobs with one jid only one is in the line. The other is tried again when its time in schedule comes.

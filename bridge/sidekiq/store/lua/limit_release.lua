@@ -1,5 +1,5 @@
 -- Lets the first jobs of a line go without a limit: each is due in schedule now, in the order of the line.
--- KEYS  1 schedule  2 bridge:waiting  3 waiting jobs of a gate
+-- KEYS  1 schedule  2 bridge:waiting  3 waiting jobs of a gate  4 bridge:lines
 -- ARGV  1 "<limit>:<key>"  2 most jobs
 -- Result: how many jobs are left in the line
 local time = redis.call('TIME')
@@ -15,5 +15,5 @@ for i = 1, #line, 2 do
   end
 end
 local left = redis.call('ZCARD', KEYS[3])
-if left == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end
+if left == 0 then redis.call('ZREM', KEYS[2], ARGV[1]); redis.call('HDEL', KEYS[4], ARGV[1], '+' .. ARGV[1], '=' .. ARGV[1]) end
 return left

@@ -1,10 +1,11 @@
 -- Moves a stretch of one line to a later time, the last job first: its order is kept, whenever this ends.
--- KEYS  1 schedule  2 waiting jobs of a gate
--- ARGV  1 score to begin at ("(" before it: below it)  2 s to add  3 most jobs
--- Result: the lowest score that was moved, as it was before, or "" at the end
--- A job of the line that is not in schedule leaves the line: a person has deleted it.
+-- KEYS  1 schedule  2 waiting jobs of a gate  3 bridge:lines
+-- ARGV  1 score to begin at ("(" before it: below it; "+inf" = the whole line)  2 s to add  3 most jobs  4 "<limit>:<key>"
+-- Result {the lowest score that was moved, as it was before, or "" at the end, or while another worker is at it, id and score of each
+-- job of the line that is not in schedule, ...}: it leaves the line, for a person has deleted it
+--@include limit_renewal
 local line = redis.call('ZREVRANGEBYSCORE', KEYS[2], ARGV[1], '-inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
-if not line[1] then return '' end
+if not line[1] then return {''} end
 local most, found = 4 * ARGV[3], {}
 local entries = redis.call('ZRANGEBYSCORE', KEYS[1], line[#line], line[2], 'WITHSCORES', 'LIMIT', 0, most)
 if #entries == 2 * most then
@@ -21,18 +22,18 @@ for i = 1, #entries, 2 do
   found[score] = found[score] or {}
   table.insert(found[score], entries[i])
 end
-local gone, scheduled, waiting = {}, {}, {}
+local reply, gone, scheduled, waiting = {line[#line]}, {}, {}, {}
 for i = 1, #line, 2 do
-  local id, moved = string.match(line[i], '^%S+'), string.format('%.6f', line[i + 1] + ARGV[2])
+  local id, moved = string.match(line[i], '^%S+'), string.format('%.7f', line[i + 1] + ARGV[2])
   gone[#gone + 1] = line[i]
-  for _, payload in ipairs(found[line[i + 1]] or {}) do
-    if string.find(payload, id, 1, true) or 'sha1:' .. redis.sha1hex(payload) == id then
-      scheduled[#scheduled + 1] = moved; scheduled[#scheduled + 1] = payload
-      waiting[#waiting + 1] = moved; waiting[#waiting + 1] = line[i]
-      break
-    end
+  local payload = payload_of(id, found[line[i + 1]])
+  if payload then
+    scheduled[#scheduled + 1] = moved; scheduled[#scheduled + 1] = payload
+    waiting[#waiting + 1] = moved; waiting[#waiting + 1] = line[i]
+  else
+    reply[#reply + 1] = id; reply[#reply + 1] = line[i + 1]
   end
 end
 redis.call('ZREM', KEYS[2], unpack(gone))
 if waiting[1] then redis.call('ZADD', KEYS[1], unpack(scheduled)); redis.call('ZADD', KEYS[2], unpack(waiting)) end
-return line[#line]
+return reply

@@ -46,7 +46,7 @@ module SidekiqBridge
         name = job["wrapped"] || job["class"]
         found = @declared.select { |limit| limit.covers?(name, queue) }
         found += own(job[OWN], name) if job[OWN]
-        found = found.sort_by.with_index { |limit, index| [limit.narrowness, index] } if found.size > 1
+        found = found.sort_by.with_index { |limit, index| [*limit.narrowness, index] } if found.size > 1
         found.map { |limit| Gate.new(limit, key(limit, job)) }
       end
 

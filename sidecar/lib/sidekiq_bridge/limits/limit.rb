@@ -9,7 +9,7 @@ module SidekiqBridge
     Limit = Struct.new(:name, :job_class, :queue, :concurrency, :rate, :interval, :key, keyword_init: true) do
       # As limit_gate.lua takes them, behind the name of the line.
       def script_args
-        catch_up = interval ? [interval / 2, Limit::CATCH_UP_SECONDS].max : 0
+        catch_up = interval ? [interval * Limit::CATCH_UP_SHARE, Limit::CATCH_UP_SECONDS].max : 0
         [concurrency.to_s, interval.to_s, catch_up.to_s]
       end
 
@@ -21,8 +21,15 @@ module SidekiqBridge
           [nil, key&.text].include?(other.key&.text)
       end
 
-      # A limit within another one has more of class, queue and key.
-      def narrowness = [job_class, queue, key].compact.size
+      # How a job that waits at the wider limit `other` keeps a place here (limit_enter.lua).
+      def keeps_place(other)
+        return "0" if equal?(other)
+        within?(other) ? "1" : "2"
+      end
+
+      # Sorts the limits of a job, narrow ones last. A limit within another one has more of class, queue and key; of others a rate is
+      # wide, and so is a queue. bridge/limits/declaration.py has the same order.
+      def narrowness = [[job_class, queue, key].compact.size, rate ? 0 : 1, job_class ? 1 : 0, -(concurrency || 0)]
 
       def to_h
         {"name" => name, "class" => job_class, "queue" => queue, "concurrency" => concurrency, "rate" => rate, "key" => key&.text}.compact
@@ -34,6 +41,7 @@ module SidekiqBridge
       OWN_FIELDS = %w[concurrency rate key].freeze
       EXAMPLE = '{"class": "SyncJob", "concurrency": 3}'
       LARGEST = 1_000_000
+      CATCH_UP_SHARE = 0.8
       CATCH_UP_SECONDS = 0.05
       LONGEST_INTERVAL_SECONDS = 86_400 * 366
       QUEUE_NAME = /\A[\w:.-]+\z/

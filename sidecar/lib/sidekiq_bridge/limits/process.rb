@@ -16,10 +16,13 @@ module SidekiqBridge
       PLACE_SECONDS = 15
       ROUND_SECONDS = 4
       # While jobs wait, it moves the lines that no end of a job moves: the next start of a rate, a place whose time is over.
+      # It knows the next start of a rate that it has used last, and looks at all other lines now and then.
       LINE_SECONDS = 0.5
+      LONGEST_TIMER_SECONDS = 5
       LINES_AT_ONCE = 50
       SCHEDULE = "schedule"
       WAITING = "bridge:waiting"
+      SHARED = [SCHEDULE, WAITING, "bridge:claiming", "bridge:lines"].freeze
       DECLARED = "bridge:limits"
 
       @lock = Mutex.new
@@ -36,7 +39,7 @@ module SidekiqBridge
       def initialize
         @pid = ::Process.pid
         @identity = Stock.identity
-        @held, @number, @lines_wait = {}, 0, false
+        @held, @number, @lines_wait, @timers = {}, 0, false, {}
         @lock = Mutex.new
         @wake = ConditionVariable.new
       end
@@ -63,8 +66,8 @@ module SidekiqBridge
         # Noted before the call: a place whose answer is lost is renewed, and freed below.
         @lock.synchronize { @held[places] = true }
         answer = call("limit_take", ["bridge:inflight:", *gates.flat_map(&:keys), *Limits.gates.queues(gates, queue)],
-          ["", places.holder, time_text(PLACE_SECONDS), places.job_id, queue, payload, "", *gates.flat_map { |gate| [*gate.args, kept(gate, gates)] }])
-        @clock = [answer[1].to_f, now]
+          ["", places.holder, time_text(PLACE_SECONDS), places.job_id, queue, payload, "", "", *gates.flat_map { |gate| [*gate.args, kept(gate, gates)] }])
+        follow(gates, *answer[1, 2])
         answer[0] == 1 ? places : wait_for(places)
       rescue
         free(places) if places
@@ -84,10 +87,10 @@ module SidekiqBridge
 
       private
 
-      def call(script, keys, arguments) = Scripts.call(script, [SCHEDULE, WAITING, *keys], arguments)
+      def call(script, keys, arguments) = Scripts.call(script, [*SHARED, *keys], arguments)
 
-      # One digit for each gate: 1 = a job that waits there keeps its place here.
-      def kept(gate, gates) = gates.map { |other| gate.limit.within?(other.limit) ? "1" : "0" }.join
+      # One digit for each gate: how a job that waits there keeps its place here.
+      def kept(gate, gates) = gates.map { |other| gate.limit.keeps_place(other.limit) }.join
 
       def number = @lock.synchronize { @number += 1 }
 
@@ -98,6 +101,17 @@ module SidekiqBridge
         @clock ||= ::Sidekiq.redis { |connection| [connection.call("TIME").then { |seconds, micros| seconds.to_i + micros.to_i / 1e6 }, now] }
         told, at = @clock
         format("%.6f", told + now - at + ahead)
+      end
+
+      # `look`: Redis TIME of the next start of a rate, or of another look at a line; empty where no job waits.
+      def follow(gates, told, look)
+        @clock = [told.to_f, now]
+        return if look.to_s.empty? || look.to_f - told.to_f > LONGEST_TIMER_SECONDS
+        rated = gates.select { |gate| gate.limit.rate }
+        @lock.synchronize do
+          rated.each { |gate| @timers[gate.line] = [look.to_f, gate] }
+          @wake.signal if rated.any?
+        end
       end
 
       def wait_for(places)
@@ -123,7 +137,7 @@ module SidekiqBridge
           rescue => e
             ::Sidekiq.logger.warn("limits: #{e.class}: #{e.message}")
           end
-          @lock.synchronize { @wake.wait(@lock, @lines_wait ? LINE_SECONDS : ROUND_SECONDS) }
+          @lock.synchronize { @wake.wait(@lock, pause) }
         end
       end
 
@@ -145,14 +159,34 @@ module SidekiqBridge
         ::Sidekiq.logger.warn("jid=#{places.job_id} runs without its place of limit #{gate.line}: this process stood still for longer than #{PLACE_SECONDS} s")
       end
 
+      def pause
+        told, at = @clock
+        next_start = @timers.each_value.map(&:first).min
+        pauses = [@lines_wait ? LINE_SECONDS : ROUND_SECONDS, next_start && next_start - (told + now - at)]
+        [pauses.compact.min, 0.001].max
+      end
+
+      def move(gate)
+        follow([gate], *call("limit_advance", [*gate.keys, *Limits.gates.queues([gate])], gate.args)[0, 2])
+      end
+
+      def move_rates
+        due = @lock.synchronize do
+          found = @timers.select { |_, (at, _)| at <= time_text.to_f }
+          found.each_key { |line| @timers.delete(line) }
+        end
+        due.each_value { |_, gate| move(gate) }
+      end
+
       # A worker of the bridge does this too; the first one moves a line, and notes when the next look is due.
       def move_lines
+        move_rates
+        return if @looked_at && now - @looked_at < LINE_SECONDS
+        @looked_at = now
         due, @lines_wait = ::Sidekiq.redis do |connection|
           [connection.call("ZRANGEBYSCORE", WAITING, "-inf", time_text, "LIMIT", 0, LINES_AT_ONCE), connection.call("EXISTS", WAITING) == 1]
         end
-        due.filter_map { |line| Limits.gates.at(line) }.each do |gate|
-          call("limit_advance", [*gate.keys, *Limits.gates.queues([gate])], gate.args)
-        end
+        due.filter_map { |line| Limits.gates.at(line) }.each { |gate| move(gate) }
       end
     end
   end

@@ -1,11 +1,13 @@
 local settled = 1
 -- Frees the place of a job that ended, and lets the next one go. The body of function(KEYS, ARGV, settled).
--- KEYS  1 schedule  2 bridge:waiting  3..6 of the gate (limit_gate.lua)  7.. queue:<name> of queues that jobs may go to
+-- KEYS  1..4, 5..8 of the gate (limit_gate.lua)  9.. queue:<name> of queues that jobs may go to
 -- ARGV  1 holder ("" = the job waited in a queue or a set)  2 id of the job  3 its queue
 --       4 "1" = if `settled` is 1 the job went back to its queue: it is the next to go  5..8 of the gate
 -- Result: when a worker must look again, or ""
 -- Included by the limit scripts. A gate is one limit for one key.
--- KEYS[1], KEYS[2]: schedule, bridge:waiting. KEYS[at..at+3]: its places, its reserved places, its waiting jobs, its next start
+-- KEYS[1..4]: schedule, bridge:waiting, bridge:claiming, bridge:lines (limit_missing.lua)
+-- KEYS[at..at+3]: its places, its reserved places, its waiting jobs, its next start. "@<id>" among the reserved places: less the time
+-- at which a job that has left the line was claimed
 -- ARGV[by..by+3]: "<limit>:<key>", most places ("" = any number), s between two starts ("" = none), s by which a start may catch up
 -- All times are Redis TIME in s. A place or reservation whose time is over does not count.
 local time = redis.call('TIME')
@@ -34,7 +36,7 @@ end
 -- Takes one place for `holder` until `till` (s, or "inf"), and one start.
 local function enter(at, by, id, holder, till)
   local after = ARGV[by + 2] ~= '' and next_start(at, by) + tonumber(ARGV[by + 2])
-  redis.call('ZREM', KEYS[at + 1], id)
+  redis.call('ZREM', KEYS[at + 1], id, '@' .. id)
   if ARGV[by + 1] ~= '' then
     redis.call('ZADD', KEYS[at], till, holder)
     local last = redis.call('ZRANGE', KEYS[at], -1, -1, 'WITHSCORES')[2]
@@ -55,7 +57,7 @@ end
 -- Notes when a worker must look at this line again. Result: that time; for a rate the exact one.
 local function note(at, by)
   local head = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
-  if not head[1] then redis.call('ZREM', KEYS[2], ARGV[by]); return '' end
+  if not head[1] then redis.call('ZREM', KEYS[2], ARGV[by]); redis.call('HDEL', KEYS[4], ARGV[by], '+' .. ARGV[by], '=' .. ARGV[by]); return '' end
   local look, exact = tonumber(head[2]) - RENEWED_BEFORE, nil
   for i = 0, 1 do
     local first = redis.call('ZRANGEBYSCORE', KEYS[at + i], '(' .. text(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
@@ -97,42 +99,70 @@ local function send(payload, queue, queues, reserved)
   end
   redis.call('ZADD', KEYS[1], text(now), payload)
 end
--- Included by the limit scripts, behind limit_line.lua: lets waiting jobs go while there is room. Each gets a reserved place,
+-- Included by the limit scripts, behind limit_line.lua: the order of a line is that of the claims of its jobs. Workers ask for places
+-- side by side, so a job waits for jobs of earlier claims. A claim of more than CLAIMED seconds ago does not count: its worker is gone.
+-- Seconds by which a line was renewed, since it is there.
+local function renewed(by) return tonumber(redis.call('HGET', KEYS[4], ARGV[by]) or 0) / 1000000 end
+
+local function at_its_time(seconds) return string.format('%.7f', seconds) end
+
+-- How many jobs that were claimed before have not asked for their places yet. Of those of `me`, the ones that were told to ask again.
+local function claimed_before(ticket, me)
+  local jobs = 0
+  for _, claim in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], text(now - CLAIMED), '(' .. at_its_time(ticket))) do
+    local who, count, again = string.match(claim, '^(%S+) (%d+) (.)')
+    if who ~= me or again == '@' then jobs = jobs + tonumber(count) end
+  end
+  return jobs
+end
+
+-- Whether the head of a line must wait for earlier claims.
+local function is_early(score, by)
+  return redis.call('EXISTS', KEYS[3]) == 1 and claimed_before(tonumber(score) - PARKED - renewed(by)) > 0
+end
+-- Included by the limit scripts, behind limit_turn.lua: lets waiting jobs go while there is room. Each gets a reserved place,
 -- and the right to go before all that wait, even when its reserved time is over. Result: as that of note()
+local DAY = 86400
+
+local function leave(at, by, head, score, queues, reserved)
+  redis.call('ZREM', KEYS[at + 2], head)
+  local id, queue = string.match(head, '^(%S+) (.*)$')
+  local payload = id and parked(score, id)
+  if not payload then return false end
+  send(payload, queue, queues, reserved)
+  reserved[#reserved + 1] = id
+  redis.call('ZADD', KEYS[at + 1], text(now + RESERVED), id, at_its_time(PARKED + renewed(by) - score), '@' .. id)
+  redis.call('EXPIRE', KEYS[at + 1], 2 * PARKED)
+  return true
+end
+
 local function advance(at, by, queues)
   redis.call('ZREMRANGEBYSCORE', KEYS[at], '-inf', text(now))
-  redis.call('ZREMRANGEBYSCORE', KEYS[at + 1], '-inf', text(now - PARKED))
-  local free, looks = room(at, by), 0
+  redis.call('ZREMRANGEBYSCORE', KEYS[at + 1], text(DAY - now), text(now - PARKED))
+  local free, looks, early = room(at, by), 0, false
   local reserved = free > 0 and redis.call('ZRANGEBYSCORE', KEYS[at + 1], '(' .. text(now), '+inf', 'LIMIT', 0, 10) or {}
   while free > 0 and looks < 200 do
     local head = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
-    if not head[1] then break end
-    redis.call('ZREM', KEYS[at + 2], head[1])
-    local id, queue = string.match(head[1], '^(%S+) (.*)$')
-    local payload = id and parked(head[2], id)
-    if payload then
-      send(payload, queue, queues, reserved)
-      redis.call('ZADD', KEYS[at + 1], text(now + RESERVED), id)
-      redis.call('EXPIRE', KEYS[at + 1], 2 * PARKED)
-      reserved[#reserved + 1] = id
-      free = free - 1
-    end
+    early = head[1] and is_early(head[2], by)
+    if not head[1] or early then break end
+    if leave(at, by, head[1], head[2], queues, reserved) then free = free - 1 end
     looks = looks + 1
   end
   local look = note(at, by)
-  -- That many jobs of the line were deleted by a person: the next call goes on.
-  if looks == 200 and look ~= '' then redis.call('ZADD', KEYS[2], text(now), ARGV[by]) end
+  -- That many jobs of the line were deleted by a person: the next call goes on. An early head waits for the end of a claim.
+  if (looks == 200 or early) and look ~= '' then redis.call('ZADD', KEYS[2], early and 0 or text(now), ARGV[by]) end
   return look
 end
-local freed = redis.call('ZREM', KEYS[3], ARGV[1])
+local freed = redis.call('ZREM', KEYS[5], ARGV[1])
+if freed == 0 then redis.call('HDEL', KEYS[4], '#' .. ARGV[2]) end
 if ARGV[1] == '' then
-  redis.call('ZREM', KEYS[4], ARGV[2])
-  redis.call('ZREM', KEYS[5], ARGV[2] .. ' ' .. ARGV[3])
+  redis.call('ZREM', KEYS[6], ARGV[2], '@' .. ARGV[2])
+  redis.call('ZREM', KEYS[7], ARGV[2] .. ' ' .. ARGV[3])
 elseif ARGV[4] == '1' and settled == 1 and (freed == 1 or ARGV[6] == '') then
-  redis.call('ZADD', KEYS[4], text(now + RESERVED), ARGV[2])
-  redis.call('EXPIRE', KEYS[4], 2 * PARKED)
+  redis.call('ZADD', KEYS[6], text(now + RESERVED), ARGV[2])
+  redis.call('EXPIRE', KEYS[6], 2 * PARKED)
 elseif freed == 0 and ARGV[4] ~= '1' then
   -- It left the line and ended before its run (expired, cancelled): the next one may go.
-  redis.call('ZREM', KEYS[4], ARGV[2])
+  redis.call('ZREM', KEYS[6], ARGV[2], '@' .. ARGV[2])
 end
-return advance(3, 5, 7)
+return advance(5, 5, 9)

@@ -1,13 +1,17 @@
--- Takes a place at each gate of one claimed job, or parks the job in schedule, behind the line of the last gate that is full.
--- KEYS  1 schedule  2 bridge:waiting  3 bridge:inflight:<identity>  4.. four for each gate (limit_gate.lua), narrow gates last
+-- Takes a place at each gate of one claimed job, or parks the job in schedule, behind the line of the narrowest gate that is full.
+-- KEYS  1..4 (limit_gate.lua)  5 bridge:inflight:<identity>  6.. four for each gate (limit_gate.lua), narrow gates last
 --       then: queue:<name> of queues that jobs may go to
 -- ARGV  1 token ("" = a process without a lease)  2 holder  3 end of its places in s ("inf" = freed by its settlement)
---       4 id of the job  5 its queue  6 its payload  7 TIME in s of its claim ("" = now)  8.. five for each gate: four (limit_gate.lua),
---       and one digit for each gate: 1 = it keeps a place here while it waits there
+--       4 id of the job  5 its queue  6 its payload  7 TIME in s of its claim ("" = now, and in no order with other claims)
+--       8 "again" = it was told {2}, "now" = it does not wait for earlier claims any more
+--       9.. five for each gate: four (limit_gate.lua), and one digit for each gate: how it keeps a place here while it waits there
 -- Result {1, now, when a worker must look again or ""} may run, {0, now, the same, number of the gate} parked,
+--        {2, now} ask again: a worker has not asked for the places of an earlier claim yet
 --        {-1} this worker does not hold the job (fenced; nothing is written)
 -- Included by the limit scripts. A gate is one limit for one key.
--- KEYS[1], KEYS[2]: schedule, bridge:waiting. KEYS[at..at+3]: its places, its reserved places, its waiting jobs, its next start
+-- KEYS[1..4]: schedule, bridge:waiting, bridge:claiming, bridge:lines (limit_missing.lua)
+-- KEYS[at..at+3]: its places, its reserved places, its waiting jobs, its next start. "@<id>" among the reserved places: less the time
+-- at which a job that has left the line was claimed
 -- ARGV[by..by+3]: "<limit>:<key>", most places ("" = any number), s between two starts ("" = none), s by which a start may catch up
 -- All times are Redis TIME in s. A place or reservation whose time is over does not count.
 local time = redis.call('TIME')
@@ -36,7 +40,7 @@ end
 -- Takes one place for `holder` until `till` (s, or "inf"), and one start.
 local function enter(at, by, id, holder, till)
   local after = ARGV[by + 2] ~= '' and next_start(at, by) + tonumber(ARGV[by + 2])
-  redis.call('ZREM', KEYS[at + 1], id)
+  redis.call('ZREM', KEYS[at + 1], id, '@' .. id)
   if ARGV[by + 1] ~= '' then
     redis.call('ZADD', KEYS[at], till, holder)
     local last = redis.call('ZRANGE', KEYS[at], -1, -1, 'WITHSCORES')[2]
@@ -57,7 +61,7 @@ end
 -- Notes when a worker must look at this line again. Result: that time; for a rate the exact one.
 local function note(at, by)
   local head = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
-  if not head[1] then redis.call('ZREM', KEYS[2], ARGV[by]); return '' end
+  if not head[1] then redis.call('ZREM', KEYS[2], ARGV[by]); redis.call('HDEL', KEYS[4], ARGV[by], '+' .. ARGV[by], '=' .. ARGV[by]); return '' end
   local look, exact = tonumber(head[2]) - RENEWED_BEFORE, nil
   for i = 0, 1 do
     local first = redis.call('ZRANGEBYSCORE', KEYS[at + i], '(' .. text(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
@@ -99,99 +103,161 @@ local function send(payload, queue, queues, reserved)
   end
   redis.call('ZADD', KEYS[1], text(now), payload)
 end
--- Included by the limit scripts, behind limit_line.lua: lets waiting jobs go while there is room. Each gets a reserved place,
+-- Included by the limit scripts, behind limit_line.lua: the order of a line is that of the claims of its jobs. Workers ask for places
+-- side by side, so a job waits for jobs of earlier claims. A claim of more than CLAIMED seconds ago does not count: its worker is gone.
+-- Seconds by which a line was renewed, since it is there.
+local function renewed(by) return tonumber(redis.call('HGET', KEYS[4], ARGV[by]) or 0) / 1000000 end
+
+local function at_its_time(seconds) return string.format('%.7f', seconds) end
+
+-- How many jobs that were claimed before have not asked for their places yet. Of those of `me`, the ones that were told to ask again.
+local function claimed_before(ticket, me)
+  local jobs = 0
+  for _, claim in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], text(now - CLAIMED), '(' .. at_its_time(ticket))) do
+    local who, count, again = string.match(claim, '^(%S+) (%d+) (.)')
+    if who ~= me or again == '@' then jobs = jobs + tonumber(count) end
+  end
+  return jobs
+end
+
+-- Whether the head of a line must wait for earlier claims.
+local function is_early(score, by)
+  return redis.call('EXISTS', KEYS[3]) == 1 and claimed_before(tonumber(score) - PARKED - renewed(by)) > 0
+end
+-- Included by the limit scripts, behind limit_turn.lua: lets waiting jobs go while there is room. Each gets a reserved place,
 -- and the right to go before all that wait, even when its reserved time is over. Result: as that of note()
+local DAY = 86400
+
+local function leave(at, by, head, score, queues, reserved)
+  redis.call('ZREM', KEYS[at + 2], head)
+  local id, queue = string.match(head, '^(%S+) (.*)$')
+  local payload = id and parked(score, id)
+  if not payload then return false end
+  send(payload, queue, queues, reserved)
+  reserved[#reserved + 1] = id
+  redis.call('ZADD', KEYS[at + 1], text(now + RESERVED), id, at_its_time(PARKED + renewed(by) - score), '@' .. id)
+  redis.call('EXPIRE', KEYS[at + 1], 2 * PARKED)
+  return true
+end
+
 local function advance(at, by, queues)
   redis.call('ZREMRANGEBYSCORE', KEYS[at], '-inf', text(now))
-  redis.call('ZREMRANGEBYSCORE', KEYS[at + 1], '-inf', text(now - PARKED))
-  local free, looks = room(at, by), 0
+  redis.call('ZREMRANGEBYSCORE', KEYS[at + 1], text(DAY - now), text(now - PARKED))
+  local free, looks, early = room(at, by), 0, false
   local reserved = free > 0 and redis.call('ZRANGEBYSCORE', KEYS[at + 1], '(' .. text(now), '+inf', 'LIMIT', 0, 10) or {}
   while free > 0 and looks < 200 do
     local head = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
-    if not head[1] then break end
-    redis.call('ZREM', KEYS[at + 2], head[1])
-    local id, queue = string.match(head[1], '^(%S+) (.*)$')
-    local payload = id and parked(head[2], id)
-    if payload then
-      send(payload, queue, queues, reserved)
-      redis.call('ZADD', KEYS[at + 1], text(now + RESERVED), id)
-      redis.call('EXPIRE', KEYS[at + 1], 2 * PARKED)
-      reserved[#reserved + 1] = id
-      free = free - 1
-    end
+    early = head[1] and is_early(head[2], by)
+    if not head[1] or early then break end
+    if leave(at, by, head[1], head[2], queues, reserved) then free = free - 1 end
     looks = looks + 1
   end
   local look = note(at, by)
-  -- That many jobs of the line were deleted by a person: the next call goes on.
-  if looks == 200 and look ~= '' then redis.call('ZADD', KEYS[2], text(now), ARGV[by]) end
+  -- That many jobs of the line were deleted by a person: the next call goes on. An early head waits for the end of a claim.
+  if (looks == 200 or early) and look ~= '' then redis.call('ZADD', KEYS[2], early and 0 or text(now), ARGV[by]) end
   return look
 end
--- Included by limit_take.lua, behind limit_line.lua: who may go.
-local member = ARGV[4] .. ' ' .. ARGV[5]
+-- Included by limit_take.lua, behind limit_turn.lua: who may go.
+local member, me = ARGV[4] .. ' ' .. ARGV[5], string.match(ARGV[2], '^(.*)/')
+local ticket, asks_again = tonumber(ARGV[7]) or now, me .. ' 1 @' .. ARGV[4]
 
--- A job with a reservation needs only room. Any other also waits behind the line.
+-- "yes", "no", or "later": jobs of earlier claims may need the room. A job with a reservation needs only room.
+-- Any other also waits behind the line.
 local function may_go(at, by)
-  if redis.call('ZSCORE', KEYS[at], ARGV[2]) then return true end
+  if redis.call('ZSCORE', KEYS[at], ARGV[2]) then return 'yes' end
   local reserved = tonumber(redis.call('ZSCORE', KEYS[at + 1], ARGV[4]) or 0)
   local left = room(at, by) + (reserved > now and 1 or 0)
-  if reserved > 0 then return left > 0 end
-  local before = redis.call('ZCARD', KEYS[at + 2])
-  return left > 0 and (before == 0 or (before == 1 and redis.call('ZSCORE', KEYS[at + 2], member)))
+  if left <= 0 then return 'no' end
+  if reserved > 0 then return 'yes' end
+  local head = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
+  if head[1] and head[1] ~= member and tonumber(head[2]) <= ticket + PARKED + renewed(by) then return 'no' end
+  return ARGV[7] ~= '' and ARGV[8] ~= 'now' and claimed_before(ticket, me) >= left and 'later' or 'yes'
 end
 -- Included by limit_take.lua, behind limit_may_go.lua: where a job waits.
 -- It waits in the line of a wider gate, and is the next one here: the jobs behind it stay in this line.
-local function keep(at)
-  redis.call('ZADD', KEYS[at + 1], text(now + PARKED), ARGV[4])
+local function keep(at, seconds)
+  redis.call('ZADD', KEYS[at + 1], text(now + seconds), ARGV[4])
   redis.call('EXPIRE', KEYS[at + 1], 2 * PARKED)
 end
 
--- The score is its place in the line, far enough ahead that no scheduler moves it while workers live. Workers park what they
--- claim side by side, so the time of the claim counts. It does not in a line that has been renewed, or that a rate spaces.
+-- For limit_missing.lua: the lines where this job keeps a place, and that jobs of this line do.
+local function note_kept(by, lines)
+  if not lines[1] then redis.call('HDEL', KEYS[4], '#' .. ARGV[4]); return end
+  redis.call('HSET', KEYS[4], '#' .. ARGV[4], table.concat(lines, '\n'))
+  redis.call('HSETNX', KEYS[4], '=' .. ARGV[by], 0)
+end
+
+-- The score is its place in the line, far enough ahead that no scheduler moves it while workers live. The time of its claim
+-- counts, and what the line was renewed by since then.
 local function place_in_line(at, by)
-  local waiting, first = KEYS[at + 2], now + PARKED
-  if redis.call('ZREM', KEYS[at + 1], ARGV[4]) == 1 then
-    local head = redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')
-    return head[1] and head[2] - 0.000002 or first
-  end
+  local waiting, before = KEYS[at + 2], redis.call('ZSCORE', KEYS[at + 1], '@' .. ARGV[4])
+  local place = (before and -tonumber(before) or ticket) + PARKED + renewed(by)
+  local was_next = redis.call('ZREM', KEYS[at + 1], ARGV[4], '@' .. ARGV[4]) > 0
+  local line = redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')
+  -- It has left this line, and may not run now (a lower limit). It was given back: it is the first.
+  if was_next and line[1] and (not before or place < now + RENEWED_BEFORE) then return line[2] - 0.000002 end
+  if place < now + RENEWED_BEFORE then place = now + PARKED + renewed(by) end
   -- It left schedule by a person's hand ("Add to queue"): it keeps its place.
-  local before = tonumber(redis.call('ZSCORE', waiting, member) or 0)
-  if before > now + RENEWED_BEFORE then return before end
-  local step = tonumber(ARGV[by + 2]) or 0.000002
-  if ARGV[by + 2] ~= '' then first = math.max(first, next_start(at, by) + PARKED) end
-  local last = redis.call('ZRANGE', waiting, -1, -1, 'WITHSCORES')
-  if ARGV[7] ~= '' and ARGV[by + 2] == '' and tonumber(last[2] or 0) <= first then return ARGV[7] + PARKED end
-  return last[1] and math.max(first, last[2] + step) or first
+  local kept = tonumber(redis.call('ZSCORE', waiting, member) or 0)
+  if kept > now + RENEWED_BEFORE then return kept end
+  -- A worker of an older release has renewed the line, or Redis' clock went back.
+  line = redis.call('ZRANGE', waiting, -1, -1, 'WITHSCORES')
+  if line[1] and tonumber(line[2]) > now + PARKED + renewed(by) then return line[2] + 0.000002 end
+  return place
 end
 
 local function park(at, by)
-  local score, id = text(place_in_line(at, by)), ARGV[4]
+  local score = at_its_time(place_in_line(at, by))
   redis.call('ZADD', KEYS[1], score, ARGV[6])
   local twin = redis.call('ZSCORE', KEYS[at + 2], member) and #redis.call('ZRANGEBYSCORE', KEYS[1], score, score) > 1
   -- Of two jobs with one jid only one is in the line. The other is tried again when its time in schedule comes.
   if not twin then redis.call('ZADD', KEYS[at + 2], score, member) end
 end
-if ARGV[1] ~= '' and redis.call('HEXISTS', KEYS[3], ARGV[1]) == 0 then return {-1} end
-local gates, full, look = (#ARGV - 7) / 5, nil, ''
-local queues = 4 + 4 * gates
-for gate = gates, 1, -1 do
-  if not full and not may_go(4 * gate, 3 + 5 * gate) then full = gate end
-end
--- A schedule of a wrong type is an error here: behind the HDEL it would cost the job.
-if full then redis.call('ZCARD', KEYS[1]) end
-if full and ARGV[1] ~= '' then redis.call('HDEL', KEYS[3], ARGV[1]) end
-for gate = 1, gates do
-  local at, by = 4 * gate, 3 + 5 * gate
-  if not full then
+-- Included by limit_take.lua, behind limit_park.lua: what becomes of the job at each gate.
+local KEPT = {['1'] = PARKED, ['2'] = 2 * RESERVED}
+
+local function begin(gates)
+  local look, queues = '', 6 + 4 * gates
+  if gates > 1 then redis.call('HDEL', KEYS[4], '#' .. ARGV[4]) end
+  for gate = 1, gates do
+    local at, by = 2 + 4 * gate, 4 + 5 * gate
     enter(at, by, ARGV[4], ARGV[2], ARGV[3])
     redis.call('ZREM', KEYS[at + 2], member)
     local next_look = redis.call('EXISTS', KEYS[at + 2]) == 1 and advance(at, by, queues) or ''
     if next_look ~= '' and (look == '' or tonumber(next_look) < tonumber(look)) then look = next_look end
-  elseif gate ~= full then
-    redis.call('ZREM', KEYS[at], ARGV[2])
-    if gate > full and string.sub(ARGV[by + 4], full, full) == '1' then keep(at)
-    elseif redis.call('ZREM', KEYS[at + 1], ARGV[4]) == 1 then advance(at, by, queues) end
   end
+  return {1, text(now), look}
 end
-if not full then return {1, text(now), look} end
-park(4 * full, 3 + 5 * full)
-return {0, text(now), advance(4 * full, 3 + 5 * full, queues), full}
+
+local function wait(gates, full)
+  local queues, lines = 6 + 4 * gates, {}
+  -- A schedule of a wrong type is an error here: behind the HDEL it would cost the job.
+  redis.call('ZCARD', KEYS[1])
+  if ARGV[1] ~= '' then redis.call('HDEL', KEYS[5], ARGV[1]) end
+  for gate = 1, gates do
+    local at, by = 2 + 4 * gate, 4 + 5 * gate
+    local kept = gate > full and KEPT[string.sub(ARGV[by + 4], full, full)]
+    if gate ~= full then redis.call('ZREM', KEYS[at], ARGV[2]) end
+    if kept then keep(at, kept); lines[#lines + 1] = ARGV[by]
+    elseif gate ~= full then
+      redis.call('ZREM', KEYS[at + 1], '@' .. ARGV[4])
+      if redis.call('ZREM', KEYS[at + 1], ARGV[4]) == 1 then advance(at, by, queues) end
+    end
+  end
+  local at, by = 2 + 4 * full, 4 + 5 * full
+  if gates > 1 then note_kept(by, lines) end
+  park(at, by)
+  return {0, text(now), advance(at, by, queues), full}
+end
+if ARGV[1] ~= '' and redis.call('HEXISTS', KEYS[5], ARGV[1]) == 0 then return {-1} end
+local gates, full, later = (#ARGV - 8) / 5, nil, false
+if ARGV[8] ~= '' then redis.call('ZREM', KEYS[3], asks_again) end
+for gate = gates, 1, -1 do
+  local answer = full or may_go(2 + 4 * gate, 4 + 5 * gate)
+  if answer == 'no' then full = gate end
+  later = later or answer == 'later'
+end
+if full then return wait(gates, full) end
+if not later then return begin(gates) end
+redis.call('ZADD', KEYS[3], at_its_time(ticket), asks_again)
+return {2, text(now)}
