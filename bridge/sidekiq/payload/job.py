@@ -80,7 +80,7 @@ class SidekiqJob:
     def read_whole(self) -> None:
         """Read the arguments too. Raises MalformedPayload."""
         if self.is_outline:
-            self.fields, self.ruby_only = ruby_json.parse(self.raw)
+            self.fields, self.ruby_only = ruby_json.parse(self.raw, is_shallow=True)
             self.is_outline = False
 
     @property

@@ -57,8 +57,10 @@ _writer = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 _lenient = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
 
 
-def parse(raw: bytes) -> tuple[Json, bool]:
+def parse(raw: bytes, *, is_shallow: bool = False) -> tuple[Json, bool]:
     """The value, and whether only Ruby's parser (not Python's) accepts these bytes.
+
+    ``is_shallow``: an outline has counted the levels already.
 
     Strings of a Ruby-only value carry invalid bytes as lone surrogates (``surrogateescape``), and integers
     beyond Python's digit limit as text. Raises MalformedPayload.
@@ -67,7 +69,7 @@ def parse(raw: bytes) -> tuple[Json, bool]:
         value = from_json(raw, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         return _parse_slowly(raw)
-    if _has_many_brackets(raw) and _is_too_deep(raw):
+    if not is_shallow and _has_many_brackets(raw) and _is_too_deep(raw):
         raise _too_deep()
     return value, False
 
