@@ -45,6 +45,8 @@ class LazyRequest(SidekiqRequest):
     _needs_tracer: bool
     """Whether Celery's tracer ends each run that raised."""
     worker_pid: Any
+    _is_read_late = False
+    """Whether this slot has read large arguments."""
     _result: Result | None = None
     """The result of a tracked job that has run."""
 
@@ -83,9 +85,11 @@ class LazyRequest(SidekiqRequest):
         if delivery.token not in in_flight.held or not runtime.lease.holds(delivery.identity):
             self._end(GiveBack())
             return False
-        if self.native and self.unit.job.is_outline and (burial := unreadable.read_whole(self.unit)):
-            self._end(burial)
-            return False
+        if self.native and self.unit.job.is_outline:
+            self._is_read_late = True
+            if burial := unreadable.read_whole(self.unit):
+                self._end(burial)
+                return False
         now = time.time()
         self.worker_pid = os.getpid()
         self.time_start = now
@@ -113,6 +117,10 @@ class LazyRequest(SidekiqRequest):
 
     def done(self, seconds: float, run_ms: float | None = None) -> None:
         """Settle a run that ended without an error after ``seconds``; ``run_ms``: as the sidecar says."""
+        if self._is_read_late:
+            # Here, while they are in the caches: to free many at a settlement takes twice as long.
+            self._run_context = None
+            self.unit.job.forget_arguments()
         result = self._result
         self._end(_DONE if result is None else Done(result), run_ms)
         if self._runtime.context.listeners:

@@ -56,6 +56,15 @@ def test_a_large_native_job_gets_its_arguments(worker: Worker) -> None:
     assert worker.decisions == [Done()]
 
 
+def test_the_arguments_of_a_job_that_has_run_are_freed_before_its_settlement(worker: Worker) -> None:
+    """Twenty jobs of 100 KB were freed together at their settlement, which took twice as long."""
+    run(worker, large())
+    [(unit, _)] = worker.bridge.fetcher.journal.batch().decided
+    assert unit.job.is_outline
+    assert "args" not in unit.job.fields
+    assert unit.job.args == json.loads(large())["args"]
+
+
 def test_malformed_arguments_are_buried_as_at_a_claim_and_never_run(worker: Worker) -> None:
     payload = large().replace(b'"name":', b'"name"', 1)
     assert run(worker, payload) == []

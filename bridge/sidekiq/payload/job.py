@@ -83,6 +83,12 @@ class SidekiqJob:
             self.fields, self.ruby_only = ruby_json.parse(self.raw, is_shallow=True)
             self.is_outline = False
 
+    def forget_arguments(self) -> None:
+        """An outline again: the arguments are read from the payload if anything asks for them."""
+        if not self.ruby_only:
+            self.fields = {name: value for name, value in self.fields.items() if name != "args"}
+            self.is_outline = True
+
     @property
     def whole(self) -> Mapping[str, Any]:
         """All fields, the arguments among them; without those where they are malformed."""
