@@ -93,7 +93,7 @@ class Stream:
         line = (
             f"E {number} {len(payload)} {delivery.identity} {delivery.token} {delivery.claimed_at_ms} "
             f"{delivery.recovered} {queue}"
-            f"{self._report_words[delivery.shadowed] if delivery.is_reported else ''}"
+            f"{self._report_words[delivery.shadowed] if delivery.tracked or delivery.shadowed else ''}"
             f"{trace_word() if self._traced else ''}"
         )
         self._add(line.encode("latin-1", "replace"), payload)

@@ -158,7 +158,7 @@ class Arrivals:
             return ()  # the list was fenced meanwhile, and the job given back
         job = Claimed(home.queue, payload, take.token or self._new_token())
         take.token = 0
-        units = self.hold(home, job, int(self._store.now() * 1000))
+        units = self.hold(home, job)
         is_paused = take.is_marked and take.is_found_paused()
         if take.is_recovering:
             in_flight.note_recoveries(units)
@@ -167,9 +167,10 @@ class Arrivals:
             return ()
         return units
 
-    def hold(self, home: ArrivedList, job: Claimed, arrived_at_ms: int) -> tuple[UnitOfWork, ...]:
-        """Hold a job that is in this list. None where it is not to run."""
-        units = self._in_flight.admit(home.identity, (job,), arrived_at_ms, home.key)
+    def hold(self, home: ArrivedList, job: Claimed, claimed_at_ms: int = 0) -> tuple[UnitOfWork, ...]:
+        """Hold a job that is in this list; 0: it has come just now. Returns none that is not to run."""
+        claimed_at_ms = claimed_at_ms or int(self._store.now() * 1000)
+        units = self._in_flight.admit(home.identity, (job,), claimed_at_ms, home.key)
         for unit in units:
             self.young.append((self.clock(), unit))
             self.units[job.token] = unit
