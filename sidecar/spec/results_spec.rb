@@ -53,6 +53,47 @@ RSpec.describe "Results of jobs" do
     expect(lost).to include("status" => "done", "result_lost" => "JSON cannot hold it: a value of Object")
   end
 
+  # Sidekiq 7.3 raises JobRetry::Skip after it has pushed an interrupted job again: such a job was shown as failed.
+  {Sidekiq::Shutdown => "queued", Sidekiq::JobRetry::Skip => "queued", ArgumentError => "retry"}.each do |error, status|
+    it "is #{status} after a run that raised #{error}" do
+      RedisServer.flush
+      server = SidekiqBridge::Results::Server.new
+      expect { server.call(nil, {"jid" => "j", "class" => "X", "bridge_track" => true}, "default") { raise error } }.to raise_error(error)
+      expect(SidekiqBridge::Results::Store.read("j")["status"]).to eq(status)
+    end
+  end
+
+  describe "a job that a person deletes" do
+    before(:all) { SidekiqBridge::Results::Deleted.install }
+    before { RedisServer.flush }
+
+    def push(**fields) = Sidekiq::Client.push({"class" => "TrackedJob", "args" => [], "bridge_track" => true, **fields.transform_keys(&:to_s)})
+
+    def status(jid) = SidekiqBridge::Results::Store.read(jid).values_at("status", "error_class", "error_message")
+
+    over = ["dead", "Bridge::Cancelled", "deleted by a person"]
+
+    it "is over for those who wait, alone or with its whole queue or set" do
+      one, other, scheduled = push, push, push(at: Time.now.to_f + 60)
+      Sidekiq::Queue.new.find_job(one).delete
+      expect(status(one)).to eq(over)
+      expect(status(other)&.first).not_to eq("dead")
+      Sidekiq::Queue.new.clear
+      Sidekiq::ScheduledSet.new.clear
+      expect(status(other)).to eq(over)
+      expect(status(scheduled)).to eq(over)
+    end
+
+    it "keeps its end if it was dead, and nothing is written of a job that is not tracked" do
+      Sidekiq::DeadSet.new.kill(Sidekiq.dump_json("jid" => "d", "class" => "X", "args" => [], "bridge_track" => true), notify_failure: false)
+      plain = push(bridge_track: false)
+      Sidekiq::DeadSet.new.first.delete
+      Sidekiq::Queue.new.first.delete
+      expect(status("d")).to eq([nil, nil, nil])
+      expect(status(plain)).to eq([nil, nil, nil])
+    end
+  end
+
   it "writes nothing under Sidekiq::Testing" do
     require "sidekiq/testing"
     RedisServer.flush

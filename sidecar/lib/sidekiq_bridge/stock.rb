@@ -5,7 +5,13 @@ require "sidekiq"
 module SidekiqBridge
   # Knows the process that loads the files for apps (sidekiq-bridge/limits and its like).
   module Stock
+    # How Sidekiq says that a run did not end: a shutdown, a checkpoint, a job that a gem put back.
+    NO_END = %w[Sidekiq::Shutdown Sidekiq::Job::Interrupted Sidekiq::JobRetry::Skip].freeze
+
     module_function
+
+    # Whether the job of a run that raised this runs again without a failure.
+    def no_end?(error) = error.class.ancestors.any? { |each| NO_END.include?(each.name) }
 
     # True in a sidecar: there the worker does what the gem's middleware does in a process of Sidekiq.
     def sidecar? = defined?(::SidekiqBridge::Sidecar::AppLoader) ? true : false

@@ -11,9 +11,6 @@ module SidekiqBridge
     # Around all other server middleware: knows the batch of the job that runs. A process of Sidekiq also counts the run here, before
     # Sidekiq forgets the job. In a sidecar the worker counts it, in the step that settles the job.
     class ServerMiddleware
-      # How Sidekiq says that a run did not end: a shutdown, a checkpoint, a job that a gem put back.
-      NO_END = %w[Sidekiq::Shutdown Sidekiq::Job::Interrupted Sidekiq::JobRetry::Skip].freeze
-
       def call(_job, payload, _queue, &block)
         bid = payload[Block::FIELD]
         return yield unless bid.is_a?(String)
@@ -33,14 +30,12 @@ module SidekiqBridge
       def counted(bid, jid)
         result = yield
       rescue Exception => e # rubocop:disable Lint/RescueException
-        Calls.ended(bid, jid, "failed") unless no_end?(e)
+        Calls.ended(bid, jid, "failed") unless Stock.no_end?(e)
         raise
       else
         Calls.ended(bid, jid, "done")
         result
       end
-
-      def no_end?(error) = error.class.ancestors.any? { |each| NO_END.include?(each.name) }
     end
 
     # Sidekiq calls it for a job that has no retries left, and for one that a person kills in the Web UI.

@@ -5,6 +5,7 @@ require "sidekiq_bridge/results/current"
 require "sidekiq_bridge/results/encoded"
 require "sidekiq_bridge/results/following"
 require "sidekiq_bridge/results/store"
+require "sidekiq_bridge/stock"
 
 module SidekiqBridge
   module Results
@@ -91,12 +92,8 @@ module SidekiqBridge
 
       # Sidekiq's retry code has yet to decide: where the job dies, Died says so.
       def failed(run, error)
-        status, fields = given_back?(error) ? ["queued", {}] : ["retry", {"error_class" => error.class.name.to_s, "error_message" => error.message.to_s}]
+        status, fields = Stock.no_end?(error) ? ["queued", {}] : ["retry", {"error_class" => error.class.name.to_s, "error_message" => error.message.to_s}]
         Results.quietly { Store.settle(run.jid, status, fields, run: run.run) }
-      end
-
-      def given_back?(error)
-        error.is_a?(::Sidekiq::Shutdown) || (defined?(::Sidekiq::Job::Interrupted) && error.is_a?(::Sidekiq::Job::Interrupted))
       end
     end
 
