@@ -234,6 +234,19 @@ def test_chords_complete_after_the_roll_back_to_stock_sidekiq(app: Bridge, stage
         sidekiq.stop()
 
 
+def test_an_iteration_that_goes_on_in_a_job_of_its_own_belongs_to_the_batch(
+    app: Bridge, stage: Stage
+) -> None:
+    """sidekiq-iteration pushes a new job after an interruption; on_success followed the first part."""
+    batch = app.Batch().on_success("ReportJob", "to the end")
+    with batch.jobs():
+        app.send_task("IteratingJob", args=[1])
+    wait_until_equal(lambda: done(stage, "ReportJob"), [["to the end"]], "on_success")
+    ended = [line["class"] for line in stage.ledger.lines if line["event"] == "done"]
+    assert ended == ["IteratingJob", "IteratingJob", "ReportJob"]
+    assert (batch.status().total, batch.status().state) == (2, "done")
+
+
 def test_a_retry_of_activejobs_own_belongs_to_the_batch(stage: Stage) -> None:
     """ActiveJob pushes a new job; the batch of the first run was done without it."""
     if not stage.ruby.evaluate("defined?(ActiveJob) && true"):

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-require "sidekiq_bridge/batches/active_job_retry"
+require "sidekiq_bridge/batches/continued"
 require "sidekiq_bridge/batches/block"
 require "sidekiq_bridge/batches/calls"
 
@@ -16,7 +16,7 @@ module SidekiqBridge
       def raw_push(payloads)
         if (block = Block.current)
           block.add(payloads)
-        elsif (block = ActiveJobRetry.block(payloads.first))
+        elsif (block = Continued.block(payloads.first))
           block.add(payloads)
           begin
             block.write
