@@ -103,7 +103,7 @@ class BridgeWorker:
             lambda: fetcher.rooms.held, lambda: None,
         )  # fmt: skip
         moves = _Moves(
-            MoveStore(runtime.store.client), runtime.move_runs, runtime.shadows, lambda moves: None
+            MoveStore(runtime.store.client), runtime.move_runs, runtime.shadows, lambda before, now: None
         )
         moves.read()
 
