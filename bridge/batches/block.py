@@ -19,7 +19,7 @@ from bridge.batches.effects import FIELD
 from bridge.broker.context import BrokerContext
 from bridge.broker.messages import Push
 from bridge.broker.ruby_push import PushHalted
-from bridge.errors import StoreUnavailable
+from bridge.errors import PushRefused, StoreUnavailable
 from bridge.redis.scripts import Call
 
 #: Most jobs and bytes of one slice: one script call, a few milliseconds of Redis' time.
@@ -126,6 +126,9 @@ class Block:
                 context.write(member.push, member.job_class, member.implied)
             except PushHalted:
                 calls.forget(context.store(), self.bid, [member.jid])
+            except PushRefused:
+                calls.forget(context.store(), self.bid, [member.jid])
+                raise
 
     def _write(self, context: BrokerContext, items: Sequence[Item], *, last: bool) -> None:
         self._slice += 1

@@ -9,6 +9,7 @@ class PushedClientMiddleware
     raise "no" if job["tags"] == ["raise"]
     Thread.current.kill if job["tags"] == ["kill"]
     job["tenant"] = "acme"
+    job["jid"] = "its-own-jid" if job["tags"] == ["jid"]
     yield unless job["tags"] == ["halt"]
   end
 end
@@ -42,6 +43,17 @@ RSpec.describe SidekiqBridge::Sidecar::Pusher do
     expect(push).to eq("jid" => "0123456789abcdef01234567", "queue" => "reports")
     expect(queued("reports")).to match([include("class" => "PushedJob", "retry" => 3, "lock" => "until_executed", "tenant" => "acme", "enqueued_at" => Numeric)])
     expect(Trace.entries).to eq([["PushedJob", "reports"]])
+  end
+
+  # The batch waited for the jid that it knew.
+  it "refuses a job whose jid middleware has changed, where something waits for it" do
+    %w[bridge_batch bridge_track].each_with_index do |field, i|
+      said = push(id: "j#{i}", tags: ["jid"], **{field => true})["error"]
+      expect(said).to include("client middleware changed the jid 0123456789abcdef01234567 to its-own-jid")
+    end
+    expect(queued("reports")).to eq([])
+    expect(push(id: "j3", tags: ["jid"])).to include("jid" => "its-own-jid")
+    expect(push(id: "j4", bridge_track: true)).to include("queue" => "reports")
   end
 
   it "lets options of the push count more than those of the class" do

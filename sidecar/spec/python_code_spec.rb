@@ -11,7 +11,7 @@ end
 
 class TwiceMiddleware
   def call(_job, hash, _queue)
-    yield
+    hash["timeout"] ? Timeout.timeout(hash["timeout"]) { yield } : yield
     yield if hash["twice"]
   end
 end
@@ -112,6 +112,12 @@ RSpec.describe "Python code inside Ruby's middleware" do
     expect(report("done")).to match([200, include("status" => "body", "turn" => 2)])
     expect(report("done")).to match([200, include("status" => "body", "turn" => 2)])
     expect(report("done", turn: 2)).to match([200, include("status" => "done")])
+  end
+
+  it "fails at a timeout of middleware; the late report of the code gets that outcome" do
+    execute("timeout" => 0.2, "unwind" => true)
+    wait_until("the run to unwind") { Trace.include?(:unwound) }
+    expect(report("done")).to match([200, include("status" => "failed", "error" => include("class" => "Timeout::Error"))])
   end
 
   it "answers a repeated report from the record" do

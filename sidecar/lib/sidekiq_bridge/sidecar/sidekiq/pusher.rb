@@ -14,14 +14,23 @@ module SidekiqBridge
     # Pushes jobs of Python's through Sidekiq's own client: the options of the Ruby class and the app's client middleware
     # apply, as to `perform_async`. A client that lost a reply asks again under the same id, and nothing is pushed twice.
     class Pusher
-      # Remembers the queue: options of the class or middleware may name another one.
-      module QueueSeen
+      # Remembers the queue: options of the class or middleware may name another one. Refuses a job whose jid middleware has changed
+      # where its batch, or a caller of its result, knows it by the old one and would wait without end.
+      module PushSeen
+        WAITED_FOR = %w[bridge_batch bridge_track bridge_next].freeze
+
         attr_reader :queue
+        attr_writer :asked_jid
 
         private
 
         def raw_push(payloads)
-          @queue = payloads.first["queue"]
+          payload = payloads.first
+          if payload["jid"] != @asked_jid && WAITED_FOR.any? { |field| payload[field] }
+            raise ArgumentError, "client middleware changed the jid #{@asked_jid} to #{payload["jid"]}: " \
+              "its batch or result would be waited for without end. Push it with ruby_client=False"
+          end
+          @queue = payload["queue"]
           super
         end
       end
@@ -98,6 +107,7 @@ module SidekiqBridge
         klass = job_class(job["class"])
         item = job.reject { |name, _| implied.include?(name) }
         client = client_of(klass&.get_sidekiq_options || {})
+        client.asked_jid = job["jid"]
         jid = client.push(item.merge("class" => klass || job["class"]))
         jid ? {"jid" => jid, "queue" => client.queue || item["queue"]} : {"halted" => true}
       end
@@ -105,8 +115,8 @@ module SidekiqBridge
       # As `perform_async` makes it: a class may name a client of its own (Sidekiq 7), and the Redis of its shard.
       def client_of(options)
         pool, own = options.values_at("pool", "client_class")
-        return ::Sidekiq::Client.new(pool).extend(QueueSeen) if ::Sidekiq::VERSION.to_i < 7
-        (own || ::Sidekiq::Client).new(pool: pool).extend(QueueSeen)
+        return ::Sidekiq::Client.new(pool).extend(PushSeen) if ::Sidekiq::VERSION.to_i < 7
+        (own || ::Sidekiq::Client).new(pool: pool).extend(PushSeen)
       end
 
       # The class, for its sidekiq_options; nil for a class that exists in Python alone.
