@@ -24,25 +24,21 @@ RECOVERY_SECONDS = 20
 DEFAULT_LEASE = {"BRIDGE_LEASE_SECONDS": "15"}
 
 
-def inflight_key(worker: WorkerProcess) -> bytes:
-    return f"bridge:inflight:{worker.identity}".encode()
+def hold_jobs(rig: Rig, worker: WorkerProcess, *kinds: str) -> str:
+    """Wait until this worker has jobs of these classes in its hash; gives its identity."""
+
+    def identity_where_all_are_held() -> str:
+        # Asked each time: after the test before it may be about to go on under another identity.
+        identity = worker.identity
+        held = rig.redis.hvals(f"bridge:inflight:{identity}")
+        all_are = all(any(f'"{kind}"'.encode() in entry for entry in held) for kind in kinds)
+        return identity if all_are else ""
+
+    return wait_for(identity_where_all_are_held, f"{worker.identity} to run {kinds}", 40)
 
 
-def hold_jobs(rig: Rig, worker: WorkerProcess, *kinds: str) -> bytes:
-    """Wait until this worker has jobs of these classes in hand; gives the key of its in-flight hash."""
-
-    def key_where_all_are_held() -> bytes:
-        # Asked anew each time: after the test before it may be about to go on under another identity.
-        key = inflight_key(worker)
-        held = rig.redis.hvals(key)
-        return key if all(any(f'"{kind}"'.encode() in entry for entry in held) for kind in kinds) else b""
-
-    found: bytes = wait_for(key_where_all_are_held, f"{worker.identity} to run {kinds}", 40)
-    return found
-
-
-def seconds_until_free(rig: Rig, key: bytes, limit: float = RECOVERY_SECONDS) -> float:
-    return seconds_until(lambda: not rig.redis.exists(key), "its jobs to be given back", limit)
+def seconds_until_free(rig: Rig, identity: str, limit: float = RECOVERY_SECONDS) -> float:
+    return seconds_until(lambda: not rig.is_holding(identity), "its jobs to be given back", limit)
 
 
 def kill_with_keeper(rig: Rig, worker: WorkerProcess, keeper: int) -> None:
@@ -66,9 +62,9 @@ def one_more(rig: Rig) -> Iterator[WorkerProcess]:
 @pytest.mark.short
 def test_a_killed_worker_gives_its_jobs_back_within_two_seconds(rig: Rig, report: Report) -> None:
     with rig.feeding():
-        key = hold_jobs(rig, rig.workers["own0"], "SleepJob", "NativeSleepJob")
+        identity = hold_jobs(rig, rig.workers["own0"], "SleepJob", "NativeSleepJob")
         rig.kill(rig.workers["own0"].pid)
-        recovery = seconds_until_free(rig, key)
+        recovery = seconds_until_free(rig, identity)
         rig.wait_more_done(40)
 
     assert recovery < 2
@@ -77,9 +73,9 @@ def test_a_killed_worker_gives_its_jobs_back_within_two_seconds(rig: Rig, report
 
 def test_a_ruby_job_of_a_killed_worker_goes_on_in_the_sidecar_and_runs_once(rig: Rig, report: Report) -> None:
     with rig.feeding([("SleepJob", [0.5]), ("FailOnceJob", [])]):
-        key = hold_jobs(rig, rig.workers["own0"], "SleepJob")
+        identity = hold_jobs(rig, rig.workers["own0"], "SleepJob")
         rig.kill(rig.workers["own0"].pid)
-        recovery = seconds_until_free(rig, key)
+        recovery = seconds_until_free(rig, identity)
         rig.wait_more_done(40)
 
     settle_once(rig, report, "1 kill -9 of a worker with Ruby jobs only", recovery)
@@ -89,9 +85,9 @@ def test_a_worker_that_dies_with_its_keeper_is_recovered_within_twenty_seconds(
     rig: Rig, report: Report, one_more: WorkerProcess
 ) -> None:
     with rig.feeding():
-        key = hold_jobs(rig, one_more, "SleepJob")
+        identity = hold_jobs(rig, one_more, "SleepJob")
         kill_with_keeper(rig, one_more, rig.keeper("more"))
-        recovery = seconds_until_free(rig, key)
+        recovery = seconds_until_free(rig, identity)
 
     assert recovery <= RECOVERY_SECONDS
     settle(rig, report, "1 kill -9 of worker and keeper (default lease)", recovery)
@@ -101,11 +97,11 @@ def test_the_first_worker_where_none_lives_recovers_within_twenty_seconds(
     rig: Rig, report: Report, one_more: WorkerProcess
 ) -> None:
     with rig.feeding():
-        key = hold_jobs(rig, one_more, "SleepJob")
+        identity = hold_jobs(rig, one_more, "SleepJob")
         for name in ("own0", "own1", "prefork", "more"):
             kill_with_keeper(rig, rig.workers[name], rig.keeper(name))
     rig.add_worker("own0", env=DEFAULT_LEASE)
-    recovery = seconds_until_free(rig, key, RECOVERY_SECONDS + 5)
+    recovery = seconds_until_free(rig, identity, RECOVERY_SECONDS + 5)
 
     assert recovery <= RECOVERY_SECONDS
     settle(rig, report, "1 all workers die, one is started (default lease)", recovery)
@@ -202,14 +198,14 @@ def test_a_job_that_kills_its_process_runs_three_times_and_is_buried_with_the_re
 def test_a_worker_frozen_beyond_its_lease_settles_nothing_and_says_so(rig: Rig, report: Report) -> None:
     worker = rig.workers["own0"]
     with rig.feeding([("SleepJob", [0.4]), ("NativeSleepJob", [0.4])], rate=80):
-        key = hold_jobs(rig, worker, "SleepJob", "NativeSleepJob")
+        identity = hold_jobs(rig, worker, "SleepJob", "NativeSleepJob")
         with rig.frozen(rig.keeper("own0")), rig.frozen(worker.pid):
-            recovery = seconds_until_free(rig, key)
+            recovery = seconds_until_free(rig, identity)
             rig.wait_more_done(40)
         wait_for(lambda: "FENCED" in worker.log, "FENCED in its log", 20)
         rig.wait_more_done(40)
         assert worker.process.is_alive
-        wait_for(lambda: rig.redis.exists(inflight_key(worker)), "the worker to take jobs again", 30)
+        wait_for(lambda: rig.is_holding(worker.identity), "the worker to take jobs again", 30)
 
     settle(rig, report, "5 SIGSTOP of a worker beyond its lease, SIGCONT", recovery)
 
@@ -219,9 +215,9 @@ def test_a_worker_whose_main_process_alone_stands_still_loses_its_lease_after_a_
 ) -> None:
     worker = rig.workers["own0"]
     with rig.feeding(rate=5):
-        key = hold_jobs(rig, worker, "SleepJob")
+        identity = hold_jobs(rig, worker, "SleepJob")
         with rig.frozen(worker.pid):
-            recovery = seconds_until_free(rig, key, 60 + LEASE_SECONDS + 20)
+            recovery = seconds_until_free(rig, identity, 60 + LEASE_SECONDS + 20)
         wait_for(lambda: "FENCED" in worker.log, "FENCED in its log", 20)
 
     settle(rig, report, "53 the fetch loop hangs for more than 60 s", recovery)
@@ -250,11 +246,11 @@ def test_a_worker_told_to_end_gives_back_what_does_not_end_in_time(rig: Rig, rep
     with rig.feeding(
         [("SleepJob", [0.2]), ("NativeSleepJob", [0.2]), ("SleepJob", [6]), ("NativeSleepJob", [6])], rate=8
     ):
-        key = hold_jobs(rig, worker, "SleepJob", "NativeSleepJob")
+        identity = hold_jobs(rig, worker, "SleepJob", "NativeSleepJob")
         started = time.monotonic()
         assert worker.terminate() == 0
         took = time.monotonic() - started
-        assert not rig.redis.exists(key)
+        assert not rig.is_holding(identity)
 
     assert took < 2 + 3 + 3 + 5
     settle(rig, report, "8 TERM of a worker with long jobs", took, "exit 0")
@@ -295,10 +291,10 @@ def test_other_signals_that_end_a_worker_lose_nothing(
 def test_a_quiet_worker_takes_nothing_more_and_ends_what_it_runs(rig: Rig, report: Report) -> None:
     worker = rig.workers["own0"]
     with rig.feeding():
-        key = hold_jobs(rig, worker, "SleepJob", "NativeSleepJob")
+        identity = hold_jobs(rig, worker, "SleepJob", "NativeSleepJob")
         worker.process.signal(signal.SIGTSTP)
-        wait_for(lambda: not rig.redis.exists(key), "its jobs to end", 20)
-        holds_for(lambda: not rig.redis.exists(key), 2, "it takes nothing")
+        wait_for(lambda: not rig.is_holding(identity), "its jobs to end", 20)
+        holds_for(lambda: not rig.is_holding(identity), 2, "it takes nothing")
         assert worker.process.is_alive
         assert worker.terminate() == 0
 
@@ -310,12 +306,12 @@ def test_a_worker_told_to_end_while_redis_is_away_loses_nothing(rig: Rig, report
     rig.ended.add(worker.pid)
     rig.may_interrupt_ruby_jobs()
     with rig.feeding():
-        key = hold_jobs(rig, worker, "SleepJob", "NativeSleepJob")
+        identity = hold_jobs(rig, worker, "SleepJob", "NativeSleepJob")
         rig.server.process.kill()
         worker.process.signal(signal.SIGTERM)
         worker.process.wait(30)
         rig.server.start()
-        recovery = seconds_until_free(rig, key)
+        recovery = seconds_until_free(rig, identity)
 
     settle(rig, report, "11 TERM of a worker while Redis is away", recovery)
 
@@ -326,13 +322,13 @@ def test_a_worker_killed_while_it_gives_back_loses_nothing(rig: Rig, report: Rep
     rig.may_interrupt_ruby_jobs()
     worker = rig.new_worker("doomed", env={"BRIDGE_SHUTDOWN_TIMEOUT_SECONDS": "0.2"})
     with rig.feeding(long_jobs, rate=10):
-        key = hold_jobs(rig, worker, "SleepJob", "NativeSleepJob")
+        identity = hold_jobs(rig, worker, "SleepJob", "NativeSleepJob")
         worker.process.signal(signal.SIGTERM)
         time.sleep(chance.uniform(0.2, 0.5))
         if worker.process.is_alive:
             rig.kill(worker.pid)
         rig.ended.add(worker.pid)
-        recovery = seconds_until_free(rig, key)
+        recovery = seconds_until_free(rig, identity)
     worker.process.kill()
 
     settle(rig, report, "12 kill -9 of a worker that gives back", recovery)

@@ -25,7 +25,7 @@ from bridge.sidekiq.outcome.decision import Bury, DeadLimits, Discard, Done, Giv
 from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.schedule.due_entry import NoMiddleware
 from bridge.sidekiq.schedule.scheduler import Scheduler
-from bridge.sidekiq.store.arrived import settlement_batch
+from bridge.sidekiq.store.arrived_settlement import settlement_batch
 from bridge.sidekiq.store.claims import Exchange
 from bridge.sidekiq.store.settlement import Settled, Settlement
 from tests.integration.locking import Locking

@@ -58,15 +58,15 @@ def test_workers_of_two_releases_share_a_redis_and_take_over_from_each_other(
             rig.workers["newer"] = newer
             rig.wait_for_jobs_in_hand("newer")
             assert rig.redis.script_exists(digest_of_claim(place), digest_of_claim(ROOT)) == [True, True]
-            key = f"bridge:inflight:{newer.identity}"
+            identity = newer.identity
             rig.kill(newer.pid)
-            recovery = seconds_until(lambda: not rig.redis.exists(key), "its jobs to be given back", 20)
+            recovery = seconds_until(lambda: not rig.is_holding(identity), "its jobs to be given back", 20)
             newer.process.kill()
             newer = rig.new_worker("newer", env={"PYTHONPATH": str(place)}, cwd=place)
             rig.wait_for_jobs_in_hand("own0")
-            key = f"bridge:inflight:{rig.workers['own0'].identity}"
+            older = rig.workers["own0"].identity
             rig.kill(rig.workers.pop("own0").pid)
-            seconds_until(lambda: not rig.redis.exists(key), "the older one's jobs", 20)
+            seconds_until(lambda: not rig.is_holding(older), "the older one's jobs", 20)
             rig.wait_more_done(30)
         settle(rig, report, "49 workers with other scripts side by side, one of each killed", recovery)
     finally:
@@ -104,8 +104,7 @@ def test_workers_with_one_pid_in_two_containers_are_told_apart(
 
     # Given jobs in the hands of both, which tell by their lease's number which is which
     with rig.feeding([("NativeSleepJob", [0.5]), ("SleepJob", [0.5])], rate=20):
-        keys = {name: f"bridge:inflight:{name}" for name in identities}
-        wait_for(lambda: all(rig.redis.exists(key) for key in keys.values()), "jobs in both", 30)
+        wait_for(lambda: all(rig.is_holding(name) for name in identities), "jobs in both", 30)
 
         # When one container goes, and its keeper with it
         first.process.kill()

@@ -51,8 +51,8 @@ def test_a_worker_without_files_to_open_backs_off_and_comes_back(rig: Rig, repor
         finally:
             resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (hard, hard))
         assert worker.process.is_alive
-        key = f"bridge:inflight:{worker.identity}"
-        recovery = seconds_until(lambda: rig.redis.exists(key), "the worker to take jobs again", 30)
+        identity = worker.identity
+        recovery = seconds_until(lambda: rig.is_holding(identity), "the worker to take jobs again", 30)
         rig.wait_more_done(20)
 
     settle_once(rig, report, "52 no file descriptors left, 3 s", recovery)

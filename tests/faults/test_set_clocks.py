@@ -43,8 +43,7 @@ class Clocks(Rig):
             clock.set(seconds)
 
     def wait_reaped(self, identity: str) -> None:
-        key = f"bridge:inflight:{identity}"
-        wait_until_equal(lambda: self.redis.exists(key), 0, "its jobs to be given back", 60)
+        wait_for(lambda: not self.is_holding(identity), "its jobs to be given back", 60)
 
     def start_long_jobs(self, seconds: float) -> None:
         """All slots of all workers run one."""
@@ -106,7 +105,7 @@ def test_who_dies_around_a_step_is_found_all_the_same(clocks: Clocks, report: Re
     del clocks.workers["own0"]
     clocks.set("redis", step)
     recovery = seconds_until(
-        lambda: not clocks.redis.exists(f"bridge:inflight:{identity}"),
+        lambda: not clocks.is_holding(identity),
         "the jobs of the dead to be given back",
         2 * SETTLED_SECONDS + 10,
     )
@@ -123,7 +122,7 @@ def test_a_frozen_container_begins_nothing_that_others_have_run(
     for _ in range(3):
         with clocks.feeding([("NativeSleepJob", [0.5])], rate=20), contextlib.ExitStack() as still:
             # Its name may be another than before the last freeze, once it has said so.
-            wait_for(lambda: clocks.redis.exists(f"bridge:inflight:{worker.identity}"), "jobs in hand", 30)
+            wait_for(lambda: clocks.is_holding(worker.identity), "jobs in hand", 30)
             identity = worker.identity
             for pid in pids:
                 still.enter_context(clocks.frozen(pid))

@@ -351,6 +351,39 @@ def test_jobs_go_back_in_the_order_in_which_redis_gave_them_to_watches_and_claim
     assert next_first(client) == jobs
 
 
+def test_jobs_of_claims_and_watches_that_go_back_in_one_exchange_keep_their_order(
+    worker: Worker, client: redis.Redis
+) -> None:
+    """Those that were still in their lists went back after all others, and so before them."""
+    push(client, "default", *(jobs := [job(), job()]))
+    units = worker.take()
+    take = armed(worker)
+    push(client, "default", last := job())
+    units += taken(worker, take)
+
+    worker.fetcher.in_flight.give_back_all(units)
+    worker.fetcher.turn(claim=False)
+
+    assert next_first(client) == [*jobs, last]
+
+
+def test_a_watch_of_a_stopping_worker_takes_none_of_the_jobs_that_it_gives_back(
+    worker: Worker, client: redis.Redis
+) -> None:
+    """It took the first that went back, which then went back once more, and ran before all others."""
+    push(client, "default", *(jobs := [job() for _ in range(3)]))
+    worker.take()
+    take = armed(worker)
+
+    worker.fetcher.stop()
+    worker.fetcher.in_flight.give_back_all(list(worker.fetcher.in_flight.held.values()))
+    assert not worker.fetcher.flush()
+    worker.fetcher.arrivals.close(take, ended=take.end())
+
+    assert worker.fetcher.flush()
+    assert next_first(client) == jobs
+
+
 def test_a_job_whose_answer_is_lost_goes_back_to_its_queue(
     own_server: RedisServer, make_worker: Maker, proxy: Proxy, client: redis.Redis
 ) -> None:

@@ -72,7 +72,7 @@ def leave() -> None:
     sys.exit(3)
 
 
-@app.task(name="FlakyJob", track=True, bind=True, default_retry_delay=0)
+@app.task(name="FlakyJob", track=True, bind=True, default_retry_delay=600)
 def flaky(self: Any) -> str:
     if self.request.retries == 0:
         raise OSError("the first time")

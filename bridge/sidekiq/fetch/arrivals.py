@@ -63,7 +63,8 @@ class Arrivals:
         self._rooms = rooms
         self.clock = clock
         self._numbers = itertools.count(1)
-        self._open: dict[ArrivedList, Take] = {}
+        self.watched: dict[ArrivedList, Take] = {}
+        """Lists into which Redis may move jobs, and their watches."""
         self.own: dict[ArrivedList, int] = {}
         """Lists of large jobs, each with the token of its last job. ``LargeJobs`` adds them."""
         self._rest_until = 0.0
@@ -112,9 +113,9 @@ class Arrivals:
     def open(self, client: redis.Redis, queue: str) -> Take | None:
         """A watch with a list of its own. None where the lease is gone. Raises StoreError."""
         home = ArrivedList.of(self._lease.identity, f"{next(self._numbers)}:{queue}")
-        if not self._store.open_arrived(home, len(self._open) + len(self.own)):
+        if not self._store.open_arrived(home, len(self.watched) + len(self.own)):
             return None
-        take = self._open[home] = Take(client, home)
+        take = self.watched[home] = Take(client, home)
         return take
 
     def number(self, take: Take) -> None:
@@ -131,14 +132,14 @@ class Arrivals:
 
     def serves(self, take: Take) -> bool:
         """Whether this watch may go on: its list is open, and belongs to this worker."""
-        return take.home in self._open and take.home.identity == self._lease.identity
+        return take.home in self.watched and take.home.identity == self._lease.identity
 
     def close(self, take: Take, *, ended: bool = False) -> None:
         """The watch is closed: what it has taken is found out with the next exchange.
 
         ``ended``: no command of it is on its way, so Redis need not refuse one.
         """
-        if self._open.pop(take.home, None) is not None:
+        if self.watched.pop(take.home, None) is not None:
             self.doubtful[take.home] = take.token or self._in_flight.next_token
             if ended:
                 self._ended.add(take.home)
@@ -154,7 +155,7 @@ class Arrivals:
     def admit(self, take: Take, payload: bytes) -> tuple[UnitOfWork, ...]:
         """Hold this job, or give it back: it may not run here now, or no slot is free."""
         home, in_flight = take.home, self._in_flight
-        if home not in self._open and home not in self.doubtful:
+        if home not in self.watched and home not in self.doubtful:
             return ()  # the list was fenced meanwhile, and the job given back
         job = Claimed(home.queue, payload, take.token or self._new_token())
         take.token = 0
@@ -219,15 +220,17 @@ class Arrivals:
         """An answer of Redis is missing: it is not known what the lists hold."""
         self.was_cut = True
         last = self._in_flight.next_token
-        self.doubtful |= {home: take.token or last for home, take in self._open.items()} | self.own
-        self._open.clear()
+        self.doubtful |= {home: take.token or last for home, take in self.watched.items()} | self.own
+        self.watched.clear()
         self.own.clear()
 
     def fence(self) -> None:
         """Close the lists in doubt. Jobs that arrived unnoticed are given back. Raises StoreError."""
         if self.was_cut:
             # A restored Redis also names lists that were closed since: their jobs may be in no other place.
-            found = set(self._store.arrived_lists(self._lease.identity)) - self._open.keys() - self.own.keys()
+            found = (
+                set(self._store.arrived_lists(self._lease.identity)) - self.watched.keys() - self.own.keys()
+            )
             self.doubtful = dict.fromkeys(found, self._in_flight.next_token) | self.doubtful
             self.was_cut = False
         for home, place in list(self.doubtful.items()):

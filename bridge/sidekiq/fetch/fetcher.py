@@ -198,7 +198,7 @@ class Fetcher(ForConsumer):
     def _exchange(self, request: ClaimRequest | None) -> Claim | None:
         journal, batch = self.journal, NO_DECISION
         if journal.waiting or journal.returning:
-            batch = journal.batch(everything=not self.in_flight.held)
+            batch = journal.batch(everything=not (self.in_flight.held or self.arrivals.watched))
         if not batch.decided and request is None:
             return None
         try:

@@ -88,7 +88,10 @@ class Journal:
         return self._places.get(token, token), token
 
     def batch(self, *, everything: bool = True) -> Batch:
-        """Take decisions out, to be written now; ``everything``: also what was kept for its order."""
+        """Take decisions out, to be written now; ``everything``: also what was kept for its order.
+
+        Not while this worker has a watch under way: it would take the first job that goes back.
+        """
         if everything and self.returning:
             self._release()
         if not self.waiting:

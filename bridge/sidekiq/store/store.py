@@ -16,7 +16,8 @@ from bridge.redis.pipeline import KeptConnections
 from bridge.sidekiq import keys
 from bridge.sidekiq.outcome.decision import DeadLimits
 from bridge.sidekiq.store import large_claims, lua
-from bridge.sidekiq.store.arrived import ArrivedJobs, settlement_batch
+from bridge.sidekiq.store.arrived import ArrivedJobs
+from bridge.sidekiq.store.arrived_settlement import settlement_batch
 from bridge.sidekiq.store.claims import (
     Claimed,
     ClaimRequest,

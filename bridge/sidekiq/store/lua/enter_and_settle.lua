@@ -1,4 +1,4 @@
--- The frame of a script that enters an arrived job into the hash, and then settles it there (see store/arrived.py).
+-- The frame of a script that enters an arrived job into the hash, and then settles it there (see store/arrived_settlement.py).
 -- KEYS, ARGV: those of arrived_enter.lua, then those of the settling script
 -- Result: that of the settling script, or the error of the first part
 local function enter(KEYS, ARGV)
