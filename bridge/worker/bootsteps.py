@@ -223,6 +223,7 @@ def install(app: Any) -> None:
         ]
     )
     setup.install()
+    app.on_after_configure.connect(preflight.check_names, sender=app, weak=False)
     signals.import_modules.connect(preflight.check_types, weak=False)
     signals.worker_init.connect(_check_worker, weak=False)
     for check in (settings_check.warn, vain_options.warn, pool_options.check_made):

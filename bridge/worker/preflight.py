@@ -82,6 +82,12 @@ def check_types(sender: Any, **_: Any) -> None:
         refuse(ConfigurationError(sentence))
 
 
+def check_names(source: Any, **_: Any) -> None:
+    """Refuse a pool or annotations that cannot be loaded: Celery loads them before it makes the worker."""
+    if celery_commands.running() == "worker" and (sentence := setting_types.unloadable(source)) is not None:
+        refuse(ConfigurationError(sentence))
+
+
 def _check_coroutines(app: Any, pool: Any) -> None:
     for sentence in (coroutine_rules.pool_objection(app, pool), *coroutine_rules.signal_objections()):
         if sentence is not None:

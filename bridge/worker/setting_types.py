@@ -50,7 +50,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "list": (lambda value: isinstance(value, _LISTS), "write a list"),
 }
 #: Settings that name a class, and what loads those that have short names.
-_CLASSES = ("worker_pool", "worker_timer", "worker_agent", "worker_autoscaler", "worker_consumer")
+_CLASSES = ("worker_timer", "worker_agent", "worker_autoscaler", "worker_consumer")
 _LOADERS: dict[str, Callable[[str], Any]] = {"worker_pool": get_implementation}
 _PATH = 'Write "package.module:Class", or remove it'
 _SLOTS = 'write a whole number of at least 1, or "auto"'
@@ -115,6 +115,19 @@ def _wrong_classes(app: Any) -> str | None:
             _LOADERS.get(name, symbol_by_name)(value)
         except (ImportError, AttributeError, ValueError) as error:
             return f"{name} = {value!r} (set {place}) cannot be loaded: {error}. {_PATH}"
+    return None
+
+
+def unloadable(conf: Mapping[str, Any]) -> str | None:
+    """The sentence about a pool or annotations that cannot be loaded; None without one."""
+    for name in ("worker_pool", "task_annotations"):
+        value = conf[name]
+        if not isinstance(value, str):
+            continue
+        try:
+            _LOADERS.get(name, symbol_by_name)(value)
+        except (ImportError, AttributeError, ValueError) as error:
+            return f"{name} = {value!r} cannot be loaded: {error}. {_PATH}"
     return None
 
 

@@ -32,8 +32,7 @@ def app_with(**conf: Any) -> Bridge:
         ("accept_content", "json", "write a list"),  # KeyError: 'j'
         ("task_publish_retry_policy", [3], "write a dict"),
         ("accept_content", ["a"], "kombu knows no such content"),  # KeyError: 'a'
-        ("worker_pool", "x", "cannot be loaded: No module named 'x'"),  # a traceback, as the next three
-        ("worker_timer", "x:Y", "cannot be loaded: No module named 'x'"),
+        ("worker_timer", "x:Y", "cannot be loaded: No module named 'x'"),  # a traceback, as the next two
         ("worker_agent", "x:Y", "cannot be loaded: No module named 'x'"),
         ("worker_autoscaler", "x:Y", "cannot be loaded: No module named 'x'"),
         ("task_queues", {"a": 1}, "write a list"),  # TypeError
