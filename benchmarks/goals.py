@@ -12,6 +12,8 @@ BASE = ""
 ONE_NATIVE, ONE_SIDECAR = f"{NATIVE} -c 20", f"{SIDECAR} -c 20"
 CELERY = "Celery, threads -c 20"
 PREFORK = f"{CELERY_PREFORK} -c 2"
+LONG = ", 1000 queues"
+SIDEKIQ = f"Sidekiq 8.1 -c 20{LONG}"
 FAR = "12"
 """Workers of the fleet whose cost is compared with that of one."""
 #: The largest ratio that counts as "the same": machines differ from second to second.
@@ -69,6 +71,9 @@ def _cheap(row: str) -> list[Goal]:
     return [
         _less(f"{row}: cost per job, 1,000,000 to 1,000 waiting", "backlog", many, cost, SAME, few),
         _less(f"{row}: cost per job, 100 queues to 1", "queues", f"{row}, 100 queues", cost, 1.2, row),
+        _less(
+            f"{row}: cost per job, 1,000 queues to Sidekiq's", "queues", f"{row}{LONG}", cost, 0.5, SIDEKIQ
+        ),
     ]
 
 
