@@ -77,7 +77,7 @@ class StreamingSidecar:
 
         def on_reply(status: int | None, body: bytes) -> None:
             run_ms = done_ms(body, delivery) if status == 200 else None
-            if delivery.is_reported and status == 200:
+            if (delivery.tracked or delivery.shadowed) and status == 200:
                 done = tracked_done(body, delivery, unit.job)
                 if done is not None:
                     self.client.fleet.release(member)
