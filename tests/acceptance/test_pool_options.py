@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,7 +23,9 @@ def make_worker(shared_stage: Stage) -> Iterator[MakeWorker]:
     made: list[WorkerProcess] = []
 
     def make(*flags: str, **options: Any) -> WorkerProcess:
-        made.append(shared_stage.make_worker("-Q", "sized", *flags, **{"name": "sized", **options}))
+        made.append(
+            shared_stage.make_worker("-n", "sized@%h", "-Q", "sized", *flags, **{"name": "sized", **options})
+        )
         return made[-1]
 
     yield make
@@ -41,6 +44,11 @@ def celery(
         text=True,
         timeout=40,
     )
+
+
+def control(stage: Stage, *words: str) -> str:
+    """What ``celery control`` says of this file's worker. The shared one would keep the slots that it got."""
+    return celery(stage, "control", *words, "-d", f"sized@{os.uname().nodename}").stdout
 
 
 def hold(stage: Stage, name: str, count: int) -> None:
@@ -100,19 +108,19 @@ def test_control_commands_grow_and_shrink_the_pool(
     hold(stage, "NativeGateJob", 5)
     wait_until_equal(lambda: started(stage), 1, "running jobs")
 
-    assert "pool will grow" in celery(stage, "control", "pool_grow", "2").stdout
+    assert "pool will grow" in control(stage, "pool_grow", "2")
     wait_until_equal(lambda: started(stage), 3, "running jobs")
 
     stage.ledger.open_gate("all")
     wait_until_equal(lambda: stage.ledger.count("done"), 5, "jobs done")
     stage.ledger.clear()
-    assert "pool will shrink" in celery(stage, "control", "pool_shrink", "2").stdout
+    assert "pool will shrink" in control(stage, "pool_shrink", "2")
     hold(stage, "NativeGateJob", 3)
     wait_until_equal(lambda: started(stage), 1, "running jobs")
     holds_for(lambda: started(stage) == 1, 1, "one job at once")
     assert stage.redis.llen("queue:sized") == 2
     if pool != "gevent":
-        assert "keeps at least one slot" in celery(stage, "control", "pool_shrink", "1").stdout
+        assert "keeps at least one slot" in control(stage, "pool_shrink", "1")
     assert worker.terminate() == 0
 
 
@@ -122,10 +130,10 @@ def test_control_autoscale_changes_the_bounds(make_worker: MakeWorker, shared_st
     hold(stage, "NativeGateJob", 5)
     wait_until_equal(lambda: started(stage), 2, "running jobs")
 
-    assert "autoscale now max=4 min=3" in celery(stage, "control", "autoscale", "4", "3").stdout
+    assert "autoscale now max=4 min=3" in control(stage, "autoscale", "4", "3")
 
     wait_until_equal(lambda: started(stage), 4, "running jobs")
-    assert "not supported with autoscale" in celery(stage, "control", "pool_grow").stdout
+    assert "not supported with autoscale" in control(stage, "pool_grow")
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
@@ -134,9 +142,7 @@ def test_a_pool_of_a_fixed_size_says_so(make_worker: MakeWorker, shared_stage: S
     assert made.returncode == 78
     assert f"--autoscale=8,2: the pool of -P {pool} has a fixed size. Leave -P away" in made.stderr
     make_worker("-P", pool)
-    assert (
-        "has a fixed size: use the bridge's own pool" in celery(shared_stage, "control", "pool_grow").stdout
-    )
+    assert "has a fixed size: use the bridge's own pool" in control(shared_stage, "pool_grow")
 
 
 def test_limits_of_pool_processes_are_named_where_there_are_none(make_worker: MakeWorker) -> None:

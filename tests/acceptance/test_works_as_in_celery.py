@@ -182,7 +182,9 @@ class TestWorkers:
     def test_control_time_limit_changes_the_limits_of_a_task(self, stage: Stage) -> None:
         worker = start(stage, "-n", "limits@%h", name="limits")
         try:
-            answer = celery(stage, "control", "time_limit", "LongJob", "60", "1", "--timeout", "3")
+            limits = ("time_limit", "LongJob", "60", "1")
+            address = f"limits@{os.uname().nodename}"
+            answer = celery(stage, "control", *limits, "-d", address, "--timeout", "3")
             assert "time limits set successfully" in answer.stdout, answer.stdout + answer.stderr
 
             jid = push(stage, "LongJob", 60)
