@@ -60,6 +60,27 @@ def test_all_versions_and_the_bridge_keep_one_limit_while_processes_are_killed(s
     assert len(ran(stage)) == len(stocks) + 1, "the sidecar has run some too"
 
 
+def test_all_versions_run_what_waits_when_all_workers_of_the_bridge_stop(stage: Stage) -> None:
+    stage.start_sidecar(env=DECLARED)
+    workers = [stage.make_worker("-c", "10", name=f"bridge{number}", env=DECLARED) for number in range(2)]
+    jids = [stage.push_job({"class": "SleepJob", "args": [1.0], "retry": True}) for _ in range(30)]
+    wait_for(lambda: stage.redis.zcard("schedule") >= 20, "jobs that wait", 30)
+    stocks = [
+        StockSidekiq(root, stage.place, stage.redis_url, "-c", "10", jobs=APP, env=DECLARED)
+        for root in (stage.root, *ROOTS)
+    ]
+    try:
+        for worker in workers:
+            assert worker.terminate() == 0
+        wait_for(lambda: lost(stage, jids) == 0, "all jobs", 90)
+        wait_for(lambda: not stage.redis.zcard("schedule"), "no job to wait", 30)
+    finally:
+        for each in stocks:
+            each.stop()
+    assert stage.ledger.most_at_once() <= CAP
+    assert len(ran(stage) & {each.process.pid for each in stocks}) >= 2, "processes of Sidekiq have run some"
+
+
 def ran(stage: Stage) -> set[int]:
     return {line["pid"] for line in stage.ledger.lines if line["event"] == "done"}
 

@@ -15,7 +15,8 @@ from bridge.limits.limiter import Limiter
 from bridge.redis.outages import raise_first_error
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Done, GiveBack
-from tests.integration.worker import Worker, job
+from bridge.sidekiq.store import lua
+from tests.integration.worker import Worker, job, teach
 from tests.support.limit_fleet import most_overtaken
 
 WORKERS, SLOTS = 3, 20
@@ -63,7 +64,14 @@ class Race:
         self.racers: list[Racer] = []
 
     def add(self, limits: Any, **options: Any) -> Racer:
-        self.racers.append(Racer(self.make_worker(slots=SLOTS, **options), limits, self.began, self.all_done))
+        self.racers.append(
+            Racer(
+                self.make_worker(slots=SLOTS, lease_seconds=600.0, **options),
+                limits,
+                self.began,
+                self.all_done,
+            )
+        )
         return self.racers[-1]
 
     def push(self, count: int, **fields: Any) -> list[str]:
@@ -156,3 +164,49 @@ def test_each_key_keeps_the_order_of_the_queue(race: Race) -> None:
     order = race.run(jids)
     for key in range(7):
         assert [number for number in order if number % 7 == key] == list(range(key, 600, 7))
+
+
+def test_a_worker_without_limits_asks_redis_nothing_more(
+    make_worker: Callable[..., Worker], empty_redis: redis.Redis
+) -> None:
+    worker = make_worker()
+    limiter = Limiter(worker.store.client, (), lambda: worker.identity, lambda: worker.fetcher)
+    limiter.keep_order(worker.fetcher)
+    worker.gate.restricts = False
+    teach(empty_redis)
+    worker.lease.ensure()
+    empty_redis.lpush("queue:default", job())
+    worker.settle(worker.take()[0])
+    empty_redis.lpush("queue:default", job())
+    with empty_redis.monitor() as monitor:
+        (unit,) = limiter.admit(worker.fetcher.turn().units)
+        worker.settle(unit)
+        empty_redis.echo("the end")
+        sent = []
+        for command in monitor.listen():
+            if "the end" in command["command"]:
+                break
+            words = command["command"].split()[:2]
+            if command["client_type"] != "lua" and words[0] not in ("HELLO", "CLIENT", "SELECT"):
+                sent.append(words)
+    assert sent == [
+        ["EVALSHA", lua.load("claim").sha.decode()],
+        ["EVALSHA", lua.load("settle_done").sha.decode()],
+    ]
+    assert worker.fetcher.arrivals.may_take("default")
+
+
+def test_no_watch_takes_from_a_queue_with_limited_jobs(make_worker: Callable[..., Worker]) -> None:
+    """But beside processes of Sidekiq, which would take each job first."""
+    worker = make_worker(queues=("default", "other"))
+    declared = declaration.limits([{"class": "HardJob", "queue": "default", "concurrency": 1}])
+    limiter = Limiter(worker.store.client, declared, lambda: worker.identity, lambda: worker.fetcher)
+    limiter.keep_order(worker.fetcher)
+    worker.gate.restricts = False
+    worker.lease.ensure()
+    assert not worker.fetcher.arrivals.may_take("default")
+    assert worker.fetcher.arrivals.may_take("other")
+    worker.client.sadd("processes", "stock:1:abc")
+    worker.client.hset("stock:1:abc", "info", "{}")
+    limiter.round()
+    assert worker.fetcher.arrivals.may_take("default")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ class Fleet:
     def __init__(self, store: RedisStore, declared: Any) -> None:
         self.store, self.client = store, store.client
         self.limits = Limits(declaration.limits(declared))
-        self.tokens = iter(range(1, 100_000))
+        self.tokens = itertools.count(1)
         self.held: dict[str, tuple[int, SidekiqJob]] = {}
 
     def take(self, payload: bytes, claimed_at: str = "") -> bool:

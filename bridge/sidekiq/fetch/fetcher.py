@@ -242,7 +242,7 @@ class Fetcher(ForConsumer):
             if answer.jobs and len(answer.jobs[0].payload) >= LARGE_BYTES:
                 self.large.queues.add(answer.jobs[0].queue)
         self.in_flight.answered(request.first_token, request.want)
-        self.rooms.marked.note(answer.mark)
+        self.rooms.marked.noted += answer.marks
         if answer.recovering:
             self.in_flight.note_recoveries(units)
         # After a claim of large jobs an ordinary one tells: it asks every queue.

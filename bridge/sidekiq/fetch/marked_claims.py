@@ -23,7 +23,8 @@ class MarkedClaims:
         """Queues with such jobs, and until when; None: any queue may have some."""
         self.shared = False
         """Whether processes of Sidekiq take jobs from the same queues: Redis does not tell when."""
-        self._noted: list[ClaimMark] = []
+        self.noted: list[ClaimMark] = []
+        """Claims that Redis has noted, whose jobs have not been asked for yet."""
 
     def add(self, marks: Iterable[str], queues: Iterable[str | None], seconds: float = float("inf")) -> None:
         """Note claims of jobs with these marks. They may be in these queues; None: in any."""
@@ -48,12 +49,7 @@ class MarkedClaims:
         is_queue = keys.queue(queue).encode() in texts
         return sum(is_queue or any(text in payload for text in texts) for payload in payloads)
 
-    def note(self, mark: ClaimMark | None) -> None:
-        """Redis has noted a claim, or a claim without such jobs came between."""
-        if mark is not None:
-            self._noted.append(mark)
-
     def pop(self) -> list[ClaimMark]:
         """The marks of the claims whose jobs are at hand, once."""
-        noted, self._noted = self._noted, []
+        noted, self.noted = self.noted, []
         return noted

@@ -111,7 +111,7 @@ class NativeOnlyClaim:
         marked = self._rooms.marked
         with_limits = marked.count(queue, payloads) if marked.marks else 0
         claim = self._store.claim_exact(identity, token, queue, payloads, with_limits)
-        marked.note(claim.mark)
+        marked.noted += claim.marks
         blocked.update(claim.paused)
         units = in_flight.admit(identity, claim.jobs, claim.claimed_at_ms)
         in_flight.answered(token, len(payloads))

@@ -95,7 +95,7 @@ class Claim(NamedTuple):
     paused: frozenset[str] = frozenset()
     recovering: bool = False
     """Whether orphaned jobs were given back lately: some of these may be among them."""
-    mark: ClaimMark | None = None
+    marks: tuple[ClaimMark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +190,10 @@ def marked(name: str) -> scripts.Script:
 
 def claim_answer(request: ClaimRequest, result: Any) -> Claim:
     """Read the answer of claim.lua."""
-    state, mark = result[0], None
+    state = result[0]
+    noted: tuple[ClaimMark, ...] = ()
     if isinstance(state, list):
-        state, mark = state[0], ClaimMark(request.identity, request.first_token, *state[1:])
+        state, noted = state[0], (ClaimMark(request.identity, request.first_token, *state[1:]),)
     if state != b"OK":
         return Claim(LeaseState(state.decode()))
     queues = request.queues
@@ -204,4 +205,4 @@ def claim_answer(request: ClaimRequest, result: Any) -> Claim:
         ]
     )
     paused = frozenset([queues[int(number) - 1] for number in result[2].split()])
-    return Claim(LeaseState.HELD, jobs, result[1], paused, bool(result[3]), mark)
+    return Claim(LeaseState.HELD, jobs, result[1], paused, bool(result[3]), noted)

@@ -55,9 +55,9 @@ class ExactClaims(ScriptCalls):
         large = [i for i, payload in enumerate(payloads) if len(payload) > SMALL_BYTES]
         result, entries = self._run(call, identity, [first_token + i for i in large])
         status, *rest = result
-        mark = None
+        noted: tuple[ClaimMark, ...] = ()
         if isinstance(status, list):
-            mark = ClaimMark(identity, first_token, *status[1:])
+            noted = (ClaimMark(identity, first_token, *status[1:]),)
             status = status[0]
         if status != b"OK":
             return Claim(LeaseState(status.decode()))
@@ -69,7 +69,7 @@ class ExactClaims(ScriptCalls):
             if value is not None and i < taken and (found := entry(first_token + i, value)) != jobs[i]:
                 jobs[i] = found
         paused = frozenset((queue,) if taken < 0 else ())
-        return Claim(LeaseState.HELD, tuple(jobs), now_ms, paused, bool(recovering), mark)
+        return Claim(LeaseState.HELD, tuple(jobs), now_ms, paused, bool(recovering), noted)
 
     def _run(self, call: scripts.Call, identity: str, tokens: Sequence[int]) -> tuple[Any, list[Any]]:
         """The answer of a claim, and in the same round trip what is in flight under these tokens."""
