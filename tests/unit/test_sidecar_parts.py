@@ -318,6 +318,28 @@ def test_probes_of_a_sidecar_that_is_away_come_soon_and_then_every_second(
     assert late[-1] == 1.0
 
 
+def test_the_answers_of_the_start_spare_the_first_probe_while_they_are_fresh(fleet: FakeFleet) -> None:
+    """A start asked each sidecar twice within a moment: for its gems, and for the breaker."""
+    now = 1000.0
+    breaker = Breaker(fleet, clock=lambda: now)  # type: ignore[arg-type]
+    # Given answers of this moment, and a sidecar that fails the next probe
+    fleet.answer = "ready"
+    breaker.give(fleet.refresh())
+    fleet.answer = errors.SidecarUnavailable("gone")
+    # When the first round comes, then it takes them, and the second one probes
+    breaker.round()
+    assert breaker.state is State.HALF_OPEN
+    breaker.round()
+    assert breaker.is_open
+    # And the start that waited for Redis meanwhile probes at once
+    fleet.answer = "ready"
+    breaker.give(fleet.refresh())
+    fleet.answer = errors.SidecarUnavailable("gone")
+    now += 5.0
+    breaker.round()
+    assert breaker.is_open
+
+
 def test_an_outage_is_told_once_and_asks_for_a_probe(breaker: Breaker, fleet: FakeFleet) -> None:
     states(breaker, fleet, "ready", "ready")
     asked: list[bool] = []
