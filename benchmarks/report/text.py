@@ -9,7 +9,8 @@ from benchmarks.results import Results
 
 #: Limits that every report prints, because figures travel without their README.
 LIMITS = (
-    "Not shown: a network between the parts, a busy or large database, jobs of a real app, a fleet at full load.",
+    "Not shown: a network between the parts, a busy or large database, jobs of a real app, "
+    "a fleet at full load.",
     "Ratios are medians of the ratios of single rounds; +- is half of their range. With few rounds, "
     "differences of less than that say nothing.",
 )
