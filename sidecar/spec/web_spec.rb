@@ -78,6 +78,14 @@ RSpec.describe SidekiqBridge::Web do
     expect(page("/bridge/moves/Other")[1]).to include("This class does not move")
   end
 
+  it "says why the guard took a class back, and leaves out a move that has finished" do
+    move("ReportJob", is_back: true, percent: 0, reason: "60 of 60 runs in Python failed")
+    move("DoneJob", percent: 100, is_finished: true)
+    expect(page("/bridge")[1]).to include("ReportJob").and(satisfy { |text| !text.include?("DoneJob") })
+    expect(page("/bridge/moves/ReportJob")[1]).to include("Back in Ruby", "60 of 60 runs in Python failed")
+    expect(page("/bridge/moves/DoneJob")[1]).to include("This class does not move")
+  end
+
   it "shows which process runs which classes in which language" do
     %w[host:1:aaaaaaaaaaaa host:2:bbbbbbbbbbbb].each { |identity| redis("SADD", "processes", identity) }
     redis("HSET", "host:1:aaaaaaaaaaaa", "info", JSON.generate(identity: "host:1:aaaaaaaaaaaa", concurrency: 5, bridge_python: ["SumJob"]), "busy", 1, "beat", 1, "concurrency", 5)

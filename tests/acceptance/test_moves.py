@@ -8,6 +8,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
@@ -71,6 +72,15 @@ def stage(shared: Stage) -> Stage:
 
 def heeded(worker: WorkerProcess, sentence: str) -> None:
     wait_for(lambda: sentence in worker.log, f"the worker to say {sentence!r}", HEEDED_SECONDS)
+
+
+def heeded_after(stage: Stage, worker: WorkerProcess, job_class: str, sentence: str) -> float:
+    """Seconds from the change in Redis to the last line of this worker that says so."""
+    heeded(worker, sentence)
+    (line,) = [line for line in worker.log.splitlines() if sentence in line][-1:]
+    (stamp,) = [word for word in line.split() if word.endswith("Z") and "T" in word][:1]
+    changed_ms = json.loads(stage.redis.hget("bridge:moves", job_class) or b"")["changed_ms"]
+    return datetime.fromisoformat(stamp).timestamp() - changed_ms / 1000
 
 
 @pytest.mark.parametrize(
@@ -144,11 +154,14 @@ def test_a_percentage_that_changes_under_load_loses_and_doubles_no_job(stage: St
         for worker in workers:
             heeded(worker, "EchoJob is back in Ruby")
         pushing.start()
-        for percent in (5, 50, 20, 100, 35):
+        slowest = 0.0
+        for percent in (0.5, 2, 5, 20, 100, 50, 0, 35):
             bridge("move", "EchoJob", "--percent", str(percent)).well()
             for worker in workers:
-                heeded(worker, f"EchoJob moves: {percent} %")
-            time.sleep(0.5)
+                after = heeded_after(stage, worker, "EchoJob", f"EchoJob moves: {percent:g} %")
+                slowest = max(slowest, after)
+            time.sleep(0.3)
+        assert slowest < HEEDED_SECONDS
         stop.set()
         pushing.join()
         last = jobs(stage, "EchoJob", 300)
@@ -166,6 +179,31 @@ def test_a_percentage_that_changes_under_load_loses_and_doubles_no_job(stage: St
         stop.set()
         for worker in workers:
             worker.stop()
+
+
+def test_a_task_inside_rubys_middleware_moves_and_its_retries_stay(
+    redis_server: RedisServer, ruby_root: RubyRoot
+) -> None:
+    """Given ruby_middleware=True, Ruby decides about a failure, and the side of the code stays."""
+    with Stage(redis_server, ruby_root, database=3) as stage:
+        stage.start_sidecar(require=ROOT / "tests/support/ruby/moving_jobs.rb", threads=5)
+        worker = stage.start_worker(module=TASKS, concurrency=4, name="inside")
+        bridge = bridge_of(stage)
+        bridge("move", "InsideJob", "--percent", "50", "--no-guard").well()
+        heeded(worker, "InsideJob moves: 50 %")
+        jids = jobs(stage, "InsideJob", 20)
+        stage.wait_done()
+        wait_until_equal(lambda: stage.redis.zcard("retry"), 20, "retries")
+        bridge("move", "InsideJob", "--percent", "100").well()
+        heeded(worker, "InsideJob moves: 100 %")
+        stage.make_due("retry")
+        wait_until_equal(lambda: sum(map(len, sides(stage).values())), 40, "the second attempts")
+        expected = {jid: ["python" if is_python(jid, 50) else "ruby"] * 2 for jid in jids}
+        assert sides(stage) == expected
+        wait_until_equal(lambda: stage.redis.zcard("retry"), 20, "retries again")
+        found = [json.loads(raw) for raw in stage.redis.zrange("retry", 0, -1)]
+        assert {each["jid"]: [each["bridge_side"]] * 2 for each in found} == expected
+        assert {each["retry_count"] for each in found} == {1}
 
 
 def test_the_guard_is_silent_over_20_000_jobs_that_are_well(stage: Stage) -> None:

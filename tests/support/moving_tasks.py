@@ -31,6 +31,12 @@ def fail(self: SidekiqTask, message: str = "failed on purpose", *_: Any) -> None
     raise ValueError(message)
 
 
+@app.task(name="InsideJob", bind=True, ruby_middleware=True)
+def inside(self: SidekiqTask, *_: Any) -> None:
+    note(self, "python")
+    raise ValueError("failed in Python")
+
+
 @app.task(name="OtherJob", bind=True)
 def planted(self: SidekiqTask, *args: Any) -> None:
     """The bug that a move brings: each run fails, until a test says that it is corrected."""

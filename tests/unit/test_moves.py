@@ -201,7 +201,7 @@ def test_a_retry_of_a_moving_class_carries_its_side(native: bool, side: str) -> 
 # -- the guard
 
 
-def judged(python: float, ruby: float, percent: int, jobs: int = 20_000) -> int | None:
+def judged(python: float, ruby: float, percent: float, jobs: int = 20_000) -> int | None:
     """The number of jobs after which the guard acts, if it does, at these failure rates."""
     rng, watch, move = random.Random(7), Guard(), Move("J", percent=percent, since_ms=1)
     counts = [0, 0, 0, 0]
@@ -214,9 +214,9 @@ def judged(python: float, ruby: float, percent: int, jobs: int = 20_000) -> int 
     return None
 
 
-@pytest.mark.parametrize("percent", [5, 50, 90])
-@pytest.mark.parametrize("rate", [0.0, 0.001, 0.01, 0.05, 0.2])
-def test_the_guard_is_silent_while_both_sides_fail_alike(rate: float, percent: int) -> None:
+@pytest.mark.parametrize("percent", [0.5, 2, 5, 50, 90, 99])
+@pytest.mark.parametrize("rate", [0.0, 0.001, 0.01, 0.05, 0.1, 0.2])
+def test_the_guard_is_silent_while_both_sides_fail_alike(rate: float, percent: float) -> None:
     assert judged(rate, rate, percent) is None
 
 

@@ -16,6 +16,9 @@ class ShadowJob
   end
 end
 
+# Its code in Python runs inside the middleware.
+class InsideJob < FailJob; end
+
 # Returns what Python's coroutine returns as a shadow.
 class CoroutineJob < ShadowJob
   def perform(*args) = [true, *super]
