@@ -6,9 +6,11 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 import redis
 
+from bridge.errors import StoreError
 from bridge.limits import declaration
 from bridge.limits.declaration import Limit
 from bridge.redis.outages import outages
@@ -34,6 +36,13 @@ class Declarers:
         """This process ends."""
         with outages():
             self._client.hdel(keys.LIMITS, identity)
+
+    def forget_claims(self, identity: str) -> None:
+        """A worker has died: the jobs of its last claim are back in their queue. Never raises."""
+        with suppress(StoreError), outages():
+            claims: Any = self._client.zrange(keys.CLAIMING, 0, -1)
+            if its := [claim for claim in claims if claim.startswith(f"{identity} ".encode())]:
+                self._client.zrem(keys.CLAIMING, *its)
 
     def living(self, besides: str = "") -> dict[str, list[dict[str, object]]]:
         """Identity to declarations, of processes that live. Those of dead ones are removed."""

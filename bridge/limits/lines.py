@@ -97,6 +97,7 @@ class Lines:
     def reaped(self, identity: str) -> None:
         """A worker has died, and this one has its jobs: its lines may have no other process."""
         self.declarers.dead.add(identity)
+        self.declarers.forget_claims(identity)
         self._began = False
         self._look_at = 0.0
         self._nudge()

@@ -19,11 +19,15 @@ from tests.support import census
 
 REAL_RUN = scripts.run
 LIMITS = declaration.limits(
-    [{"class": "HardJob", "concurrency": 2}, {"class": "HardJob", "concurrency": 1, "key": "args.0"}]
+    [
+        {"class": "HardJob", "concurrency": 2},
+        {"class": "HardJob", "concurrency": 1, "key": "args.0"},
+        {"queue": "default", "concurrency": 2, "key": "class"},
+    ]
 )
 JOBS = 8
 #: More scripts than one life has.
-LAST_POINT = 60
+LAST_POINT = 150
 
 
 class Died(BaseException):
@@ -59,6 +63,7 @@ class Limited:
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.limiter = Limiter(worker.store.client, LIMITS, lambda: worker.identity, lambda: worker.fetcher)
+        self.limiter.keep_order(worker.fetcher)
         worker.store.effects.sources.append(self.limiter.effects)
         worker.lease.ensure()
 
@@ -118,6 +123,7 @@ def test_every_crash_point_of_a_worker_with_limits(
         first.worker.store.leave(first.worker.identity)
         second = make()
         second.worker.reaper.reap(first.worker.identity)
+        second.limiter.lines.reaped(first.worker.identity)
         second.limiter.lines.round()
         second.live([Done()])
 
