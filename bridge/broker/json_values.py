@@ -20,7 +20,8 @@ def check_value(value: Any, where: str, level: int = 2) -> None:
     ``level``: the payload is the first, its arguments the second. A list that contains itself ends here too.
     """
     if isinstance(value, str):
-        _check_text(value, where)
+        if not value.isascii():
+            _check_text(value, where)
         return
     if value is None or isinstance(value, bool | int):
         return
@@ -49,14 +50,13 @@ def _check_object(value: dict[Any, Any], where: str, level: int) -> None:
             raise PushRefused(
                 f"{where} has the key {key!r}: JSON objects have string keys only. Use str(key)."
             )
-        _check_text(key, f"a key of {where}")
+        if not key.isascii():
+            _check_text(key, f"a key of {where}")
         check_value(item, f"{where}[{key!r}]", level + 1)
 
 
 def _check_text(value: str, where: str) -> None:
     """Some releases of Ruby's JSON refuse the whole payload: no page of Sidekiq shows such a job."""
-    if value.isascii():
-        return
     try:
         value.encode()
     except UnicodeEncodeError as error:
