@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import selectors
 import socket
 import threading
@@ -14,8 +15,11 @@ from typing import Any
 
 Callback = Callable[[], object]
 
+
 #: Who has worked for longer than its rest divided by this has none.
 BUSY_TIMES = 2
+#: ``SharedSockets.trust`` after a job that the deputy could not run.
+DISTRUST = -2
 
 
 class EventLoop:
@@ -24,6 +28,9 @@ class EventLoop:
     ``wake`` and ``call_soon`` may be called by any thread (``wake`` in a signal handler as well), the rest
     by the owner only.
     """
+
+    shared: SharedSockets | None = None
+    """Sockets that another thread may wait for; see ``share``."""
 
     def __init__(self) -> None:
         self._owner = threading.get_ident()
@@ -40,6 +47,14 @@ class EventLoop:
         self._awake_since = time.monotonic()
         self._bell = selectors.DefaultSelector()
         self._bell.register(self._reader, selectors.EVENT_READ)
+        self._has_turn = False
+
+    def share(self) -> SharedSockets | None:
+        """Have sockets that another thread may wait for. None where the system has no epoll."""
+        if self.shared is None and hasattr(select, "epoll"):
+            self.shared = SharedSockets(self)
+            self._has_turn = self.shared.turn.acquire()
+        return self.shared
 
     def watch(self, sock: Any, readable: Callback, writable: Callback | None = None) -> None:
         """Call ``readable`` when the socket can be read, ``writable`` (if given) when it can be written."""
@@ -89,7 +104,7 @@ class EventLoop:
         self.run_soon()
         if called or self.soon:
             timeout_seconds = 0.0
-        events = self._selector.select(max(0.0, timeout_seconds))
+        events = self._select(max(0.0, timeout_seconds))
         self._awake_since = time.monotonic()
         for key, mask in events:
             readable, writable = key.data
@@ -99,6 +114,21 @@ class EventLoop:
                 readable()
         interrupted, self._interrupted = self._interrupted, False
         return interrupted
+
+    def _select(self, timeout_seconds: float) -> list[tuple[selectors.SelectorKey, int]]:
+        shared = self.shared
+        if shared is None:
+            return self._selector.select(timeout_seconds)
+        if shared.is_deputy_waiting is not shared.are_lent:
+            shared.move()
+        if self._has_turn:
+            self._has_turn = False
+            shared.turn.release()
+        try:
+            return self._selector.select(timeout_seconds)
+        finally:
+            # A signal handler may raise here: then the next wait does not release the turn.
+            self._has_turn = shared.turn.acquire()
 
     def linger(self, seconds: float) -> None:
         """Wait for a wake-up alone: what comes over the sockets meanwhile stays in them.
@@ -114,6 +144,8 @@ class EventLoop:
 
     def close(self) -> None:
         """Close the selectors and its own sockets."""
+        if self.shared is not None:
+            self.shared.epoll.close()
         self._bell.close()
         self._selector.close()
         self._reader.close()
@@ -130,6 +162,64 @@ class EventLoop:
         # follows every wait. The other way round its byte would be eaten while the flag says that one is
         # under way.
         self._woken = False
+
+
+class SharedSockets:
+    """Sockets for which one other thread, the deputy, may wait instead of the event loop's owner.
+
+    The thread that reads a job runs it, and wakes no second thread before that. The owner has ``turn``
+    whenever it does not wait. The deputy may use what belongs to the owner while it has ``turn``. The owner
+    alone moves the sockets, before it waits: to a deputy that waits, or back.
+    """
+
+    def __init__(self, event_loop: EventLoop) -> None:
+        self._event_loop = event_loop
+        self.turn = threading.Lock()
+        self.is_deputy_waiting = self.are_lent = False
+        self.epoll = select.epoll()
+        """Has the sockets while they are lent."""
+        self.callbacks: dict[int, tuple[Any, Callback]] = {}
+        """Socket and callback, by descriptor."""
+        self.changes = 0
+        """Changes of the sockets. A descriptor may be another socket's after one."""
+        self.after: Callback = _nothing
+        """The deputy calls this after it has read, in its turn."""
+        self.trust = 1
+        """Positive: the next job is likely one that the deputy can run."""
+        self.wake = event_loop.wake
+
+    def watch(self, sock: Any, readable: Callback) -> None:
+        """As :meth:`EventLoop.watch`, by the thread that has the turn; as ``unwatch``."""
+        self.unwatch(sock)
+        self.callbacks[sock.fileno()] = (sock, readable)
+        if self.are_lent:
+            self.epoll.register(sock, select.EPOLLIN)
+        else:
+            self._event_loop.watch(sock, readable)
+
+    def unwatch(self, sock: Any) -> None:
+        """Stop watching; a socket that is already closed or unknown is fine."""
+        self.changes += 1
+        for number in [number for number, (known, _) in self.callbacks.items() if known is sock]:
+            del self.callbacks[number]
+            with contextlib.suppress(OSError):
+                self.epoll.unregister(number)
+        self._event_loop.unwatch(sock)
+
+    def move(self) -> None:
+        """Have the deputy watch the sockets if it waits, else the owner, who calls this."""
+        self.are_lent = self.is_deputy_waiting
+        for number, (sock, readable) in self.callbacks.items():
+            if self.are_lent:
+                self._event_loop.unwatch(sock)
+                self.epoll.register(number, select.EPOLLIN)
+            else:
+                self.epoll.unregister(number)
+                self._event_loop.watch(sock, readable)
+
+
+def _nothing() -> None:
+    """Nothing is to be done."""
 
 
 class _PerThread(threading.local):

@@ -140,7 +140,7 @@ class BridgeWorker:
         if time.monotonic() >= self._due:
             self.turn()
 
-    def _run(self, unit: UnitOfWork, channel: Any) -> bool:
+    def _run(self, unit: UnitOfWork, channel: Any, is_deputy: bool) -> bool:
         token = unit.delivery.token
         self._fetcher.in_flight.started(token, time.time(), native=True)
         self._fetcher.settle(token, _DONE)

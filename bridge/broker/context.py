@@ -18,8 +18,8 @@ from bridge.sidekiq.payload.job import SidekiqJob
 from bridge.sidekiq.process.push_counts import Pushes
 from bridge.sidekiq.store.store import RedisStore
 
-#: Begins a job without a message of Celery's; False where Celery must.
-FastDispatch = Callable[[UnitOfWork, Any], bool]
+#: Begins a job without a message of Celery's; False where Celery must. The last: a deputy asks.
+FastDispatch = Callable[[UnitOfWork, Any, bool], bool]
 
 Units = tuple[UnitOfWork, ...]
 
@@ -68,7 +68,7 @@ class BrokerContext:
     def __post_init__(self) -> None:
         self.listeners = 1
         """How many received the last event that was broadcast. One until it is known."""
-        self.fast_dispatch: FastDispatch = lambda unit, channel: False
+        self.fast_dispatch: FastDispatch = lambda unit, channel, is_deputy: False
         """Tried before a message is made of a job that the channel got: True where it has begun already."""
 
     def attach(self, fast_dispatch: FastDispatch) -> None:

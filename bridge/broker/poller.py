@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -13,12 +14,11 @@ from bridge import errors
 from bridge.broker.admission import Admission
 from bridge.broker.back_off import BackOff
 from bridge.broker.context import BrokerContext, Units
-from bridge.broker.queue_watches import Watches
+from bridge.broker.queue_watches import WATCHED_QUEUES, Watches
 from bridge.broker.wakes import SpuriousWakes
-from bridge.event_loop import EventLoop
+from bridge.event_loop import DISTRUST, EventLoop, SharedSockets
 from bridge.sidekiq.fetch import unreadable
 from bridge.sidekiq.fetch.fetcher import Fetcher
-from bridge.sidekiq.fetch.take import Take
 from bridge.sidekiq.fetch.unit_of_work import NO_FREE_SLOT, NOTHING_TO_DO, Fetched, UnitOfWork
 from bridge.sidekiq.payload.options import LIMIT
 
@@ -43,7 +43,7 @@ class Poller:
         self._poll_seconds = context.poll_seconds
         self._fetcher = fetcher
         self._event_loop = event_loop
-        self._watches = Watches(client, event_loop, fetcher.arrivals, self)
+        self._watches = Watches(client, event_loop, fetcher.arrivals, fetcher.order, self)
         self._context = context
         self._admission = Admission(context, fetcher.in_flight)
         self._channel, self._deliver = channel, deliver
@@ -54,9 +54,8 @@ class Poller:
         self._may_claim = False
         self._spurious = SpuriousWakes()
         self._seen_tail: tuple[str, bytes] | None = None
-        self._arrived: list[tuple[Take, bytes]] = []
-        self._unwatched: set[str] = set()
-        """Queues whose watch has taken a job while no slot was free for another."""
+        self._left_over: list[UnitOfWork] = []
+        """Jobs that the deputy has read and has not begun."""
         self.ticks = 0
         """Turns of the loop: a sign that the consumer's thread moves."""
         self.wait_seconds = 0.0
@@ -66,21 +65,23 @@ class Poller:
     def attend(self) -> None:
         """From now on this thread settles what others decide."""
         self._fetcher.attach(self)
+        if (shared := self._event_loop.shared) is not None:
+            shared.after = lambda: self._deputy_has_read(shared)
 
     def turn(self) -> int:
         """Settle, claim and deliver once. Returns how many were delivered; 0: wait for ``wait_seconds``."""
-        delivered = self._turn()
-        if not delivered:
-            self.wait_seconds = self._before_wait()
-            arrivals = self._fetcher.arrivals
-            seconds = arrivals.enter_in_seconds if arrivals.young and not self._outage.pause else None
-            if seconds is not None:
-                self.wait_seconds = min(self.wait_seconds, seconds)
-        return delivered
+        if delivered := self._turn():
+            return delivered
+        self.wait_seconds = self._before_wait()
+        arrivals = self._fetcher.arrivals
+        seconds = arrivals.enter_in_seconds if arrivals.young and not self._outage.pause else None
+        if seconds is not None:
+            self.wait_seconds = min(self.wait_seconds, seconds)
+        return 0
 
     def _turn(self) -> int:
         self.ticks += 1
-        if self._arrived:
+        if self._watches.arrived or self._left_over:
             return self._take_over()
         claim = self._is_time_to_claim()
         look = not self._outage.pause or time.monotonic() >= self._poll_at
@@ -94,23 +95,21 @@ class Poller:
         self._may_claim = fetched.may_claim
         if fetched is NOTHING_TO_DO or fetched is NO_FREE_SLOT:
             return 0
-        claim = fetched.claimed
         if self._outage.pause:
-            self._outage.recovered(claim and not fetched.adopted)
+            self._outage.recovered(fetched.claimed and not fetched.adopted)
         # First what was claimed, and on its way at once: to arm the watches takes as long as a small job.
         refused = [unit for unit in units if not self._hand_over(unit)]
-        if claim:
+        if fetched.claimed:
             self._seen_tail = None
-            if self._event_loop.soon:
-                self._event_loop.run_soon()
+            self._event_loop.run_soon()
             self._plan_next_claim(fetched)
         self._give_back(refused)
         return len(units)
 
     def _take_over(self) -> int:
         """Deliver what the watches have taken, then have them watch again."""
-        arrived, self._arrived = self._arrived, []
-        units = tuple([unit for taken in arrived for unit in self._fetcher.arrivals.admit(*taken)])
+        units = (*self._left_over, *self._watches.read())
+        self._left_over.clear()
         try:
             admitted = self._admitted(units)
         except errors.StoreError as error:
@@ -120,24 +119,31 @@ class Poller:
         refused = [unit for unit in admitted if not self._hand_over(unit)]
         if self._event_loop.soon:
             self._event_loop.run_soon()
-        for take, _ in arrived:
-            self._more_expected = self._more_expected or take.met_backlog
-            self._unwatched.add(take.queue)
         self._watch_again()
         self._give_back(refused)
         return len(admitted)
 
+    def _deputy_has_read(self, shared: SharedSockets) -> None:
+        """The deputy has read, in this thread's turn: it begins a native job, and leaves all else."""
+        for unit in self._watches.read():
+            is_plain, begun = not self._is_asked_for(unit), False
+            with contextlib.suppress(Exception):  # this thread tries again, and says what is wrong
+                begun = is_plain and self._context.fast_dispatch(unit, self._channel, True)
+            if not begun:
+                self._left_over.append(unit)
+                shared.trust = DISTRUST
+
     def _admitted(self, units: Units) -> Units:
         """Those that may run now: all, but for limits. Raises StoreError."""
-        is_asked = self._admission.has_limits and units
-        if is_asked or any(LIMIT in unit.job.fields or unit.delivery.tracked for unit in units):
-            return self._admission.of(units)
-        return units
+        return self._admission.of(units) if any(map(self._is_asked_for, units)) else units
+
+    def _is_asked_for(self, unit: UnitOfWork) -> bool:
+        return self._admission.has_limits or unit.delivery.tracked or LIMIT in unit.job.fields
 
     def _hand_over(self, unit: UnitOfWork) -> bool:
         """To the pool at once, or else to Celery."""
         try:
-            if not self._context.fast_dispatch(unit, self._channel) and self._is_readable(unit):
+            if not self._context.fast_dispatch(unit, self._channel, False) and self._is_readable(unit):
                 self._deliver(unit)
         except Exception:
             # A fault between claim and pool must not lose the job, nor those claimed with it.
@@ -154,16 +160,16 @@ class Poller:
 
     def _watch_again(self) -> None:
         in_flight = self._fetcher.in_flight
+        self._more_expected = self._more_expected or self._watches.met_backlog
         if self._more_expected or in_flight.is_quiet or len(in_flight.held) >= in_flight.slots:
             return
-        unwatched, self._unwatched = self._unwatched, set()
         # Without such a watch a peek follows, and that needs a claim that has found the queue empty.
-        self._more_expected = not all(self._watches.take(name) for name in unwatched)
+        self._more_expected = not self._watches.take_again()
 
     def _before_wait(self) -> float:
         # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.
         may_claim = self._may_claim
-        if may_claim and self._unwatched:
+        if may_claim and self._watches.unwatched:
             self._watch_again()
         if not may_claim and (seconds := self._fetcher.in_flight.batch_delay_seconds):
             # Jobs that end in the next moments are settled together.
@@ -195,17 +201,16 @@ class Poller:
         now = time.monotonic()
         if now < self._poll_at or not self._fetcher.may_claim:
             return False
-        return not self._all_is_watched(now) or self._poll(now)
+        if not self._all_is_watched(now):
+            return True
+        self._poll_at = now + self._poll_seconds
+        return self._watches.beyond.find(self._fetcher.order.names[WATCHED_QUEUES:])
 
     def _all_is_watched(self, now: float) -> bool:
         """Whether the first queues are watched and nothing else asks for a claim: no pause, no cut watch."""
         if self._outage.pause or now >= self._claim_at or self._fetcher.in_flight.unanswered.due:
             return False
         return self._watches.are_on(self._fetcher.order.names)
-
-    def _poll(self, now: float) -> bool:
-        self._poll_at = now + self._poll_seconds
-        return self._watches.find_beyond(self._fetcher.order.names)
 
     def _plan_next_claim(self, fetched: Fetched) -> None:
         now = time.monotonic()
@@ -218,7 +223,6 @@ class Poller:
             self._spurious.forget()
         if fetched.drained and self._spurious.may_arm(now):
             self._watches.watch([name for name in self._fetcher.order.names if name not in fetched.paused])
-            self._unwatched.clear()
 
     # -- what the watches tell
 
@@ -226,10 +230,6 @@ class Poller:
         """A peek has found a job: the next claim looks there."""
         self._seen_tail = (queue, payload)
         self.woken()
-
-    def job_arrived(self, take: Take, payload: bytes) -> None:
-        """A watch has taken a job: the next turn delivers it."""
-        self._arrived.append((take, payload))
 
     def woken(self) -> None:
         """Something asks for a claim."""

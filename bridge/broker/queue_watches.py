@@ -9,12 +9,13 @@ from typing import Protocol
 import redis
 
 from bridge import errors
+from bridge.broker.queues_beyond import QueuesBeyond
 from bridge.event_loop import EventLoop
-from bridge.redis.client_tracking import ClientTracking
-from bridge.sidekiq import keys
 from bridge.sidekiq.fetch.arrivals import Arrivals
 from bridge.sidekiq.fetch.peek import Peek
+from bridge.sidekiq.fetch.queues import QueueOrder
 from bridge.sidekiq.fetch.take import Take
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,6 @@ class Listener(Protocol):
     def job_came(self, queue: str, payload: bytes) -> None:
         """A peek has found a job."""
 
-    def job_arrived(self, take: Take, payload: bytes) -> None:
-        """A watch has taken a job."""
-
     def woken(self) -> None:
         """Something else asks for a look: a change in a tracked queue, or a watch that was cut."""
 
@@ -42,36 +40,57 @@ class Watches:
     """Belongs to the consumer's thread.
 
     A queue has a watch that takes (:class:`Take`) while a slot is free for each of them, and while every job
-    of the queue may run here. Otherwise it has a peek, which takes nothing.
+    of the queue may run here. Otherwise it has a peek, which takes nothing. In strict order a watch leaves a
+    slot for each queue before its own.
     """
 
     def __init__(
-        self, client: redis.Redis, event_loop: EventLoop, arrivals: Arrivals, listener: Listener
+        self,
+        client: redis.Redis,
+        event_loop: EventLoop,
+        arrivals: Arrivals,
+        order: QueueOrder,
+        listener: Listener,
     ) -> None:
         self._client = client
         self._event_loop = event_loop
         self._arrivals = arrivals
+        self._order = order
         self._listener = listener
+        self.arrived: list[tuple[Take, bytes]] = []
+        """Jobs that watches have taken, for ``read`` to hold."""
+        self.met_backlog = False
+        """Whether more jobs wait where the last ones that were read came from."""
+        self.unwatched: set[str] = set()
+        """Queues whose watch has taken a job, and has not begun again."""
+        self._watched: Sequence[str] = ()
+        """The queues with a watch, in their order."""
+        # A thread of the pool may wait for these watches.
+        self._readers = event_loop.shared or event_loop
         self._peeks: dict[str, Peek] = {}
         self._takes: dict[str, Take] = {}
-        self._tracking: ClientTracking | None = None
-        self._left_over = False
+        self.beyond = QueuesBeyond(client, event_loop, listener.woken)
+        """The queues after the first ones."""
 
     def watch(self, names: Sequence[str]) -> None:
         """Have a watch on each of the first of these queues, which a claim has just found empty."""
-        watched = names[:WATCHED_QUEUES]
+        self._watched = watched = names[:WATCHED_QUEUES]
+        self.unwatched.clear()
+        self.met_backlog = False
         for name in {*self._peeks, *self._takes} - set(watched):
             self._drop(self._peeks.get(name))
             self._drop(self._takes.get(name))
         for name in watched:
-            if not self._is_on(name) and not self.take(name):
+            if not self._is_on(name, taken=True) and not self.take(name) and not self._is_on(name):
                 self._peek(name)
 
     def take(self, name: str) -> bool:
         """Have a watch on this queue that takes. False where none may be, or no slot is free for it."""
         arrivals = self._arrivals
-        armed = sum(take.armed for take in self._takes.values())
-        if armed >= arrivals.free_slots or not arrivals.may_take(name) or not (seconds := arrivals.seconds):
+        free = arrivals.free_slots
+        if free <= 0 or not arrivals.may_take(name) or not (seconds := arrivals.seconds):
+            return False
+        if free <= len(self._watched) and not self._has_slot(name, free):
             return False
         take = self._takes.get(name)
         if take is not None and not arrivals.serves(take):
@@ -79,36 +98,52 @@ class Watches:
             take = None
         try:
             take = take or arrivals.open(self._client, name)
-            return take is not None and self._arm(take, seconds)
+            if take is None:
+                return False
+            arrivals.number(take)
+            return self._arm(take, seconds)
         except (redis.RedisError, OSError, errors.StoreError) as error:
             logger.debug("cannot take from queue %s by a watch: %s", name, error)
             arrivals.refused(error)
             self._drop(take)
             return False
 
+    def read(self) -> list[UnitOfWork]:
+        """Hold the jobs that watches have taken, but those that may not run here now."""
+        arrived, self.arrived = self.arrived, []
+        units: list[UnitOfWork] = []
+        for take, payload in arrived:
+            self.met_backlog = self.met_backlog or take.met_backlog
+            self.unwatched.add(take.queue)
+            units += self._arrivals.admit(take, payload)
+        return units
+
+    def take_again(self) -> bool:
+        """Have watches take again where they took the last jobs. Returns whether all do."""
+        unwatched, self.unwatched, self.met_backlog = self.unwatched, set(), False
+        return all(list(map(self.take, unwatched)))
+
+    def _has_slot(self, name: str, free: int) -> bool:
+        """Whether one of ``free`` slots is left for this queue.
+
+        In strict order, watches of lower queues let go of theirs.
+        """
+        armed = {take.queue for take in self._takes.values() if take.armed} - {name}
+        if not self._order.is_strict or name not in self._watched:
+            return len(armed) < free
+        before = set(self._watched[: self._watched.index(name)])
+        if len(before) < free <= len(before | armed):
+            for lower in armed - before:
+                self._takes[lower].unblock()
+        return len(before | armed) < free
+
     def are_on(self, names: Sequence[str]) -> bool:
         """Whether a watch is under way on each of the first of these queues."""
         return all(self._is_on(name) for name in names[:WATCHED_QUEUES])
 
-    def find_beyond(self, names: Sequence[str]) -> bool:
-        """Whether a queue beyond the first ones has a job; from then on they are watched together."""
-        beyond = tuple(keys.queue(name) for name in names[WATCHED_QUEUES:])
-        tracked = self._tracking is not None and self._tracking.watches(beyond)
-        if not beyond or (tracked and not self._left_over):
-            return False
-        try:
-            # A claim may have left jobs there (few at once, after an outage): the next look asks again.
-            self._left_over = self._track(beyond)
-            return self._left_over
-        except (redis.RedisError, OSError) as error:
-            # Forbidden, or the link was cut: a claim looks as well, and knows what to do about an outage.
-            logger.debug("cannot watch %d queues together: %s", len(beyond), error)
-            self._drop_tracker()
-            return True
-
     def drop(self, *, end: bool = False) -> None:
         """Watch no more. ``end``: Redis answers, so have it end the watches that take."""
-        self._drop_tracker()
+        self.beyond.drop()
         for peek in list(self._peeks.values()):
             self._drop(peek)
         for take in list(self._takes.values()):
@@ -116,8 +151,11 @@ class Watches:
 
     # -- one queue
 
-    def _is_on(self, name: str) -> bool:
-        """Whether this queue is watched. Drops a watch whose answer is late, or which may not go on."""
+    def _is_on(self, name: str, *, taken: bool = False) -> bool:
+        """Whether this queue is watched. Drops a watch whose answer is late, or which may not go on.
+
+        ``taken``: by a watch that takes.
+        """
         take, peek = self._takes.get(name), self._peeks.get(name)
         if take is not None and take.armed:
             if not take.overdue and self._arrivals.serves(take) and self._arrivals.may_take(name):
@@ -125,31 +163,42 @@ class Watches:
             self._drop(take)
         if peek is not None and peek.overdue:
             self._drop(peek)
-        return peek is not None and peek.armed
+        return peek is not None and peek.armed and not taken
 
     def _arm(self, take: Take, seconds: float) -> bool:
         self._takes[take.queue] = take
         watched = take.socket
-        self._arrivals.number(take)
         if not take.arm(seconds):
             self._listener.woken()  # the queue is paused: a claim finds out which are
         if take.socket is not watched:
-            self._event_loop.watch(take.socket, lambda: self._arrived(take))
+            self._readers.watch(take.socket, lambda: self._arrived(take))
+        peek = self._peeks.get(take.queue)
+        if peek is not None and (peek.armed or self._arrivals.free_slots > WATCHED_QUEUES):
+            # It would wake this worker as well. A worker with few free slots soon needs a peek again.
+            self._drop(peek)
         return True
 
     def _arrived(self, take: Take) -> None:
         try:
             for payload in take.answered():
                 if payload is not None:
-                    self._listener.job_arrived(take, payload)
-                elif not self.take(take.queue):
-                    self._peek(take.queue)
+                    self.arrived.append((take, payload))
+                else:
+                    self._timed_out(take.queue)
         except (redis.RedisError, OSError) as error:
             logger.debug("the watch on queue %s was cut: %s", take.queue, error)
             if isinstance(error, redis.ResponseError) and self._arrivals.serves(take):
                 self._arrivals.refused(error)
             self._drop(take)
             self._listener.woken()
+
+    def _timed_out(self, name: str) -> None:
+        # A queue before this one may have waited for its slot.
+        waiting = [first for first in self._watched if not self._is_on(first, taken=True)]
+        for each in waiting if self._order.is_strict else ():
+            self.take(each)
+        if not self._is_on(name, taken=True) and not self.take(name):
+            self._peek(name)
 
     def _peek(self, name: str) -> None:
         if (peek := self._peeks.get(name)) is None:
@@ -181,35 +230,10 @@ class Watches:
     def _drop(self, watch: Peek | Take | None, *, ended: bool = False) -> None:
         if watch is None:
             return
-        self._event_loop.unwatch(watch.socket)
+        (self._readers if isinstance(watch, Take) else self._event_loop).unwatch(watch.socket)
         watch.close()
         if isinstance(watch, Take):
             self._takes.pop(watch.queue, None)
             self._arrivals.close(watch, ended=ended)
         else:
             self._peeks.pop(watch.queue, None)
-
-    # -- the tracker
-
-    def _track(self, names: tuple[str, ...]) -> bool:
-        self._tracking = tracking = self._tracking or ClientTracking(self._client)
-        self._event_loop.unwatch(tracking.socket)
-        found = tracking.arm(names)
-        self._event_loop.watch(tracking.socket, self._told)
-        return found
-
-    def _told(self) -> None:
-        assert self._tracking is not None
-        self._event_loop.unwatch(self._tracking.socket)
-        try:
-            self._tracking.told()
-        except (redis.RedisError, OSError) as error:
-            logger.debug("the watch on many queues was cut: %s", error)
-            self._drop_tracker()
-        self._listener.woken()
-
-    def _drop_tracker(self) -> None:
-        if self._tracking is not None:
-            self._event_loop.unwatch(self._tracking.socket)
-            self._tracking.close()
-        self._tracking = None

@@ -8,11 +8,13 @@ greenlet, which parks wherever it must wait.
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
 import greenlet
 
+from bridge import event_loop
 from bridge.broker.messages import RAISED_HEADER
 from bridge.execution import failure_log, outcomes
 from bridge.execution.call import Call, apply
@@ -29,6 +31,7 @@ class RubyRuns:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._loop = greenlet.getcurrent()
+        self._event_loop = event_loop.current()
         self.running = 0
 
     def start(self, call: Call) -> None:
@@ -46,7 +49,7 @@ class RubyRuns:
 
     def _begin(self, request: LazyRequest) -> None:
         began = time.monotonic()
-        if not request.begin():
+        if not request.may_begin():
             self.running -= 1
             return
         sidecar = self._app.bridge.sidecar
@@ -73,7 +76,11 @@ class RubyRuns:
                 Parkable(self._run, self._loop).switch(call)
 
         streams = isinstance(sidecar, StreamingSidecar)
-        if not streams or not sidecar.begin(request.unit, done, failed, trace):
+        if streams and sidecar.begin(request.unit, done, failed, trace):
+            # The job goes out first: its log line takes as long as a small job. No reply is read before.
+            self._event_loop.soon.append(functools.partial(_note, request))
+        else:
+            request.begin()
             trace()
 
     def _lose(self, request: LazyRequest) -> None:
@@ -87,3 +94,12 @@ class RubyRuns:
             apply(call)
         finally:
             self.running -= 1
+
+
+def _note(request: LazyRequest) -> None:
+    """Note that the sidecar has this job. Raises nothing: the run goes on, and its reply settles it."""
+    try:
+        if not request.acknowledged:
+            request.begin()
+    except Exception:
+        failure_log.fault("jid=%s runs in the sidecar, and that could not be noted", request.id)

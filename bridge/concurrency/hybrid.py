@@ -42,7 +42,7 @@ class HybridPool(BasePool):
         """Take over the consumer's thread, which this is."""
         self._event_loop = event_loop.current()
         self._ruby = RubyRuns(self.app)
-        self._native = NativeThreads(self.limit)
+        self._native = NativeThreads(self.limit, self._event_loop.share())
         self._coroutines = self.app.bridge.coroutines
         self.app.bridge.stream_from(self._event_loop, MOST_HELPERS)
 
@@ -69,6 +69,10 @@ class HybridPool(BasePool):
         if is_coroutine_function(task.code):
             return self._begin_coroutine
         return functools.partial(self._native.submit, run_native)
+
+    def has_threads_for(self, task: Any) -> bool:
+        """Whether ``runner`` of this task may be called by a deputy: a thread runs the job."""
+        return task.name != RUBY_TASK and not is_coroutine_function(task.code)
 
     def _begin_coroutine(self, request: LazyRequest) -> None:
         loop = self._coroutines

@@ -4,32 +4,92 @@ Waking a thread costs more than a small job. So a run that comes in wakes one th
 takes a run wakes the next one only while there is more to take and no thread is on its way already. A task
 that waits for something lets the woken thread go on, which wakes another: soon all slots are in use. A task
 that does not wait is followed by the next on the same thread, since Python runs one of them at a time.
+
+One idle thread may wait for the next job in place of the consumer's thread, and then runs that job itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
+import select
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from bridge.event_loop import SharedSockets
+
 logger = logging.getLogger(__name__)
 
+
+#: ``trust`` in a deputy that has failed.
+NEVER = -(10**9)
 
 Run = Callable[[], None]
 """One run of a task, to its end. Raises nothing."""
 
 
+class Deputy:
+    """An idle thread that waits for the shared sockets, in place of the consumer's thread."""
+
+    def __init__(self, sockets: SharedSockets) -> None:
+        self.sockets = sockets
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        sockets.epoll.register(self._bell, select.EPOLLIN)
+
+    def wait(self) -> None:
+        """Wait, call what became readable, and then ``after``. Returns after that, or after ``release``.
+
+        The owner then watches the sockets again, and does what is left to do.
+        """
+        sockets = self.sockets
+        sockets.is_deputy_waiting = True
+        if not sockets.turn.locked():
+            sockets.wake()  # the owner sleeps, and has not moved the sockets
+        try:
+            while not self._waited(sockets):
+                pass
+        finally:
+            sockets.is_deputy_waiting = False
+            sockets.wake()
+
+    def _waited(self, sockets: SharedSockets) -> bool:
+        changes = sockets.changes
+        ready = [number for number, _ in sockets.epoll.poll()]
+        if self._bell in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._bell)
+            return True  # another job waits for this thread; the owner reads what has come
+        with sockets.turn:
+            if changes != sockets.changes:
+                return False
+            for number in ready:
+                sockets.callbacks[number][1]()
+            sockets.after()
+        return True
+
+    def release(self) -> None:
+        """End the wait, now or when it begins: as of a lock that a thread waits for."""
+        os.eventfd_write(self._bell, 1)
+
+
 class NativeThreads:
     """A queue, and as many threads as are needed up to the limit. No Future for each job."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, shared: SharedSockets | None = None) -> None:
         self._limit = limit
+        self._deputy = None if shared is None else Deputy(shared)
+        """The place of one idle thread, in which it waits for the next job; None: there is none."""
+        self._deputy_thread: int | None = None
+        """The thread that does."""
+        self._own_run: Run | None = None
+        """The run that it has read."""
         self._lock = threading.Lock()
         self._runs: deque[Run] = deque()
-        self._idle: list[threading.Lock] = []
+        self._idle: list[threading.Lock | Deputy] = []
         """The lock that each idle thread waits for; the last to fall asleep is last, its caches are warm."""
         self._on_its_way = False
         self._stopping = False
@@ -43,6 +103,11 @@ class NativeThreads:
         """
         with self._lock:
             self.busy += 1
+            if self._deputy_thread == threading.get_ident() and self._own_run is None:
+                self._own_run = functools.partial(run, *subject)
+                return
+            if self._deputy is not None and self._deputy.sockets.trust < 1:
+                self._deputy.sockets.trust += 1
             self._runs.append(functools.partial(run, *subject))
             try:
                 self._wake_one()
@@ -113,6 +178,46 @@ class NativeThreads:
                     return run
                 if self._stopping:
                     return None
-                self._idle.append(bell)
-            bell.acquire()
-            arriving = True
+                place = self._idle_at(bell)
+            if place is bell:
+                bell.acquire()
+                arriving = True
+                continue
+            own_run, arriving = self._wait_as_deputy()
+            if own_run is not None:
+                return own_run
+
+    def _idle_at(self, bell: threading.Lock) -> threading.Lock | Deputy:
+        """Note that this thread is idle. The deputy is called last: its caches serve the next job best."""
+        place = self._deputy
+        if place is None or place.sockets.trust < 1 or self._deputy_thread is not None:
+            self._idle.append(bell)
+            return bell
+        self._deputy_thread = threading.get_ident()
+        self._idle.insert(0, place)
+        return place
+
+    def _wait_as_deputy(self) -> tuple[Run | None, bool]:
+        """Wait in place of the consumer's thread.
+
+        Returns the run that it has read, and whether it was called for one that was submitted.
+        """
+        place = self._deputy
+        assert place is not None
+        try:
+            place.wait()
+        except Exception:
+            logger.exception("a thread of the pool cannot wait for jobs; the worker's main thread does")
+            place.sockets.trust = NEVER
+        with self._lock:
+            self._deputy_thread = None
+            own_run, self._own_run = self._own_run, None
+            if place in self._idle:
+                self._idle.remove(place)
+                return own_run, False
+            if own_run is not None:
+                # It was called for another run, too.
+                self._on_its_way = False
+                if self._runs:
+                    self._wake_one()
+            return own_run, True

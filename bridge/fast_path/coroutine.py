@@ -24,8 +24,9 @@ async def run(request: LazyRequest, loop: CoroutineLoop, in_thread: Callable[...
     """Run it to its end. Raises nothing. ``in_thread`` calls a function with arguments in a thread."""
     try:
         began = time.monotonic()
-        if not request.begin():
+        if not request.may_begin():
             return
+        request.begin()
         raised = await _run(request, loop)
         if not raised:
             request.done(time.monotonic() - began)

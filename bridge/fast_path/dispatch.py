@@ -29,6 +29,8 @@ class Way:
     is_observed: Callable[[], bool]
     make: type[LazyRequest]
     begin: Callable[[LazyRequest], None]
+    is_threaded: bool
+    """Whether a thread of the pool runs them."""
 
 
 class FastDispatch:
@@ -45,12 +47,18 @@ class FastDispatch:
         self._runtime.routing.attach(self._forget_ways)
         self._runtime.fetcher.in_flight.reader.leave_arguments()
 
-    def __call__(self, unit: UnitOfWork, channel: Any) -> bool:
-        """Begin this job; False where it must go Celery's way."""
+    def __call__(self, unit: UnitOfWork, channel: Any, is_deputy: bool = False) -> bool:
+        """Begin this job; False where it must go Celery's way.
+
+        ``is_deputy``: a thread of the pool calls this in the consumer's turn. It begins no other jobs than
+        those that such threads run.
+        """
         # A class without a task of its name is Ruby's. For a task that was met before, the way is known.
         name = unit.job.native_class
         way = self._ways.get(name if name in self._tasks else RUBY_TASK) or self._way_of(unit)
         if way is None or self._context.listeners or way.is_observed() or self._consumer.on_task_message:
+            return False
+        if is_deputy and not way.is_threaded:
             return False
         request = way.make(unit, channel)
         if request.id in state.revoked:
@@ -95,8 +103,9 @@ class FastDispatch:
         )
         if not is_ours:
             return None
-        begin = self._consumer.pool.runner(task)
-        return Way(observers.observation(task), request_class(self._consumer, task), begin)
+        pool = self._consumer.pool
+        made = request_class(self._consumer, task)
+        return Way(observers.observation(task), made, pool.runner(task), pool.has_threads_for(task))
 
 
 def of(consumer: Any) -> FastDispatch | None:

@@ -29,8 +29,9 @@ def run(request: LazyRequest) -> None:
     """Run it to its end. Raises nothing."""
     try:
         began = time.monotonic()
-        if not request.begin():
+        if not request.may_begin():
             return
+        request.begin()
         raised = _run(request)
         if raised is None:
             return

@@ -74,15 +74,14 @@ class LazyRequest(SidekiqRequest):
         """The delivery this request was made for."""
         return self.unit.delivery
 
-    def begin(self) -> bool:
-        """A slot begins to run it: as ``on_accepted``, which would ask for more.
+    def may_begin(self) -> bool:
+        """Whether a slot may run it now.
 
         False where the job runs elsewhere: it was given back before a slot was free, or another worker has
         taken it over. Or where its arguments, which are read now if they are large, are malformed.
         """
         runtime, delivery = self._runtime, self.unit.delivery
-        in_flight = runtime.fetcher.in_flight
-        if delivery.token not in in_flight.held or not runtime.lease.holds(delivery.identity):
+        if delivery.token not in runtime.fetcher.in_flight.held or not runtime.lease.holds(delivery.identity):
             self._end(GiveBack())
             return False
         if self.native and self.unit.job.is_outline:
@@ -90,6 +89,11 @@ class LazyRequest(SidekiqRequest):
             if burial := unreadable.read_whole(self.unit):
                 self._end(burial)
                 return False
+        return True
+
+    def begin(self) -> None:
+        """A slot has begun to run it: as ``on_accepted``, which would ask for more."""
+        runtime, token = self._runtime, self.unit.delivery.token
         now = time.time()
         self.worker_pid = os.getpid()
         self.time_start = now
@@ -98,12 +102,11 @@ class LazyRequest(SidekiqRequest):
         state.active_requests.add(self)
         state.total_count[self.name] += 1
         state.all_total_count[0] += 1
-        in_flight.started(delivery.token, now, native=self.native)
+        runtime.fetcher.in_flight.started(token, now, native=self.native)
         if self._may_have_limits(runtime.cancellation.limits):
             runtime.cancellation.watch(self, self.unit, self._task)
         if runtime.context.listeners:
             self.send_event("task-started")
-        return True
 
     def _may_have_limits(self, limits: TimeLimits) -> bool:
         """Whether to ask for the limits of this run. Asked for each job, so without a call."""

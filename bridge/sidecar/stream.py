@@ -82,9 +82,9 @@ class Stream:
         event_loop.watch(self._socket, self._readable)
 
     def send(self, delivery: Delivery, on_reply: OnReply) -> None:
-        """Send a job; ``on_reply`` is called once, now or later."""
+        """Send a job; ``on_reply`` is called once, later."""
         if self.closed:
-            on_reply(None, b"")
+            self._event_loop.soon.append(functools.partial(on_reply, None, b""))
             return
         number = next(self._ids)
         self._pending[number] = on_reply

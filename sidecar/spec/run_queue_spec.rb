@@ -41,4 +41,87 @@ RSpec.describe SidekiqBridge::Sidecar::RunQueue do
     queue << 1
     expect([queue.pop, queue.pop]).to eq([1, nil])
   end
+
+  describe "with a stream" do
+    # A stream whose #read waits for its next batch of runs.
+    let(:stream) do
+      Class.new do
+        def initialize(queue)
+          @queue = queue
+          @batches = Queue.new
+        end
+
+        def bring(*runs) = @batches << runs
+
+        def end_it = @batches.close
+
+        def read = @batches.pop&.each { |run| @queue << run }
+      end.new(queue)
+    end
+
+    def worker(done, &work)
+      Thread.new do
+        item = queue.pop
+        while item
+          next item = (queue.read_on(item) if item.read) if item.equal?(stream)
+          work&.call(item)
+          done << [item, Thread.current]
+          item = queue.pop
+        end
+        queue.leave
+      end
+    end
+
+    def reader = queue.instance_variable_get(:@readers).keys.first
+
+    it "has the thread that reads a run perform it, while another thread reads on" do
+      done = Queue.new
+      go = Queue.new
+      Array.new(2) { worker(done) { |run| go.pop if run == :waits } }
+      wait_until { idle == 2 }
+      queue.read(stream)
+      wait_until { reader }
+      first = reader
+      stream.bring(:waits)
+      wait_until("the other thread to read") { reader && reader != first }
+      stream.bring(:quick)
+      expect(done.pop.first).to eq(:quick)
+      go.close
+      expect(done.pop).to eq([:waits, first])
+    end
+
+    it "has a thread for each run of a batch" do
+      all_there = Queue.new
+      go = Queue.new
+      Array.new(6) { worker(Queue.new) { |run| (all_there << run) && go.pop } }
+      wait_until { idle == 6 }
+      queue.read(stream)
+      stream.bring(1, 2, 3, 4, 5)
+      expect(Array.new(5) { all_there.pop }.sort).to eq([1, 2, 3, 4, 5])
+      wait_until("the last thread to read on") { reader }
+      go.close
+    end
+
+    it "runs the app's code on no more threads than its limit" do
+      limited = described_class.new(1)
+      limited << :first
+      limited << :second
+      expect(limited.pop).to eq(:first)
+      second = Thread.new { limited.pop }
+      wait_until { limited.instance_variable_get(:@idle).size == 1 }
+      expect(limited.pop).to eq(:second)
+      limited.close
+      expect(second.value).to be_nil
+    end
+
+    it "goes on after the end of a stream" do
+      done = Queue.new
+      threads = Array.new(2) { worker(done) }
+      queue.read(stream)
+      stream.end_it
+      wait_until { threads.one?(&:alive?) }
+      queue << :other
+      expect(done.pop.first).to eq(:other)
+    end
+  end
 end

@@ -170,7 +170,7 @@ class Arrivals:
 
     def hold(self, home: ArrivedList, job: Claimed, claimed_at_ms: int = 0) -> tuple[UnitOfWork, ...]:
         """Hold a job that is in this list; 0: it has come just now. Returns none that is not to run."""
-        claimed_at_ms = claimed_at_ms or int(self._store.now() * 1000)
+        claimed_at_ms = claimed_at_ms or int((time.time() + self._store.ahead) * 1000)
         units = self._in_flight.admit(home.identity, (job,), claimed_at_ms, home.key)
         for unit in units:
             self.young.append((self.clock(), unit))

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from bridge import errors
-from bridge.sidekiq.fetch.arrivals import Arrivals
+from bridge.sidekiq.fetch.arrivals import ENTER_SECONDS, Arrivals
 from bridge.sidekiq.fetch.consumer import ForConsumer, loop_ticks
 from bridge.sidekiq.fetch.gate import Gate
 from bridge.sidekiq.fetch.in_flight import InFlight
@@ -76,10 +76,10 @@ class Fetcher(ForConsumer):
         Redis holds with what this worker knows. ``seen_tail``: what the last watch told of. A turn that has
         nothing to do asks Redis nothing. Raises StoreUnavailable: call again later.
         """
-        may_claim = self.may_claim
-        claim = claim and may_claim
+        claim = (may_claim := self.may_claim) and claim
         unanswered, journal, arrivals = self.in_flight.unanswered, self.journal, self.arrivals
-        is_due = bool(arrivals.young or arrivals.doubtful or arrivals.was_cut) and arrivals.is_due
+        is_old = bool(arrivals.young) and arrivals.clock() - arrivals.young[0][0] >= ENTER_SECONDS
+        is_due = bool(is_old or arrivals.doubtful or arrivals.was_cut) and arrivals.is_due
         is_look_due = bool(unanswered.tokens or unanswered.looks) and unanswered.due
         if not (claim or journal.waiting or journal.returning or is_due or (look and is_look_due)):
             return NOTHING_TO_DO if may_claim else NO_FREE_SLOT
@@ -224,7 +224,7 @@ class Fetcher(ForConsumer):
         want = min(LARGEST_CLAIM, slots - len(in_flight.held))
         if not names or want <= 0 or in_flight.is_quiet or len(self.journal.waiting) > MOST_UNSETTLED:
             return None
-        drawn = () if self.order.is_strict else self.order.draw(want, self._rng)
+        drawn = self.order.draw(want, self._rng)
         orders = self.rooms.orders(names, drawn, want) if self.rooms.limited else drawn
         token, marks, large = in_flight.next_token, self.rooms.marked.marks, self.large
         if orders is None:

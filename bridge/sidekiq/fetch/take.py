@@ -52,6 +52,7 @@ class Take:
         self.armed = False
         """Whether a BLMOVE is under way."""
         self._armed_at = self._timeout = 0.0
+        self._is_ending = False
         self.socket: Any = None
         """The socket to wait on. Kept when the link is cut: the event loop must be able to name it."""
         self.is_marked = True
@@ -78,6 +79,7 @@ class Take:
         text = b"%.3f" % timeout_seconds
         self.socket.sendall(self._command.replace(b"$2\r\n%s\r\n", b"$%d\r\n%s\r\n" % (len(text), text)))
         self._armed_at, self._timeout, self.armed = time.monotonic(), timeout_seconds, True
+        self._is_ending = False
         return True
 
     def answered(self) -> list[bytes | None]:
@@ -116,6 +118,12 @@ class Take:
             return True
         return self.is_paused
 
+    def unblock(self) -> None:
+        """Have Redis end the watch. Its answer comes as after the timeout, or a job has come before."""
+        if not self._is_ending:
+            self._is_ending = True
+            self._client.execute_command("CLIENT UNBLOCK", self._client_id)
+
     def end(self) -> bool:
         """Have Redis end the watch, and read its answer. Returns whether no command is on its way any more.
 
@@ -124,7 +132,7 @@ class Take:
         deadline = time.monotonic() + END_SECONDS
         try:
             if self.armed:
-                self._client.execute_command("CLIENT UNBLOCK", self._client_id)
+                self.unblock()
             while self.armed and time.monotonic() < deadline and self._connection.can_read(END_SECONDS):
                 self.answered()
         except (redis.RedisError, OSError) as error:

@@ -52,7 +52,7 @@ class RedisStore(LeaseCalls, DueEntries, UnbegunJobs, ExactClaims, ArrivedJobs):
         super().__init__(client)
         self._before_push = before_push
         self._dead_limits = dead_limits
-        self._ahead = 0.0
+        self.ahead = 0.0
         """Seconds by which Redis' clock is before that of this machine, where one of them is wrong."""
         self._lines = KeptConnections(client)
 
@@ -62,11 +62,11 @@ class RedisStore(LeaseCalls, DueEntries, UnbegunJobs, ExactClaims, ArrivedJobs):
         Every process sees an entry due by that clock. By a wrong one of this machine a retry comes early or
         late by as much, and the dead set is emptied as too old.
         """
-        return time.time() + self._ahead
+        return time.time() + self.ahead
 
     def _learn_time(self, told_ms: float) -> None:
         ahead = told_ms / 1000 - time.time()
-        self._ahead = ahead if abs(ahead) > WRONG_SECONDS else 0.0
+        self.ahead = ahead if abs(ahead) > WRONG_SECONDS else 0.0
 
     def exchange(self, settlements: Sequence[Settlement], claim: ClaimRequest | None) -> Exchange:
         """Settle and claim in one round trip; finished jobs of one worker share one script call.
@@ -75,7 +75,7 @@ class RedisStore(LeaseCalls, DueEntries, UnbegunJobs, ExactClaims, ArrivedJobs):
         """
         batch = None
         if settlements:
-            batch = settlement_batch(settlements, self._dead_limits, self._ahead, tells_ruby=self.tells_ruby)
+            batch = settlement_batch(settlements, self._dead_limits, self.ahead, tells_ruby=self.tells_ruby)
         calls = batch.calls if batch else []
         reads = large_claims.ListReads(self._line.send, claim) if claim is not None and claim.lists else None
         if claim is not None:

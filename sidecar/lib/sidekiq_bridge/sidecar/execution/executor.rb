@@ -62,6 +62,9 @@ module SidekiqBridge
       # Runs code of the app that is not a job on a slot's thread, behind the jobs that wait. Returns the Errand.
       def lend(&work) = Errand.new(&work).tap { |errand| @slots << errand }
 
+      # Has the slots' threads read a stream: the thread that reads a job runs it.
+      def read(stream) = @slots.read(stream)
+
       # True if jobs wait for a thread, so that outcomes follow each other closely.
       def backlog? = @slots.backlog?
 

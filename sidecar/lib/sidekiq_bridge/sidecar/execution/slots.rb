@@ -10,8 +10,8 @@ require "sidekiq_bridge/sidecar/sidekiq/version_adapter"
 
 module SidekiqBridge
   module Sidecar
-    # The threads that run jobs. A slot outlives a thread that its job killed. The slot starts a new thread, which also
-    # gives the lost run its outcome.
+    # The threads that run jobs and read streams: one for each slot, and one for each stream. A slot outlives a thread that
+    # its job killed. The slot starts a new thread, which also gives the lost run its outcome.
     class Slots
       attr_reader :size
 
@@ -21,7 +21,7 @@ module SidekiqBridge
         @size = size
         @new_runner = new_runner
         @on_finish = on_finish
-        @queue = RunQueue.new
+        @queue = RunQueue.new(size)
       end
 
       def start
@@ -31,6 +31,12 @@ module SidekiqBridge
 
       def <<(run)
         @queue << run
+      end
+
+      # Reads a stream to its end: calls its #read again and again, on any thread, until it returns false.
+      def read(stream)
+        spawn("stream")
+        @queue.read(stream)
       end
 
       def backlog? = !@queue.empty?
@@ -49,20 +55,37 @@ module SidekiqBridge
         end
       end
 
-      # The thread ends at the end of the queue, after a failed job that has left something in it, or because its job
-      # killed it.
+      # The thread ends at the end of the queue, at the end of a stream, after a failed job that has left something in it, or
+      # because its job killed it.
       def work(index, orphan)
         current = orphan
         runner = @new_runner.call
         leftovers = ThreadLeftovers.new
         spent = orphan && finish(orphan, runner.call_killed(orphan), leftovers)
-        while !spent && (current = @queue.pop)
-          spent = current.is_a?(Errand) ? current.call && false : finish(current, runner.call(current), leftovers)
+        current = @queue.pop unless spent
+        until spent || current.nil?
+          next current = read_on(current) if current.respond_to?(:read)
+          spent = perform(current, runner, leftovers)
+          current = @queue.pop unless spent
         end
         ended = true
         respawn(index) if spent
       ensure
-        replace(index, current, orphan) unless ended || Forks.child?
+        unless Forks.child?
+          @queue.leave
+          replace(index, current, orphan) unless ended
+        end
+      end
+
+      # Returns what the thread does next: mostly, it runs what it has read. Nil at the end of the stream.
+      def read_on(stream)
+        @queue.read_on(stream) if stream.read
+      end
+
+      # True if the thread must not run another job.
+      def perform(item, runner, leftovers)
+        return item.call && false if item.is_a?(Errand)
+        finish(item, runner.call(item), leftovers)
       end
 
       # True if the thread must not run another job: what a failed job left in its locals (Time.zone, a tenant) must not
@@ -81,6 +104,7 @@ module SidekiqBridge
 
       # A run that killed two threads (the second in its own retry hooks) does not get a third.
       def replace(index, current, orphan)
+        current = nil if current.respond_to?(:read) # a killed reader has ended its stream
         return spawn(index, current) unless current && current.equal?(orphan)
         @on_finish.call(current, Outcome.killed(VersionAdapter.current.dead_limits))
         spawn(index)

@@ -160,7 +160,7 @@ module SidekiqBridge
 
       def build_transports
         @dispatcher = Dispatcher.new(executor: @executor, guard: @guard, counters: @counters)
-        @streams = Streams.new(dispatcher: @dispatcher, busy: @executor.method(:backlog?), max_body: @settings.max_body)
+        @streams = Streams.new(dispatcher: @dispatcher, reader: @executor, busy: @executor.method(:backlog?), max_body: @settings.max_body)
       end
 
       def build_notices

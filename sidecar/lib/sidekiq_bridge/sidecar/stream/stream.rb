@@ -6,8 +6,8 @@ require "sidekiq_bridge/sidecar/stream/writer"
 
 module SidekiqBridge
   module Sidecar
-    # One connection that carries many jobs. A thread reads frames and passes them to the executor; any thread sends
-    # replies through the writer.
+    # One connection that carries many jobs. A slot's thread reads frames, passes them to the executor, and runs the first
+    # itself, while another thread reads on. Any thread sends replies through the writer.
     class Stream
       # The sidecar read a frame that its worker may have sent long ago.
       class Late < StandardError; end
@@ -30,14 +30,16 @@ module SidekiqBridge
         @writer = StreamWriter.new(socket, outgoing)
         @on_end = on_end
         @received = 0
+        @lock = Mutex.new
+        @ended = ConditionVariable.new
+        @over = false
       end
 
+      # Sends the greeting. From now on #read is to be called until it returns false.
       def start(greeting)
         @received += 1
         @writer.start
         @writer.greet(greeting)
-        @reader = Thread.new { read }
-        @reader.name = "bridge.stream-reader"
       end
 
       # Answers the received frames until `deadline`, reports that no other frame has started, and ends. Call it once
@@ -47,7 +49,7 @@ module SidekiqBridge
         reply(ALL_OTHERS, @dispatcher.refuse(Refusals.draining))
         return unless @writer.flush(0, deadline)
         @socket.end_writing
-        @reader.join(LINGER_SECONDS)
+        @lock.synchronize { @ended.wait(@lock, LINGER_SECONDS) unless @over }
       rescue IOError, SystemCallError
         nil # the peer has closed the stream
       ensure
@@ -62,13 +64,13 @@ module SidekiqBridge
         nil # the stream is closed
       end
 
-      private
-
+      # Waits for frames and serves them. False once the stream has ended.
       def read
-        while @writer.room?
-          wait_for_bytes
-          @parser.each_frame { |frame| serve(frame) if @writer.room? }
-        end
+        going = false
+        return going unless @writer.room?
+        wait_for_bytes
+        @parser.each_frame { |frame| serve(frame) if @writer.room? }
+        going = true
       rescue Late
         ::Sidekiq.logger.warn { "Ended a stream: its worker was silent for #{SILENT_SECONDS} s, and others may run its jobs. Check the network and the worker" }
       rescue FrameParser::Malformed => e
@@ -76,7 +78,17 @@ module SidekiqBridge
       rescue IOError, SystemCallError
         nil # the peer or this side has closed the stream
       ensure
+        conclude unless going
+      end
+
+      private
+
+      def conclude
         cut
+        @lock.synchronize do
+          @over = true
+          @ended.broadcast
+        end
         @on_end.call(self)
       end
 

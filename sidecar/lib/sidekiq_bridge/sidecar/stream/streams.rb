@@ -9,7 +9,9 @@ module SidekiqBridge
     class Streams
       FLUSH_SECONDS = 5
 
-      def initialize(dispatcher:, busy:, max_body:)
+      # `reader` has threads read a stream: its #read gets each one.
+      def initialize(dispatcher:, reader:, busy:, max_body:)
+        @reader = reader
         @options = {dispatcher: dispatcher, busy: busy, max_body: max_body}
         @lock = Mutex.new
         @open = {}
@@ -23,6 +25,7 @@ module SidekiqBridge
         stream = Stream.new(StreamSocket.for(io), incoming: incoming, outgoing: outgoing, **@options) { |ended| @lock.synchronize { @open.delete(ended) } }
         @lock.synchronize { @open[stream] = true }
         stream.start(greeting)
+        @reader.read(stream)
       rescue
         @lock.synchronize { @open.delete(stream) }
         io.close # no other object would close it

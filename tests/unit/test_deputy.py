@@ -1,0 +1,244 @@
+"""A thread of the pool that waits for jobs in place of the consumer's thread: the deputy."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bridge.concurrency.threads import NativeThreads
+from bridge.event_loop import DISTRUST, EventLoop
+from tests.support.waiting import wait_for
+
+
+class Consumer:
+    """A consumer's thread whose loop waits, and a pool with one thread that may wait."""
+
+    def __init__(self, limit: int = 2) -> None:
+        self.readers: list[int] = []
+        self.runners: list[int] = []
+        self.messages: list[bytes] = []
+        self.refuses = False
+        """Whether the deputy can run nothing."""
+        self._made = threading.Event()
+        self._ends = False
+        self._limit = limit
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._thread.start()
+        assert self._made.wait(10)
+
+    def _loop(self) -> None:
+        self.event_loop = EventLoop()
+        shared = self.event_loop.share()
+        assert shared is not None
+        self.shared = shared
+        self.pool = NativeThreads(self._limit, shared)
+        self.reader, self.writer = socket.socketpair()
+        shared.watch(self.reader, self.read)
+        self._made.set()
+        while not self._ends:
+            self.event_loop.wait(5.0)
+        shared.unwatch(self.reader)
+        self.event_loop.close()
+
+    def read(self) -> None:
+        """Called by whoever waits for the socket: each message is a run."""
+        me = threading.get_ident()
+        self.readers.append(me)
+        for message in self.reader.recv(65_536):
+            self.messages.append(bytes([message]))
+            if me != self.owner and self.refuses:
+                self.shared.trust = DISTRUST
+                self.event_loop.call_soon(lambda: self.pool.submit(self.run))
+            else:
+                self.pool.submit(self.run)
+
+    def run(self) -> None:
+        self.runners.append(threading.get_ident())
+
+    @property
+    def owner(self) -> int:
+        assert self._thread.ident is not None
+        return self._thread.ident
+
+    def push(self) -> None:
+        self.writer.send(b"j")
+
+    def in_loop(self, call: Callable[[], object]) -> None:
+        """Call this in the consumer's thread, and wait for its end."""
+        done = threading.Event()
+        self.event_loop.call_soon(lambda: [each() for each in (call, done.set)])
+        assert done.wait(10)
+
+    def has_deputy(self) -> None:
+        """Wait until a thread waits."""
+        wait_for(lambda: self.shared.are_lent, "a thread to wait")
+
+    def close(self) -> None:
+        self.pool.stop()
+        self._ends = True
+        self.event_loop.wake()
+        self._thread.join(10)
+        self.writer.close()
+        self.reader.close()
+
+
+@pytest.fixture
+def consumer() -> Iterator[Consumer]:
+    made = Consumer()
+    yield made
+    made.close()
+
+
+def ran(consumer: Consumer, count: int) -> None:
+    wait_for(lambda: len(consumer.runners) == count, f"{count} runs")
+
+
+def test_the_thread_that_reads_a_job_runs_it(consumer: Consumer) -> None:
+    # Given a thread that has run a job, and waits in place of the consumer's thread
+    consumer.pool.submit(consumer.run)
+    consumer.has_deputy()
+    # When jobs come, one after the other
+    for number in range(2, 12):
+        consumer.push()
+        ran(consumer, number)
+        consumer.has_deputy()
+    # Then that thread has read and run each of them
+    assert set(consumer.readers) == set(consumer.runners) == {consumer.runners[0]}
+    assert consumer.owner not in consumer.readers
+
+
+def test_the_first_job_is_read_by_the_consumers_thread(consumer: Consumer) -> None:
+    consumer.push()
+    ran(consumer, 1)
+    assert consumer.readers == [consumer.owner]
+    assert consumer.owner not in consumer.runners
+
+
+def test_jobs_that_come_while_the_deputy_runs_one_are_read_by_the_consumers_thread(
+    consumer: Consumer,
+) -> None:
+    # Given a deputy whose job goes on
+    go, began = threading.Event(), threading.Event()
+    consumer.pool.submit(consumer.run)
+    consumer.has_deputy()
+    once = consumer.run
+
+    def go_on() -> None:
+        began.set()
+        assert go.wait(10)
+        once()
+
+    consumer.run = go_on  # type: ignore[method-assign]
+    consumer.push()
+    assert began.wait(10)
+    consumer.run = once  # type: ignore[method-assign]
+    # When the next one comes
+    consumer.push()
+    # Then it does not wait for the first
+    ran(consumer, 2)
+    assert consumer.readers[-1] == consumer.owner
+    go.set()
+    ran(consumer, 3)
+
+
+def test_a_job_from_elsewhere_calls_a_deputy_where_no_other_thread_is_left() -> None:
+    consumer = Consumer(limit=1)
+    try:
+        for number in range(1, 6):
+            consumer.pool.submit(consumer.run)
+            ran(consumer, number)
+            consumer.has_deputy()
+        assert consumer.pool.count == 1
+    finally:
+        consumer.close()
+
+
+def test_a_deputy_that_meets_a_job_of_another_kind_leaves_the_next_ones_to_the_consumers_thread(
+    consumer: Consumer,
+) -> None:
+    consumer.pool.submit(consumer.run)
+    consumer.has_deputy()
+    consumer.refuses = True
+    consumer.push()
+    ran(consumer, 2)
+    # The consumer's thread handed it over, and the pool's thread does not wait now.
+    consumer.push()
+    ran(consumer, 3)
+    assert consumer.readers[-1] == consumer.owner
+
+
+def test_each_of_many_jobs_is_read_and_run_once(consumer: Consumer) -> None:
+    # Given jobs that come from outside, and others that the consumer submits itself, at any moment
+    for number in range(300):
+        consumer.push()
+        if number % 7 == 0:
+            consumer.in_loop(lambda: consumer.pool.submit(consumer.run))
+        if number % 50 == 0:
+            consumer.has_deputy()
+    ran(consumer, 300 + 43)
+    assert len(consumer.messages) == 300
+    wait_for(lambda: consumer.pool.busy == 0, "all runs to end")
+
+
+def test_a_socket_that_is_closed_while_the_deputy_waits_for_its_turn_is_not_read(
+    consumer: Consumer,
+) -> None:
+    # Given a deputy that has woken for a socket, while the consumer's thread is at work
+    consumer.pool.submit(consumer.run)
+    consumer.has_deputy()
+    other, far = socket.socketpair()
+    consumer.in_loop(lambda: None)
+
+    def drop() -> None:
+        consumer.push()
+        wait_for(lambda: consumer.pool._deputy_thread is not None, "the deputy")
+        time.sleep(0.05)  # the deputy wakes, and cannot have the turn before this ends
+        # When the socket is dropped, and another gets its place
+        consumer.shared.unwatch(consumer.reader)
+        number = consumer.reader.fileno()
+        consumer.reader.recv(10)
+        assert other.fileno() != number
+        consumer.shared.watch(other, consumer.read)
+
+    consumer.in_loop(drop)
+    # Then the deputy reads neither
+    consumer.in_loop(lambda: None)
+    assert consumer.readers == []
+    consumer.in_loop(lambda: consumer.shared.unwatch(other))
+    consumer.in_loop(lambda: consumer.shared.watch(consumer.reader, consumer.read))
+    consumer.push()
+    ran(consumer, 2)
+    far.close()
+    other.close()
+
+
+def test_a_deputy_that_fails_leaves_its_place_for_good(
+    consumer: Consumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer.pool.submit(consumer.run)
+    consumer.has_deputy()
+
+    def broken() -> None:
+        if threading.get_ident() != consumer.owner:
+            raise RuntimeError("broken")
+
+    consumer.shared.after = broken
+    consumer.push()
+    ran(consumer, 2)
+    wait_for(lambda: "cannot wait for jobs" in caplog.text, "the log line")
+    for number in range(3, 8):
+        consumer.push()
+        ran(consumer, number)
+    assert set(consumer.readers[1:]) == {consumer.owner}
+
+
+def test_a_pool_that_stops_ends_its_deputy(consumer: Consumer) -> None:
+    consumer.pool.submit(consumer.run)
+    consumer.has_deputy()
+    before = threading.active_count()
+    consumer.pool.stop()
+    wait_for(lambda: threading.active_count() == before - 1, "the thread to end")
