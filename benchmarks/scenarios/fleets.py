@@ -31,7 +31,7 @@ def fleet(cast: Cast, scale: Scale) -> Scenario:
         f"No-op jobs with {REAL_KB} KB of arguments for fleets of several sizes, {CALM_RATE:g} a second at "
         f"random moments, then {BUSY_RATE:g}: what a pushed job costs Redis and all processes, beyond what "
         "the same fleet costs without jobs. An idle Sidekiq slot asks every two seconds, and a job takes the "
-        "place of a question: the net cost of a large fleet falls below zero. Limit: a push wakes one "
+        "place of a question: so the net cost falls with the size of the fleet. Limit: a push wakes one "
         "worker, whatever their number; two cores are too few for the rates of large fleets."
     )
     return scenario("fleet", "commands_per_job", rows, what, rounds=1)
