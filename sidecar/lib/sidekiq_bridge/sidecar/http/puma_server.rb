@@ -14,9 +14,6 @@ module SidekiqBridge
     class PumaServer
       # Threads beyond one for each slot's client: they answer probes and commands while all the others wait.
       EXTRA_THREADS = 8
-      # Puma keeps this many threads, and starts others as requests come. A stream takes none, and each idle thread
-      # takes 0.1 MB.
-      KEPT_THREADS = 2
       STOP_SECONDS = 5
       # Seconds that a client may take to send a whole request. Puma holds no thread for it until then.
       REQUEST_SECONDS = 30
@@ -72,7 +69,7 @@ module SidekiqBridge
       # Twice the slots: a client that lost its connection asks again while the old request still waits.
       def options(slots, max_body)
         {
-          min_threads: KEPT_THREADS, max_threads: (2 * slots) + EXTRA_THREADS, environment: "production",
+          min_threads: slots + EXTRA_THREADS, max_threads: (2 * slots) + EXTRA_THREADS, environment: "production",
           persistent_timeout: IDLE_SECONDS, first_data_timeout: REQUEST_SECONDS, force_shutdown_after: STOP_SECONDS,
           # Tells a job whose connection is in the backlog that the sidecar drains. A worker that only sees the
           # connection end must assume that the job may have run.
