@@ -29,7 +29,8 @@ WARM_UP_JOBS, JOBS = 6, 4
 #: The longest rhythm of a worker is 20 s: what it does at all, it does within this time.
 IDLE_SECONDS = 21.0
 #: Commands of one job, whatever they are called: these keys are in them.
-_OF_JOBS = re.compile(r"queue:default|bridge:arrived:|stat:processed")
+#: Each renewal of a lease names such a key too, at any moment.
+_OF_JOBS = re.compile(r"^(?!EVALSHA lease_renew).*(?:queue:default|bridge:arrived:|stat:processed)")
 #: What a Sidekiq process does at its start: it cleans up after dead ones, and loads its script.
 ONCE = re.compile("SET process_cleanup|SSCAN processes|HGET ID info|SCRIPT")
 _IDENTITY = re.compile(r"[\w.-]+:\d+:[0-9a-f]{12}")

@@ -71,8 +71,12 @@ def inflight(client: redis.Redis) -> dict[bytes, dict[bytes, bytes]]:
 
 def arrived(client: redis.Redis) -> dict[bytes, list[bytes]]:
     """What Redis has moved to watches of the workers: key to payloads. A list that is closed is a string."""
-    names = client.scan_iter("bridge:arrived:*", count=1000, _type="list")
-    return {key: client.lrange(key, 0, -1) for key in names}
+    names = list(client.scan_iter("bridge:arrived:*", count=1000, _type="list"))
+    pipeline = client.pipeline(transaction=False)
+    for name in names:
+        pipeline.lrange(name, 0, -1)
+    found = pipeline.execute(raise_on_error=False)  # a list may be closed meanwhile
+    return {key: jobs for key, jobs in zip(names, found, strict=True) if isinstance(jobs, list)}
 
 
 def _payloads(client: redis.Redis) -> list[tuple[str, bytes]]:
