@@ -188,7 +188,9 @@ class Rig(Stage):
         self.redis.delete("retry", "schedule", *self.redis.keys("queue:*"))
         self.wait_idle(40)
         own = {b"processes", b"bridge:lease", *self.redis.smembers("processes")}
-        gone = [key for key in self.redis.scan_iter(count=1000) if key not in own]
+        # The watches of an idle worker go on: Redis must not forget the names of their lists.
+        found = [key for key in self.redis.scan_iter(count=1000) if key not in own]
+        gone = [key for key in found if not key.startswith(b"bridge:arrived:")]
         if gone:
             self.redis.delete(*gone)
         self.ledger.clear()

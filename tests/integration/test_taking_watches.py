@@ -18,6 +18,7 @@ from bridge.sidekiq.fetch.native_queues import ENOUGH
 from bridge.sidekiq.fetch.take import Take
 from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Interrupt, Retry
 from bridge.sidekiq.store import lua
+from bridge.sidekiq.store.leases import LeaseTable
 from bridge.sidekiq.store.settlement import Settled
 from tests.integration.proxy import Proxy
 from tests.integration.worker import ALWAYS, Worker, job, next_first, push, serve, teach
@@ -634,6 +635,22 @@ def test_a_reaper_searches_all_keys_only_where_redis_has_lost_names_of_lists(
         assert ("cmdstat_scan" in client.info("commandstats")) is loses
         assert sorted(next_first(client)) == sorted(jobs)
         assert not client.exists(f"bridge:arrived:{dead.identity}")
+
+
+def test_a_list_is_found_where_a_search_has_named_another_one_of_its_worker(
+    worker: Worker, other: Worker, client: redis.Redis
+) -> None:
+    """The set that a search had begun anew looked whole to the reaper."""
+    push(client, "default", *(jobs := [job(), job()]))
+    first, second = worker.open_watch(), worker.open_watch()
+    serve(client, first)
+    client.delete(f"bridge:arrived:{worker.identity}")
+    LeaseTable(client).search(0)
+    serve(client, second)
+
+    reap(other, worker)
+
+    assert sorted(next_first(client)) == sorted(jobs)
 
 
 def test_a_list_that_a_reaper_of_an_older_release_has_left_is_found(

@@ -9,6 +9,7 @@ from typing import Any
 
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
+from bridge.sidekiq.store.arrived import NAMES_LOST
 
 #: Keys that one step of a search looks at.
 STEP = 1000
@@ -50,8 +51,9 @@ class LeaseTable:
             following, names = self.client.scan(cursor, match=HELD, count=STEP)
             found = [(name, *held) for name in names if (held := holder_of(name)) is not None]
             for name, identity, watch in found:
-                if watch is not None and self.client.type(name) == b"list":
-                    self.client.sadd(keys.arrived(identity), watch)
+                is_list = watch is not None and self.client.type(name) == b"list"
+                if is_list and self.client.sadd(keys.arrived(identity), watch):
+                    self.client.sadd(keys.arrived(identity), NAMES_LOST)  # perhaps not this one alone
         return int(following), list({identity: None for _, identity, _ in found})
 
     def holders(self, identities: Iterable[str]) -> list[str]:
