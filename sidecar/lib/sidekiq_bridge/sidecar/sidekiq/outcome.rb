@@ -79,11 +79,18 @@ module SidekiqBridge
 
       # Builds plain outcomes by hand: JSON.generate takes longer than the rest of a reply.
       def to_json_for(delivery_id, jid, duration_ms)
-        extra = ",#{encoded(@extra)[1..-2]}" if @extra
-        %({"status":"#{status}","jid":#{json(jid)},"delivery":#{json(delivery_id)},"duration_ms":#{duration_ms}#{extra}})
+        %({"status":"#{status}","jid":#{json(jid)},"delivery":#{json(delivery_id)},"duration_ms":#{duration_ms}#{extra_text if @extra}})
       end
 
       private
+
+      # The text stays in place of the values: a process holds the outcomes of thousands of failed jobs.
+      def extra_text
+        return @extra if @extra.is_a?(String)
+        text = ",#{encoded(@extra)[1..-2]}"
+        @extra = text unless status == "refused" # #refusal needs its message
+        text
+      end
 
       def json(value)
         (value.is_a?(String) && PLAIN.match?(value)) ? %("#{value}") : encoded(value)
