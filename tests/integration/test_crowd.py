@@ -25,12 +25,12 @@ from tests.support.waiting import wait_for
 
 ONE = Setup()
 #: After these a worker waits by a watch that takes, and Redis knows its scripts.
-WARM_UP_JOBS, JOBS = 6, 4
-#: The longest rhythm of a worker is 20 s: what it does at all, it does within this time.
-IDLE_SECONDS = 21.0
+WARM_UP_JOBS, JOBS = 6, 5
+#: The longest rhythm of a worker is 20 s, and one second more: what it does at all, it does within this time.
+IDLE_SECONDS = 24.0
 #: Commands of one job, whatever they are called: these keys are in them.
-#: Each renewal of a lease names such a key too, at any moment.
-_OF_JOBS = re.compile(r"^(?!EVALSHA lease_renew).*(?:queue:default|bridge:arrived:|stat:processed)")
+#: The renewal of a lease names bridge:arrived:ID alone, at any moment.
+_OF_JOBS = re.compile(r"queue:default|bridge:arrived:ID:N|stat:processed")
 #: What a Sidekiq process does at its start: it cleans up after dead ones, and loads its script.
 ONCE = re.compile("SET process_cleanup|SSCAN processes|HGET ID info|SCRIPT")
 _IDENTITY = re.compile(r"[\w.-]+:\d+:[0-9a-f]{12}")
@@ -119,9 +119,17 @@ class Watched:
         for _ in range(WARM_UP_JOBS):
             self.push()
 
+    def usual(self) -> list[str]:
+        """The commands of most jobs: a round of the worker's own, every 15 s, may come beside one of them."""
+        found = Counter(tuple(self.push()) for _ in range(JOBS))
+        ((commands, times),) = found.most_common(1)
+        assert times > JOBS / 2, found
+        return list(commands)
+
     def idle(self) -> Counter[str]:
-        """What it sends without jobs."""
+        """What it sends in a while with one job at its beginning, whose metrics go out with a later beat."""
         self._monitor.take()
+        self._site.server.lpush(self._key, self._template.replace(ID, "f" * 24))
         time.sleep(IDLE_SECONDS)
         return Counter(self._monitor.take())
 
@@ -172,9 +180,8 @@ def test_a_simulated_worker_sends_what_a_real_one_sends() -> None:
         simulated.settle()
 
         # When jobs come to an idle worker, then each costs the same commands
-        for _ in range(JOBS):
-            assert simulated.push() == (expected := real.push())
-            assert expected[0].startswith("BLMOVE queue:default bridge:arrived:ID:N:default")
+        assert simulated.usual() == (expected := real.usual())
+        assert expected[0].startswith("BLMOVE queue:default bridge:arrived:ID:N:default")
 
         # And so does the worker without jobs
         assert unlike(*at_once([real.idle, simulated.idle])) == {}
