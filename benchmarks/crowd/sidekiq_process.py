@@ -140,7 +140,7 @@ class SidekiqProcess:
         if not self._done:
             return
         now, name = datetime.now(UTC), self._job_class
-        minute = f"{now:%y%m%d}|{now.hour}:{now.minute}"
+        minute = f"{now:%y%m%d}|{now.hour}:{now:%M}"
         histogram = f"h|{name}-{now.day}-{now.hour}:{now.minute}"
         bits = ("BITFIELD", histogram, "OVERFLOW", "SAT", "INCRBY", "u16", "#0", self._done)
         self._line.ask(bits, ("EXPIRE", histogram, SHORT_TTL))
