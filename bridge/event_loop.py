@@ -119,11 +119,12 @@ class EventLoop:
         shared = self.shared
         if shared is None:
             return self._selector.select(timeout_seconds)
-        if shared.is_deputy_waiting is not shared.are_lent:
-            shared.move()
+        shared.move()
         if self._has_turn:
             self._has_turn = False
             shared.turn.release()
+        if shared.is_deputy_waiting is not shared.are_lent:
+            timeout_seconds = 0.0  # a deputy that came before the release has woken nothing
         try:
             return self._selector.select(timeout_seconds)
         finally:
@@ -158,9 +159,7 @@ class EventLoop:
         except BlockingIOError:
             pass
         # Flag last: a wake-up that falls between is not written, but what it stands for is seen by the turn
-        # that
-        # follows every wait. The other way round its byte would be eaten while the flag says that one is
-        # under way.
+        # that follows every wait. The other way round its byte would be eaten while the flag is set.
         self._woken = False
 
 
@@ -181,7 +180,7 @@ class SharedSockets:
         self.callbacks: dict[int, tuple[Any, Callback]] = {}
         """Socket and callback, by descriptor."""
         self.changes = 0
-        """Changes of the sockets. A descriptor may be another socket's after one."""
+        """Changes of the sockets. A descriptor may be another socket's after one, or be read by the owner."""
         self.after: Callback = _nothing
         """The deputy calls this after it has read, in its turn."""
         self.trust = 1
@@ -208,7 +207,11 @@ class SharedSockets:
 
     def move(self) -> None:
         """Have the deputy watch the sockets if it waits, else the owner, who calls this."""
-        self.are_lent = self.is_deputy_waiting
+        # Read once: a deputy may come or go at any moment.
+        if (is_deputy_waiting := self.is_deputy_waiting) is self.are_lent:
+            return
+        self.are_lent = is_deputy_waiting
+        self.changes += not self.are_lent  # what the deputy has found readable, the owner reads
         for number, (sock, readable) in self.callbacks.items():
             if self.are_lent:
                 self._event_loop.unwatch(sock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -214,6 +215,127 @@ def test_a_socket_that_is_closed_while_the_deputy_waits_for_its_turn_is_not_read
     ran(consumer, 2)
     far.close()
     other.close()
+
+
+def test_a_socket_that_the_owner_has_taken_back_is_not_read_by_the_deputy(consumer: Consumer) -> None:
+    """A thread that waited after another one found a job that the consumer's thread then read.
+
+    It waited for bytes that did not come, and had the turn: the worker stood still.
+    """
+    # Given a deputy that has woken for a socket, while the consumer's thread is at work
+    consumer.pool.submit(consumer.run)
+    consumer.has_deputy()
+
+    def take_back() -> None:
+        consumer.push()
+        time.sleep(0.05)  # the deputy wakes, and cannot have the turn before this ends
+        # When the owner takes the socket back, because it saw the moment between two deputies, and reads it
+        consumer.shared.is_deputy_waiting = False
+        consumer.shared.move()
+        consumer.reader.recv(10)
+        consumer.shared.is_deputy_waiting = True
+
+    consumer.in_loop(take_back)
+    # Then the deputy does not read it: it would keep the turn, and the loop could not go on
+    for _ in range(100):
+        consumer.in_loop(lambda: None)
+    assert consumer.readers == []
+    consumer.push()
+    ran(consumer, 2)
+
+
+def test_a_deputy_that_comes_while_the_owner_takes_the_sockets_back_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The owner asked twice whether a deputy waits. By two answers it lent what was lent: FileExistsError."""
+    # Given a socket that is lent, and a deputy that comes right after the owner has looked
+    event_loop = EventLoop()
+    shared = event_loop.share()
+    assert shared is not None
+    reader, writer = socket.socketpair()
+    shared.watch(reader, lambda: None)
+    shared.is_deputy_waiting = True
+    event_loop.wait(0.0)
+    assert shared.are_lent
+    answers = iter([False])
+    monkeypatch.setattr(
+        type(shared), "is_deputy_waiting", property(lambda _: next(answers, True)), raising=False
+    )
+    # When the owner waits, then the sockets are moved back, and lent again by the next wait
+    event_loop.wait(0.0)
+    assert not shared.are_lent
+    event_loop.wait(0.0)
+    assert shared.are_lent
+    for each in (reader, writer, event_loop):
+        each.close()
+
+
+def test_a_deputy_that_comes_right_before_the_owner_sleeps_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner still had the turn, so the deputy woke nobody: the owner kept the sockets and slept."""
+    # Given an owner, and a deputy that comes after the owner has looked, and before it gives the turn away
+    event_loop = EventLoop()
+    shared = event_loop.share()
+    assert shared is not None
+    answers = iter([False])
+    monkeypatch.setattr(
+        type(shared), "is_deputy_waiting", property(lambda _: next(answers, True)), raising=False
+    )
+    # When the owner waits, then it looks again at once
+    began = time.monotonic()
+    event_loop.wait(5.0)
+    assert time.monotonic() - began < 4.0
+    event_loop.wait(0.0)
+    assert shared.are_lent
+    event_loop.close()
+
+
+def test_a_socket_that_the_callback_of_another_drops_is_not_read(
+    consumer: Consumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The watches of two queues end in the same moment, and the first to be read drops the second.
+
+    A worker that had become quiet did so. The deputy then looked for a callback that was gone and left its
+    place for good. A new watch with the same descriptor would have been read without an answer.
+    """
+    # Given two sockets, of which the one that is read first drops the other, and gives another its descriptor
+    pairs = [socket.socketpair() for _ in range(3)]
+    (first, _), (second, _), (spare, _) = pairs
+    reads: list[str] = []
+
+    def dropped(reader: socket.socket, other: socket.socket) -> None:
+        reads.append("read")
+        reader.recv(10)
+        number = other.fileno()
+        consumer.shared.unwatch(other)
+        os.dup2(spare.fileno(), number)
+        consumer.shared.watch(other, lambda: reads.append("read too early"))
+
+    def watch_both() -> None:
+        consumer.shared.watch(first, lambda: dropped(first, second))
+        consumer.shared.watch(second, lambda: dropped(second, first))
+
+    consumer.in_loop(watch_both)
+    consumer.pool.submit(consumer.run)
+    consumer.has_deputy()
+
+    # When both can be read at once
+    def send_both() -> None:
+        for _, far in pairs[:2]:
+            far.send(b"j")
+        time.sleep(0.05)  # the deputy wakes, and cannot have the turn before this ends
+
+    consumer.in_loop(send_both)
+    wait_for(lambda: reads, "a read")
+    # Then the second is not read, and the deputy keeps its place
+    consumer.push()
+    ran(consumer, 2)
+    assert reads == ["read"]
+    assert "cannot wait for jobs" not in caplog.text
+    assert consumer.shared.trust > 0
+    consumer.in_loop(lambda: [consumer.shared.unwatch(each) for each in (first, second)])
+    for pair in pairs:
+        for each in pair:
+            each.close()
 
 
 def test_a_deputy_that_fails_leaves_its_place_for_good(
