@@ -17,6 +17,7 @@ from bridge import errors
 from bridge.moves.move import Move
 from bridge.moves.store import MoveStore
 from tests.support.command import Bridge
+from tests.support.probes import get
 from tests.support.processes import ROOT, clean_environment
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot
@@ -44,7 +45,7 @@ def shared(redis_server: RedisServer, ruby_root: RubyRoot) -> Iterator[Stage]:
 def stage(shared: Stage) -> Stage:
     """The worker has forgotten the moves of the test before."""
     assert shared.worker is not None
-    moving, seen = shared.redis.hlen("bridge:moves"), len(shared.worker.log)
+    moving, seen = len(MoveStore(shared.redis).all()), len(shared.worker.log)
     shared.reset()
     log = shared.worker
     wait_until_equal(lambda: log.log[seen:].count(" moves no more"), moving, "the worker without moves")
@@ -125,6 +126,20 @@ def test_without_a_move_a_native_task_takes_all_jobs_and_back_gives_them_to_ruby
 
     assert [ran(stage, jid) for jid in (first, second, third)] == [["python"], ["ruby"], ["python"]]
     assert bridge("moves").well().out.startswith("no class moves")
+
+
+def test_without_a_move_no_command_is_about_moves(stage: Stage) -> None:
+    seen: list[str] = []
+    with stage.redis.monitor() as monitor:
+        jids = [push(stage, "EchoJob", new_jid()) for _ in range(20)]
+        stage.wait_done()
+        time.sleep(2.5)  # longer than counts of a move stay in memory
+        stage.redis.echo("the end")
+        while "the end" not in (command := str(monitor.next_command()["command"])):
+            seen.append(command)
+    assert [ran(stage, jid) for jid in jids] == [["python"]] * 20
+    # The watch on the key may be armed again after the reset of this test; no job asks for anything.
+    assert [command for command in seen if "bridge:move" in command] in ([], ["EXISTS bridge:moves"])
 
 
 def test_a_retry_stays_on_its_side_at_another_percentage(stage: Stage, bridge: Bridge) -> None:
@@ -257,6 +272,7 @@ def test_the_guard_takes_a_class_with_a_bug_back_and_no_job_is_lost(stage: Stage
     assert "runs in Python failed" in row["reason"]
     assert "the guard took OtherJob back to Ruby" in stage.worker.log
     assert "the guard took it back" in bridge("moves").well().out
+    assert 'bridge_move_taken_back{worker="OtherJob"} 1.0' in get(stage.worker, "/metrics")[1]
 
     stage.wait_done()
     stage.make_due("retry")
@@ -436,6 +452,9 @@ def test_a_plan_knows_a_class_that_the_app_does_not_have(bridge: Bridge) -> None
         (("EchoJob", "--percent", "-1"), "--percent -1: write a number from 0 to 100."),
         (("EchoJob", "--percent", "many"), "--percent many: write a number from 0 to 100."),
         (("EchoJob", "--percent", "nan"), "--percent nan: write a number from 0 to 100."),
+        (("EchoJob", "--percent", "inf"), "--percent inf: write a number from 0 to 100."),
+        (("EchoJob", "--percent", ""), "--percent : write a number from 0 to 100."),
+        (("EchoJob", "--shadow", "100.5"), "--shadow 100.5: write a number from 0 to 100."),
         (
             ("EchoJob", "--percent", "5", "--back"),
             "write one of --percent, --back, --shadow, --finish and --plan",
@@ -450,6 +469,11 @@ def test_a_mistake_is_one_sentence(bridge: Bridge, words: tuple[str, ...], sente
     assert answer.code == 2
     assert sentence in answer.err
     assert len(answer.err.strip().splitlines()) == 1
+
+
+def test_a_percentage_may_have_its_sign_and_a_class_its_colons(stage: Stage, bridge: Bridge) -> None:
+    change(stage, "::EchoJob", "--percent", "0.5%", heeded="EchoJob moves: 0.5 %")
+    assert bridge("moves", "--json").well().json[0]["percent"] == 0.5
 
 
 def test_a_class_without_a_native_task_is_refused(stage: Stage, bridge: Bridge) -> None:
