@@ -68,8 +68,8 @@ class Places:
         identity, token, queue, payload = unit.delivery[:4]
         return partial(
             calls.take, gates, self._limits.queues(gates, queue),
-            identity=identity, token=token, job_id=job_id(unit.job), queue=queue, payload=payload,
-            claimed_at=claimed_at,
+            identity=identity, token=token, job_id=job_id(unit.job), queue=queue,
+            payload=payload if unit.job.queue is not None else _with_queue(unit), claimed_at=claimed_at,
         )  # fmt: skip
 
     def _answers(self, takes: Sequence[_Take], ends: list[scripts.Call]) -> list[Any]:
@@ -90,6 +90,15 @@ class Places:
         if 1 in answers[len(takes) :]:
             self._on_claim_ended()
         return answers[: len(takes)]
+
+
+def _with_queue(unit: UnitOfWork) -> bytes:
+    """The payload for schedule, with its queue: the page of Sidekiq 8.1 raises at an entry without one.
+
+    A job without a usable jid is known by its bytes, and keeps them.
+    """
+    job, (_, _, queue, payload, *_) = unit.job, unit.delivery
+    return job.with_fields({"queue": queue}) if job_id(job) == job.jid else payload
 
 
 def _ends(marks: Sequence[ClaimMark]) -> list[scripts.Call]:

@@ -25,7 +25,8 @@ GET = (
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
+    # It keeps what it has: else the wait may find an empty Redis after the restart, and an unknown result.
+    server = RedisServer(tmp_path, "--save", "", "--appendonly", "yes")
     yield server
     server.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from bridge.redis.outages import raise_first_error
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Done, GiveBack
 from bridge.sidekiq.store import lua
-from tests.integration.worker import Worker, job, teach
+from tests.integration.worker import Worker, job, push, teach
 from tests.support.limit_fleet import most_overtaken
 
 WORKERS, SLOTS = 3, 20
@@ -210,3 +211,21 @@ def test_no_watch_takes_from_a_queue_with_limited_jobs(make_worker: Callable[...
     worker.client.hset("stock:1:abc", "info", "{}")
     limiter.round()
     assert worker.fetcher.arrivals.may_take("default")
+
+
+def test_a_job_that_waits_without_a_queue_gets_one_in_schedule(make_worker: Callable[..., Worker]) -> None:
+    """The Scheduled page of Sidekiq 8.1 answered 500: a job that was pushed by hand named no queue."""
+    worker = make_worker(slots=3)
+    client = worker.client
+    one_at_once = declaration.limits([{"class": "HardJob", "concurrency": 1}])
+    limiter = Limiter(client, one_at_once, lambda: worker.identity, lambda: worker.fetcher)
+    worker.lease.ensure()
+    nameless = job(jid="no jid of ours")
+    push(client, "default", job(jid="runs"), job(jid="waits"), nameless)
+
+    assert [unit.job.jid for unit in limiter.admit(worker.fetcher.turn().units)] == ["runs"]
+
+    # A job that is known by its bytes keeps them
+    waiting, other = map(bytes, client.zrange("schedule", 0, -1))
+    assert (json.loads(waiting)["jid"], json.loads(waiting)["queue"]) == ("waits", "default")
+    assert other == nameless
