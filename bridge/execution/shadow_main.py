@@ -6,6 +6,7 @@ Started by :mod:`bridge.moves.dry_runs` with the number of a socket. It ends wit
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -25,6 +26,8 @@ from bridge.moves import comparison
 from bridge.moves.frames import Frames, packed
 
 _MOST_BYTES = 65_536
+#: From linux/prctl.h.
+_PR_SET_PDEATHSIG = 1
 #: While it loads the tasks, and while they run.
 _LOADING, _RUNNING = 10, 19
 
@@ -34,6 +37,7 @@ def main() -> None:
     # The worker ends this process when it is time; a service manager tells both.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    _end_with_worker()
     _lower_priority(_LOADING)
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.setblocking(True)  # gevent's sockets never block
@@ -93,6 +97,15 @@ def _refuse_pushes(app: Any) -> None:
     app.Batch = refuse
     chords: Any = Chords
     chords.ensure_chords_allowed = refuse
+
+
+def _end_with_worker() -> None:
+    """Have the kernel end this process, too: a task that holds the interpreter keeps ``_read`` from its turn.
+
+    The kernel does so with the worker's thread of the shadows. That thread lasts as long as they do.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # a system without prctl
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _lower_priority(nice: int) -> None:

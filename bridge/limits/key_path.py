@@ -93,9 +93,14 @@ def _down(value: Any, steps: Any) -> str | None:
 def bounded(text: str) -> str:
     """A key of any length, as it is part of the names of keys in Redis."""
     raw = text.encode(errors="surrogatepass")
-    if len(raw) > LONGEST_KEY_BYTES or any(byte < 32 or byte == 127 for byte in raw):
+    if len(raw) > LONGEST_KEY_BYTES or any(byte < 32 or byte == 127 for byte in raw) or _is_broken(text):
         return "sha1:" + hashlib.sha1(raw, usedforsecurity=False).hexdigest()
     return text
+
+
+def _is_broken(text: str) -> bool:
+    """JSON can spell half of a surrogate pair. UTF-8, which names of keys in Redis are, cannot."""
+    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _text(value: Any) -> str:

@@ -172,6 +172,8 @@ class Shadows:
         try:
             found = self._compared(waiting)
         except NotStarted as error:
+            if not self._moves:  # it was ended while it loaded the tasks
+                return 0.0
             self._count(waiting.move, "left out")
             logger.error("shadows do not run, because their process cannot load the tasks: %s", error)
             return _AGAIN_SECONDS

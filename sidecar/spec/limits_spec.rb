@@ -23,6 +23,7 @@ RSpec.describe SidekiqBridge::Limits do
     ["args.0.shop", {"args" => ["none"]}, nil],
     ["args.0", {"args" => ["a\nb"]}, "sha1:#{Digest::SHA1.hexdigest("a\nb")}"],
     ["args.0", {"args" => ["x" * 101]}, "sha1:#{Digest::SHA1.hexdigest("x" * 101)}"],
+    ["args.0", {"args" => ["a\xED\xA0\x80"]}, "sha1:#{Digest::SHA1.hexdigest("a\xED\xA0\x80".b)}"],
     ["tenant", {"tenant" => "zoë"}, "zoë"],
     ["tenant.id", {"tenant" => {"id" => 3}}, "3"],
     ["cattr.user_id", {"cattr" => {"user_id" => 9}}, "9"],

@@ -98,6 +98,15 @@ def test_each_key_has_its_own_limit(fleet: LimitFleet) -> None:
     nothing_is_left(fleet)
 
 
+def test_a_key_of_half_a_surrogate_pair_stops_no_job(fleet: LimitFleet) -> None:
+    """The worker could not name the line in Redis: each claim with such a job failed, and went back."""
+    fleet.start([{"class": "NativeEchoJob", "concurrency": 1, "key": "args.0"}])
+    values = ["\ud800", "\ud83dx", "plain", {"\udfff": 1}]
+    jids = fleet.push("NativeEchoJob", 20, lambda number: values[number % 4])
+    fleet.wait_done(jids, 20)
+    nothing_is_left(fleet)
+
+
 def commands_each_second(fleet: LimitFleet, worker: WorkerProcess) -> float:
     """What Redis is asked in two seconds of this worker's life."""
     before, began = fleet.redis.info("stats")["total_commands_processed"], time.monotonic()

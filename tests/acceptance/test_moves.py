@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import threading
 import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -134,6 +138,45 @@ def test_every_pool_compares_a_ruby_run_with_its_shadow(
         assert found == {lost: "return value", raised: "outcome"}
         assert [sides(stage)[jid] for jid in (same, lost, raised)] == [["ruby"]] * 3
         stage.wait_counters(3, 0)
+
+
+@pytest.mark.parametrize("flags", [(), ("-P", "prefork"), ("-P", "gevent")], ids=str)
+def test_a_shadow_that_holds_the_interpreter_ends_with_a_worker_that_is_killed(
+    redis_server: RedisServer, ruby_root: RubyRoot, flags: tuple[str, ...]
+) -> None:
+    """A thread of its process reads the end of the worker. A slow pattern kept that thread from its turn."""
+    with Stage(redis_server, ruby_root, database=3) as stage:
+        stage.start_sidecar(require=ROOT / "tests/support/ruby/moving_jobs.rb", threads=5)
+        worker = stage.start_worker(*flags, module=TASKS, concurrency=2, name="killed" + "".join(flags))
+        bridge_of(stage)("move", "ShadowJob", "--shadow", "100").well()
+        heeded(worker, "ShadowJob moves: 0 %")
+        stage.push_job({"class": "ShadowJob", "jid": new_jid(), "args": ["stuck"]})
+        wait_for(lambda: is_computing(shadows_process(worker.pid)), "the shadow", 30)
+        its_pid = shadows_process(worker.pid)
+        assert its_pid is not None
+        try:
+            worker.process.kill()
+            wait_until_equal(lambda: is_computing(its_pid), False, "the end of the shadow")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(its_pid, signal.SIGKILL)
+
+
+def shadows_process(worker: int) -> int | None:
+    """The process that this worker has started for its shadows."""
+    for children in Path(f"/proc/{worker}/task").glob("*/children"):
+        for pid in children.read_text().split():
+            if b"shadow_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return int(pid)
+    return None
+
+
+def is_computing(pid: int | None) -> bool:
+    """Whether the process has its last priority, which its tasks run at, and computes."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0] == "R" and fields[16] == "19"
+    return False
 
 
 def test_a_percentage_that_changes_under_load_loses_and_doubles_no_job(stage: Stage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -62,6 +63,11 @@ def _hang(task: SidekiqTask, args: Any) -> None:
         time.sleep(0.1)
 
 
+def _hold_the_interpreter(task: SidekiqTask, args: Any) -> None:
+    """No other thread of the process runs meanwhile."""
+    re.fullmatch("(a+)+", "a" * 40 + "b")
+
+
 def _tell(task: SidekiqTask, args: Any) -> None:
     task.progress(1, 2, "half")
     task.update_state(state="HALF", meta={"at": 1})
@@ -76,6 +82,7 @@ WAYS: dict[str, Callable[[SidekiqTask, Any], object]] = {
     "retry": _retry,
     "slow": lambda task, args: time.sleep(3),
     "hang": _hang,
+    "stuck": _hold_the_interpreter,
     "crash": lambda task, args: os._exit(7),
     "send": lambda task, args: app.send_task("EchoJob", args=["from a shadow"]),
     "batch": lambda task, args: app.Batch(),

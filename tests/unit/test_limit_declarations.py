@@ -125,6 +125,15 @@ def test_a_key_is_the_value_at_its_path(path: str, fields: dict[str, Any], text:
         assert found == text
 
 
+@pytest.mark.parametrize("value", ["\ud800", ["a", "\udfff"], {"\ud83d": 1}], ids=["text", "list", "name"])
+def test_a_key_that_utf_8_cannot_hold_is_a_digest(value: Any) -> None:
+    """Redis' client could not send it, so all jobs that were claimed with it waited, again and again."""
+    limits = Limits(declaration.limits([{"class": "SyncJob", "concurrency": 1, "key": "args.0"}]))
+    (gate,) = limits.gates(job(args=[value]), "default")
+    assert gate.key.startswith("sha1:")
+    assert all(name.encode() for name in gate.keys)
+
+
 def test_the_key_of_a_large_job_is_read_from_all_of_it() -> None:
     """The worker reads an outline of a large Ruby job, without its arguments."""
     raw = json.dumps(

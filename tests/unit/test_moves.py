@@ -329,6 +329,26 @@ def test_shadows_that_compute_leave_the_processor_to_the_jobs() -> None:
     assert min(later - earlier for earlier, later in itertools.pairwise(began)) > 0.4
 
 
+def test_a_worker_that_ends_while_its_shadows_start_reports_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It ends the process while that loads the tasks, and said that the process could not load them."""
+    ended = threading.Event()
+
+    def start(payload: bytes) -> Compared:
+        shadows.follow({})
+        ended.set()
+        raise NotStarted("ProcessEnded: signal 9")
+
+    shadows = shadows_of(start)
+    shadows.settled(unit_of({}, native=False), Done(), Settled.OK)
+    assert ended.wait(30)
+    assert shadows._thread is not None
+    shadows._thread.stop(30)
+    assert "cannot load the tasks" not in caplog.text
+    assert not shadows._counts
+
+
 def test_a_return_value_is_not_asked_for_where_the_shadow_would_be_left_out() -> None:
     """Each job of a class with shadows was asked for its value: real jobs ran at two thirds of their rate."""
     gate = threading.Event()

@@ -33,7 +33,7 @@ module SidekiqBridge
       # A key of any length, as it is part of the names of keys in Redis.
       def self.bounded(text)
         bytes = text.b
-        return text unless bytes.bytesize > LONGEST_KEY_BYTES || bytes.match?(/[\x00-\x1f\x7f]/n)
+        return text unless bytes.bytesize > LONGEST_KEY_BYTES || bytes.match?(/[\x00-\x1f\x7f]/n) || !text.valid_encoding?
         "sha1:#{Digest::SHA1.hexdigest(bytes)}"
       end
 
