@@ -22,7 +22,8 @@ def app(redis_server: RedisServer, empty_redis: redis.Redis) -> Bridge:
 
 
 def add(app: Bridge, *args: Any, **options: Any) -> Any:
-    return app.signature("proj.add", args=args, **options)
+    """A job that no app of this process runs: Celery gives each app the tasks of all others that were imported."""
+    return app.signature("other_fleet.add", args=args, **options)
 
 
 def test_a_refused_job_of_a_header_leaves_no_batch_and_no_job(app: Bridge, empty_redis: redis.Redis) -> None:
