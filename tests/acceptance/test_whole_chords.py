@@ -22,7 +22,7 @@ def app(redis_server: RedisServer, empty_redis: redis.Redis) -> Bridge:
 
 
 def add(app: Bridge, *args: Any, **options: Any) -> Any:
-    """A job that no app of this process runs: Celery gives each app the tasks of all others that were imported."""
+    """A job that no app of this process runs. Celery gives each app the tasks of all others."""
     return app.signature("other_fleet.add", args=args, **options)
 
 
