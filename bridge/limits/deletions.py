@@ -8,6 +8,7 @@ from typing import Any
 import redis
 
 from bridge.limits import calls
+from bridge.limits.line_reader import readable
 from bridge.redis import scripts
 from bridge.redis.outages import outages, raise_first_error
 from bridge.sidekiq import keys
@@ -30,7 +31,7 @@ class Deletions:
         """Free the places that deleted jobs kept. Returns the lines where other jobs may go now."""
         with outages():
             facts: Any = self._client.hkeys(keys.LINES)
-        lines = sorted(fact[1:].decode(errors="surrogateescape") for fact in facts if fact[:1] == b"=")
+        lines = sorted(readable([fact[1:] for fact in facts if fact[:1] == b"="]))
         if not lines:
             return set()
         begin = self._looked_at % len(lines)
@@ -64,7 +65,7 @@ class Deletions:
             for job, score in deleted:
                 claimed_at = score - PARKED_SECONDS - int(renewed_us or 0) / 1e6
                 kept: Any = self._client.hget(keys.LINES, b"#" + job)
-                narrower = (kept or b"").decode(errors="surrogateescape").split("\n") if kept else []
+                narrower = readable(kept.split(b"\n")) if kept else []
                 pipeline = self._client.pipeline(transaction=True)
                 pipeline.hdel(keys.LINES, b"#" + job)
                 pipeline.zadd(keys.gate(line)[1], {b"@" + job: -claimed_at})

@@ -23,6 +23,12 @@ HEADS = 10
 NO_NAMES: Mapping[str, bool] = {}
 
 
+def readable(names: Sequence[bytes]) -> list[str]:
+    """Names of lines, without those that only another client can have written: they are not UTF-8."""
+    found = (name.decode(errors="replace") for name in names)
+    return [name for name, raw in zip(found, names, strict=True) if name.encode() == raw]
+
+
 class LineReader:
     """``know`` is for the consumer's thread, everything else for the thread of the lines."""
 
@@ -49,13 +55,13 @@ class LineReader:
         """Names of all lines."""
         with outages():
             found: Any = self._client.zrange(keys.WAITING, 0, -1)
-        return [name.decode(errors="surrogateescape") for name in found]
+        return readable(found)
 
     def overdue(self, now: float, most: int) -> list[str]:
         """Lines whose time has come."""
         with outages():
             found: Any = self._client.zrangebyscore(keys.WAITING, "-inf", f"{now:.6f}", start=0, num=most)
-        return [name.decode(errors="surrogateescape") for name in found]
+        return readable(found)
 
     def limit_name(self, line: str, names: Mapping[str, bool] = NO_NAMES) -> str | None:
         """The longest of the known names that this line's name begins with.
@@ -153,4 +159,4 @@ def is_line_of(name: str, line: str, has_key: bool) -> bool:
 
 
 def _queue_key(member: bytes) -> str:
-    return keys.queue(member.split(b" ", 1)[-1].decode(errors="surrogateescape"))
+    return keys.queue(member.split(b" ", 1)[-1].decode(errors="replace"))

@@ -12,7 +12,7 @@ from bridge.limits.declaration import Limit
 from bridge.limits.declarers import Declarers
 from bridge.limits.gates import Gate, Limits
 from bridge.limits.key_path import ALL
-from bridge.limits.line_reader import LineReader, is_line_of
+from bridge.limits.line_reader import LineReader, is_line_of, readable
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
 
@@ -74,8 +74,8 @@ class Overview:
         names = set(self._reader.all_lines())
         with outages():
             for prefix in keys.gate(""):
-                for key in self._client.scan_iter(f"{prefix}*", count=SCANNED_AT_ONCE):
-                    names.add(key.decode(errors="surrogateescape").removeprefix(prefix))
+                scanned = self._client.scan_iter(f"{prefix}*", count=SCANNED_AT_ONCE)
+                names.update(name.removeprefix(prefix) for name in readable(list(scanned)))
         return names
 
     def _found(self, line: str, declared: Mapping[str, Limit]) -> _Found:

@@ -137,6 +137,20 @@ def test_the_limit_of_a_job_itself_is_kept_by_any_worker(fleet: Fleet) -> None:
     assert sorted(ran_next(fleet)) == ["w0", "w1"]
 
 
+def test_a_line_whose_name_is_not_utf_8_stops_no_other_line(fleet: Fleet) -> None:
+    """Any client can write there. Each round failed at its name: lines without a worker did not go on."""
+    waiting(fleet, 3)
+    broken = b"\xff\xed\xa0\x80:all"
+    fleet.client.zadd("bridge:waiting", {broken: 0})
+    fleet.client.zadd(b"bridge:places:" + broken, {"x": 1})
+    fleet.client.hset("bridge:lines", b"=" + broken, 1)
+    other = Lines(fleet.client, Limits(), lambda: "other:1")
+    other.round()
+    assert [jid for jid, at in in_schedule(fleet.client) if at < time.time() + 1] == ["w0", "w1", "w2"]
+    assert not fleet.client.exists(keys.gate(LINE)[2])
+    assert {row.limit for row in Overview(fleet.client).lines()} <= {"HardJob"}
+
+
 def test_the_last_process_that_ends_lets_the_waiting_jobs_go(fleet: Fleet) -> None:
     jids = waiting(fleet, 3)
     lines = lines_of(fleet)
