@@ -50,9 +50,8 @@ class Poller:
         self._is_readable = unreadable.reading(fetcher.in_flight.reader, fetcher.settle)
         self._more_expected = True
         self._poll_at = self._claim_at = 0.0
-        self._outage = BackOff()
+        self._outage, self._spurious = BackOff(), SpuriousWakes()
         self._may_claim = False
-        self._spurious = SpuriousWakes()
         self._seen_tail: tuple[str, bytes] | None = None
         self._left_over: list[UnitOfWork] = []
         """Jobs that the deputy has read and has not begun."""
@@ -186,6 +185,7 @@ class Poller:
     def detach(self) -> None:
         """Stop waiting for work. Jobs that are still held settle themselves from now on."""
         self._fetcher.detach(self)
+        self._fetcher.in_flight.give_back_all(self._left_over)  # the next consumer does not know them
         self._watches.drop(end=not self._outage.pause)
         self._fetcher.flush()
 
