@@ -59,13 +59,26 @@ def assert_keys_clean(client: redis.Redis) -> None:
 
 
 def inflight(client: redis.Redis) -> dict[bytes, dict[bytes, bytes]]:
-    """What the workers hold: key to (token to entry). In the list of a watch the place is the token."""
-    found: dict[bytes, Any] = {
-        key: client.hgetall(key) for key in client.scan_iter("bridge:inflight:*", count=1000)
-    }
-    for key, payloads in arrived(client).items():
-        queue = key.split(b":", 6)[6]  # bridge:arrived:<host>:<pid>:<nonce>:<number>:<queue>
-        found[key] = {b"%d" % place: b"1\n%s\n%s" % (queue, job) for place, job in enumerate(payloads)}
+    """What the workers hold: key to (token to entry). In the list of a watch the place is the token.
+
+    Lists and hashes are read at one moment: a job moves from its list into the hash, and must not be missed.
+    """
+    lists = list(client.scan_iter("bridge:arrived:*", count=1000, _type="list"))
+    hashes = set(client.scan_iter("bridge:inflight:*", count=1000))
+    hashes |= {b":".join([b"bridge", b"inflight", *key.split(b":", 5)[2:5]]) for key in lists}
+    pipeline = client.pipeline(transaction=True)
+    for key in hashes:
+        pipeline.hgetall(key)
+    for key in lists:
+        pipeline.lrange(key, 0, -1)
+    answers = pipeline.execute(raise_on_error=False)  # a list may be closed meanwhile
+    found: dict[bytes, Any] = {}
+    for key, answer in zip([*hashes, *lists], answers, strict=True):
+        if isinstance(answer, list):
+            queue = key.split(b":", 6)[6]  # bridge:arrived:<host>:<pid>:<nonce>:<number>:<queue>
+            found[key] = {b"%d" % place: b"1\n%s\n%s" % (queue, job) for place, job in enumerate(answer)}
+        elif key in hashes:
+            found[key] = answer
     return {key: entries for key, entries in found.items() if entries}
 
 
