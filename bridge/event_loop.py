@@ -198,11 +198,11 @@ class SharedSockets:
 
     def unwatch(self, sock: Any) -> None:
         """Stop watching; a socket that is already closed or unknown is fine."""
-        self.changes += 1
         for number in [number for number, (known, _) in self.callbacks.items() if known is sock]:
             del self.callbacks[number]
             with contextlib.suppress(OSError):
                 self.epoll.unregister(number)
+        self.changes += 1  # last: until here a deputy may have found it readable
         self._event_loop.unwatch(sock)
 
     def move(self) -> None:
@@ -211,7 +211,6 @@ class SharedSockets:
         if (is_deputy_waiting := self.is_deputy_waiting) is self.are_lent:
             return
         self.are_lent = is_deputy_waiting
-        self.changes += not self.are_lent  # what the deputy has found readable, the owner reads
         for number, (sock, readable) in self.callbacks.items():
             if self.are_lent:
                 self._event_loop.unwatch(sock)
@@ -219,6 +218,7 @@ class SharedSockets:
             else:
                 self.epoll.unregister(number)
                 self._event_loop.watch(sock, readable)
+        self.changes += not self.are_lent  # last: until here a deputy may have found them readable
 
 
 def _nothing() -> None:
