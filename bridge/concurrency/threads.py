@@ -66,10 +66,8 @@ class Deputy:
         with sockets.turn:
             if changes != sockets.changes:
                 return False
-            for number in ready:
-                # The callback of one socket may drop another. The owner reads what is left.
-                if changes == sockets.changes:
-                    sockets.callbacks[number][1]()
+            # One alone: its callback may drop another socket, or read it. The owner reads what is left.
+            sockets.callbacks[ready[0]][1]()
             sockets.after()
         return True
 

@@ -27,6 +27,10 @@ class Cancelled(BaseException):
     """Replaces an error that the task's own ``except Exception`` would swallow."""
 
 
+class _TakenBack(BaseException):
+    """Takes the place of an exception that has not arrived."""
+
+
 def raise_in(runner: Any, token: int, error: BaseException, *, hidden: bool = False) -> bool:
     """Raise in the thread (by identifier) or gevent greenlet that runs this delivery. False when it does not.
 
@@ -87,4 +91,19 @@ def _shut(thread: int) -> None:
     with _lock:
         _open.pop(thread, None)
         if _sent.pop(thread, None) is not None:
-            _set_async_exc(ctypes.c_ulong(thread), None)
+            _take_back(thread)
+
+
+def _take_back(thread: int) -> None:
+    """Let what is still on its way to the calling thread arrive here, in another one's place, or nothing.
+
+    To set no exception would keep Python's flag for one. Until the next exception arrives, Python 3.11 looks
+    for it at each call, and a tracer of bytecodes never gets past the first.
+    """
+    try:
+        # Nothing arrives in a greenlet, which Python does not know as a thread.
+        arrives = _set_async_exc(ctypes.c_ulong(thread), ctypes.py_object(_TakenBack))
+        while arrives:
+            pass
+    except _TakenBack:
+        pass

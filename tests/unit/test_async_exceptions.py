@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -123,6 +125,38 @@ def test_a_task_cannot_swallow_what_is_hidden_from_it() -> None:
     runner.thread.join(20)
     assert isinstance(runner.error, JobCancelled)
     assert seen == []
+
+
+TRACED = """
+import sys, threading
+from bridge.execution import async_exceptions
+from bridge.execution.outcomes import DeadlineExceeded
+
+def task():
+    async_exceptions.raise_in(threading.get_ident(), 7, DeadlineExceeded())
+
+try:
+    async_exceptions.call(task, 7, (), {})
+except DeadlineExceeded:
+    pass
+
+def trace(frame, event, _):
+    frame.f_trace_opcodes = True
+    return trace
+
+sys.settrace(trace)
+(lambda: None)()
+sys.settrace(None)
+print("traced")
+"""
+
+
+def test_python_looks_for_no_exception_after_one_has_been_taken_back() -> None:
+    """A tracer of bytecodes never came to an end: such tests hung after those of this file."""
+    ran = subprocess.run(
+        [sys.executable, "-c", TRACED], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert ran.stdout == "traced\n", ran.stderr
 
 
 class LateLock:

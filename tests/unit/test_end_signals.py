@@ -67,6 +67,8 @@ def make_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Ending
     def start_again() -> None:
         made[-1].restarts += 1
 
+    # Lifecycles of other tests hear the signal too: each handler would have their steps.
+    monkeypatch.setattr(signals.worker_shutting_down, "receivers", [])
     monkeypatch.setattr(state, "should_stop", None)
     monkeypatch.setattr(end_signals, "_say", lambda _: None)
     monkeypatch.setattr(end_signals, "start_again", start_again)
