@@ -10,13 +10,12 @@ from bridge.redis import scripts
 from bridge.redis.outages import outages, raise_first_error
 from bridge.sidekiq import keys
 from bridge.sidekiq.store import lua
-from bridge.sidekiq.store.claims import ENTRY_VERSION, ArrivedList, Claimed
+from bridge.sidekiq.store.arrived_settlement import enter_call, entry_prefix
+from bridge.sidekiq.store.claims import ArrivedList, Claimed
 from bridge.sidekiq.store.script_calls import ScriptCalls
 
 #: Tokens of a dead worker's arrived jobs: the first is greater than any that it used. Each list has its own.
 FIRST_TOKEN, TOKENS_OF_A_LIST = 2**52, 100_000
-
-
 #: In the place of a name: some names are lost. See ``arrived_open.lua``.
 NAMES_LOST = "0:"
 #: Keys that one step of a search looks at.
@@ -64,7 +63,7 @@ class ArrivedJobs(ScriptCalls):
             (keys.inflight(home.identity), home.key, keys.arrived(home.identity)),
             (
                 home.watch,
-                _prefix(home.queue),
+                entry_prefix(home.queue),
                 0 if ended else keys.ARRIVED_FENCE_TTL_SECONDS,
                 first_token,
                 *(word for job in known for word in job),
@@ -114,13 +113,3 @@ class ArrivedJobs(ScriptCalls):
             for payload in (payloads[::-1] if isinstance(payloads, list) else ())
         ]
         return [Claimed(*job, FIRST_TOKEN + number) for number, job in enumerate(jobs)]
-
-
-def _prefix(queue: str) -> bytes:
-    return b"%s\n%s\n" % (ENTRY_VERSION, queue.encode())
-
-
-def enter_call(inflight: str, key: str, token: int, queue: str, payload: bytes) -> scripts.Call:
-    """One job from its list into the hash of its worker."""
-    args = (token, _prefix(queue), payload)
-    return scripts.Call(lua.load("arrived_enter"), (inflight, key), args)

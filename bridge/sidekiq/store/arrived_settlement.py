@@ -16,7 +16,7 @@ from bridge.redis import scripts
 from bridge.sidekiq import keys
 from bridge.sidekiq.outcome.decision import DeadLimits, Done
 from bridge.sidekiq.store import large_claims, lua
-from bridge.sidekiq.store.arrived import enter_call
+from bridge.sidekiq.store.claims import ENTRY_VERSION
 from bridge.sidekiq.store.settlement import Settled, Settlement, SettlementBatch
 from bridge.sidekiq.store.settling_keys import processed_keys, utc_day
 
@@ -81,6 +81,17 @@ class MixedBatch:
         for members, fenced in zip(self._lists.values(), answers, strict=True):
             outcomes |= {i: _outcome(number, fenced) for number, i in enumerate(members)}
         return [outcomes[i] for i in sorted(outcomes)]
+
+
+def enter_call(inflight: str, key: str, token: int, queue: str, payload: bytes) -> scripts.Call:
+    """One job from its list into the hash of its worker."""
+    args = (token, entry_prefix(queue), payload)
+    return scripts.Call(lua.load("arrived_enter"), (inflight, key), args)
+
+
+def entry_prefix(queue: str) -> bytes:
+    """Return the bytes that the hash has before a payload."""
+    return b"%s\n%s\n" % (ENTRY_VERSION, queue.encode())
 
 
 def settlement_batch(
