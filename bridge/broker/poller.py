@@ -214,14 +214,13 @@ class Poller:
 
     def _plan_next_claim(self, fetched: Fetched) -> None:
         now = time.monotonic()
-        self._poll_at = now + self._poll_seconds
+        rest = self._spurious.rest_seconds(now, found=bool(fetched.units))
+        self._poll_at = now + (rest or self._poll_seconds)
         # A claim learns of paused queues as well, and of those with a job that must wait: while there are
         # some, each poll is a claim.
         self._claim_at = now if fetched.paused else now + self._poll_seconds * POLLS_WITHOUT_CLAIM
         self._more_expected = not fetched.drained
-        if fetched.units:
-            self._spurious.forget()
-        if fetched.drained and self._spurious.may_arm(now):
+        if fetched.drained and not rest:
             self._watches.watch([name for name in self._fetcher.order.names if name not in fetched.paused])
 
     # -- what the watches tell

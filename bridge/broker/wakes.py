@@ -23,10 +23,13 @@ class SpuriousWakes:
         if len(self._at) >= MOST_WAKES:
             self._rearm_at = now + WITHIN_SECONDS / 2
 
-    def forget(self) -> None:
-        """A job was found."""
-        self._at.clear()
+    def rest_seconds(self, now: float, *, found: bool) -> float:
+        """Until a watch may be armed. ``found``: the last wake-up has brought a job.
 
-    def may_arm(self, now: float) -> bool:
-        """Whether it is time to arm a watch."""
-        return now >= self._rearm_at
+        Then it does not rest. Of all processes that watch, the quickest one watches on: the others
+        may rest.
+        """
+        if found:
+            self._at.clear()
+            self._rearm_at = 0.0
+        return max(0.0, self._rearm_at - now)

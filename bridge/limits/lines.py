@@ -18,6 +18,7 @@ from bridge.limits.declarers import Declarers
 from bridge.limits.deletions import Deletions
 from bridge.limits.gates import Gate, Gates, Limits
 from bridge.limits.line_reader import LineReader
+from bridge.limits.next_starts import NextStarts
 from bridge.redis import scripts
 from bridge.redis.outages import outages, raise_first_error
 from bridge.sidekiq import keys
@@ -58,8 +59,7 @@ class Lines:
         self._registered = ""
         self._ahead: float | None = None
         """Redis TIME minus the monotonic clock of this process."""
-        self._timers: dict[str, tuple[float, Gate]] = {}
-        """Lines with the Redis TIME of their next start, which this process has used last."""
+        self._starts = NextStarts()
         self._look_at = 0.0
         self._began = self._active = False
         self._foreign: set[str] = set()
@@ -109,7 +109,7 @@ class Lines:
         if not self.active:
             return ASLEEP_SECONDS
         self._register()
-        self._move({line: gate for line, (_, gate) in self._due_timers().items()})
+        self._move(self._starts.due(self._now()))
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_SECONDS
             self._look()
@@ -192,7 +192,7 @@ class Lines:
     def _moved(self, gate: Gate, answer: Any) -> None:
         now, look, head = float(answer[0]), answer[1], answer[2]
         self._ahead = now - time.monotonic()
-        # Not removed here: the job that has just left may run already, and has set the timer of the next one.
+        # The job that has just left may run already, and has set the timer of the next one.
         if look:
             self._set_timers((gate,), now, float(look))
         if head and float(head) - now < RENEWED_BEFORE_SECONDS + LOOK_SECONDS:
@@ -227,24 +227,10 @@ class Lines:
 
     def _set_timers(self, gates: Iterable[Gate], now: float, look: float) -> bool:
         """Whether a timer was set."""
-        limited = [gate for gate in gates if gate.limit.interval is not None]
-        if look - now > LONGEST_TIMER_SECONDS:
-            return False
-        for gate in limited:
-            self._timers[gate.line] = (look, gate)
-        return bool(limited)
-
-    def _due_timers(self) -> dict[str, tuple[float, Gate]]:
-        if not self._timers:
-            return {}
-        now = self._now()
-        due = {line: timer for line, timer in list(self._timers.items()) if timer[0] <= now}
-        for line in due:
-            self._timers.pop(line, None)
-        return due
+        return look - now <= LONGEST_TIMER_SECONDS and self._starts.set(gates, look)
 
     def _pause(self) -> float:
         pause = self._look_at - time.monotonic()
-        if timers := list(self._timers.values()):
-            pause = min(pause, min(at for at, _ in timers) - self._now())
+        if (first := self._starts.first()) is not None:
+            pause = min(pause, first - self._now())
         return max(0.0, pause)

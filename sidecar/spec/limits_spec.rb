@@ -74,4 +74,17 @@ RSpec.describe SidekiqBridge::Limits do
     expect(gates.of({"class" => "SyncJob", "args" => []}, "default").map(&:line)).to eq(["SyncJob/args.0:(none)"])
     expect(gates.of({"class" => "OwnJob", "args" => [7], "bridge_limit" => {"concurrency" => 1, "key" => "args.0"}}, "default").map(&:line)).to eq(["OwnJob/args.0:7"])
   end
+
+  # A thread that moves a line looks again in a second where nothing takes the job. It heard so behind the start of that job, and the
+  # next start came a second late.
+  it "puts off no start of a rate for an older answer of Redis" do
+    gates = described_class::Gates.new(described_class::Declarations.new([{"class" => "SyncJob", "rate" => "5/s"}]).limits).of({"class" => "SyncJob"}, "default")
+    starts = described_class::NextStarts.new
+    expect(starts.set(gates, 10.2)).to be(true)
+    starts.set(gates, 11.0)
+    expect(starts.first).to eq(10.2)
+    expect(starts.due(10.1)).to eq([])
+    expect(starts.due(10.2).map(&:line)).to eq(["SyncJob:all"])
+    expect(starts.first).to be_nil
+  end
 end

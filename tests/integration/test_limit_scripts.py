@@ -34,6 +34,8 @@ class Fleet:
         self.limits = Limits(declaration.limits(declared))
         self.tokens = itertools.count(1)
         self.held: dict[str, tuple[int, SidekiqJob]] = {}
+        self.answer: Any = None
+        """The last one of ``limit_take.lua``."""
 
     def take(self, payload: bytes, claimed_at: str = "") -> bool:
         """Hold this job, and ask for its places. Whether it may run."""
@@ -46,7 +48,7 @@ class Fleet:
             identity=ME, token=token, job_id=job_id(found), queue="default", payload=payload,
             claimed_at=claimed_at,
         )  # fmt: skip
-        answer = scripts.run(self.client, [call])[0]
+        self.answer = answer = scripts.run(self.client, [call])[0]
         if isinstance(answer, Exception):
             raise answer
         return bool(answer[0] == 1)

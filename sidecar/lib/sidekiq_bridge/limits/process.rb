@@ -2,6 +2,7 @@
 
 require "sidekiq"
 require "sidekiq_bridge/limits/gates"
+require "sidekiq_bridge/limits/next_starts"
 require "sidekiq_bridge/scripts"
 require "sidekiq_bridge/stock"
 
@@ -39,7 +40,7 @@ module SidekiqBridge
       def initialize
         @pid = ::Process.pid
         @identity = Stock.identity
-        @held, @number, @lines_wait, @timers = {}, 0, false, {}
+        @held, @number, @lines_wait, @starts = {}, 0, false, NextStarts.new
         @lock = Mutex.new
         @wake = ConditionVariable.new
       end
@@ -107,11 +108,7 @@ module SidekiqBridge
       def follow(gates, told, look)
         @clock = [told.to_f, now]
         return if look.to_s.empty? || look.to_f - told.to_f > LONGEST_TIMER_SECONDS
-        rated = gates.select { |gate| gate.limit.rate }
-        @lock.synchronize do
-          rated.each { |gate| @timers[gate.line] = [look.to_f, gate] }
-          @wake.signal if rated.any?
-        end
+        @lock.synchronize { @wake.signal } if @starts.set(gates, look.to_f)
       end
 
       def wait_for(places)
@@ -161,7 +158,7 @@ module SidekiqBridge
 
       def pause
         told, at = @clock
-        next_start = @timers.each_value.map(&:first).min
+        next_start = @starts.first
         pauses = [@lines_wait ? LINE_SECONDS : ROUND_SECONDS, next_start && next_start - (told + now - at)]
         [pauses.compact.min, 0.001].max
       end
@@ -171,11 +168,7 @@ module SidekiqBridge
       end
 
       def move_rates
-        due = @lock.synchronize do
-          found = @timers.select { |_, (at, _)| at <= time_text.to_f }
-          found.each_key { |line| @timers.delete(line) }
-        end
-        due.each_value { |_, gate| move(gate) }
+        @starts.due(time_text.to_f).each { |gate| move(gate) } if @starts.first
       end
 
       # A worker of the bridge does this too; the first one moves a line, and notes when the next look is due.
