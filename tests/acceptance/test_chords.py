@@ -137,7 +137,7 @@ def test_the_error_handlers_of_a_body_follow_jobs_of_the_header_too_if_celery_is
     work.link_error(sig(app, "alert"))
     result = work()
     with pytest.raises(ChordError):
-        result.get(timeout=10)
+        app.AsyncResult(result.id).get(timeout=10)
     log = stage.ledger.path.parent / "chord-errors"
     dead = result.parent.children[1].id
     told = [f"alert {dead}", f"alert {result.id}"]

@@ -635,6 +635,7 @@ def test_a_reaper_searches_all_keys_only_where_redis_has_lost_names_of_lists(
         assert ("cmdstat_scan" in client.info("commandstats")) is loses
         assert sorted(next_first(client)) == sorted(jobs)
         assert not client.exists(f"bridge:arrived:{dead.identity}")
+        assert not client.exists(f"bridge:arrived:{dead.identity}:0:")  # the mark of lost names is no list
 
 
 def test_a_list_is_found_where_a_search_has_named_another_one_of_its_worker(

@@ -58,6 +58,7 @@ class ArrivedJobs(ScriptCalls):
         ``known``: token and payload of jobs that the worker holds. The others get the tokens from
         ``first_token`` on; returns their payloads. ``ended``: no command of the watch is on its way any more.
         """
+        ended = ended or home.watch == NAMES_LOST  # no watch has that list
         call = scripts.Call(
             lua.load("arrived_fence"),
             (keys.inflight(home.identity), home.key, keys.arrived(home.identity)),
