@@ -5,28 +5,18 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support import census
 from tests.support.command import Bridge
 from tests.support.limit_fleet import LimitFleet, most_in_a_second
-from tests.support.redis_server import RedisServer
 from tests.support.stage import Stage
 from tests.support.stock_sidekiq import StockSidekiq
 from tests.support.waiting import holds_for, wait_for, wait_until_equal
 from tests.support.worker_process import WorkerProcess
 
 CAP = [{"class": "NativeSleepJob", "concurrency": 3}]
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, redis_server: RedisServer) -> Iterator[LimitFleet]:
-    made = LimitFleet(tmp_path, redis_server)
-    yield made
-    made.stop()
 
 
 def nothing_is_left(fleet: LimitFleet) -> None:

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
 from tests.support.limit_fleet import LimitFleet, most_overtaken
-from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
 
 JOBS = 10_000
 WORKERS, SLOTS = 3, 20
 LINE = "bridge:waiting:NativeEchoJob:all"
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, redis_server: RedisServer) -> Iterator[LimitFleet]:
-    made = LimitFleet(tmp_path, redis_server)
-    yield made
-    made.stop()
 
 
 def limit(cap: int) -> list[dict[str, object]]:

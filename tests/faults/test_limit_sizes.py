@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from bridge.sidekiq.store.store import RedisStore
 from tests.integration.test_limit_scripts import ME, Fleet
@@ -17,13 +13,6 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for, wait_until_equal
 
 KEYS_OF_REDIS = ("places", "reserved", "waiting", "rate")
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, redis_server: RedisServer) -> Iterator[LimitFleet]:
-    made = LimitFleet(tmp_path, redis_server)
-    yield made
-    made.stop()
 
 
 def nothing_is_left(fleet: LimitFleet) -> None:

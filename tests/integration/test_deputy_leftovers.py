@@ -8,7 +8,7 @@ from typing import Any
 
 from bridge.broker.poller import Poller
 from bridge.event_loop import EventLoop
-from tests.integration.worker import Worker, job, next_first, push
+from tests.integration.worker import Worker, job, next_first, push, ready
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
 
@@ -21,9 +21,7 @@ def test_a_job_that_a_deputy_has_left_goes_back_with_the_end_of_its_consumer(
     The worker held the job without running it, in a slot that was lost until the end of the process.
     """
     # Given a consumer that waits, and a deputy that may begin nothing
-    worker = make_worker(own_server.port, slots=1)
-    worker.gate.restricts = False
-    worker.lease.register()
+    worker = ready(make_worker(own_server.port, slots=1))
     event_loop = EventLoop()
     shared = event_loop.share()
     assert shared is not None

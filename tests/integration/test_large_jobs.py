@@ -16,7 +16,7 @@ from bridge.sidekiq.fetch.arrivals import ENTER_SECONDS
 from bridge.sidekiq.fetch.large_jobs import LARGE_BYTES
 from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Interrupt, Retry
 from bridge.sidekiq.store.settlement import Settled
-from tests.integration.worker import ALWAYS, Worker, job, next_first, push, teach
+from tests.integration.worker import ALWAYS, Worker, job, next_first, push, ready, teach
 from tests.support import census
 from tests.support.redis_server import RedisServer
 from tests.support.redis_users import CHOSEN
@@ -38,12 +38,6 @@ def other(own_server: RedisServer, make_worker: Maker) -> Worker:
 @pytest.fixture
 def client(worker: Worker) -> redis.Redis:
     return worker.client
-
-
-def ready(worker: Worker) -> Worker:
-    worker.gate.restricts = False
-    worker.lease.register()
-    return worker
 
 
 def large(**fields: Any) -> bytes:

@@ -9,7 +9,7 @@ import redis
 
 from bridge.broker.queue_watches import Watches
 from bridge.event_loop import EventLoop
-from tests.integration.worker import Worker, job, push
+from tests.integration.worker import Worker, job, push, ready
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
 
@@ -20,9 +20,7 @@ class Consumer:
     """The part of a consumer that waits. It hears what the watches tell."""
 
     def __init__(self, worker: Worker) -> None:
-        worker.gate.restricts = False
-        worker.lease.register()
-        self.worker = worker
+        self.worker = ready(worker)
         self.event_loop = EventLoop()
         self.looked: list[str] = []
         arrivals, order = worker.fetcher.arrivals, worker.fetcher.order

@@ -21,7 +21,7 @@ from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.leases import LeaseTable
 from bridge.sidekiq.store.settlement import Settled
 from tests.integration.proxy import Proxy
-from tests.integration.worker import ALWAYS, Worker, job, next_first, push, serve, teach
+from tests.integration.worker import ALWAYS, Worker, job, next_first, push, ready, serve, teach
 from tests.support import census
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
@@ -49,12 +49,6 @@ def proxy(own_server: RedisServer) -> Iterator[Proxy]:
     made = Proxy(own_server.port)
     yield made
     made.close()
-
-
-def ready(worker: Worker) -> Worker:
-    worker.gate.restricts = False
-    worker.lease.register()
-    return worker
 
 
 def armed(worker: Worker, queue: str = "default", seconds: float = 5.0) -> Take:
@@ -635,13 +629,13 @@ def test_a_reaper_searches_all_keys_only_where_redis_has_lost_names_of_lists(
         assert ("cmdstat_scan" in client.info("commandstats")) is loses
         assert sorted(next_first(client)) == sorted(jobs)
         assert not client.exists(f"bridge:arrived:{dead.identity}")
-        assert not client.exists(f"bridge:arrived:{dead.identity}:0:")  # the mark of lost names is no list
+        assert not client.exists(f"bridge:arrived:{dead.identity}:0:")  # the mark of lost names has no key
 
 
 def test_a_list_is_found_where_a_search_has_named_another_one_of_its_worker(
     worker: Worker, other: Worker, client: redis.Redis
 ) -> None:
-    """The set that a search had begun anew looked whole to the reaper."""
+    """The reaper took the set that a search had begun for a whole one."""
     push(client, "default", *(jobs := [job(), job()]))
     first, second = worker.open_watch(), worker.open_watch()
     serve(client, first)

@@ -13,7 +13,7 @@ from bridge.broker.poller import Poller
 from bridge.broker.wakes import MOST_WAKES
 from bridge.event_loop import EventLoop
 from bridge.sidekiq.outcome.decision import Done
-from tests.integration.worker import Worker, job, push
+from tests.integration.worker import Worker, job, push, ready
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
 
@@ -25,8 +25,7 @@ class Consumer:
     """A consumer whose watches may not take: its jobs have a limit."""
 
     def __init__(self, worker: Worker) -> None:
-        worker.gate.restricts = False
-        worker.lease.register()
+        ready(worker)
         worker.fetcher.rooms.marked.add(("HardJob",), DEFAULT)
         self.worker, self.event_loop = worker, EventLoop()
         context: Any = SimpleNamespace(

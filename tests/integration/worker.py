@@ -200,3 +200,10 @@ class Worker:
     def close(self) -> None:
         self.client.close()
         self.store.client.close()
+
+
+def ready(worker: Worker) -> Worker:
+    """The worker, with a lease, and with a sidecar that takes its Ruby jobs."""
+    worker.gate.restricts = False
+    worker.lease.register()
+    return worker

@@ -11,6 +11,7 @@ import redis
 
 from tests.support import redis_server as redis_server_module
 from tests.support import redis_users
+from tests.support.limit_fleet import LimitFleet
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage
@@ -51,6 +52,14 @@ def empty_redis(redis_server: RedisServer) -> Iterator[redis.Redis]:
     with redis_server.client(15) as client:
         client.flushdb()
         yield client
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, redis_server: RedisServer) -> Iterator[LimitFleet]:
+    """Workers under the same limits; none runs yet."""
+    made = LimitFleet(tmp_path, redis_server)
+    yield made
+    made.stop()
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ class Consumer:
         self.event_loop.close()
 
     def read(self) -> None:
-        """Called by whoever waits for the socket: each message is a run."""
+        """The thread that waits for the socket calls this: each message is a run."""
         me = threading.get_ident()
         self.readers.append(me)
         for message in self.reader.recv(65_536):
@@ -271,7 +271,7 @@ def test_a_deputy_that_comes_while_the_owner_takes_the_sockets_back_does_no_harm
 
 
 def test_a_deputy_that_comes_right_before_the_owner_sleeps_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The owner still had the turn, so the deputy woke nobody: the owner kept the sockets and slept."""
+    """The owner still had the turn, so the deputy woke no thread. The owner kept the sockets and slept."""
     # Given an owner, and a deputy that comes after the owner has looked, and before it gives the turn away
     event_loop = EventLoop()
     shared = event_loop.share()

@@ -24,7 +24,7 @@ class CoroutineJob < ShadowJob
   def perform(*args) = [true, *super]
 end
 
-# Returns what JSON cannot hold, and tells of a progress that nobody tracks.
+# Returns what JSON cannot hold, and reports the progress of a job without tracking.
 class ObjectJob
   include JOB
   include Listed
