@@ -16,12 +16,17 @@ OWN_FIELDS = ("concurrency", "rate", "key")
 """Fields of the limit that a job brings along."""
 EXAMPLE = '{"class": "SyncJob", "concurrency": 3}'
 LARGEST = 1_000_000
-#: A start that comes late lets the next one come early by this share of the time between two, so that none is
-#: lost. Below 1, at most N + 1 starts fit into the time of N: the k-th start after a late one comes k
-#: intervals later, less this share. The rest of an interval is for the way from Redis to the job.
+#: A start that comes late lets the next one come early by this share of the time between two. Below 1, at
+#: most N + 1 starts fit into the time of N: the k-th start after a late one comes k intervals later, less
+#: this share. The rest of an interval is for the way from Redis to the job.
 CATCH_UP_SHARE = 0.8
 #: By this at least: a machine is late by milliseconds, whatever the rate.
 CATCH_UP_SECONDS = 0.05
+#: A rate whose share makes up for less than this notes its last starts (``limit_rate.lua``). Then only the
+#: start that comes N later keeps that distance, and starts that are late by up to this are made up.
+LATE_SECONDS = 2.0
+#: The most starts that are noted: they take 20 bytes of Redis each.
+MOST_NOTED = 1000
 
 _RATE = re.compile(r"\s*(\d{1,9})\s*/\s*(\d{0,6})\s*([a-z]+)\s*", re.ASCII)
 _WORD = re.compile("[a-z]{3,}s")  # "ms" is not minutes
@@ -39,6 +44,8 @@ class Limit:
     concurrency: int | None = None
     rate: str | None = None
     interval: float | None = None
+    starts: int = 0
+    """The N of a rate."""
     key: KeyPath | None = None
 
     @property
@@ -46,8 +53,13 @@ class Limit:
         """As ``limit_gate.lua`` takes them, behind the name of the list."""
         most = "" if self.concurrency is None else str(self.concurrency)
         if self.interval is None:
-            return most, "", "0"
-        return most, repr(self.interval), repr(max(self.interval * CATCH_UP_SHARE, CATCH_UP_SECONDS))
+            return most, "", "0 0"
+        early = max(self.interval * CATCH_UP_SHARE, CATCH_UP_SECONDS)
+        # As many as keep the time of N, though each of them may come early.
+        noted = self.starts + math.ceil(early / self.interval - 1e-9)
+        if early >= LATE_SECONDS or noted > MOST_NOTED:
+            noted = 0
+        return most, repr(self.interval), f"{early!r} {noted}"
 
     def covers(self, job_class: str | None, queue: str) -> bool:
         """Whether a job of this class in this queue counts."""
@@ -146,13 +158,15 @@ def _limit(name: str | None, job_class: str | None, queue: str | None, entry: Ma
     key = None if path is None else KeyPath.parse(path)
     parts = [job_class, queue and f"queue={queue}"]
     given = ",".join(part for part in parts if part) + (f"/{key.text}" if key else "")
+    starts, interval = (0, None) if rate is None else pace_of(rate)
     return Limit(
         name or given,
         job_class,
         queue,
         None if concurrency is None else _concurrency(concurrency),
         None if rate is None else str(rate),
-        None if rate is None else interval_of(rate),
+        interval,
+        starts,
         key,
     )
 
@@ -181,8 +195,8 @@ def _concurrency(value: object) -> int:
     return value
 
 
-def interval_of(rate: object) -> float:
-    """Seconds between two starts: 0.1 for ``"10/s"``, 12.0 for ``"5/m"``, 2.0 for ``"1/2s"``."""
+def pace_of(rate: object) -> tuple[int, float]:
+    """The number, and seconds between two starts: 10 and 0.1 for ``"10/s"``, 1 and 2.0 for ``"1/2s"``."""
     match = _RATE.fullmatch(rate.lower()) if isinstance(rate, str) else None
     unit = match and (_UNITS.get(match[3]) or _UNITS.get(match[3][:-1] if _WORD.fullmatch(match[3]) else ""))
     if not match or not unit or not int(match[1]) or not int(match[2] or 1):
@@ -190,7 +204,7 @@ def interval_of(rate: object) -> float:
     seconds = unit * int(match[2] or 1) / int(match[1])
     if not math.isfinite(seconds) or seconds > 86_400 * 366:
         raise ValueError(f"{_shown(rate)} is less than one start a year; pause the queue instead")
-    return seconds
+    return int(match[1]), seconds
 
 
 def _shown(value: object) -> str:

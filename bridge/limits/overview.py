@@ -96,12 +96,12 @@ class Overview:
             pipeline = self._client.pipeline(transaction=False)
             pipeline.time()
             for one in found:
-                places, reserved, waiting, rate = keys.gate(f"{one.name}:{one.key or ALL}")
+                places, reserved, waiting, starts = keys.gate(f"{one.name}:{one.key or ALL}")
                 pipeline.zrange(places, 0, -1, withscores=True)
                 pipeline.zrange(reserved, 0, -1, withscores=True)
                 pipeline.zcard(waiting)
                 pipeline.zrange(waiting, 0, 0)
-                pipeline.get(rate)
+                pipeline.lindex(starts, 0)
             (seconds, micros), *answers = pipeline.execute()
         now = seconds + micros / 1e6
         return [

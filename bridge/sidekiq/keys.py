@@ -158,10 +158,12 @@ def unbegun(identity: str) -> str:
 def gate(line: str) -> tuple[str, str, str, str]:
     """The four keys of one limit for one key, ``<limit>:<key>``.
 
-    Sorted sets of its places in use, of places reserved for jobs on their way, and of waiting jobs; and the
-    time of the next start that its rate allows.
+    Sorted sets of its places in use, of places reserved for jobs on their way, and of waiting jobs; and a
+    list of the time of the next start that its rate allows, and of the last starts.
     """
-    return f"bridge:places:{line}", f"bridge:reserved:{line}", f"bridge:waiting:{line}", f"bridge:rate:{line}"
+    kinds = ("places", "reserved", "waiting", "starts")
+    places, reserved, waiting, starts = (f"bridge:{kind}:{line}" for kind in kinds)
+    return places, reserved, waiting, starts
 
 
 def recovered(jid: str) -> str:

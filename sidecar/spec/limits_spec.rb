@@ -59,8 +59,17 @@ RSpec.describe SidekiqBridge::Limits do
     end
   end
 
+  # tests/unit/test_limit_declarations.py has the same table.
+  {"10/s" => 11, "1/s" => 2, "20/s" => 21, "100/s" => 105, "900/s" => 945, "100/m" => 101, "600/20m" => 601,
+   "1/5s" => 0, "25/m" => 26, "24/m" => 0, "1000/s" => 0, "5000/h" => 0}.each do |rate, noted|
+    it "notes #{noted} starts of #{rate}" do
+      _, interval, (early, found) = described_class::Declarations.new([{"class" => "A", "rate" => rate}]).limits.first.script_args.then { |most, each, last| [most, each, last.split] }
+      expect([found.to_i, early.to_f.round(9)]).to eq([noted, [0.05, 0.8 * interval.to_f].max.round(9)])
+    end
+  end
+
   {"10/s" => 0.1, "100/m" => 0.6, "1/5s" => 5.0, "3600/hour" => 1.0, "2 / 1 minutes" => 30.0, "1/d" => 86_400.0}.each do |rate, seconds|
-    it("reads #{rate} as #{seconds} s between two starts") { expect(described_class::Limit.interval_of(rate)).to be_within(1e-9).of(seconds) }
+    it("reads #{rate} as #{seconds} s between two starts") { expect(described_class::Limit.pace_of(rate).last).to be_within(1e-9).of(seconds) }
   end
 
   it "names a limit by what it counts" do

@@ -12,7 +12,7 @@ from tests.support.limit_fleet import LimitFleet
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for, wait_until_equal
 
-KEYS_OF_REDIS = ("places", "reserved", "waiting", "rate")
+KEYS_OF_REDIS = ("places", "reserved", "waiting", "starts")
 
 
 def nothing_is_left(fleet: LimitFleet) -> None:

@@ -48,7 +48,20 @@ def test_a_limit_has_a_name_of_what_it_counts(entry: dict[str, Any], name: str) 
     ],
 )
 def test_a_rate_is_the_time_between_two_starts(rate: str, seconds: float) -> None:
-    assert declaration.interval_of(rate) == pytest.approx(seconds)
+    assert declaration.pace_of(rate)[1] == pytest.approx(seconds)
+
+
+NOTED = {"10/s": 11, "1/s": 2, "20/s": 21, "100/s": 105, "900/s": 945, "100/m": 101, "600/20m": 601}
+NOTED |= {"1/5s": 0, "25/m": 25 + 1, "24/m": 0, "1000/s": 0, "5000/h": 0}
+
+
+@pytest.mark.parametrize(("rate", "noted"), NOTED.items())
+def test_a_rate_notes_as_many_starts_as_keep_its_window(rate: str, noted: int) -> None:
+    """``sidecar/spec/limits_spec.rb`` has the same table."""
+    (limit,) = declaration.limits([{"class": "A", "rate": rate}])
+    early, found = limit.script_args[2].split()
+    assert int(found) == noted
+    assert float(early) == pytest.approx(max(0.05, 0.8 * float(limit.script_args[1])))
 
 
 @pytest.mark.parametrize(

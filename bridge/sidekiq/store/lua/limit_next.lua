@@ -1,6 +1,6 @@
 -- Included by the limit scripts, behind limit_turn.lua: lets waiting jobs go while there is room. Each gets a reserved place,
 -- and the right to go before all that wait, even when its reserved time is over. Result: as that of note()
-local DAY = 86400
+local DAY, SOON = 86400, 0.02
 
 local function leave(at, by, head, score, queues, reserved)
   redis.call('ZREM', KEYS[at + 2], head)
@@ -27,7 +27,7 @@ local function advance(at, by, queues)
     looks = looks + 1
   end
   local look = note(at, by)
-  -- That many jobs of the line were deleted by a person: the next call goes on. An early head waits for the end of a claim.
+  -- That many jobs of the line were deleted by a person: the next call goes on. An early head waits for the end of a claim, which tells.
   if (looks == 200 or early) and look ~= '' then redis.call('ZADD', KEYS[2], early and 0 or text(now), ARGV[by]) end
-  return look
+  return early and tonumber(look) < now + SOON and text(now + SOON) or look
 end

@@ -12,8 +12,8 @@ module SidekiqBridge
       # The name of its line of waiting jobs.
       def line = "#{limit.name}:#{key}"
 
-      # Places in use, reserved places, waiting jobs, next start: KEYS of the scripts.
-      def keys = %w[places reserved waiting rate].map { |kind| "bridge:#{kind}:#{line}" }
+      # Places in use, reserved places, waiting jobs, starts: KEYS of the scripts.
+      def keys = %w[places reserved waiting starts].map { |kind| "bridge:#{kind}:#{line}" }
 
       def places = "bridge:places:#{line}"
 

@@ -6,11 +6,14 @@ module SidekiqBridge
   module Limits
     # At most `concurrency` jobs at once, and `interval` seconds between two starts, for each key.
     # bridge/limits/declaration.py has the same rules and names.
-    Limit = Struct.new(:name, :job_class, :queue, :concurrency, :rate, :interval, :key, keyword_init: true) do
+    Limit = Struct.new(:name, :job_class, :queue, :concurrency, :rate, :interval, :starts, :key, keyword_init: true) do
       # As limit_gate.lua takes them, behind the name of the line.
       def script_args
-        catch_up = interval ? [interval * Limit::CATCH_UP_SHARE, Limit::CATCH_UP_SECONDS].max : 0
-        [concurrency.to_s, interval.to_s, catch_up.to_s]
+        return [concurrency.to_s, "", "0 0"] unless interval
+        early = [interval * Limit::CATCH_UP_SHARE, Limit::CATCH_UP_SECONDS].max
+        noted = starts + (early / interval - 1e-9).ceil
+        noted = 0 if early >= Limit::LATE_SECONDS || noted > Limit::MOST_NOTED
+        [concurrency.to_s, interval.to_s, "#{early} #{noted}"]
       end
 
       def covers?(name, queue_name) = [nil, name].include?(job_class) && [nil, queue_name].include?(queue)
@@ -43,6 +46,8 @@ module SidekiqBridge
       LARGEST = 1_000_000
       CATCH_UP_SHARE = 0.8
       CATCH_UP_SECONDS = 0.05
+      LATE_SECONDS = 2.0
+      MOST_NOTED = 1000
       LONGEST_INTERVAL_SECONDS = 86_400 * 366
       QUEUE_NAME = /\A[\w:.-]+\z/
       RATE = %r{\A\s*(\d{1,9})\s*/\s*(\d{0,6})\s*([a-z]+)\s*\z}
@@ -68,14 +73,14 @@ module SidekiqBridge
           made(nil, job_class, nil, entry)
         end
 
-        # Seconds between two starts: 0.1 for "10/s".
-        def interval_of(rate)
+        # The number, and seconds between two starts: 10 and 0.1 for "10/s".
+        def pace_of(rate)
           match = rate.is_a?(String) ? RATE.match(rate.downcase) : nil
           unit = match && (UNITS[match[3]] || UNITS[match[3][/\A([a-z]{3,})s\z/, 1]]) # "ms" is not minutes
           raise ArgumentError, "#{shown(rate)} is not a rate; write for example \"10/s\", \"100/m\" or \"1/5s\"" unless unit && match[1].to_i.positive? && !match[2].match?(/\A0+\z/)
           seconds = unit * (match[2].empty? ? 1 : match[2].to_i) / match[1].to_f
           raise ArgumentError, "#{shown(rate)} is less than one start a year; pause the queue instead" if seconds > LONGEST_INTERVAL_SECONDS
-          seconds
+          [match[1].to_i, seconds]
         end
 
         private
@@ -85,8 +90,9 @@ module SidekiqBridge
           raise ArgumentError, "concurrency or rate is missing; write for example #{EXAMPLE}" if concurrency.nil? && rate.nil?
           key = path && KeyPath.new(path)
           named = [job_class, queue && "queue=#{queue}"].compact.join(",") + (key ? "/#{key.text}" : "")
+          starts, interval = rate && pace_of(rate)
           new(name: name || named, job_class: job_class, queue: queue, concurrency: whole(concurrency),
-            rate: rate, interval: rate && interval_of(rate), key: key)
+            rate: rate, interval: interval, starts: starts, key: key)
         end
 
         def refuse_unknown(entry, known)

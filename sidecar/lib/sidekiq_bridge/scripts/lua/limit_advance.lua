@@ -4,9 +4,9 @@
 -- Result {now in s, when a worker must look again or "", score of the head of the line or ""}
 -- Included by the limit scripts. A gate is one limit for one key.
 -- KEYS[1..4]: schedule, bridge:waiting, bridge:claiming, bridge:lines (limit_missing.lua)
--- KEYS[at..at+3]: its places, its reserved places, its waiting jobs, its next start. "@<id>" among the reserved places: less the time
--- at which a job that has left the line was claimed
--- ARGV[by..by+3]: "<limit>:<key>", most places ("" = any number), s between two starts ("" = none), s by which a start may catch up
+-- KEYS[at..at+3]: its places, its reserved places, its waiting jobs, its starts (limit_rate.lua). "@<id>" among the reserved places:
+-- less the time at which a job that has left the line was claimed
+-- ARGV[by..by+3]: "<limit>:<key>", most places ("" = any number), s between two starts ("" = none), "<s> <number>" (limit_rate.lua)
 -- All times are Redis TIME in s. A place or reservation whose time is over does not count.
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -14,33 +14,76 @@ local now = time[1] + time[2] / 1000000
 local function text(seconds) return string.format('%.6f', seconds) end
 
 local function taken(key) return redis.call('ZCOUNT', key, '(' .. text(now), '+inf') end
+-- Included by the limit scripts, behind limit_gate.lua: the starts of a gate with a rate of N in a window.
+-- KEYS[at+3]: list of the next start by the schedule, and the times of the last starts, the newest one first
+-- ARGV[by+3]: "<s by which a start may come early after a late one> <number of last starts>". With 0 of them no more than that is made up.
+-- Otherwise LATE s are: each start waits for its time, for the one before it, and for the one that many before it, which keeps the window.
+local LATE, ROUNDING = 2, 0.000001
 
--- A start may catch up only while jobs wait, so no burst follows a pause.
-local function next_start(at, by)
+local function rate(at, by)
+  local interval, early, noted = tonumber(ARGV[by + 2]), string.match(ARGV[by + 3], '^(%S+) (%d+)$')
+  local one = {starts = KEYS[at + 3], interval = interval, early = tonumber(early), noted = tonumber(noted)}
+  local known = redis.call('LRANGE', one.starts, 0, 1)
+  local due, last = tonumber(known[1] or 0), tonumber(known[2] or 0)
+  -- A slower rate has written it, or Redis' clock went back.
+  if due > now + 2 * interval + ROUNDING or last > now + ROUNDING then redis.call('DEL', one.starts); due, last = 0, 0 end
+  -- A start is made up only while jobs wait, so no burst follows a pause.
   local waiting = redis.call('ZCARD', KEYS[at + 2]) + taken(KEYS[at + 1]) > 0
-  return math.max(tonumber(redis.call('GET', KEYS[at + 3]) or 0), waiting and now - tonumber(ARGV[by + 3]) or now)
+  one.due = math.max(due, waiting and now - (one.noted > 0 and LATE or one.early) or now)
+  one.behind_last = last + interval - one.early
+  return one
+end
+
+-- When a start is allowed that comes behind `ahead` others from now on.
+local function behind_window(one, ahead)
+  local before = one.noted > 0 and redis.call('LINDEX', one.starts, one.noted - ahead)
+  return before and before + one.noted * one.interval - one.early or 0
+end
+
+local function next_start(at, by)
+  local one = rate(at, by)
+  return math.max(one.due, one.behind_last, behind_window(one, 0))
+end
+
+local function note_start(at, by)
+  local one = rate(at, by)
+  local due = one.due + one.interval
+  redis.call('LPOP', one.starts)
+  redis.call('LPUSH', one.starts, text(now), text(due))
+  redis.call('LTRIM', one.starts, 0, one.noted)
+  redis.call('EXPIRE', one.starts, math.ceil(math.max(due - now + math.max(LATE, one.early), one.noted * one.interval)))
+end
+-- Included by the limit scripts, behind limit_rate.lua: how many jobs may go at one gate, and the one that goes.
+-- How many starts the rate allows now.
+local function free_starts(at, by)
+  local one = rate(at, by)
+  local least, most = 0, math.max(0, math.floor((now - one.due) / one.interval + 1 + ROUNDING))
+  if one.noted > 0 then most = math.min(most, one.noted) end
+  if one.interval > one.early then most = math.min(most, one.behind_last <= now + ROUNDING and 1 or 0) end
+  while least < most do
+    local middle = math.ceil((least + most) / 2)
+    if behind_window(one, middle - 1) <= now + ROUNDING then least = middle else most = middle - 1 end
+  end
+  return least
 end
 
 -- How many more jobs may go now.
 local function room(at, by)
   local left = math.huge
   if ARGV[by + 1] ~= '' then left = tonumber(ARGV[by + 1]) - taken(KEYS[at]) end
-  if ARGV[by + 2] ~= '' then
-    left = math.min(left, math.max(0, math.floor((now - next_start(at, by)) / tonumber(ARGV[by + 2]) + 1.000001)))
-  end
+  if ARGV[by + 2] ~= '' then left = math.min(left, free_starts(at, by)) end
   return left - taken(KEYS[at + 1])
 end
 
 -- Takes one place for `holder` until `till` (s, or "inf"), and one start.
 local function enter(at, by, id, holder, till)
-  local after = ARGV[by + 2] ~= '' and next_start(at, by) + tonumber(ARGV[by + 2])
+  if ARGV[by + 2] ~= '' then note_start(at, by) end
   redis.call('ZREM', KEYS[at + 1], id, '@' .. id)
   if ARGV[by + 1] ~= '' then
     redis.call('ZADD', KEYS[at], till, holder)
     local last = redis.call('ZRANGE', KEYS[at], -1, -1, 'WITHSCORES')[2]
     if last == 'inf' then redis.call('PERSIST', KEYS[at]) else redis.call('EXPIREAT', KEYS[at], math.ceil(last) + 60) end
   end
-  if after then redis.call('SET', KEYS[at + 3], text(after), 'EX', math.max(1, math.ceil(after - now + tonumber(ARGV[by + 3])))) end
 end
 -- Included by the limit scripts, behind limit_gate.lua: the line of jobs that wait at one gate. A member of it is
 -- "<id> <queue>", and its score is that of the job in schedule. A job that is not there is not in the line either.
@@ -120,7 +163,7 @@ local function is_early(score, by)
 end
 -- Included by the limit scripts, behind limit_turn.lua: lets waiting jobs go while there is room. Each gets a reserved place,
 -- and the right to go before all that wait, even when its reserved time is over. Result: as that of note()
-local DAY = 86400
+local DAY, SOON = 86400, 0.02
 
 local function leave(at, by, head, score, queues, reserved)
   redis.call('ZREM', KEYS[at + 2], head)
@@ -147,9 +190,9 @@ local function advance(at, by, queues)
     looks = looks + 1
   end
   local look = note(at, by)
-  -- That many jobs of the line were deleted by a person: the next call goes on. An early head waits for the end of a claim.
+  -- That many jobs of the line were deleted by a person: the next call goes on. An early head waits for the end of a claim, which tells.
   if (looks == 200 or early) and look ~= '' then redis.call('ZADD', KEYS[2], early and 0 or text(now), ARGV[by]) end
-  return look
+  return early and tonumber(look) < now + SOON and text(now + SOON) or look
 end
 
 -- Whether a job that has left the line is still at the end of one of the queues.
