@@ -46,6 +46,8 @@ class Fleet:
 
     def __init__(self, port: int, count: int = 3, name: str = "host") -> None:
         self.workers = [Worker(f"{name}{number}:1", port) for number in range(count)]
+        self.beside: Callable[[], None] = lambda: None
+        """What others do before each look."""
         for worker in self.workers:
             worker.lease.register()
             worker.reaper.others._clock = lambda worker=worker: worker.now  # type: ignore[misc]
@@ -60,6 +62,7 @@ class Fleet:
     def pass_seconds(self, seconds: float, *, living: list[Worker] | None = None) -> None:
         """Time goes on, by the steady clocks; those that live look every 1.6 s."""
         for _ in range(round(seconds / 1.6)):
+            self.beside()
             for worker in self.workers if living is None else living:
                 worker.now += 1.6
                 worker.reaper.round()
@@ -75,6 +78,83 @@ def fleet(server: RedisServer) -> Iterator[Fleet]:
     fleet = Fleet(server.port)
     yield fleet
     fleet.close()
+
+
+class Crowd:
+    """The leases of many more workers that live, as Redis sees them."""
+
+    def __init__(self, worker: Worker, count: int = 400) -> None:
+        self._client = worker.client
+        self._names = [f"crowd:{number}:0123456789ab" for number in range(count)]
+
+    def renew(self) -> None:
+        seconds, micros = self._client.time()
+        end = seconds * 1000 + micros // 1000 + LENGTH * 1000 + LENGTH / 1024
+        self._client.zadd("bridge:lease", dict.fromkeys(self._names, end))
+
+    def commands(self, name: str) -> int:
+        """How often Redis has carried out this command."""
+        stats: Any = self._client.info("commandstats")
+        return int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"])
+
+
+@pytest.fixture
+def crowd(fleet: Fleet) -> Crowd:
+    crowd = Crowd(fleet.workers[0])
+    crowd.renew()
+    fleet.beside = crowd.renew
+    return crowd
+
+
+def test_a_worker_reads_all_leases_the_rarer_the_more_there_are(fleet: Fleet, crowd: Crowd) -> None:
+    """Each worker read the leases of all, every 1.6 s: this work grew with the square of the fleet."""
+    # Given a worker that has read the leases of a fleet of 400
+    worker = fleet.workers[0]
+    fleet.pass_seconds(1.6, living=[worker])
+    before = crowd.commands("zrange")
+    # When it looks 50 times, within 80 s
+    fleet.pass_seconds(80, living=[worker])
+    # Then it has read all of them every 20 to 60 s
+    assert 1 <= crowd.commands("zrange") - before <= 4
+
+
+@pytest.mark.parametrize("end", ["ended by its keeper", "over by TIME"])
+def test_the_next_look_finds_a_dead_worker_in_a_large_fleet(fleet: Fleet, crowd: Crowd, end: str) -> None:
+    fleet.pass_seconds(2 * LENGTH)
+    fleet.take_one_each()
+    dead, reaper, _ = fleet.workers
+    dead.client.zadd("bridge:lease", {dead.identity: 0 if end == "ended by its keeper" else 1000})
+    reaper.reaper.others._read_at = reaper.now + 3600
+    fleet.pass_seconds(1.6, living=[reaper])
+    assert len(next_first(dead.client)) == 1
+
+
+def test_in_a_large_fleet_who_dies_while_redis_clock_goes_back_is_found_as_soon(
+    fleet: Fleet, crowd: Crowd, clock: WallClock
+) -> None:
+    fleet.pass_seconds(2 * LENGTH)
+    fleet.take_one_each()
+    dead, *living = fleet.workers
+    for worker in living:
+        worker.reaper.others._read_at = worker.now + 3600
+
+    clock.set(-3600.0)
+    fleet.pass_seconds(2 * LENGTH + MARGIN_SECONDS + 2, living=living)
+
+    assert len(next_first(dead.client)) == 1
+    assert all(worker.client.hlen(worker.inflight_key) == 1 for worker in living)
+
+
+def test_a_large_fleet_gives_the_jobs_of_the_dead_back_though_redis_lost_the_leases(
+    fleet: Fleet, crowd: Crowd
+) -> None:
+    fleet.take_one_each()
+    fleet.pass_seconds(2 * LENGTH)
+    dead, *living = fleet.workers
+    dead.client.zrem("bridge:lease", dead.identity)
+    fleet.pass_seconds(60 + 2 * LENGTH, living=living)
+    assert len(next_first(dead.client)) == 1
+    assert all(worker.client.hlen(worker.inflight_key) == 1 for worker in living)
 
 
 @pytest.mark.parametrize("step", [20.0, 3600.0, -20.0, -3600.0, 86400.0])

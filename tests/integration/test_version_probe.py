@@ -22,3 +22,18 @@ def test_rows_that_are_no_rows_are_passed_over(empty_redis: Any) -> None:
     empty_redis.hset("b", "info", "[1]")
     empty_redis.hset("c", "info", json.dumps({"version": "; drop"}))
     assert version_probe.version(empty_redis, "me") is None
+
+
+def test_a_worker_that_starts_in_a_large_fleet_reads_one_row(empty_redis: Any) -> None:
+    """It read the rows of all: the start of a fleet cost Redis the square of its size."""
+    # Given a fleet of 50 that knows its Sidekiq
+    names = [f"host:{number}:a" for number in range(50)]
+    empty_redis.sadd("processes", *names)
+    for name in names:
+        empty_redis.hset(name, "info", json.dumps({"version": "8.1.7"}))
+    empty_redis.config_resetstat()
+    # When one more worker asks
+    found = version_probe.version(empty_redis, "me:1:a")
+    # Then one row has told
+    assert found == "8.1.7"
+    assert empty_redis.info("commandstats")["cmdstat_hget"]["calls"] == 1

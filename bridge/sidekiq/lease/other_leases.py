@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import random
 from collections.abc import Iterable, Mapping
 
 from bridge.sidekiq.lease.lease import Lease
@@ -16,6 +18,10 @@ logger = logging.getLogger(__name__)
 LONGEST_SECONDS = 600.0
 #: Beyond a lease's length, for answers that are slow.
 MARGIN_SECONDS = 1.0
+#: Between two reads of all leases, for each of them: so one worker reads ten leases a second in any fleet.
+READ_SECONDS = 0.1
+#: Of workers that were started at once, not all shall read at once.
+READ_SPREAD = 0.5, 1.5
 
 
 def length_seconds(end: float) -> float:
@@ -28,6 +34,10 @@ class OtherLeases:
 
     A lease is over by Redis' TIME, or because its end did not change for its whole length by our own clock.
     The second rule needs no wall clock: after Redis' clock went back an hour, leases last an hour longer.
+
+    Each look reads the leases that have ended, and those that end later than one that begins now would. Both
+    rules need no others. Now and then a look reads all leases, to learn of those that Redis loses: the more
+    there are, the rarer, because all workers do it. While jobs are known without a lease, each look does.
     """
 
     def __init__(self, store: RedisStore, lease: Lease, clock: Clock = steady) -> None:
@@ -41,45 +51,68 @@ class OtherLeases:
         """Identities that hold jobs without a lease, and when they may be taken for dead."""
         self._cursor: int | None = 0
         """Of the search for such identities, once in a process; None once it is through."""
+        self._read_at = float("-inf")
+        """When to read all leases."""
+        self._longest = 0.0
+        """Length in seconds of the longest lease at the last such read."""
 
     def over(self) -> list[str]:
         """Identities whose jobs are to be given back; from now on they can claim and renew nothing.
 
         Raises StoreUnavailable.
         """
-        ends = self._table.ends()
-        lost = self._note(ends)
-        unchanged = self._unchanged() if self._lease.may_reap else []
+        ends = self._look()
+        self._search()
+        lost = self._adopt(ends)
+        unchanged = self._unchanged(ends) if self._lease.may_reap else []
         if not unchanged and not self._has_suspects(ends):
             return lost
         window = self._lease.redis_clock.window if self._lease.may_reap else None
         found = self._store.expired_leases(self._lease.identity, window=window, unchanged=unchanged)
         return list(dict.fromkeys([*lost, *found]))
 
+    def _look(self) -> dict[str, float]:
+        """All leases of others, or those of them that may be over."""
+        now_ms = self._lease.redis_clock.now_ms
+        if now_ms is None or self._orphans or self._clock() >= self._read_at:
+            return self._read_all()
+        longest = max(self._longest, self._lease.length_seconds)
+        ends = self._table.ends_outside(now_ms, now_ms + (longest + MARGIN_SECONDS) * 1000)
+        ends.pop(self._lease.identity, None)
+        self._note(ends)
+        return ends
+
+    def _read_all(self) -> dict[str, float]:
+        ends = self._table.ends()
+        rest = len(ends) * READ_SECONDS * random.uniform(*READ_SPREAD)  # nosec B311
+        self._read_at = self._clock() + rest
+        ends.pop(self._lease.identity, None)
+        told = [length_seconds(end) for end in ends.values() if 0 < end < math.inf]
+        self._longest = max(told, default=0.0)
+        gone = {name: self._seen.pop(name)[0] for name in self._seen.keys() - ends.keys()}
+        self._note(ends)
+        self._suspect(gone, {name: length_seconds(end) for name, end in gone.items() if end > 0})
+        return ends
+
+    def _note(self, ends: Mapping[str, float]) -> None:
+        """Note since when each of these ends was seen."""
+        now = self._clock()
+        for name, end in ends.items():
+            if name not in self._seen or self._seen[name][0] != end:
+                self._seen[name] = end, now
+
     def _has_suspects(self, ends: Mapping[str, float]) -> bool:
         now = self._lease.redis_clock.now_ms
-        mine = self._lease.identity
-        return any(end <= (now or end) for name, end in ends.items() if name != mine)
+        return any(end <= (now or end) for end in ends.values())
 
-    def _unchanged(self) -> list[tuple[str, float]]:
+    def _unchanged(self, ends: Iterable[str]) -> list[tuple[str, float]]:
+        """Of the leases that were just read, those that are over by the second rule."""
         now, held_since = self._clock(), self._lease.held_since
         return [
             (name, end)
-            for name, (end, since) in self._seen.items()
+            for name, (end, since) in ((name, self._seen[name]) for name in ends)
             if end > 0 and now - max(since, held_since) > length_seconds(end) + MARGIN_SECONDS
         ]
-
-    def _note(self, ends: Mapping[str, float]) -> list[str]:
-        now = self._clock()
-        gone = {name: end for name, (end, _) in self._seen.items() if name not in ends}
-        self._seen = {
-            name: self._seen[name] if name in self._seen and self._seen[name][0] == end else (end, now)
-            for name, end in ends.items()
-            if name != self._lease.identity
-        }
-        self._suspect(gone, {name: length_seconds(end) for name, end in gone.items() if end > 0})
-        self._search()
-        return self._adopt(ends)
 
     # -- jobs in flight without a lease: ``bridge:lease`` was lost, alone
 

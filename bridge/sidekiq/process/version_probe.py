@@ -28,8 +28,9 @@ def version(client: Any, own_identity: str) -> str | None:
         others = [
             name for name in client.smembers(keys.PROCESSES) if name.decode(errors="replace") != own_identity
         ]
-        rows = [client.hget(name, "info") for name in sorted(others)]
-    return next((found for row in rows if (found := _version_of(row))), None)
+        # One after the other: nearly always the first one tells, and a row names all queues of its process.
+        versions = (_version_of(client.hget(name, "info")) for name in sorted(others))
+        return next(filter(None, versions), None)
 
 
 def _version_of(row: bytes | None) -> str | None:

@@ -39,8 +39,16 @@ class LeaseTable:
     def ends(self) -> dict[str, float]:
         """Identity to the end of its lease in ms of Redis TIME; 0: ended, jobs left; < 0: being reaped."""
         with outages():
-            found = self.client.zrange(keys.LEASE, 0, -1, withscores=True)
-        return {name.decode(errors="replace"): score for name, score in found}
+            return _ends(self.client.zrange(keys.LEASE, 0, -1, withscores=True))
+
+    def ends_outside(self, first_ms: float, last_ms: float) -> dict[str, float]:
+        """The same of those that end at ``first_ms`` or before, or after ``last_ms``. Nearly always none."""
+        with outages():
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.zrangebyscore(keys.LEASE, "-inf", first_ms, withscores=True)
+            pipeline.zrangebyscore(keys.LEASE, f"({last_ms}", "+inf", withscores=True)
+            before, after = pipeline.execute()
+        return _ends([*before, *after])
 
     def search(self, cursor: int) -> tuple[int, list[str]]:
         """One step through all keys. Returns the next cursor, 0 at the end, and who may hold jobs.
@@ -74,3 +82,7 @@ class LeaseTable:
         """Give a holder of jobs a lease that a reaper has marked: it cannot renew. False where it has one."""
         with outages():
             return bool(self.client.zadd(keys.LEASE, {identity: -1}, nx=True))
+
+
+def _ends(found: Iterable[tuple[bytes, float]]) -> dict[str, float]:
+    return {name.decode(errors="replace"): score for name, score in found}
