@@ -62,12 +62,22 @@ class FileLock:
 
 
 class MortalPool(Pool):  # type: ignore[misc]
-    """billiard's pool, whose processes may be killed at any moment."""
+    """billiard's pool, whose processes may be killed at any moment.
+
+    Its supervisor's thread replaces processes that have ended, and the thread of ``--autoscale`` does so
+    after it has changed their number. They must not do so at once: one would take a process that the other
+    is about to start for one that has ended, and billiard would end the worker.
+    """
 
     def _setup_queues(self) -> None:
+        self._maintenance = threading.Lock()
         super()._setup_queues()
         self._inqueue._rlock = FileLock()
         self._outqueue._wlock = FileLock()
+
+    def _maintain_pool(self) -> None:
+        with self._maintenance:
+            super()._maintain_pool()
 
 
 class PreforkPool(prefork.TaskPool):
