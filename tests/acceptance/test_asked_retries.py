@@ -8,7 +8,6 @@ swallowed, counted the job as done, and it was gone. Stock Celery runs both agai
 from __future__ import annotations
 
 import json
-import os
 import time
 from typing import Any
 
@@ -105,7 +104,6 @@ def test_what_a_retry_cannot_mean_is_refused_and_an_error_may_be_a_class_or_a_te
     """A queue that no worker may read kept the job for good; ``args="abc"`` became three arguments; arguments
     deeper than Ruby reads were buried unread; a class as ``exc`` cost the countdown.
     """
-    os.environ.setdefault("BRIDGE_REDIS_URL", pooled.redis_url)
     from tests.support.retrying_tasks import CAUSES, SLIPS
 
     jids = run(pooled, [{"class": "AskingJob", "args": [way], "retry": True} for way in SLIPS])
