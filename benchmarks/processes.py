@@ -31,13 +31,24 @@ class BenchmarkFailed(Exception):
     """A measurement that gave no figure; the text says why."""
 
 
+#: Whether every child of this process is of a run, and may be ended after each measurement.
+_adopts = False
+
+
 def adopt_orphans() -> None:
     """Make this process the parent of what its children leave behind, so that nothing outlives the run."""
+    global _adopts
+    _adopts = True
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_orphans(seconds: float = STOP_SECONDS) -> None:
-    """Kill what is left of the children's children, and wait for their end."""
+    """Kill what is left of the children's children, and wait for their end.
+
+    Only in a process that adopts them: any other has children that are not of a run.
+    """
+    if not _adopts:
+        return
     deadline = time.monotonic() + seconds
     # Killed is not gone: Ctrl-C once left a process that its test still found.
     while (left := procfs.descendants([os.getpid()]) - {os.getpid()}) and time.monotonic() < deadline:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 import xml.dom.minidom
 from collections.abc import Sequence
 from dataclasses import replace
@@ -223,6 +224,18 @@ def broken(peer: Peer, setup: Setup, site: Site) -> figures.Sample:
 
 def odd(peer: Peer, setup: Setup, site: Site) -> figures.Sample:
     return {"another_metric": 1.0}
+
+
+def test_measurements_end_no_process_of_another_who_runs_them() -> None:
+    """In the process of this test they are other tests' children: their Redis was killed here."""
+    others = subprocess.Popen(["sleep", "60"])
+    try:
+        measured_rounds([scenario("short", "jobs_per_second", [row(Counted("often"), fine)], "")], 1)
+
+        assert others.poll() is None
+    finally:
+        others.kill()
+        others.wait()
 
 
 def test_a_row_for_comparison_and_a_long_scenario_are_measured_in_the_first_round_only() -> None:
