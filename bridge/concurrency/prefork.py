@@ -7,7 +7,6 @@ the pool stay in flight. A file lock is taken off a dead process by the kernel.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import functools
 import importlib
@@ -24,6 +23,7 @@ from celery import signals
 from celery.concurrency import prefork
 
 from bridge.concurrency.size import at_least_one, positive
+from bridge.execution import pool_processes
 from bridge.execution.request import SidekiqRequest
 from bridge.execution.returned import Returned
 from bridge.fast_path import retry_tracer
@@ -118,12 +118,14 @@ class PreforkPool(prefork.TaskPool):
 
     def end_processes(self) -> None:
         """End the pool's processes: their jobs go to other workers, and must not run there beside these."""
-        processes = list(self._pool._pool) if self._pool is not None else []
-        _signal_all(processes, TERM_SIGNAL)
+        pids = [process.pid for process in self._pool._pool] if self._pool is not None else []
+        for pid in pids:
+            pool_processes.signal_running(pid, TERM_SIGNAL)
         deadline = time.monotonic() + UNWIND_SECONDS
-        while any(_is_alive(process) for process in processes) and time.monotonic() < deadline:
+        while any(map(pool_processes.is_running, pids)) and time.monotonic() < deadline:
             time.sleep(0.02)
-        _signal_all(processes, signal.SIGKILL)
+        for pid in pids:
+            pool_processes.signal_running(pid, signal.SIGKILL)
 
 
 def _receive(request: SidekiqRequest, callback: Any, ended: Any) -> Any:
@@ -132,20 +134,6 @@ def _receive(request: SidekiqRequest, callback: Any, ended: Any) -> Any:
     if not failed and isinstance(text, Returned):
         request.fetcher.in_flight.decide(request.delivery.token, Done(text.result))
     return callback(ended)
-
-
-def _signal_all(processes: list[Any], number: int) -> None:
-    for process in processes:
-        with contextlib.suppress(OSError):  # gone
-            os.kill(process.pid, number)
-
-
-def _is_alive(process: Any) -> bool:
-    """Whether it runs. billiard's own question would reap it, which its supervisor does as well."""
-    try:
-        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-    except ChildProcessError:
-        return False
 
 
 def prepare(app: Any, worker: Any) -> None:

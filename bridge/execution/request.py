@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import threading
 import time
@@ -19,6 +17,7 @@ from celery.worker.request import Request
 
 from bridge.broker.messages import DELIVERY_HEADER, RUBY_TASK, RULES_HEADER
 from bridge.execution import async_exceptions, claimed_job, failure_log, outcomes, retries, task
+from bridge.execution.pool_processes import signal_running
 from bridge.execution.time_limits import LONGEST_SECONDS
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import Delivery
@@ -199,8 +198,7 @@ class SidekiqRequest(Request):
         number = signal.SIGKILL if self._was_signalled else signal.SIGUSR1
         self._was_signalled = True
         if self.worker_pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(self.worker_pid), number)
+            signal_running(int(self.worker_pid), number)
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """A person ended this run: the job is discarded."""

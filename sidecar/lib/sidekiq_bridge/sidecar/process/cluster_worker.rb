@@ -93,10 +93,11 @@ module SidekiqBridge
         @state_files.publish(@index, @worker.worker_state.to_h)
       end
 
-      # A client asked one Puma worker, but means the whole sidecar: the master passes the request on.
+      # A client asked one Puma worker, but means the whole sidecar: the master passes the request on. A master that has
+      # ended is not this process's parent any more, and its pid may be another's.
       def drain_all
         @worker.drain
-        Process.kill("TSTP", @master_pid)
+        Process.kill("TSTP", @master_pid) if Process.ppid == @master_pid
       end
     end
   end
