@@ -20,6 +20,7 @@ from bridge.sidekiq.schedule import due_watch
 from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler
 from tests.integration.worker import Worker, connect_to, job, next_first, push
+from tests.support.forks import begin_in_fork, status_of
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
 from tests.support.wall_clock import WallClock
@@ -291,18 +292,20 @@ def test_a_pool_process_sees_what_its_parent_knows(fleet: Fleet, replaced: bool)
     identity = lease.identity
     fleet.workers[0].now += 60
     reading, writing = os.pipe()
-    if not (pid := os.fork()):
+
+    def in_the_pool_process() -> int:
         lease.clock = lambda: 1000.0 + 60
         lease._shared._clock = time.monotonic  # waits for real, for the parent to renew
         os.write(writing, b"waits")
-        os._exit(3 if lease.holds(identity) else 4)
+        return 3 if lease.holds(identity) else 4
+
+    child = begin_in_fork(in_the_pool_process)
     os.read(reading, 5)
     if replaced:
         fleet.workers[0].client.zadd("bridge:lease", {identity: -1}, xx=True)
     lease.clock = time.monotonic
     lease.renew()
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == (4 if replaced else 3)
+    assert status_of(child) == (4 if replaced else 3)
 
 
 # -- bridge:lease lost, alone

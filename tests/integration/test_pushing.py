@@ -22,6 +22,7 @@ from bridge.errors import NotTracked, PushRefused, ResultError, ResultUnknown
 from bridge.redis.pipeline import KeptConnections
 from bridge.settings import load as load_settings
 from tests.support import redis_users
+from tests.support.forks import begin_in_fork, status_of
 from tests.support.redis_server import RedisServer
 
 JID = "b4a577edbccf1d805744efa9"
@@ -223,11 +224,9 @@ def test_a_forked_process_does_not_use_its_parents_connection(own_server: RedisS
     lines = KeptConnections(client)
     parents = lines.send([("CLIENT", "ID")])
     reading, writing = os.pipe()
-    if not (pid := os.fork()):
-        os.write(writing, str(lines.send([("CLIENT", "ID")])[0]).encode())
-        os._exit(0)
-    os.waitpid(pid, 0)
+    child = begin_in_fork(lambda: os.write(writing, str(lines.send([("CLIENT", "ID")])[0]).encode()) and 0)
 
+    assert status_of(child) == 0
     assert int(os.read(reading, 100)) not in parents
     assert lines.send([("CLIENT", "ID")]) == parents
     client.close()

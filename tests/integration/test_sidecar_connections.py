@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import threading
 import time
@@ -19,6 +18,7 @@ from bridge.sidecar.client import SidecarClient
 from bridge.sidecar.health import HealthProbe
 from bridge.sidecar.result import Status
 from bridge.sidecar.signature import Signer
+from tests.support.forks import begin_in_fork, status_of
 from tests.support.scripted_server import DELIVERY, DONE, ScriptedServer, client_of, reply
 from tests.support.waiting import wait_for
 
@@ -195,10 +195,8 @@ def test_a_forked_process_uses_none_of_its_parents_connections(
     server.answers[:] = [reply(200, DONE)] * 3
     client.execute(DELIVERY)
 
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if client.execute(DELIVERY).status is Status.DONE else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    child = begin_in_fork(lambda: client.execute(DELIVERY).status is not Status.DONE)
+    assert status_of(child) == 0
     assert len(jobs_clients(server)) == 2
     assert client.execute(DELIVERY).status is Status.DONE
     assert len(jobs_clients(server)) == 2

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from bridge.monitoring.logs.batching import Batching
+from tests.support.forks import begin_in_fork, status_of
 from tests.support.waiting import wait_until_equal
 
 
@@ -48,11 +49,11 @@ def test_a_pool_process_does_not_write_its_parents_lines_again() -> None:
     reader, writer = os.pipe()
     handler = Batching(logging.StreamHandler(os.fdopen(writer, "w")))
     handler.handle(record("parent"))
-    child = os.fork()
-    if child == 0:
+
+    def in_the_pool_process() -> None:
         handler.handle(record("child"))
         time.sleep(0.3)
-        os._exit(0)
-    os.waitpid(child, 0)
+
+    assert status_of(begin_in_fork(in_the_pool_process)) == 0
     wait_until_equal(lambda: sorted(os.read(reader, 100).split()) or 0, [b"child", b"parent"], "both, once")
     os.close(reader)
