@@ -19,12 +19,13 @@ from bridge.sidekiq.outcome.decision import Bury, Discard, Done, GiveBack, Postp
 from bridge.sidekiq.store.claims import LeaseState
 from bridge.sidekiq.store.settlement import Settled
 from tests.integration.worker import ALWAYS, Worker, job, next_first, push
+from tests.support.redis_server import RedisServer
 
 Maker = Callable[..., Worker]
 
 
 def commands(client: redis.Redis) -> int:
-    """Commands so far, those inside scripts too, without the questions of this test."""
+    """Commands of all clients so far, those inside scripts too, without the questions of this test."""
     found = client.info("commandstats")
     return sum(value["calls"] for name, value in found.items() if name != "cmdstat_info")
 
@@ -319,9 +320,9 @@ def test_of_many_queues_only_so_many_are_looked_at_as_fill_the_slots(make_worker
 
 
 @pytest.fixture
-def native_only(make_worker: Maker) -> Worker:
-    """While the gate is shut; it has seen that its thirty queues are empty."""
-    worker = make_worker(queues=tuple(f"queue{number}" for number in range(30)))
+def native_only(own_server: RedisServer, make_worker: Maker) -> Worker:
+    """While the gate is shut, alone on its Redis; it has seen that its thirty queues are empty."""
+    worker = make_worker(own_server.port, queues=tuple(f"queue{number}" for number in range(30)))
     worker.gate.open = False
     assert worker.take() == []
     return worker
@@ -683,7 +684,8 @@ def test_a_capsule_of_a_weighted_queue_is_kept_in_each_claim(make_worker: Maker)
             worker.settle(unit)
 
 
-def test_a_full_capsule_is_not_asked_for_jobs(worker: Worker) -> None:
+def test_a_full_capsule_is_not_asked_for_jobs(own_server: RedisServer, make_worker: Maker) -> None:
+    worker = make_worker(own_server.port)
     worker.fetcher.rooms.add(capsule(1, "default"))
     push(worker.client, "default", job(), job())
     (unit,) = worker.take()

@@ -12,7 +12,8 @@ from bridge.limits.lines import Lines
 from bridge.sidekiq import keys
 from bridge.sidekiq.store.store import RedisStore
 from tests.integration.test_limit_scripts import ME, Fleet
-from tests.integration.worker import job, next_first
+from tests.integration.worker import as_bridge, connect_to, job, next_first
+from tests.support.redis_server import RedisServer
 
 CLASS_AND_KEY = [
     {"class": "HardJob", "concurrency": 2},
@@ -106,7 +107,8 @@ def test_jobs_of_other_people_in_schedule_hide_no_deletion(fleet: Fleet, lines: 
     assert fleet.line(KEY_LINE) == []
 
 
-def test_a_look_costs_one_command_while_no_job_keeps_a_place(store: RedisStore) -> None:
+def test_a_look_costs_one_command_while_no_job_keeps_a_place(own_server: RedisServer) -> None:
+    store = RedisStore(as_bridge(connect_to(own_server.port)))
     store.lease(ME, 60_000, register=True)
     fleet = Fleet(store, [{"class": "HardJob", "concurrency": 1}])
     fleet.take(job(jid="runs"))
@@ -122,6 +124,7 @@ def test_a_look_costs_one_command_while_no_job_keeps_a_place(store: RedisStore) 
         if stats["calls"] != before.get(name, {"calls": 0})["calls"]
     }
     assert spent == {"hkeys": 1, "zrangebyscore": 1, "info": 1}
+    store.client.close()
 
 
 def test_a_line_that_was_renewed_keeps_the_order_of_claims(store: RedisStore) -> None:

@@ -17,7 +17,6 @@ from bridge.moves.store import Moves, MoveStore
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for, wait_until_equal
 
-DATABASE = 7
 #: Rounds that a start makes: it arms its watch, and reads.
 MOST_ROUNDS = 3
 
@@ -49,12 +48,9 @@ class Following:
 
 
 @pytest.fixture
-def store(redis_server: RedisServer) -> Iterator[MoveStore]:
-    client = redis_server.client(DATABASE)
-    client.flushdb()
-    yield MoveStore(client)
-    client.flushdb()
-    client.close()
+def store(own_server: RedisServer) -> Iterator[MoveStore]:
+    with own_server.client() as client:
+        yield MoveStore(client)
 
 
 @pytest.fixture
