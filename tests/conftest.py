@@ -17,4 +17,9 @@ settings.load_profile("suite")
 
 held_ports.hold()
 
-pytest_plugins = ["tests.support.fixtures", "tests.support.reports"]
+pytest_plugins = [
+    "tests.support.shared_servers",
+    "tests.support.fixtures",
+    "tests.support.process_state",
+    "tests.support.reports",
+]

@@ -292,7 +292,7 @@ def test_when_it_is_killed_outright_its_workers_end_in_order(bare_stage: Stage, 
     up = start().wait_ready()
     workers = [psutil.Process(pid) for pid in up.wait_for_workers()]
     # When `bridge up` itself is killed
-    up.process.popen.kill()
+    up.process.signal(Signals.SIGKILL)
     # Then the kernel tells its workers, which sign off
     _, alive = psutil.wait_procs(workers, 20)
     assert alive == []

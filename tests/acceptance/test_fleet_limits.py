@@ -100,7 +100,7 @@ def test_a_key_of_half_a_surrogate_pair_stops_no_job(fleet: LimitFleet) -> None:
 def commands_each_second(fleet: LimitFleet, worker: WorkerProcess) -> float:
     """What Redis is asked in two seconds of this worker's life."""
     before, began = fleet.redis.info("stats")["total_commands_processed"], time.monotonic()
-    holds_for(lambda: worker.process.popen.poll() is None, 2.0, "the worker lives")
+    holds_for(lambda: worker.process.is_alive, 2.0, "the worker lives")
     spent = fleet.redis.info("stats")["total_commands_processed"] - before
     return float(spent / (time.monotonic() - began))
 

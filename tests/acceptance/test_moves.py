@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import threading
 import time
 import zlib
@@ -14,6 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support import census
@@ -154,12 +153,13 @@ def test_a_shadow_that_holds_the_interpreter_ends_with_a_worker_that_is_killed(
         wait_for(lambda: is_computing(shadows_process(worker.pid)), "the shadow", 30)
         its_pid = shadows_process(worker.pid)
         assert its_pid is not None
+        shadow = psutil.Process(its_pid)
         try:
             worker.process.kill()
-            wait_until_equal(lambda: is_computing(its_pid), False, "the end of the shadow")
+            wait_until_equal(lambda: is_computing(shadow.pid), False, "the end of the shadow")
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(its_pid, signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):  # its pid may be another's by now
+                shadow.kill()
 
 
 def shadows_process(worker: int) -> int | None:

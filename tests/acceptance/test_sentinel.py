@@ -80,7 +80,7 @@ def test_a_worker_follows_a_failover_and_forgets_nothing(
         wait_for(lambda: not census.inflight(client), "nothing in flight")
         assert ledger.events(running) == ["started", "done"]
         wait_until_equal(lambda: status(worker, "ready"), 200, "readiness", 20)
-        assert worker.process.popen.poll() is None
+        assert worker.process.is_alive
 
     # and it ends in order
     assert worker.terminate() == 0

@@ -82,4 +82,4 @@ def test_a_sidecar_that_drains_polls_no_more(periodic: Stage) -> None:
 
     sidecar.stop()
 
-    assert sidecar.process.popen.returncode == 0, sidecar.process.log
+    assert sidecar.process.returncode == 0, sidecar.process.log

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from tests.support.processes import ROOT
@@ -38,14 +37,14 @@ def test_the_end_of_a_child_is_not_the_end_of_its_job_or_of_the_sidecar(forking:
     wait_until_equal(forking.counters, (len(ENDS), 0), "processed and failed")
     assert forking.redis.zcard("retry") == 0
     assert forking.sidecar is not None
-    assert forking.sidecar.process.popen.poll() is None
+    assert forking.sidecar.process.is_alive
 
 
 def test_a_child_that_lives_longer_than_the_sidecar_keeps_no_job_waiting(forking: Stage) -> None:
     """Its copies of the streams stayed open: the worker saw the end of the sidecar 15 s later."""
     left = forking.push_job({"class": "LeavingJob", "args": [], "queue": "default", "retry": True})
     forking.ledger.wait_for("done", left)
-    child = int(forking.ledger.args(left)[0])
+    child = psutil.Process(int(forking.ledger.args(left)[0]))
     jid = forking.push_job({"class": "SleepJob", "args": [30], "queue": "default", "retry": True})
     forking.ledger.wait_for("started", jid)
     assert forking.sidecar is not None
@@ -53,7 +52,7 @@ def test_a_child_that_lives_longer_than_the_sidecar_keeps_no_job_waiting(forking
         forking.sidecar.process.kill()
         wait_for(lambda: forking.redis.llen("queue:default") == 1, "the job to be given back", 8)
     finally:
-        os.kill(child, signal.SIGKILL)
+        child.kill()
         forking.sidecar.start()
 
 

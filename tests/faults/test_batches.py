@@ -72,7 +72,7 @@ def kill_at_random(rig: Rig, seed: int, kills: int) -> str:
         name = chance.choice(sorted(parts))
         part = parts.pop(name)
         rig.kill(part.process.pid)
-        part.process.popen.wait(10)
+        part.process.wait(10)
         part.process.kill()
         names.append(name)
         starting.append(threading.Thread(target=_for_good, args=(restart, name), daemon=True))

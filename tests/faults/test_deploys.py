@@ -26,7 +26,7 @@ def test_a_rolling_restart_of_workers_and_sidecars_is_not_noticed(rig: Rig, repo
             rig.wait_more_done(10)
             sidecar = rig.sidecars.pop(name)
             sidecar.process.stop(20)
-            assert sidecar.process.popen.returncode == 0
+            assert sidecar.process.returncode == 0
             rig.add_sidecar(name)
         rig.wait_more_done(20)
 

@@ -65,7 +65,7 @@ class Reaper:
         if worker is None:
             return False
         self.rig.kill(worker.pid)
-        worker.process.popen.wait(10)
+        worker.process.wait(10)
         flags = FLAGS[name]
         self._start(lambda: self.rig.add_worker(name, *flags, concurrency=4 if flags else 8))
         return True

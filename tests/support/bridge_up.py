@@ -105,11 +105,11 @@ class BridgeUp:
 
     def stop(self) -> None:
         if self.process.is_alive:
-            pids = [each.pid for each in self.supervisor.children(recursive=True)]
+            children = self.supervisor.children(recursive=True)
             self.supervisor.send_signal(signal.SIGTERM)
             self.process.stop(20)
             # The kernel tells the children when `bridge up` is killed; a test must not leave them.
-            _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], 10)
+            _, alive = psutil.wait_procs(children, 10)
             for each in alive:
                 each.kill()
         else:

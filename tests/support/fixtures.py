@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests.support import redis_server as redis_server_module
-from tests.support import redis_users
+from tests.support import redis_users, shared_servers
 from tests.support.limit_fleet import LimitFleet
 from tests.support.redis_server import RedisServer
 from tests.support.ruby_root import RubyRoot
@@ -19,10 +19,16 @@ from tests.support.stage import Stage
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """One Redis for the whole session."""
+    """One Redis for the whole session.
+
+    Workers of other tests use it meanwhile. A test that counts the commands of a server, or cuts the
+    connections of all its clients, needs one of its own.
+    """
     with tempfile.TemporaryDirectory(prefix="sb-redis-") as directory:
         server = RedisServer(Path(directory))
+        shared_servers.share("redis_server", server.process)
         yield server
+        shared_servers.forget("redis_server")
         server.stop()
 
 

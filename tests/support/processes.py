@@ -1,4 +1,9 @@
-"""Processes that the tests start: each with its log in a file, each ended by its own pid, come what may."""
+"""Processes that the tests start: each with its log in a file, each ended by its own pid, come what may.
+
+A pid is a process' own until its parent has waited for it. Then the kernel gives the number away again, and
+a signal would end a stranger: the numbers wrap more than once in one run of the suite. So the end of a
+process is looked at without waiting for it, and only ``kill`` waits, when the last signal is sent.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +14,14 @@ import os
 import signal
 import socket
 import subprocess
+import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
-from tests.support.waiting import NeverHappened, wait_for
+from tests.support.waiting import LOOK_SECONDS, NeverHappened, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1
@@ -67,7 +73,26 @@ class Process:
 
     @property
     def is_alive(self) -> bool:
-        return self.popen.poll() is None
+        return self.returncode is None
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, or minus the signal that ended it; None while it runs."""
+        if not self._holds_its_pid():
+            return self.popen.returncode
+        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return None
+        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+    def _holds_its_pid(self) -> bool:
+        """Whether nobody has waited for it, and this process is the one that may: a fork of it may not."""
+        if self.popen.returncode is None:
+            try:
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                self.popen.poll()
+        return self.popen.returncode is None
 
     @property
     def log(self) -> str:
@@ -88,7 +113,7 @@ class Process:
 
         def ready_or_gone() -> object:
             if not self.is_alive:
-                raise NeverHappened(f"{self.name} ended with {self.popen.returncode}:\n{self.log[-4000:]}")
+                raise NeverHappened(f"{self.name} ended with {self.returncode}:\n{self.log[-4000:]}")
             return condition()
 
         try:
@@ -97,29 +122,36 @@ class Process:
             raise NeverHappened(f"{error}\n{self.log[-4000:]}") from None
 
     def signal(self, number: signal.Signals) -> None:
+        """Send it to the process alone. One that has ended by itself takes no notice."""
+        if not self._holds_its_pid():
+            raise ProcessLookupError(f"{self.name} (pid {self.pid}) was ended before")
         os.kill(self.pid, number)
 
     def wait(self, seconds: float = 30.0) -> int:
         """Its exit status, once it has ended by itself."""
-        try:
-            return self.popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise NeverHappened(f"{self.name} still runs after {seconds:g} s:\n{self.log[-4000:]}") from None
+        if (status := self._end_within(seconds)) is None:
+            raise NeverHappened(f"{self.name} still runs after {seconds:g} s:\n{self.log[-4000:]}")
+        return status
 
     def kill(self) -> None:
-        """End it and what it started, now: SIGKILL to its own group."""
-        with contextlib.suppress(ProcessLookupError):  # the whole group may be gone already
+        """End it and what it started, now: SIGKILL to its own group. A second time does nothing."""
+        if self._holds_its_pid():
             os.killpg(self.pid, signal.SIGKILL)
-        self.popen.wait(10)
+            self.popen.wait(10)
         self._forget()
 
     def stop(self, seconds: float = 15.0) -> None:
         """End it in order where it can, by force where it cannot."""
         if self.is_alive:
             self.signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):  # the kill below ends it
-                self.popen.wait(seconds)
+            self._end_within(seconds)
         self.kill()
+
+    def _end_within(self, seconds: float) -> int | None:
+        deadline = time.monotonic() + seconds
+        while (status := self.returncode) is None and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+        return status
 
     def _forget(self) -> None:
         if self in RUNNING:

@@ -15,7 +15,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.ruby_helper import RubyHelper
 from tests.support.ruby_root import RubyRoot
 from tests.support.sidecar_process import JOBS, SidecarProcess
-from tests.support.waiting import wait_for, wait_until_equal
+from tests.support.waiting import NeverHappened, wait_for, wait_until_equal
 from tests.support.worker_process import WorkerProcess
 
 #: Queues that the shared worker consumes, in strict order.
@@ -129,7 +129,11 @@ class Stage:
 
     def only(self, name: str) -> dict[str, Any]:
         """The one entry of ``retry``, ``dead`` or ``schedule``, waited for."""
-        wait_until_equal(lambda: self.redis.zcard(name), 1, f"one entry in {name}")
+        try:
+            wait_until_equal(lambda: self.redis.zcard(name), 1, f"one entry in {name}")
+        except NeverHappened as error:
+            sets = {each: self.redis.zrange(each, 0, 5) for each in ("retry", "dead", "schedule")}
+            raise NeverHappened(f"{error}; {sets}, queues: {self.queued}") from None
         payload: dict[str, Any] = json.loads(self.redis.zrange(name, 0, -1)[0])
         return payload
 

@@ -7,15 +7,25 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.processes import ROOT
 
 
-def run_suite(directory: Path, source: str, **env: str) -> str:
+def run_suite(
+    directory: Path, source: str, plugins: Sequence[str] = ("tests.support.reports",), **env: str
+) -> str:
     """The whole output of pytest for one file of tests, with the suite's own hooks."""
     (directory / "test_inner.py").write_text(textwrap.dedent(source))
-    command = [sys.executable, "-m", "pytest", "-p", "tests.support.reports", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *(f"-p{plugin}" for plugin in plugins),
+        "-p",
+        "no:cacheprovider",
+    ]
     command += ["-p", "no:celery", "-c", "/dev/null", "--rootdir", directory, directory]
     environment = {"PATH": os.environ["PATH"], **env}
     return subprocess.run(
