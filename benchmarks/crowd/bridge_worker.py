@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
@@ -51,13 +52,16 @@ class _Moves(MoveFollower):
 class BridgeWorker:
     """``app`` has the tasks; workers may share it."""
 
-    def __init__(self, app: Celery, settings: Settings, loop: Loop, queue: str, slots: int) -> None:
+    def __init__(
+        self, app: Celery, settings: Settings, loop: Loop, queues: Sequence[str], slots: int
+    ) -> None:
         self._loop = loop
-        self._queue = queue
+        self._queues = queues
         self.runtime = runtime = Runtime(app, settings)
         runtime.context.attach(self._run)
         self._fetcher = fetcher = runtime.fetcher
-        fetcher.order.add(queue)
+        for queue in queues:
+            fetcher.order.add(queue)
         fetcher.in_flight.set_slots(slots)
         self._client = runtime.redis_client()
         self._due = 0.0
@@ -99,7 +103,7 @@ class BridgeWorker:
             self._report, fetcher.reconciler.compare, runtime.limiter.lines.reaped,
         )  # fmt: skip
         limits = LimitFetch(
-            runtime.redis_client(), lambda: runtime.lease.identity, lambda: [self._queue],
+            runtime.redis_client(), lambda: runtime.lease.identity, lambda: self._queues,
             lambda: fetcher.rooms.held, lambda: None,
         )  # fmt: skip
         moves = _Moves(

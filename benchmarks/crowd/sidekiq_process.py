@@ -68,15 +68,15 @@ class Line:
 class SidekiqProcess:
     """``slots`` threads that fetch, a heartbeat and a poller of due jobs."""
 
-    def __init__(self, address: RedisAddress, loop: Loop, queue: str, slots: int) -> None:
+    def __init__(self, address: RedisAddress, loop: Loop, queues: Sequence[str], slots: int) -> None:
         self._loop = loop
-        self._queue = queue
+        self._queues = queues
         self._fetching = [Line(address) for _ in range(slots)]
         self._line = Line(address)
         self._identity = new_identity()
         self._done = 0
         self._job_class = "NoopJob"
-        self._brpop = ("brpop", f"queue:{queue}", BRPOP_SECONDS)
+        self._brpop = ("brpop", *(f"queue:{queue}" for queue in queues), BRPOP_SECONDS)
         self._stopping = False
 
     def start(self) -> None:
@@ -149,9 +149,10 @@ class SidekiqProcess:
             self._line.ask(*[("HINCRBY", key, *count) for count in counts], ("EXPIRE", key, ttl))
 
     def _info(self) -> str:
-        queues = {"concurrency": len(self._fetching), "mode": "strict", "weights": {self._queue: 0}}
+        weights = dict.fromkeys(self._queues, 0)
+        queues = {"concurrency": len(self._fetching), "mode": "strict", "weights": weights}
         facts: dict[str, object] = {"hostname": socket.gethostname(), "started_at": 1.0, "pid": os.getpid()}
-        facts |= {"tag": "", "capsules": {"default": queues}, "queues": [self._queue], "weights": [{}]}
+        facts |= {"tag": "", "capsules": {"default": queues}, "queues": self._queues, "weights": [{}]}
         facts |= {"labels": [], "identity": self._identity, "version": "8.1.7", "embedded": False}
         return json.dumps(facts)
 

@@ -31,6 +31,6 @@ class Crowd(Peer):
 
     def _start_of(self, number: int, size: int, site: Site, setup: Setup) -> Start:
         command = [str(PYTHON_BIN / "python"), "-m", "benchmarks.crowd", self.kind, str(size)]
-        command += ["--slots", str(setup.concurrency), "--queue", setup.queues[0]]
+        command += ["--slots", str(setup.concurrency), "--queues", ",".join(setup.queues)]
         env = {"BRIDGE_REDIS_URL": site.url, "BENCH_PROBES": str(site.probe_file)}
         return Start(f"crowd-{number}", command, env, lambda: site.server.scard("processes") >= setup.workers)
