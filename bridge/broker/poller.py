@@ -14,7 +14,7 @@ from bridge import errors
 from bridge.broker.admission import Admission
 from bridge.broker.back_off import BackOff
 from bridge.broker.context import BrokerContext, Units
-from bridge.broker.queue_watches import WATCHED_QUEUES, Watches
+from bridge.broker.queue_watches import Watches
 from bridge.broker.wakes import SpuriousWakes
 from bridge.event_loop import DISTRUST, EventLoop, SharedSockets
 from bridge.sidekiq.fetch import unreadable
@@ -204,7 +204,7 @@ class Poller:
         if not self._all_is_watched(now):
             return True
         self._poll_at = now + self._poll_seconds
-        return self._watches.beyond.find(self._fetcher.order.names[WATCHED_QUEUES:])
+        return self._watches.beyond.find()
 
     def _all_is_watched(self, now: float) -> bool:
         """Whether the first queues are watched and nothing else asks for a claim: no pause, no cut watch."""
@@ -222,6 +222,7 @@ class Poller:
         self._more_expected = not fetched.drained
         if fetched.drained and not rest:
             self._watches.watch([name for name in self._fetcher.order.names if name not in fetched.paused])
+            self._watches.beyond.claimed(fetched.units)
 
     # -- what the watches tell
 

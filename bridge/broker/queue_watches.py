@@ -69,7 +69,7 @@ class Watches:
         self._readers = event_loop.shared or event_loop
         self._peeks: dict[str, Peek] = {}
         self._takes: dict[str, Take] = {}
-        self.beyond = QueuesBeyond(client, event_loop, listener.woken)
+        self.beyond = QueuesBeyond(client, event_loop, order, WATCHED_QUEUES, listener.woken)
         """The queues after the first ones."""
 
     def watch(self, names: Sequence[str]) -> None:

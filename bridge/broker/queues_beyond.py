@@ -3,42 +3,67 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 import redis
 
 from bridge.event_loop import EventLoop
-from bridge.redis.client_tracking import ClientTracking
+from bridge.redis.client_tracking import TRUST_SECONDS, ClientTracking
 from bridge.sidekiq import keys
+from bridge.sidekiq.fetch.queues import QueueOrder
+from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
 
 
 class QueuesBeyond:
-    """Belongs to the consumer's thread. ``woken`` is called when one of the queues has changed."""
+    """Belongs to the consumer's thread. ``woken`` is called when one of the queues has changed.
 
-    def __init__(self, client: redis.Redis, event_loop: EventLoop, woken: Callable[[], object]) -> None:
+    Redis tells which one. A claim then asks that queue and the first ones alone, and the others stay watched:
+    a push costs each worker that it wakes the same among ten queues and among a thousand.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        event_loop: EventLoop,
+        order: QueueOrder,
+        first: int,
+        woken: Callable[[], object],
+    ) -> None:
+        """``first``: number of queues that have watches of their own."""
         self._client = client
         self._event_loop = event_loop
+        self._order = order
+        self._first = first
         self._woken = woken
         self._tracking: ClientTracking | None = None
-        self._left_over = False
+        self._names: tuple[str, ...] = ()
+        self._beyond: frozenset[str] = frozenset()
+        self._until = 0.0
+        """When to ask about all of them again: a dead link says nothing."""
+        self._stirred: set[str] = set()
+        """Queues that may have jobs: those that have changed since Redis was asked about them."""
 
-    def find(self, names: Sequence[str]) -> bool:
+    def find(self) -> bool:
         """Whether one of these queues has a job; from then on they are watched together."""
-        beyond = tuple(keys.queue(name) for name in names)
-        tracked = self._tracking is not None and self._tracking.watches(beyond)
-        if not beyond or (tracked and not self._left_over):
+        if len(self._order.names) <= self._first:
             return False
         try:
-            # A claim may have left jobs there (few at once, after an outage): the next look asks again.
-            self._left_over = self._track(beyond)
-            return self._left_over
+            if self._is_on():
+                return bool(self._stirred) and self._look_again()
+            return self._begin()
         except (redis.RedisError, OSError) as error:
             # Forbidden, or the link was cut: a claim looks as well, and knows what to do about an outage.
-            logger.debug("cannot watch %d queues together: %s", len(beyond), error)
+            logger.debug("cannot watch %d queues together: %s", len(self._names), error)
             self.drop()
             return True
+
+    def claimed(self, units: Sequence[UnitOfWork]) -> None:
+        """A claim has emptied the queues. The quickest worker, which has jobs, watches on at once."""
+        if units and self._stirred and self._is_on() and self.find():
+            self._woken()
 
     def drop(self) -> None:
         """Watch no more."""
@@ -46,20 +71,57 @@ class QueuesBeyond:
             self._event_loop.unwatch(self._tracking.socket)
             self._tracking.close()
         self._tracking = None
+        self._stirred.clear()
+        self._order.ask_all()
 
-    def _track(self, names: tuple[str, ...]) -> bool:
-        self._tracking = tracking = self._tracking or ClientTracking(self._client)
+    def _is_on(self) -> bool:
+        tracking = self._tracking
+        return tracking is not None and self._names is self._order.names and time.monotonic() < self._until
+
+    def _begin(self) -> bool:
+        self._names = self._order.names
+        self._order.ask_all()
+        tracking = self._tracking = self._tracking or ClientTracking(self._client)
         self._event_loop.unwatch(tracking.socket)
-        found = tracking.arm(names)
+        self._beyond = frozenset(self._names[self._first :])
+        found = tracking.arm([keys.queue(name) for name in self._beyond])
         self._event_loop.watch(tracking.socket, self._told)
+        # It is not known which. A claim may leave jobs there (few slots, a pause): the next look asks again.
+        self._stirred = set(self._beyond) if found else set()
+        self._until = time.monotonic() + TRUST_SECONDS
+        self._read()
+        self._ask()
         return found
 
-    def _told(self) -> None:
+    def _look_again(self) -> bool:
         assert self._tracking is not None
-        self._event_loop.unwatch(self._tracking.socket)
+        found = self._tracking.arm_again([keys.queue(name) for name in self._stirred])
+        if not found:
+            self._stirred.clear()
+        self._read()
+        self._ask()
+        return bool(self._stirred)
+
+    def _told(self) -> None:
         try:
-            self._tracking.told()
+            known = len(self._stirred)
+            self._read()
+            self._ask()
         except (redis.RedisError, OSError) as error:
             logger.debug("the watch on many queues was cut: %s", error)
             self.drop()
+        else:
+            if len(self._stirred) == known:
+                return
         self._woken()
+
+    def _read(self) -> None:
+        assert self._tracking is not None
+        changed = self._tracking.changed()
+        # The connection may still watch a queue that was given up.
+        self._stirred |= self._beyond if changed is None else self._beyond & set(map(keys.queue_of, changed))
+
+    def _ask(self) -> None:
+        if self._names is not self._order.names:
+            return  # claims ask all queues until they are watched
+        self._order.ask({*self._names[: self._first], *self._stirred}, self._until)

@@ -28,6 +28,7 @@ class ClientTracking:
         self._connection.protocol = 3
         self._keys: tuple[str, ...] = ()
         self._armed_at: float | None = None
+        self._changed: set[str] | None = set()
         self.socket: Any = None
         """The socket to wait on, while one is there."""
 
@@ -40,8 +41,9 @@ class ClientTracking:
         """Watch from now on. Returns whether one of the keys is there."""
         if self._connection._sock is None:
             self._connection.connect()
+            self._connection._parser.set_invalidation_push_handler(self._note)
             self._ask("CLIENT", "TRACKING", "ON")
-        found = self._ask("EXISTS", *keys)
+        found = self.arm_again(keys)
         self._keys, self._armed_at = tuple(keys), time.monotonic()
         self.socket = self._connection._sock
         if self._connection.can_read(0):
@@ -64,9 +66,27 @@ class ClientTracking:
         self._armed_at = None
         self._connection.read_response(push_request=True)
 
+    def arm_again(self, keys: Sequence[str]) -> bool:
+        """Watch those of the keys that have changed. The others are watched still."""
+        return bool(self._ask("EXISTS", *keys))
+
+    def changed(self) -> set[str] | None:
+        """Read all messages: the keys that have changed since the last call, watched no more; None: all."""
+        while self._connection.can_read(0):
+            self._connection.read_response(push_request=True)
+        found, self._changed = self._changed, set()
+        return found
+
+    def _note(self, message: list[Any]) -> None:
+        changed = message[1]
+        if changed is None:  # FLUSHALL
+            self._changed = None
+        elif self._changed is not None:
+            self._changed.update(key.decode(errors="replace") for key in changed)
+
     def close(self) -> None:
         """Watch no more."""
-        self._armed_at = None
+        self._armed_at, self._changed = None, set()
         self._connection.disconnect()
 
     def _ask(self, *command: str) -> Any:

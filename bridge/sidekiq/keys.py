@@ -80,6 +80,11 @@ def queue(name: str) -> str:
     return QUEUE_PREFIX + name
 
 
+def queue_of(key: str) -> str:
+    """The queue whose list this key is."""
+    return key.removeprefix(QUEUE_PREFIX)
+
+
 def processed_on(date: str) -> str:
     """Counter of one UTC day; ``date`` is ``YYYY-MM-DD``."""
     return f"{PROCESSED}:{date}"

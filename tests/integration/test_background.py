@@ -196,6 +196,39 @@ def test_the_scheduler_sleeps_until_the_next_entry_but_never_long(
     assert 0.7 < scheduler.round() <= 1.0
 
 
+def test_of_two_workers_that_wait_for_the_same_entries_the_slower_rests_longer_and_longer(
+    store: RedisStore, scheduler: Scheduler
+) -> None:
+    """Each worker of a fleet woke for each due entry, and all but one in vain."""
+    slower = Scheduler(store, lambda: Timestamps.MILLISECONDS)
+
+    def look(promoted: int, rest: float) -> None:
+        # Given two workers that know when the next entry is due
+        seconds, micros = store.client.time()
+        store.client.zadd("schedule", {job(): seconds + micros / 1e6 + 0.05})
+        scheduler.round()
+        slower.round()
+        # When one of them promotes it
+        wait_for(lambda: scheduler.round() is not None and scheduler.promoted == promoted, "the promotion")
+        # Then the other one finds nothing, and looks later next time
+        wait_for(lambda: slower.round() is not None and slower._rest == rest, "a look in vain")
+
+    for number, rest in enumerate((0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0)):
+        look(number + 1, rest)
+    assert scheduler._rest == 0.0
+
+
+def test_a_worker_that_rests_promotes_what_the_quicker_one_leaves(
+    store: RedisStore, scheduler: Scheduler
+) -> None:
+    scheduler._rest = scheduler.longest_sleep_seconds
+    for left in (0.5, 0.25, 0.125, 0.0625, 0.03125, 0.0):
+        store.client.zadd("schedule", {job(): 1.0})
+        scheduler.round()
+        assert scheduler._rest == left
+    assert scheduler.promoted == 6
+
+
 # -- heartbeat
 
 

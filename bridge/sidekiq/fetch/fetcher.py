@@ -219,12 +219,12 @@ class Fetcher(ForConsumer):
         return result.claim
 
     def _request(self, limit: int | None) -> ClaimRequest | None:
-        in_flight, names, me = self.in_flight, self.order.names, self.lease.identity
+        in_flight, order, me = self.in_flight, self.order.asked, self.lease.identity
         slots = in_flight.slots if limit is None else min(in_flight.slots, limit)
         want = min(LARGEST_CLAIM, slots - len(in_flight.held))
-        if not names or want <= 0 or in_flight.is_quiet or len(self.journal.waiting) > MOST_UNSETTLED:
+        if not order.names or want <= 0 or in_flight.is_quiet or len(self.journal.waiting) > MOST_UNSETTLED:
             return None
-        drawn = self.order.draw(want, self._rng)
+        names, drawn = order.names, order.draw(want, self._rng)
         orders = self.rooms.orders(names, drawn, want) if self.rooms.limited else drawn
         token, marks, large = in_flight.next_token, self.rooms.marked.marks, self.large
         if orders is None:

@@ -49,7 +49,7 @@ class NativeOnlyClaim:
             return Fetched(tuple(units))
         blocked: set[str] = set()
         kept_back: set[str] = set()
-        names, free = self._order.names, lambda: self._in_flight.free_slots
+        names, free = self._order.asked.names, lambda: self._in_flight.free_slots
         try:
             for name, next_jobs in self._tails.tails(self._store, names, free):
                 fitting = self._rooms.cut(name, next_jobs)
@@ -72,7 +72,7 @@ class NativeOnlyClaim:
     def may_claim_at_once(self) -> bool:
         """Whether all queues have shown native jobs only: a claim then spares the look before it."""
         are_in = self._native.are_in
-        return not self._rooms.limited and all(map(are_in, self._order.names))
+        return not self._rooms.limited and all(map(are_in, self._order.asked.names))
 
     def sorted_out(self, fetched: Fetched) -> Fetched:
         """Give back the Ruby jobs of a claim that was made at once. Returns it without these."""

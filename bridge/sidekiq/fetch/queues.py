@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 
@@ -67,6 +68,7 @@ class QueueOrder:
     """
 
     def __init__(self) -> None:
+        self._asked: QueueOrder = self
         self._set({})
 
     def _set(self, given: dict[str, int]) -> None:
@@ -78,6 +80,25 @@ class QueueOrder:
         self.is_strict = self.queues.mode is QueueMode.STRICT
         self.names = self.queues.names
         """Names of the queues, in the order in which they were added. Read many times a turn."""
+        self._place = {name: place for place, name in enumerate(self.names)}
+        self.ask_all()
+
+    @property
+    def asked(self) -> QueueOrder:
+        """The queues that a claim has to ask: all, or those that are not known as empty."""
+        return self._asked if time.monotonic() < self._asked_until else self
+
+    def ask(self, names: Collection[str], until: float) -> None:
+        """Until then, by the monotonic clock, claims ask these queues alone: all others are empty."""
+        given = {name: self._given[name] for name in sorted(names, key=self._place.__getitem__)}
+        if given != self._asked._given:
+            self._asked = QueueOrder()
+            self._asked._set(given)
+        self._asked_until = until
+
+    def ask_all(self) -> None:
+        """From now on claims ask all queues."""
+        self._asked, self._asked_until = self, 0.0
 
     def add(self, name: str, weight: int = 0, *, ahead: bool = False) -> None:
         """Look into this queue too, after the others or ahead of them."""

@@ -8,6 +8,7 @@ it enters its queue, or this worker's in-flight hash where the app has client mi
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ from bridge.sidekiq.store.store import RedisStore
 logger = logging.getLogger(__name__)
 
 BATCH = 100
+#: The first rest after another process was quicker. Each further one is longer, up to the longest sleep.
+FIRST_REST_SECONDS = 0.05
 #: Seconds between two attempts at more than a page of entries that Redis refuses to move.
 RETRY_REFUSED_SECONDS = 10.0
 
@@ -65,6 +68,12 @@ class Scheduler:
     watch: DueWatch = field(default_factory=DueWatch)
     """Tells when a look is worth its commands; without a client each one is."""
     promoted: int = 0
+    _rest: float = 0.0
+    """Seconds by which this worker looks later than an entry is due; 0 for the quickest of a fleet."""
+    _is_quickest: bool = False
+    """Whether this worker has promoted most of what was due at the last look."""
+    _next_due_at: float = math.inf
+    """When the next entry is due that the last look has seen, by the monotonic clock."""
 
     def __post_init__(self) -> None:
         self.owned = OwnedPromotion(self.store, self.lease, self.middleware) if self.lease else None
@@ -96,9 +105,26 @@ class Scheduler:
         waiting = due.retry or due.schedule or retry.skip or schedule.skip
         self.watch.seen(0.0 if waiting else due.next_in_seconds)
         left = self.owned.left if self.owned else 0
-        if self._turn_pages((len(due.retry), len(due.schedule)), moved) or left:
+        found = len(due.retry), len(due.schedule)
+        was_slow = self._was_slow(sum(found), moved)
+        if moved or was_slow:
+            self._is_quickest = not was_slow
+            longer = min(self.longest_sleep_seconds, 2 * self._rest or FIRST_REST_SECONDS)
+            self._rest = longer if was_slow else self._rest / 2 if self._rest > FIRST_REST_SECONDS else 0.0
+        next_in = due.next_in_seconds
+        self._next_due_at = math.inf if next_in is None else time.monotonic() + next_in
+        more = self._turn_pages(found, moved) or bool(left)
+        if more and not was_slow:
             return 0.0
-        return self._sleep(due.next_in_seconds)
+        return self._sleep(0.0 if more else next_in)
+
+    def _was_slow(self, found: int, moved: int) -> bool:
+        """Whether another process was quicker. All wait for the same entry, and all but the quickest rest."""
+        if not found:
+            return time.monotonic() >= self._next_due_at
+        tried = found - sum(page.refused for page in self._pages.values())
+        # Slow middleware takes few of what it finds.
+        return moved < (min(1, tried) if self.middleware.active else tried / 2)
 
     def _settle_owned(self) -> None:
         if self.owned:
@@ -121,7 +147,8 @@ class Scheduler:
     def _sleep(self, next_in_seconds: float | None) -> float:
         if next_in_seconds is not None and next_in_seconds < self.longest_sleep_seconds:
             # A little jitter, so that many workers do not all wake for the same entry.
-            return next_in_seconds + self.rng.uniform(0.001, 0.05)
+            jitter = self.rng.uniform(0.001, 0.005 if self._is_quickest else 0.05)
+            return next_in_seconds + jitter + self._rest * self.rng.uniform(0.5, 1.0)
         return self.longest_sleep_seconds * self.rng.uniform(0.8, 1.0)
 
     def _promote(self, source: str, members: Sequence[bytes], now: float) -> int:
