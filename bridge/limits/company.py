@@ -12,6 +12,8 @@ from bridge.redis.outages import outages
 from bridge.sidekiq import keys
 
 LOOK_SECONDS = 15.0
+#: For each process, where that is longer: a fleet of any size together reads as many rows a second for each.
+SECONDS_A_PROCESS = 0.1
 
 
 class Company:
@@ -28,11 +30,12 @@ class Company:
         if self._clock() >= self._look_at:
             self._look_at = self._clock() + LOOK_SECONDS
             with outages():
-                self.has_sidekiq = self._found()
+                names: Any = self._client.smembers(keys.PROCESSES)
+                self.has_sidekiq = self._is_among(names)
+            self._look_at = self._clock() + max(LOOK_SECONDS, len(names) * SECONDS_A_PROCESS)
         return self.has_sidekiq
 
-    def _found(self) -> bool:
-        names: Any = self._client.smembers(keys.PROCESSES)
+    def _is_among(self, names: Any) -> bool:
         if not names:
             return False
         ends: Any = self._client.zmscore(keys.LEASE, list(names))

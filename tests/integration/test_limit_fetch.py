@@ -174,3 +174,24 @@ def test_odd_values_limit_nothing(empty_redis: redis.Redis, limit: Callable[...,
     empty_redis.set("limit_fetch:limit:default", "many")
     push(empty_redis, "default", *[job() for _ in range(10)])
     assert len(limit().take()) == 6
+
+
+def test_a_large_fleet_looks_for_dead_processes_the_rarer_the_larger_it_is(
+    empty_redis: redis.Redis, limit: Callable[..., Worker]
+) -> None:
+    """Each worker asked for the heartbeats of all others every five seconds."""
+    # Given a worker that keeps a limit together with 200 processes
+    empty_redis.set("limit_fetch:limit:default", 3)
+    for number in range(200):
+        empty_redis.sadd("limit:processes", f"other-{number}")
+        empty_redis.set(f"limit:heartbeat:other-{number}", 1, ex=20)
+    worker = limit()
+    empty_redis.config_resetstat()
+    # When its own heartbeat is due three times more
+    for _ in range(3):
+        worker.limits._beat_at = 0.0
+        worker.limits.round()
+    # Then it has told that it lives, and has asked for no other
+    stats = empty_redis.info("commandstats")
+    assert stats["cmdstat_set"]["calls"] == 3
+    assert "cmdstat_smembers" not in stats

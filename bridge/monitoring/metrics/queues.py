@@ -20,6 +20,8 @@ from bridge.redis.outages import outages
 from bridge.sidekiq import keys
 from bridge.sidekiq.payload.job import SidekiqJob
 
+#: The rows of a fleet are read that rarely, for each process beyond the first few: each worker is scraped.
+SECONDS_A_PROCESS, FEW_PROCESSES = 0.1, 16
 _SETS = (keys.RETRY, keys.SCHEDULE, keys.DEAD)
 
 
@@ -51,6 +53,8 @@ class QueueSeries(Collector):
         self._client = client
         self._queues = queues
         self._answers = answers
+        self._busy_read: list[int] = []
+        self._read_at = 0.0
 
     def collect(self) -> Iterator[Metric]:
         """Of each queue, of the sets, of the fleet; and the lag of the scheduler."""
@@ -98,11 +102,15 @@ class QueueSeries(Collector):
         )
 
     def _busy(self, processes: Collection[bytes]) -> list[int]:
-        pipeline = self._client.pipeline(transaction=False)
-        for identity in processes:
-            pipeline.hget(identity, "busy")
-        # A member without a row is a process that died; Sidekiq's own pages clean it up.
-        return [int(busy) for busy in pipeline.execute() if busy is not None]
+        if time.monotonic() >= self._read_at:
+            pipeline = self._client.pipeline(transaction=False)
+            for identity in processes:
+                pipeline.hget(identity, "busy")
+            # A member without a row is a process that died; Sidekiq's own pages clean it up.
+            self._busy_read = [int(busy) for busy in pipeline.execute() if busy is not None]
+            rest = max(0, len(processes) - FEW_PROCESSES) * SECONDS_A_PROCESS
+            self._read_at = time.monotonic() + rest
+        return self._busy_read
 
 
 def _queues(seen: _Seen, now: float) -> Iterator[Metric]:

@@ -8,6 +8,7 @@ heartbeat. A worker does the same, so it and Ruby processes keep one limit toget
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections import Counter
@@ -31,6 +32,8 @@ NEVER_SECONDS = 86_400.0
 #: As in the gem's monitor.
 HEARTBEAT_SECONDS = 5.0
 HEARTBEAT_TTL_SECONDS = 20
+#: Between two looks for processes that have died, for each process: all of a fleet look for them.
+SECONDS_A_PROCESS = 0.1
 
 
 class LimitFetch:
@@ -59,7 +62,7 @@ class LimitFetch:
         self._expected = False
         self._found: Mapping[str, list[Any]] = {}
         self._room: dict[str, int] = {}
-        self._beat_at = 0.0
+        self._beat_at = self._sweep_at = 0.0
         self._lock = threading.Lock()
         self._claims = False
         """Whether places are reserved for a claim that is under way."""
@@ -150,8 +153,17 @@ class LimitFetch:
         pipeline = self._client.pipeline(transaction=False)
         pipeline.set(keys.limit_fetch_heartbeat(self._name), 1, ex=HEARTBEAT_TTL_SECONDS)
         pipeline.sadd(keys.LIMIT_FETCH_PROCESSES, self._name)
-        pipeline.smembers(keys.LIMIT_FETCH_PROCESSES)
-        names = sorted(name.decode() for name in pipeline.execute()[-1])
+        pipeline.execute()
+        if time.monotonic() >= self._sweep_at:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop processes without a heartbeat, and their places."""
+        found: Any = self._client.smembers(keys.LIMIT_FETCH_PROCESSES)
+        names = sorted(name.decode() for name in found)
+        rest = len(names) * SECONDS_A_PROCESS * random.uniform(0.5, 1.5)  # nosec B311
+        self._sweep_at = time.monotonic() + rest
+        pipeline = self._client.pipeline(transaction=False)
         for name in names:
             pipeline.exists(keys.limit_fetch_heartbeat(name))
         gone = {name for name, lives in zip(names, pipeline.execute(), strict=True) if not lives}
