@@ -18,7 +18,9 @@ logger = logging.getLogger(__name__)
 LONGEST_SECONDS = 600.0
 #: Beyond a lease's length, for answers that are slow.
 MARGIN_SECONDS = 1.0
-#: Between two reads of all leases, for each of them: so one worker reads ten leases a second in any fleet.
+#: In a fleet of that many each look reads all leases.
+FEW_LEASES = 16
+#: Between two reads of all leases, for each of them: one worker reads ten leases a second, in any fleet.
 READ_SECONDS = 0.1
 #: Of workers that were started at once, not all shall read at once.
 READ_SPREAD = 0.5, 1.5
@@ -51,7 +53,7 @@ class OtherLeases:
         """Identities that hold jobs without a lease, and when they may be taken for dead."""
         self._cursor: int | None = 0
         """Of the search for such identities, once in a process; None once it is through."""
-        self._read_at = float("-inf")
+        self._read_at = -math.inf
         """When to read all leases."""
         self._longest = 0.0
         """Length in seconds of the longest lease at the last such read."""
@@ -85,7 +87,7 @@ class OtherLeases:
     def _read_all(self) -> dict[str, float]:
         ends = self._table.ends()
         rest = len(ends) * READ_SECONDS * random.uniform(*READ_SPREAD)  # nosec B311
-        self._read_at = self._clock() + rest
+        self._read_at = self._clock() + rest if len(ends) > FEW_LEASES else -math.inf
         ends.pop(self._lease.identity, None)
         told = [length_seconds(end) for end in ends.values() if 0 < end < math.inf]
         self._longest = max(told, default=0.0)
