@@ -76,7 +76,7 @@ class SidekiqProcess:
         self._identity = new_identity()
         self._done = 0
         self._job_class = "NoopJob"
-        self._brpop = ("brpop", *(f"queue:{queue}" for queue in queues), BRPOP_SECONDS)
+        self._brpop: Words = ("brpop", *(f"queue:{queue}" for queue in queues), BRPOP_SECONDS)
         self._stopping = False
 
     def start(self) -> None:
