@@ -155,7 +155,7 @@ class Poller:
             # All at once, so that they keep their order; and not to be taken again at once.
             self._fetcher.in_flight.give_back_all(refused)
             self._more_expected, self._poll_at = False, time.monotonic() + self._poll_seconds
-            self._watches.drop()
+            self._watches.drop(end=not self._outage.pause)
 
     def _watch_again(self) -> None:
         in_flight = self._fetcher.in_flight
@@ -184,9 +184,10 @@ class Poller:
 
     def detach(self) -> None:
         """Stop waiting for work. Jobs that are still held settle themselves from now on."""
+        # First: a job that settles itself has the lists fenced whose watches go on.
+        self._watches.drop(end=not self._outage.pause)
         self._fetcher.detach(self)
         self._fetcher.in_flight.give_back_all(self._left_over)  # the next consumer does not know them
-        self._watches.drop(end=not self._outage.pause)
         self._fetcher.flush()
 
     close = detach

@@ -79,7 +79,7 @@ class Watches:
         self.met_backlog = False
         for name in {*self._peeks, *self._takes} - set(watched):
             self._drop(self._peeks.get(name))
-            self._drop(self._takes.get(name))
+            self._drop(self._takes.get(name), end=True)
         for name in watched:
             if not self._is_on(name, taken=True) and not self.take(name) and not self._is_on(name):
                 self._peek(name)
@@ -147,7 +147,7 @@ class Watches:
         for peek in list(self._peeks.values()):
             self._drop(peek)
         for take in list(self._takes.values()):
-            self._drop(take, ended=end and take.end())
+            self._drop(take, end=end)
 
     # -- one queue
 
@@ -158,9 +158,10 @@ class Watches:
         """
         take, peek = self._takes.get(name), self._peeks.get(name)
         if take is not None and take.armed:
-            if not take.overdue and self._arrivals.serves(take) and self._arrivals.may_take(name):
+            is_well = not take.overdue and self._arrivals.serves(take)
+            if is_well and self._arrivals.may_take(name):
                 return True
-            self._drop(take)
+            self._drop(take, end=is_well)
         if peek is not None and peek.overdue:
             self._drop(peek)
         return peek is not None and peek.armed and not taken
@@ -227,13 +228,16 @@ class Watches:
         else:
             self._listener.job_came(peek.queue, payload)
 
-    def _drop(self, watch: Peek | Take | None, *, ended: bool = False) -> None:
+    def _drop(self, watch: Peek | Take | None, *, end: bool = False) -> None:
+        """``end``: its connection is well, so Redis ends a watch that takes. Otherwise a fence has to stay."""
         if watch is None:
             return
         (self._readers if isinstance(watch, Take) else self._event_loop).unwatch(watch.socket)
-        watch.close()
         if isinstance(watch, Take):
+            ended = end and watch.end()
+            watch.close()
             self._takes.pop(watch.queue, None)
             self._arrivals.close(watch, ended=ended)
         else:
+            watch.close()
             self._peeks.pop(watch.queue, None)

@@ -37,17 +37,7 @@ OnReply = Callable[[int | None, bytes], None]
 ALL_OTHERS = 0
 LEAVES = 503
 _REPLY = re.compile(rb"([0-9a-f]{32} )?(\d{1,19}) (\d{3}) (\d{1,15})")
-
-
-@functools.lru_cache(maxsize=1024)
-def _quoted(queue: str) -> str:
-    return quote(queue, safe="")
-
-
-def _checked(size: int) -> int:
-    if not 0 <= size <= LARGEST_REPLY:
-        raise ValueError(f"a frame of {size} bytes")
-    return size
+_quoted = functools.lru_cache(maxsize=1024)(functools.partial(quote, safe=""))
 
 
 class Stream:
@@ -88,18 +78,15 @@ class Stream:
             return
         number = next(self._ids)
         self._pending[number] = on_reply
-        payload = delivery.payload
-        queue = _quoted(delivery.queue)
         line = (
-            f"E {number} {len(payload)} {delivery.identity} {delivery.token} {delivery.claimed_at_ms} "
-            f"{delivery.recovered} {queue}"
+            f"E {number} {len(delivery.payload)} {delivery.identity} {delivery.token} "
+            f"{delivery.claimed_at_ms} {delivery.recovered} {_quoted(delivery.queue)}"
             f"{self._report_words[delivery.shadowed] if delivery.tracked or delivery.shadowed else ''}"
             f"{trace_word() if self._traced else ''}"
         )
-        self._add(line.encode("latin-1", "replace"), payload)
+        self._add(line.encode("latin-1", "replace"), delivery.payload)
         self._jobs_to_send += 1
-        is_enough = self._jobs_to_send >= EAGER_JOBS or len(self._outgoing) >= EAGER_BYTES
-        if is_enough and not self._blocked:
+        if (self._jobs_to_send >= EAGER_JOBS or len(self._outgoing) >= EAGER_BYTES) and not self._blocked:
             self._flush()
         else:
             self._flush_soon()
@@ -110,7 +97,9 @@ class Stream:
             return
         if self._probed_at is not None:
             if time.monotonic() - self._probed_at > PROBE_TIMEOUT_SECONDS:
-                self._cut("it does not answer")
+                self._readable()  # its answer may have come while this thread was busy
+                if self._probed_at is not None:
+                    self._cut("it does not answer")
             return
         self._probed_at = time.monotonic()
         number = next(self._ids)
@@ -159,7 +148,7 @@ class Stream:
             sent = 0
         except OSError as error:
             # Not here: a task that is just sending would be told from within itself.
-            self._event_loop.soon.append(functools.partial(self._cut, str(error)))
+            self._event_loop.soon.append(functools.partial(self._end, str(error)))
             return
         del self._outgoing[:sent]
         if bool(self._outgoing) is not self._blocked:
@@ -169,20 +158,29 @@ class Stream:
     # -- reading
 
     def _readable(self) -> None:
+        end = self._read()
+        self._take_frames()
+        if end is not None:
+            self._cut(end)
+
+    def _read(self) -> str | None:
+        """Take what has come. Returns why no more will come, None while more may."""
         try:
             # TLS may hold more than one read's worth that the selector does not see.
-            while (chunk := self._socket.recv(READ_SIZE)) and not self.closed:
+            while chunk := self._socket.recv(READ_SIZE):
                 self._incoming += chunk
                 if len(chunk) < READ_SIZE and not isinstance(self._socket, ssl.SSLSocket):
-                    break
+                    return None
         except (BlockingIOError, ssl.SSLWantReadError):
-            chunk = b"more"
+            return None
         except OSError as error:
-            self._cut(str(error))
-            return
-        self._take_frames()
-        if not chunk:
-            self._cut("the sidecar closed it")
+            return str(error)
+        return "the sidecar closed it"
+
+    def _end(self, reason: str) -> None:
+        """Cut the stream after reading what has come: a job that has ended must not run again."""
+        self._readable()
+        self._cut(reason)
 
     def _take_frames(self) -> None:
         buffer, start = self._incoming, 0
@@ -192,7 +190,9 @@ class Stream:
                 found = _REPLY.fullmatch(line)
                 if found is None:
                     raise ValueError("a line that is not a reply's")
-                body_end = end + 1 + _checked(int(found[4]))
+                if (size := int(found[4])) > LARGEST_REPLY:
+                    raise ValueError(f"a frame of {size} bytes")
+                body_end = end + 1 + size
                 if len(buffer) < body_end:
                     break
                 body = bytes(buffer[end + 1 : body_end])

@@ -165,3 +165,43 @@ def test_a_queue_whose_watch_let_go_takes_again_with_the_next_free_slot(
     consumer.worker.settle(unit)
     consumer.watch()
     consumer.has("high takes", "low takes")
+
+
+def fences(client: redis.Redis) -> list[bytes]:
+    """Keys that refuse the watch of a list, for two hours."""
+    return list(client.scan_iter("bridge:arrived:*", _type="string"))
+
+
+def test_a_worker_that_becomes_quiet_within_a_look_at_its_watches_leaves_no_key(
+    make: Callable[..., Consumer],
+) -> None:
+    """The signal came after the turn had asked for it: the watches were cut, and a deploy left their fences."""
+    consumer = make(queues=["one", "two"])
+    worker = consumer.worker
+    consumer.watch()
+    consumer.has("one takes", "two takes")
+    worker.fetcher.quiet()
+    assert not consumer.watches.are_on(worker.fetcher.order.names)
+    consumer.watches.drop(end=True)
+    assert worker.fetcher.flush(last=True)
+    assert list(worker.client.scan_iter("bridge:arrived:*")) == []
+
+
+def test_a_queue_that_the_worker_leaves_has_no_fence(make: Callable[..., Consumer]) -> None:
+    consumer = make(queues=["one", "two"])
+    consumer.watch()
+    consumer.has("one takes", "two takes")
+    consumer.watches.watch(["two"])
+    consumer.has("two takes")
+    assert consumer.worker.fetcher.flush()
+    assert fences(consumer.worker.client) == []
+
+
+def test_a_watch_whose_connection_is_cut_leaves_a_fence(make: Callable[..., Consumer]) -> None:
+    consumer = make(queues=["one"])
+    consumer.watch()
+    consumer.has("one takes")
+    consumer.worker.client.client_kill_filter(_type="normal", skipme=True)
+    consumer.has()
+    assert consumer.worker.fetcher.flush()
+    assert len(fences(consumer.worker.client)) == 1

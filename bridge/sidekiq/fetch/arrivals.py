@@ -140,10 +140,10 @@ class Arrivals:
         ``ended``: no command of it is on its way, so Redis need not refuse one.
         """
         if self.watched.pop(take.home, None) is not None:
-            self.doubtful[take.home] = take.token or self._in_flight.next_token
             if ended:
-                self._ended.add(take.home)
-            else:
+                self._ended.add(take.home)  # first: another thread may fence the list at once
+            self.doubtful[take.home] = take.token or self._in_flight.next_token
+            if not ended:
                 self.was_cut = True
 
     def refused(self, error: Exception) -> None:
