@@ -229,7 +229,7 @@ class Watches:
             self._listener.job_came(peek.queue, payload)
 
     def _drop(self, watch: Peek | Take | None, *, end: bool = False) -> None:
-        """``end``: its connection is well, so Redis ends a watch that takes. Otherwise a fence has to stay."""
+        """``end``: its connection is well, so Redis ends a watch that takes. Otherwise a fence stays."""
         if watch is None:
             return
         (self._readers if isinstance(watch, Take) else self._event_loop).unwatch(watch.socket)

@@ -175,7 +175,7 @@ def fences(client: redis.Redis) -> list[bytes]:
 def test_a_worker_that_becomes_quiet_within_a_look_at_its_watches_leaves_no_key(
     make: Callable[..., Consumer],
 ) -> None:
-    """The signal came after the turn had asked for it: the watches were cut, and a deploy left their fences."""
+    """The signal came in the middle of a turn: the watches were cut, and a deploy left their fences."""
     consumer = make(queues=["one", "two"])
     worker = consumer.worker
     consumer.watch()
