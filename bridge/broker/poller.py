@@ -184,8 +184,7 @@ class Poller:
 
     def detach(self) -> None:
         """Stop waiting for work. Jobs that are still held settle themselves from now on."""
-        # First: a job that settles itself has the lists fenced whose watches go on.
-        self._watches.drop(end=not self._outage.pause)
+        self._watches.drop(end=not self._outage.pause)  # first: a job that settles itself fences their lists
         self._fetcher.detach(self)
         self._fetcher.in_flight.give_back_all(self._left_over)  # the next consumer does not know them
         self._fetcher.flush()
