@@ -301,7 +301,7 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
       job = job(payload)
       [20, 1_000, 4_000].each do |rate|
         40_000.times do |index|
-          delivery = SidekiqBridge::Sidecar::Delivery.new("h:#{rate}:a/#{index}", job, claimed_at_ms: 1)
+          delivery = SidekiqBridge::Sidecar::Delivery.new("h:#{rate}:a", index, job, 1)
           delivery.instance_variable_set(:@run, ended)
           records.finish(delivery, (rate * 10_000) + (index / rate.to_f))
         end
@@ -322,6 +322,30 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
       expect(kept.map { |delivery| few.find(delivery.id) }).to eq(kept)
       again = deliver(few, "jid" => kept.first.jid, claimed_at_ms: 2, recovered: 1)
       expect([again.wait(5).status, Trace.entries.size]).to eq(["done", 11])
+    end
+
+    it "keep a delivery that runs, however many jobs follow, and its end for as long as that of others" do
+      few = new_executor(records: SidekiqBridge::Sidecar::DeliveryRecords.new(keep_count: 2, ask_seconds: 0))
+      running = deliver(few, "class" => "WaitingJob", "jid" => "w")
+      wait_until("the job to start") { Trace.include?(:started) }
+      follow = ->(count) { Array.new(count) { |index| deliver(few, "jid" => index.to_s).tap { |delivery| delivery.wait(5) } } }
+
+      gone = follow.call(10).first
+
+      expect([few.find(gone.id), few.find(running.id)]).to match([nil, equal(running)])
+      expect { deliver(few, "class" => "WaitingJob", "jid" => "w", "retry_count" => 0) }.to refusal("running")
+      Trace.release
+      status_of(running)
+      follow.call(1)
+      expect(few.find(running.id)).to equal(running)
+    end
+
+    it "know a delivery that came after later ones of its worker" do
+      status_of(deliver(executor, "jid" => "later", id: "h:1:a/9"))
+      first = deliver(executor, "jid" => "earlier", id: "h:1:a/3")
+      expect(status_of(first)).to eq("done")
+      expect(deliver(executor, "jid" => "earlier", id: "h:1:a/3")).to equal(first)
+      expect(executor.find("h:1:a/4")).to be_nil
     end
 
     it "keep of a run what became of it, and no payload" do

@@ -132,7 +132,7 @@ RSpec.describe "Notices of jobs that ended outside of Ruby" do
 
   def deliver_to(index)
     job = job(payload("class" => "WaitingJob", "jid" => index.to_s))
-    delivery = SidekiqBridge::Sidecar::Delivery.new("h:1:b/#{index}", job, claimed_at_ms: 1)
+    delivery = SidekiqBridge::Sidecar::Delivery.new("h:1:b", index, job, 1)
     worker.executor.submit(delivery, job)
   end
 

@@ -16,7 +16,7 @@ RSpec.describe SidekiqBridge::Sidecar::Throttling do
       SidekiqBridge::Sidecar::AppLoader.new(SidekiqBridge::Sidecar::Settings.new({app: #{app.inspect}, threads: 3, environment: "test"})).call
       Job, Throttling = SidekiqBridge::Sidecar::Job, SidekiqBridge::Sidecar::Throttling
       require "sidekiq_bridge/sidecar/sidekiq/job"
-      def asked(name, jid) = Throttling.outcome(Job.new(Sidekiq.dump_json("class" => name, "jid" => jid, "args" => [0]), queue: "default"))&.to_json_for("h:1:a/1", jid, 0)
+      def asked(name, jid) = Throttling.outcome(Job.new(Sidekiq.dump_json("class" => name, "jid" => jid, "args" => [0]), "default"))&.to_json_for("h:1:a/1", jid, 0)
       #{code}
     RUBY
     out, status = Open3.capture2e("ruby", "-I", File.expand_path("../lib", __dir__), "-e", script)

@@ -10,7 +10,7 @@ module Running
   end
 
   def job(text, **options)
-    ::SidekiqBridge::Sidecar::Job.new(text.dup, queue: "default", **options)
+    ::SidekiqBridge::Sidecar::Job.new(text.dup, "default", **options)
   end
 
   # The outcome of a payload, as a worker would read it. On a thread of its own, as in a slot.
@@ -40,7 +40,7 @@ module Running
   def deliver(executor, id: nil, claimed_at_ms: 1, recovered: 0, only_if_known: false, **fields, &block)
     job = job(payload(fields))
     id ||= "h:1:a/#{@token = (@token || 0) + 1}"
-    delivery = ::SidekiqBridge::Sidecar::Delivery.new(id, job, claimed_at_ms: claimed_at_ms, recovered: recovered)
+    delivery = ::SidekiqBridge::Sidecar::Delivery.new(*::SidekiqBridge::Sidecar::Delivery.parts(id), job, claimed_at_ms, recovered)
     executor.submit(delivery, job, only_if_known: only_if_known, &block)
   end
 end

@@ -14,10 +14,10 @@ module SidekiqBridge
         @counters = counters
       end
 
-      # A known delivery joins its run without a check of the body: a new delivery was checked. A block gets the outcome
-      # and the delivery once.
-      def deliver(message, &on_outcome)
-        @executor.join(message.delivery, &on_outcome) || submit(message, &on_outcome)
+      # A known delivery joins its run without a check of the body: a new delivery was checked. The listener's #call gets
+      # the outcome and the delivery once.
+      def deliver(message, listener = nil)
+        @executor.join(message.identity, message.token, listener) || submit(message, listener)
       end
 
       # Builds the reply to a refused message of either transport.
@@ -28,17 +28,22 @@ module SidekiqBridge
 
       private
 
-      def submit(message, &on_outcome)
+      def submit(message, listener)
         job = job_from(message)
-        delivery = Delivery.new(message.delivery, job, claimed_at_ms: message.claimed_at_ms, recovered: message.recovered)
-        @executor.submit(delivery, job, only_if_known: message.only_if_known?, &on_outcome)
+        delivery = Delivery.new(message.identity, message.token, job, message.claimed_at_ms, message.recovered)
+        @executor.submit(delivery, job, listener, only_if_known: message.only_if_known?)
       end
 
       def job_from(message)
-        job = Job.new(message.body, queue: message.queue, correlation_id: message.correlation_id, trace: message.trace, python_lease: message.python_lease, tracked: message.tracked?, valued: message.valued?)
+        job = message.plain? ? Job.new(message.body, message.queue) : job_with_wishes(message)
         reason = @guard.refusal_by_name(job)
         raise Refusals.refused(reason) if reason
         job
+      end
+
+      def job_with_wishes(message)
+        Job.new(message.body, message.queue, correlation_id: message.correlation_id, trace: message.trace, python_lease: message.python_lease,
+          tracked: message.tracked?, valued: message.valued?)
       end
     end
   end

@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/sidekiq/outcome"
+
 module SidekiqBridge
   module Sidecar
     # Records keep this small object in place of an ended Run, which is much larger: a process holds thousands.
@@ -19,9 +21,7 @@ module SidekiqBridge
 
       def given_back? = outcome.given_back?
 
-      def on_finish(delivery)
-        yield delivery.superseded? ? Outcome.superseded : outcome, delivery
-      end
+      def on_finish(delivery, listener) = listener.call(outcome, delivery)
 
       def wait(_seconds) = outcome
 
@@ -39,6 +39,9 @@ module SidekiqBridge
       def interrupt = nil
 
       def cancel(_exception) = nil
+
+      # In place of the run of each delivery that a newer one superseded.
+      SUPERSEDED = new(Outcome.superseded, 0.0).freeze
     end
   end
 end

@@ -44,18 +44,19 @@ module SidekiqBridge
       # True if threads are left that would keep the process from ending.
       def abandoned? = @abandoned
 
-      # Returns the delivery of record: the given one, or the known one if the job was delivered before. A block gets
-      # the outcome and that delivery once: at once, or later on a slot's thread.
-      def submit(delivery, job, only_if_known: false, &on_outcome)
-        delivery = @lock.synchronize { known(delivery.id) || admit(delivery, job, only_if_known) }
-        delivery.on_outcome(&on_outcome) if on_outcome
+      # Returns the delivery of record: the given one, or the known one if the job was delivered before. A listener (its
+      # #call, or a block) gets the outcome and that delivery once: at once, or later on a slot's thread.
+      def submit(delivery, job, listener = nil, only_if_known: false, &block)
+        delivery = @lock.synchronize { known(delivery.identity, delivery.token) || admit(delivery, job, only_if_known) }
+        listener ||= block
+        delivery.on_outcome(listener) if listener
         delivery
       end
 
       # Joins a known delivery in the same way; returns nil for an unknown one.
-      def join(id, &on_outcome)
-        delivery = find(id)
-        delivery.on_outcome(&on_outcome) if delivery && on_outcome
+      def join(identity, token, listener = nil)
+        delivery = find(identity, token)
+        delivery.on_outcome(listener) if delivery && listener
         delivery
       end
 
@@ -68,9 +69,10 @@ module SidekiqBridge
       # True if jobs wait for a thread, so that outcomes follow each other closely.
       def backlog? = @slots.backlog?
 
-      # Returns the known delivery of that id, or nil; refuses a superseded one.
-      def find(id)
-        @lock.synchronize { known(id) }
+      # Returns the known delivery, or nil; refuses a superseded one. An id may come as one text.
+      def find(identity, token = nil)
+        identity, token = Delivery.parts(identity) unless token
+        @lock.synchronize { known(identity, token) } if identity
       end
 
       def interrupt(id)
@@ -83,7 +85,8 @@ module SidekiqBridge
 
       # Their worker runs the Python code of these deliveries: their runs go on waiting.
       def heard_of(ids)
-        @lock.synchronize { ids.filter_map { |id| @records[id] }.reject(&:superseded?) }.each { |delivery| delivery.run.heard }
+        parts = ids.filter_map { |id| Delivery.parts(id) }
+        @lock.synchronize { parts.filter_map { |identity, token| @records[identity, token] }.reject(&:superseded?) }.each { |delivery| delivery.run.heard }
       end
 
       # The worker reports the end of a delivery's Python code. Returns the delivery.
@@ -128,8 +131,8 @@ module SidekiqBridge
 
       # -- submitted
 
-      def known(id)
-        delivery = @records[id]
+      def known(identity, token)
+        delivery = @records[identity, token]
         raise Refusals.superseded if delivery&.superseded?
         delivery
       end
@@ -176,8 +179,8 @@ module SidekiqBridge
       def finished(run, outcome)
         @lock.synchronize do
           return unless @active.delete(run)
-          run.settle(outcome)
           now = monotonic
+          run.settle(outcome, now)
           run.deliveries.each do |delivery|
             delivery.run_ended
             @records.finish(delivery, now)

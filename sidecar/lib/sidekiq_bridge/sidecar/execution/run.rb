@@ -18,6 +18,7 @@ module SidekiqBridge
       def initialize(job)
         @job = job
         @deliveries = []
+        @listeners = nil # pairs with their deliveries
         @finished = nil  # a condition, created by the first waiting thread
         @outcome = @thread = @pending = @duration_ms = @ended = nil
         @checkpoint = @cancelled = @told_to_stop = false
@@ -37,9 +38,9 @@ module SidekiqBridge
         @started_at = monotonic
       end
 
-      # Sets the outcome and wakes the waiting threads. It drops the job: a record must not keep its payload.
-      def settle(outcome)
-        @duration_ms = ((monotonic - (@started_at || monotonic)) * 1000).round(3)
+      # Sets the outcome at the time `now` and wakes the waiting threads. It drops the job: a record must not keep its payload.
+      def settle(outcome, now)
+        @duration_ms = ((now - (@started_at || now)) * 1000).round(3)
         @ended = EndedRun.new(outcome, @duration_ms)
         LOCK.synchronize do
           @outcome = outcome
@@ -50,7 +51,8 @@ module SidekiqBridge
 
       # Calls the listeners. Separate from #settle, which runs under the executor's lock.
       def notify
-        deliveries.each { |delivery| tell(delivery, @outcome) }
+        listeners = LOCK.synchronize { @listeners.tap { @listeners = nil } }
+        listeners&.each { |delivery, listener| listener.call(@outcome, delivery) }
       end
 
       # Yields with the thread open to interrupts; Sidekiq calls it with the instance that is about to perform.
@@ -91,11 +93,11 @@ module SidekiqBridge
       # True if the run ended but its job did not: such a record must not keep the job from running again.
       def given_back? = @outcome&.given_back? || false
 
-      # Calls the block with the outcome: at once, or later on the slot's thread. The block must be short.
-      def on_finish(delivery, &listener)
+      # Calls the listener with the outcome: at once, or later on the slot's thread. Its #call must be short.
+      def on_finish(delivery, listener)
         done = LOCK.synchronize do
           outcome = delivery.superseded? ? Outcome.superseded : @outcome
-          (delivery.listeners ||= []) << listener unless outcome
+          (@listeners ||= []) << [delivery, listener] unless outcome
           outcome
         end
         listener.call(done, delivery) if done
@@ -114,10 +116,14 @@ module SidekiqBridge
         end
       end
 
-      # Wakes the threads that wait for a superseded delivery.
+      # Wakes the threads that wait for a superseded delivery, and tells its listeners.
       def dismiss(delivery)
-        LOCK.synchronize { @finished&.broadcast }
-        tell(delivery, Outcome.superseded)
+        dismissed = LOCK.synchronize do
+          @finished&.broadcast
+          own, @listeners = (@listeners || []).partition { |of, _| of.equal?(delivery) }
+          own
+        end
+        dismissed.each { |_, listener| listener.call(Outcome.superseded, delivery) }
       end
 
       # Asks a job that knows checkpoints to stop at its next one; other jobs go on.
@@ -145,11 +151,6 @@ module SidekiqBridge
       end
 
       private
-
-      def tell(delivery, outcome)
-        listeners = LOCK.synchronize { delivery.listeners.tap { delivery.listeners = nil } }
-        listeners&.each { |listener| listener.call(outcome, delivery) }
-      end
 
       def throw_in(exception)
         return if @outcome

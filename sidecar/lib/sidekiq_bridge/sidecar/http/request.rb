@@ -3,6 +3,7 @@
 require "openssl"
 require "stringio"
 require "sidekiq_bridge/sidecar/errors"
+require "sidekiq_bridge/sidecar/execution/delivery"
 require "sidekiq_bridge/sidecar/percent"
 require "sidekiq_bridge/sidecar/sidekiq/trace_context"
 
@@ -36,7 +37,10 @@ module SidekiqBridge
 
       def boot = @env["HTTP_X_BRIDGE_BOOT"]
 
-      def delivery = text("HTTP_X_BRIDGE_DELIVERY")
+      # The worker, and the number of the delivery among its own.
+      def identity = delivery.first
+
+      def token = delivery.last
 
       def signature = @env[SIGNATURE]
 
@@ -62,6 +66,9 @@ module SidekiqBridge
       def correlation_id = text("HTTP_X_BRIDGE_CORRELATION_ID")
 
       def recovered = @env["HTTP_X_BRIDGE_RECOVERED"].to_i
+
+      # A job of a request brings all that a worker may want.
+      def plain? = false
 
       # True if a worker looks for the run of its job: the job may be joined, but not started.
       def only_if_known? = @env["HTTP_X_BRIDGE_IF_KNOWN"] == "1"
@@ -120,6 +127,10 @@ module SidekiqBridge
       end
 
       private
+
+      def delivery
+        @delivery ||= Delivery.parts(text("HTTP_X_BRIDGE_DELIVERY")) || raise(Refusals.protocol("X-Bridge-Delivery must be <identity>/<token>"))
+      end
 
       # Headers are bytes; logs and JSON need valid text.
       def text(key) = @env[key]&.dup&.force_encoding(Encoding::UTF_8)&.scrub

@@ -16,12 +16,11 @@ module SidekiqBridge
       attr_reader :payload, :jid, :class_name, :active_job_class_name, :queue, :correlation_id, :trace, :trace_id, :python_lease
 
       # `python_lease` is set if the job's code is in Python: seconds for which its worker may be silent.
-      def initialize(payload, queue: nil, correlation_id: nil, trace: nil, python_lease: nil, tracked: false, valued: false)
+      def initialize(payload, queue = nil, correlation_id: nil, trace: nil, python_lease: nil, tracked: false, valued: false)
         @payload = payload.force_encoding(Encoding::UTF_8)
         @hash = parse(payload)
         @jid = @hash["jid"].freeze # a key of the records: an unfrozen one would be copied
         @class_name = @hash["class"]
-        @wrapper = WRAPPERS.include?(class_name)
         @active_job_class_name = wrapped_class_name
         @queue = queue || @hash["queue"].to_s
         @correlation_id = correlation_id || TraceContext.correlation_id(@hash)
@@ -50,7 +49,7 @@ module SidekiqBridge
       # True if the reply is to say what the job returned, for a shadow alone.
       def valued? = @valued
 
-      def wrapper? = @wrapper
+      def wrapper? = WRAPPERS.include?(class_name)
 
       def effective_class_name = wrapper? ? active_job_class_name : class_name
 

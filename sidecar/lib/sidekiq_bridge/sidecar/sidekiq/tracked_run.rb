@@ -50,9 +50,8 @@ module SidekiqBridge
 
       # Stores progress, unless another worker has the job by now. The newest delivery names the worker.
       def tell(fields)
-        name = @run.deliveries.last.id
-        identity, _, token = name.rpartition("/")
-        Results::Store.mark(jid, "running", @known.merge(fields), run: name, inflight: [INFLIGHT + identity, token])
+        delivery = @run.deliveries.last
+        Results::Store.mark(jid, "running", @known.merge(fields), run: delivery.id, inflight: [INFLIGHT + delivery.identity, delivery.token.to_s])
       end
     end
   end

@@ -7,41 +7,47 @@ require "sidekiq_bridge/sidecar/sidekiq/trace_context"
 
 module SidekiqBridge
   module Sidecar
-    # One job or probe from a stream; Dispatcher treats it like a Request.
+    # One job or probe from a stream; Dispatcher treats it like a Request, and its stream gets the outcome.
     class Frame
       TRACK = "track"
       VALUE = "value"
 
-      attr_reader :id, :delivery, :claimed_at_ms
-      attr_writer :body
+      attr_reader :id, :identity, :token, :claimed_at_ms
+      attr_writer :body, :stream
 
-      # A frame without a delivery is a probe. `limit` is set for a larger body, which the parser discards.
-      def initialize(id, delivery = nil, claimed_at_ms = nil, recovered = 0, queue = nil, limit = nil, words = [])
+      # The number of times that a worker recovered this job as an orphaned job.
+      attr_reader :recovered
+
+      # A frame without an identity is a probe. `limit` is set for a larger body, which the parser discards. `report` says
+      # whether the worker wants what the job returns, `trace` holds the trace headers.
+      def initialize(id, identity = nil, token = nil, claimed_at_ms = nil, recovered = 0, queue = nil, limit = nil, report = nil, trace = nil)
         @id = id
-        @delivery = delivery
+        @identity = identity
+        @token = token
         @claimed_at_ms = claimed_at_ms
         @recovered = recovered
         @queue = queue
         @limit = limit
-        @tracked = words.first == TRACK
-        @valued = words.first == VALUE
-        @trace = (@tracked || @valued) ? words[1] : words.first
+        @report = report
+        @trace = trace
       end
 
-      def probe? = @delivery.nil?
+      def probe? = @identity.nil?
+
+      # True for a job of which the worker wants nothing but its end.
+      def plain? = @report.nil? && @trace.nil?
+
+      def delivery = "#{@identity}/#{@token}"
 
       def too_large? = !@limit.nil?
-
-      # The number of times that a worker recovered this job as an orphaned job.
-      def recovered = @recovered
 
       def only_if_known? = false
 
       # True if the worker wants what the job returns.
-      def tracked? = @tracked
+      def tracked? = @report == TRACK
 
       # True if the worker wants what the job returns, and the job is not tracked.
-      def valued? = @valued
+      def valued? = @report == VALUE
 
       def queue = @queue.include?("%") ? Percent.decode(@queue) : @queue
 
@@ -61,6 +67,9 @@ module SidekiqBridge
       rescue ArgumentError
         nil # invalid: the job runs without trace headers
       end
+
+      # The listener of its delivery.
+      def call(outcome, delivery) = @stream.settled(@id, outcome, delivery)
     end
   end
 end

@@ -11,8 +11,9 @@ module SidekiqBridge
       class Malformed < StandardError; end
 
       LINE_BYTES = 4096
-      JOB = %r{\AE \d{1,19} \d{1,15} [^\s/]{1,255} \d{1,20} \d{1,19} \d{1,9} \S+(?: track| value)?(?: traceparent=\S+)?\z}
-      PROBE = /\AP \d{1,19} 0\z/
+      # Number, bytes, identity, token, time of the claim, recoveries, queue; then what the worker wants to know, and traces.
+      JOB = %r{\AE (\d{1,19}) (\d{1,15}) ([^\s/]{1,255}) (\d{1,20}) (\d{1,19}) (\d{1,9}) (\S+)(?: (track|value))?(?: (traceparent=\S+))?\z}
+      PROBE = /\AP (\d{1,19}) 0\z/
 
       # `seal` checks the code of each frame; nil without a secret.
       def initialize(max_body:, seal: nil)
@@ -87,11 +88,17 @@ module SidekiqBridge
       def head(line)
         line.force_encoding(Encoding::UTF_8)
         line.scrub! unless line.valid_encoding?
-        raise Malformed, "a line that is not a frame" unless JOB.match?(line) || PROBE.match?(line)
-        _, id, bytes, identity, token, claimed_at_ms, recovered, queue, *words = line.split(" ")
-        @missing = bytes.to_i
-        return Frame.new(id) unless identity
-        Frame.new(id, "#{identity}/#{token}", claimed_at_ms.to_i, recovered.to_i, queue, (@max_body if @missing > @max_body), words)
+        line.freeze # a match would copy it
+        job = JOB.match(line) or return probe(line)
+        @missing = job[2].to_i
+        limit = @max_body if @missing > @max_body
+        Frame.new(job[1], job[3], job[4].to_i, job[5].to_i, job[6].to_i, job[7], limit, job[8], job[9])
+      end
+
+      def probe(line)
+        probe = PROBE.match(line) or raise Malformed, "a line that is not a frame"
+        @missing = 0
+        Frame.new(probe[1])
       end
 
       def body_taken?

@@ -81,6 +81,14 @@ module SidekiqBridge
         conclude unless going
       end
 
+      # Replies to a frame. The thread that ran the job mostly calls it, so it must not raise.
+      def settled(id, outcome, delivery)
+        refusal = outcome.refusal
+        refusal ? reply(id, Replies.refused(refusal)) : send_reply(id, 200, delivery.outcome_json)
+      rescue => e
+        reply(id, Replies.crashed(e))
+      end
+
       private
 
       def conclude
@@ -103,23 +111,20 @@ module SidekiqBridge
       def serve(frame)
         @received += 1
         return @writer.add("#{frame.id} 200 0") if frame.probe?
-        @dispatcher.deliver(frame) { |outcome, delivery| settled(frame.id, outcome, delivery) }
+        frame.stream = self
+        @dispatcher.deliver(frame, frame)
       rescue RequestError => e
         reply(frame.id, @dispatcher.refuse(e))
       rescue => e
         reply(frame.id, Replies.crashed(e))
       end
 
-      # The thread that ran the job mostly calls it, so it must not raise.
-      def settled(id, outcome, delivery)
-        reply(id, Replies.settled(delivery, outcome))
-      rescue => e
-        reply(id, Replies.crashed(e))
+      def reply(id, answer)
+        send_reply(id, answer.status, answer.body)
       end
 
-      def reply(id, answer)
-        body = answer.body
-        @writer.add("#{id} #{answer.status} #{body.bytesize}", body, more: @busy.call)
+      def send_reply(id, status, body)
+        @writer.add("#{id} #{status} #{body.bytesize}", body, more: @busy.call)
       end
     end
   end
