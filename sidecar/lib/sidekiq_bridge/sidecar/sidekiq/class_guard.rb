@@ -42,6 +42,7 @@ module SidekiqBridge
 
       def initialize(allowed: nil)
         @allowed = allowed&.to_set { |name| name.delete_prefix("::") }
+        @performed = {} # classes that passed, by name
       end
 
       # Runs before any lookup of a constant.
@@ -55,10 +56,15 @@ module SidekiqBridge
       def refusal(job, &lookup)
         name = job.class_name
         return unless name.is_a?(String) # Sidekiq's own lookup raises TypeError: a failure like any other
+        passed = @performed[name]
+        return if passed && passed.equal?(yield(name))
         raise NameError, "wrong constant name #{name}" unless Job::CONSTANT_PATH.match?(name) # stays away from const_get
         klass = yield name
         return not_a_job(name, klass) unless sidekiq_job?(klass)
-        self.class.detour(name, klass) || (wrapped_refusal(job, &lookup) if self.class.wrapper?(klass))
+        refusal = self.class.detour(name, klass)
+        return refusal || wrapped_refusal(job, &lookup) if refusal || self.class.wrapper?(klass)
+        @performed[name] = klass
+        nil
       end
 
       # True unless --allow leaves the class out.

@@ -124,7 +124,7 @@ module SidekiqBridge
       end
 
       # Sidekiq 7 and 8 let Sidekiq::Shutdown in here; it must only hit the job's own code (Run#interruptible).
-      def dispatch(job_hash, queue, jobstr, &block)
+      def dispatch(job_hash, queue, jobstr)
         lend(job_hash, @run.job.trace) if @run.job.trace
         @job_hash = job_hash if @run.python?
         TraceContext.with(@run.job) { Interrupts.closed { super } }

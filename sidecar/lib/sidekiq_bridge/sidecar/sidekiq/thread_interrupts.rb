@@ -14,14 +14,17 @@ module SidekiqBridge
       end
 
       def closed(&block)
-        @closed ||= classes.to_h { |klass| [klass, :never] }.freeze
+        @closed ||= mask(:never)
         Thread.handle_interrupt(@closed, &block)
       end
 
       def open(&block)
-        @open ||= classes.to_h { |klass| [klass, :immediate] }.freeze
+        @open ||= mask(:immediate)
         Thread.handle_interrupt(@open, &block)
       end
+
+      # Ruby copies a mask that could change at each call.
+      def mask(timing) = classes.to_h { |klass| [klass, timing] }.compare_by_identity.freeze
 
       # An exception raised just as the job ended is still queued in the thread, and would hit the next job.
       def discard_late

@@ -29,7 +29,7 @@ module SidekiqBridge
       # Runs the block with the job's ids before each line of the Rails log. With OpenTelemetry loaded, the block also
       # runs in the trace of the job's worker.
       def with(job, &block)
-        in_trace(job.trace) { tagged(job, &block) }
+        job.trace ? in_trace(job.trace) { tagged(job, &block) } : tagged(job, &block)
       end
 
       def tagged(job, &block)
@@ -43,7 +43,7 @@ module SidekiqBridge
       end
 
       def in_trace(trace, &block)
-        return yield unless trace && defined?(::OpenTelemetry) && ::OpenTelemetry.respond_to?(:propagation)
+        return yield unless defined?(::OpenTelemetry) && ::OpenTelemetry.respond_to?(:propagation)
         ::OpenTelemetry::Context.with_current(::OpenTelemetry.propagation.extract(trace), &block)
       end
 

@@ -31,12 +31,25 @@ module SidekiqBridge
 
       # Adds a frame. `more` says that another reply will follow soon, so that waiting for it saves a system call.
       def add(line, body = "", more: false)
-        # Runs under the lock: the codes are numbered in the order in which frames leave.
-        enqueue(more) { @seal ? "#{@seal.tag(line, body)} #{line}\n#{body}" : "#{line}\n#{body}" }
+        @lock.synchronize do
+          @answered += 1
+          next if @closed
+          # Under the lock: the codes are numbered in the order in which frames leave.
+          @pending << @seal.tag(line, body) << " " if @seal
+          @pending << line << "\n" << body
+          send_pending(more)
+        end
       end
 
       # Sends text before the first frame.
-      def greet(text) = enqueue(false) { text }
+      def greet(text)
+        @lock.synchronize do
+          @answered += 1
+          next if @closed
+          @pending << text
+          send_pending(false)
+        end
+      end
 
       def start
         @thread = Thread.new { write_on }
@@ -74,14 +87,9 @@ module SidekiqBridge
 
       private
 
-      def enqueue(more)
-        @lock.synchronize do
-          @answered += 1
-          next if @closed
-          @pending << yield
-          next if @writing.positive?
-          (more && may_wait?) || !@socket.immediate? ? call_thread : write_now
-        end
+      def send_pending(more)
+        return if @writing.positive?
+        (more && may_wait?) || !@socket.immediate? ? call_thread : write_now
       end
 
       def size = @pending.bytesize + @writing
