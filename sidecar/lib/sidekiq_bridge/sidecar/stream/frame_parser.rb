@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "strscan"
 require "sidekiq_bridge/sidecar/stream/frame"
 require "sidekiq_bridge/sidecar/stream/seal"
 
@@ -21,6 +22,7 @@ module SidekiqBridge
         @seal = seal
         @buffer = +"".b
         @chunk = +"".b
+        @line = StringScanner.new("") # makes fewer objects than a match
         @position = 0
         @frame = nil    # the frame whose body is incomplete
         @missing = 0    # missing bytes of that body
@@ -88,17 +90,17 @@ module SidekiqBridge
       def head(line)
         line.force_encoding(Encoding::UTF_8)
         line.scrub! unless line.valid_encoding?
-        line.freeze # a match would copy it
-        job = JOB.match(line) or return probe(line)
-        @missing = job[2].to_i
+        @line.string = line
+        return probe unless @line.skip(JOB)
+        @missing = @line[2].to_i
         limit = @max_body if @missing > @max_body
-        Frame.new(job[1], job[3], job[4].to_i, job[5].to_i, job[6].to_i, job[7], limit, job[8], job[9])
+        Frame.new(@line[1], @line[3], @line[4].to_i, @line[5].to_i, @line[6].to_i, @line[7], limit, @line[8], @line[9])
       end
 
-      def probe(line)
-        probe = PROBE.match(line) or raise Malformed, "a line that is not a frame"
+      def probe
+        raise Malformed, "a line that is not a frame" unless @line.skip(PROBE)
         @missing = 0
-        Frame.new(probe[1])
+        Frame.new(@line[1])
       end
 
       def body_taken?
