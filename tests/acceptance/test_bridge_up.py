@@ -73,7 +73,7 @@ def test_commands_by_hand_find_the_newest_sidecar_in_its_directory(start: Start)
 @needs_system_ruby
 def test_one_command_starts_a_sidecar_and_workers(bare_stage: Stage, start: Start) -> None:
     # Given two workers and a sidecar, with probes at a port of their own
-    port = free_port()
+    port = free_port(2)
     up = start(sidecar=True, env={"BRIDGE_HEALTH_BIND": f"127.0.0.1:{port}"}).wait_ready()
     pids = up.wait_for_workers()
     # When jobs of both languages are pushed

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ from tests.support.waiting import LOOK_SECONDS, NeverHappened, wait_for
 ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
+#: Hypothesis sets the other one to the same seed in each process.
+_random = random.SystemRandom()
 
 #: Every process that is running now; the report of a failed test shows their logs.
 RUNNING: list[Process] = []
@@ -191,11 +194,19 @@ def clean_environment() -> dict[str, str]:
     return kept | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}
 
 
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(count: int = 1) -> int:
+    """A TCP port that nobody listens on; the first of ``count`` such, one after the other.
+
+    Not one of those that the kernel gives to clients: before a server listens there, or while it is down, any
+    of the suite's thousands of connections might take it, even one that looks for that server.
+    """
+    clients_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = _random.randrange(10_000, clients_from - count)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as sockets:
+            for number in range(port, port + count):
+                sockets.enter_context(socket.socket()).bind(("127.0.0.1", number))
+            return port
 
 
 def _die_with_parent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.forks import begin_in_fork, status_of
-from tests.support.processes import Process
+from tests.support.processes import Process, free_port
 from tests.support.waiting import wait_for
 from tests.unit.test_reports import run_suite
 
@@ -66,6 +67,16 @@ def test_a_process_that_was_waited_for_signals_nobody_who_has_its_pid_now(
         ended.signal(signal.SIGTERM)
 
     assert stranger.is_alive
+
+
+def test_a_free_port_is_none_that_the_kernel_gives_to_a_client() -> None:
+    """A connection had the port next to it, or took that of a Redis that was to start again."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    port = free_port(2)
+    assert 10_000 <= port < port + 1 < first
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", port))
+        other.bind(("127.0.0.1", port + 1))
 
 
 def test_a_fork_of_the_tests_process_ends_neither_its_servers_nor_runs_its_tests(stranger: Process) -> None:
