@@ -65,8 +65,9 @@ RESULT_PREFIX = "bridge:result:"
 #: A network delivers no claim later than that: TCP gives up after minutes, a proxy after hours.
 FENCE_TTL_SECONDS = 86_400
 
-#: The network delivers the last command of a closed connection within that: TCP gives up after minutes.
-ARRIVED_FENCE_TTL_SECONDS = 7_200
+#: The network delivers the last command of a closed connection within that: TCP gives up after minutes. The
+#: clock of Redis may be set meanwhile, from an hour behind to an hour ahead.
+ARRIVED_FENCE_TTL_SECONDS = 3 * 3600
 
 #: A flush of job metrics is repeated, or comes late, within that time.
 FLUSHED_TTL_SECONDS = 86_400

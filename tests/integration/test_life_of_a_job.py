@@ -411,3 +411,22 @@ def test_no_job_is_lost_or_in_two_places_whatever_happens(life_server: RedisServ
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_a_clock_that_is_set_by_two_hours_opens_no_list_of_a_dead_worker(life_server: RedisServer) -> None:
+    """Its fence had a TTL of two hours: a late watch moved a job into a list without a lease."""
+    life = type("LifeHere", (Life,), {"server": life_server, "clock": life_server.clock})()  # type: ignore[attr-defined]
+    life.clock.set(-3600.0)
+    dead, reaper = life.workers[0], life.workers[1]
+    life.watch(dead)
+    life.expire(dead)
+    life.give_up_watches(dead)
+    life.reap(reaper)
+
+    life.clock.set(3600.0)
+    push(life.client, "default", payload := life._job())
+    life.heal()
+
+    assert life.client.lrange("queue:default", 0, -1) == [payload]
+    assert not census.inflight(life.client)
+    life.teardown()
