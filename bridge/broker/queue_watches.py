@@ -86,13 +86,14 @@ class Watches:
 
     def take(self, name: str) -> bool:
         """Have a watch on this queue that takes. False where none may be, or no slot is free for it."""
-        arrivals = self._arrivals
+        arrivals, take = self._arrivals, self._takes.get(name)
+        if take is not None and take.armed and arrivals.serves(take):
+            return True  # the end of a lower watch has begun it again
         free = arrivals.free_slots
         if free <= 0 or not arrivals.may_take(name) or not (seconds := arrivals.seconds):
             return False
         if free <= len(self._watched) and not self._has_slot(name, free):
             return False
-        take = self._takes.get(name)
         if take is not None and not arrivals.serves(take):
             self._drop(take)
             take = None

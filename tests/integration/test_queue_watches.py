@@ -167,6 +167,27 @@ def test_a_queue_whose_watch_let_go_takes_again_with_the_next_free_slot(
     consumer.has("high takes", "low takes")
 
 
+def test_a_watch_that_another_ones_end_has_begun_again_is_not_begun_twice(
+    make: Callable[..., Consumer],
+) -> None:
+    """Two commands were under way. The second took a job without a slot, and its answer cut the watch."""
+    # Given a watch that has taken a job
+    consumer = make(queues=["high", "low"])
+    client = consumer.worker.client
+    consumer.watch()
+    consumer.has("high takes", "low takes")
+    push(client, "high", job())
+    assert consumer.arrived(1) == ["high"]
+    # When the lower watch ends, which begins it again, before its consumer would
+    consumer.watches._takes["low"].unblock()
+    consumer.has("high takes", "low takes")
+    assert consumer.watches.take_again()
+    # Then it takes one of two jobs
+    client.lpush("queue:high", job(), job())
+    assert consumer.arrived(1) == ["high"]
+    assert client.llen("queue:high") == 1
+
+
 def fences(client: redis.Redis) -> list[bytes]:
     """Keys that refuse the watch of a list, for two hours."""
     return list(client.scan_iter("bridge:arrived:*", _type="string"))
