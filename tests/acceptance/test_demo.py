@@ -18,6 +18,9 @@ from tests.support.stage import new_jid
 from tests.support.waiting import wait_for
 
 DEMO = [sys.executable, "-m", "scripts.demo"]
+#: A guard against a demo that hangs: it gives its services a minute each to start, and 90 s to stop.
+LONGEST_SECONDS = 400
+pytestmark = pytest.mark.timeout(LONGEST_SECONDS + 50)
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ def test_a_busy_application_in_the_shell_is_left_alone(application: RedisServer,
         env={**os.environ, **shell_of_a_busy_application(application.url)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=LONGEST_SECONDS,
     )
 
     assert finished.returncode == 0, finished.stdout + finished.stderr
@@ -137,7 +140,7 @@ def test_commands_by_hand_reach_the_demo_after_sourcing_its_file(
     directory = tmp_path / "demo"
     demo = Process("demo", [*DEMO, "--size", "1", "--directory", directory], tmp_path)
     try:
-        demo.wait_ready(lambda: "What to look at" in demo.log, 120)
+        demo.wait_ready(lambda: "What to look at" in demo.log, LONGEST_SECONDS / 2)
         for_log = directory / "log" / "worker.log"
 
         # The terminal is quiet from here on: the worker's lines go to its file, as text.
@@ -190,13 +193,23 @@ def test_two_demos_that_start_together_choose_different_ports() -> None:
 
 
 def test_a_demo_whose_jobs_do_not_end_as_expected_fails(tmp_path: Path) -> None:
-    finished = subprocess.run(
-        [*DEMO, "--once", "--size", "1", "--timeout", "0", "--directory", str(tmp_path / "demo")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    """Given a queue that is paused, so that its jobs cannot end, the demo's exit status tells."""
+    own = tmp_path / "redis"
+    own.mkdir()
+    server = RedisServer(own)
+    with server.client() as client:
+        client.sadd("paused", "low")
+    options = ["--once", "--size", "1", "--timeout", "0"]
+    try:
+        finished = subprocess.run(
+            [*DEMO, *options, "--redis", server.url, "--directory", str(tmp_path / "demo")],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_SECONDS,
+        )
+    finally:
+        server.stop()
 
-    assert finished.returncode == 1
-    assert "did NOT end as expected" in finished.stdout
+    assert finished.returncode == 1, finished.stdout + finished.stderr
+    assert "did NOT end as expected" in finished.stdout, finished.stdout + finished.stderr
