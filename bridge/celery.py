@@ -24,7 +24,7 @@ from bridge.runtime import Runtime
 from bridge.settings import Settings
 from bridge.settings import load as load_settings
 from bridge.sidekiq.payload.job import new_jid
-from bridge.worker import bootsteps, celery_commands, fixups, preflight, settings_check, task_modules
+from bridge.worker import bootsteps, celery_commands, daemon, fixups, preflight, settings_check, task_modules
 from bridge.worker.events import BridgeEvents
 from bridge.worker.user_settings import UserSettings
 
@@ -212,6 +212,7 @@ def make_app(settings: Settings) -> Bridge:
     signals.import_modules.connect(task_modules.check_imports, sender=app, weak=False)
     if celery_commands.running() is not None:
         celery_commands.install()
+        daemon.install(app)
     return app
 
 

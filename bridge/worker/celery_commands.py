@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
+from celery.utils.nodenames import node_format
 
 from bridge.batches.chords import Chords
 from bridge.errors import BridgeError, PushRefused
@@ -53,6 +55,18 @@ def refusing() -> Iterator[None]:
         if running() != "call":
             raise
         raise click.ClickException(str(refusal)) from None
+
+
+def tell_log_file(sentence: str) -> None:
+    """A process that ``-D`` has sent to the background ends without a word otherwise: it has no stderr."""
+    context = click.get_current_context(silent=True)
+    path = context.params.get("logfile") if context is not None else None
+    if context is None or not path:
+        return
+    with suppress(OSError, ValueError):
+        if os.path.samestat(os.fstat(2), os.stat(os.devnull)):
+            with open(node_format(path, context.params.get("hostname") or ""), "a", encoding="utf-8") as file:
+                print(sentence, file=file)
 
 
 #: Celery's commands that would only wait: what to do instead.

@@ -112,7 +112,13 @@ def start_again() -> None:
         if number > LAST_STANDARD_STREAM:
             with contextlib.suppress(OSError):
                 os.set_inheritable(number, False)
-    os.execv(sys.executable, [sys.executable, *sys.argv])  # nosec B606
+    os.execv(sys.executable, [sys.executable, *_command_line()])  # nosec B606
+
+
+def _command_line() -> list[str]:
+    """``-D``, ``celery multi`` and ``bridge up`` start a worker by ``-m``: its file alone does not run."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return sys.argv if spec is None else ["-m", spec.name.removesuffix(".__main__"), *sys.argv[1:]]
 
 
 def exit_now(worker: Any, status: int) -> None:

@@ -119,6 +119,7 @@ def install_tracing(settings: Settings) -> None:
 def refuse(error: ConfigurationError) -> NoReturn:
     """End this process over its configuration: one sentence for a person, a status for a supervisor."""
     print(f"bridge: {error}", file=sys.stderr)
+    celery_commands.tell_log_file(f"bridge: {error}")
     sys.exit(EX_NOPERM if isinstance(error, RedisRefusal) else EX_CONFIG)
 
 
