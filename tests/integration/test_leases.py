@@ -13,7 +13,7 @@ import pytest
 from bridge.sidekiq.api.processes import Processes
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.lease.lease import Lease
-from bridge.sidekiq.lease.other_leases import MARGIN_SECONDS
+from bridge.sidekiq.lease.other_leases import LONGEST_SECONDS, MARGIN_SECONDS
 from bridge.sidekiq.outcome.decision import Bury, Retry
 from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.schedule import due_watch
@@ -154,6 +154,18 @@ def test_a_large_fleet_gives_the_jobs_of_the_dead_back_though_redis_lost_the_lea
     dead, *living = fleet.workers
     dead.client.zrem("bridge:lease", dead.identity)
     fleet.pass_seconds(60 + 2 * LENGTH, living=living)
+    assert len(next_first(dead.client)) == 1
+    assert all(worker.client.hlen(worker.inflight_key) == 1 for worker in living)
+
+
+def test_a_lease_that_a_person_has_made_endless_is_over_as_the_longest_one_is(fleet: Fleet) -> None:
+    """Its length was no number, so the jobs of its dead holder stayed in flight for ever."""
+    fleet.take_one_each()
+    dead, *living = fleet.workers
+    dead.client.zadd("bridge:lease", {dead.identity: "inf"})
+    fleet.pass_seconds(LONGEST_SECONDS - LENGTH, living=living)
+    assert next_first(dead.client) == []
+    fleet.pass_seconds(2 * LENGTH, living=living)
     assert len(next_first(dead.client)) == 1
     assert all(worker.client.hlen(worker.inflight_key) == 1 for worker in living)
 

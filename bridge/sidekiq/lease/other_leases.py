@@ -14,7 +14,8 @@ from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)
 
-#: The longest lease that can be set; one of a release that does not tell its length is taken for it.
+#: The longest lease that can be set. One whose length is not told (of an old release), or that a person has
+#: made endless, is taken for it.
 LONGEST_SECONDS = 600.0
 #: Beyond a lease's length, for answers that are slow.
 MARGIN_SECONDS = 1.0
@@ -28,7 +29,7 @@ READ_SPREAD = 0.5, 1.5
 
 def length_seconds(end: float) -> float:
     """How long this lease is; see ``lease_renew.lua``."""
-    return (end % 1) * 1024 or LONGEST_SECONDS
+    return (end % 1) * 1024 or LONGEST_SECONDS if math.isfinite(end) else LONGEST_SECONDS
 
 
 class OtherLeases:
