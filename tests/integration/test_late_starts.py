@@ -148,6 +148,37 @@ def test_a_rate_that_is_changed_while_jobs_wait_is_heeded_at_once(slow: SlowFlee
     assert began[-1] - 1_800_000_001 < 0.5
 
 
+@pytest.mark.parametrize("late", [never, in_stalls])
+@pytest.mark.parametrize("seconds", [0.00001, 0.003, 0.7, 3600])
+def test_a_step_back_of_redis_clock_begins_no_second_window(
+    slow: SlowFleet, seconds: float, late: Late
+) -> None:
+    """The noted starts were forgotten, and two seconds made up: 20 starts within a second of 10/s."""
+    slow.wait_in_line(90)
+    # Given starts at their rate
+    began = slow.starts(20, late)
+    ttl = slow.client.pttl(keys.gate("HardJob:all")[3])
+    for _ in range(3):
+        # When Redis' clock goes back, as that of a replica that takes over is behind
+        slow.pass_time(-seconds)
+        began = [at - seconds for at in began] + slow.starts(20, late)
+    # Then no second has more than one start beyond the rate, and none waits for the time to come again
+    assert most_within(began, 1.0) <= 11
+    assert began[-1] - began[0] == pytest.approx(7.9, abs=0.5)
+    assert 0 < slow.client.pttl(keys.gate("HardJob:all")[3]) <= ttl + 1000
+
+
+@pytest.mark.parametrize("slow", ["1000/s"], indirect=True)
+def test_a_step_back_of_redis_clock_makes_up_for_nothing_where_no_starts_are_noted(slow: SlowFleet) -> None:
+    """50 ms were made up for again at each step."""
+    slow.wait_in_line(900)
+    began = slow.starts(100, lambda _: 0.0)
+    for _ in range(5):
+        slow.pass_time(-0.01)
+        began = [at - 0.01 for at in began] + slow.starts(100, lambda _: 0.0)
+    assert began[-1] - began[0] >= 0.599 - 0.051
+
+
 def test_what_a_rate_keeps_is_bounded_and_ends(slow: SlowFleet) -> None:
     slow.wait_in_line(60)
     slow.starts(50, on_a_busy_machine)

@@ -3,6 +3,7 @@
 -- ARGV  1..4 of the gate
 -- Result {now in s, when a worker must look again or "", score of the head of the line or ""}
 --@include limit_gate
+--@include limit_clock
 --@include limit_rate
 --@include limit_room
 --@include limit_line

@@ -4,6 +4,7 @@
 --       4 "1" = if `settled` is 1 the job went back to its queue: it is the next to go  5..8 of the gate
 -- Result: when a worker must look again, or ""
 --@include limit_gate
+--@include limit_clock
 --@include limit_rate
 --@include limit_room
 --@include limit_line

@@ -9,6 +9,7 @@
 --        {2, now} ask again: a worker has not asked for the places of an earlier claim yet
 --        {-1} this worker does not hold the job (fenced; nothing is written)
 --@include limit_gate
+--@include limit_clock
 --@include limit_rate
 --@include limit_room
 --@include limit_line

@@ -14,19 +14,37 @@ local now = time[1] + time[2] / 1000000
 local function text(seconds) return string.format('%.6f', seconds) end
 
 local function taken(key) return redis.call('ZCOUNT', key, '(' .. text(now), '+inf') end
--- Included by the limit scripts, behind limit_gate.lua: the starts of a gate with a rate of N in a window.
+-- Included by the limit scripts, behind limit_gate.lua: the next and the last start that a rate has noted (limit_rate.lua).
+-- Redis' clock may go back (NTP, a failover). The starts move with it, so their window holds. Without them a second window would begin.
+local ROUNDING = 0.000001
+
+local function moved_back(starts, seconds)
+  local times, ttl = redis.call('LRANGE', starts, 0, -1), redis.call('PTTL', starts)
+  for i, each in ipairs(times) do times[i] = text(each - seconds) end
+  redis.call('DEL', starts)
+  redis.call('RPUSH', starts, unpack(times))
+  redis.call('PEXPIRE', starts, ttl)
+  return times
+end
+
+local function known_starts(starts)
+  local known = redis.call('LRANGE', starts, 0, 1)
+  local ahead = tonumber(known[2] or 0) - now
+  if ahead > ROUNDING then known = moved_back(starts, ahead) end
+  return tonumber(known[1] or 0), tonumber(known[2] or 0)
+end
+-- Included by the limit scripts, behind limit_clock.lua: the starts of a gate with a rate of N in a window.
 -- KEYS[at+3]: list of the next start by the schedule, and the times of the last starts, the newest one first
 -- ARGV[by+3]: "<s by which a start may come early after a late one> <number of last starts>". With 0 of them no more than that is made up.
 -- Otherwise LATE s are: each start waits for its time, for the one before it, and for the one that many before it, which keeps the window.
-local LATE, ROUNDING = 2, 0.000001
+local LATE = 2
 
 local function rate(at, by)
   local interval, early, noted = tonumber(ARGV[by + 2]), string.match(ARGV[by + 3], '^(%S+) (%d+)$')
   local one = {starts = KEYS[at + 3], interval = interval, early = tonumber(early), noted = tonumber(noted)}
-  local known = redis.call('LRANGE', one.starts, 0, 1)
-  local due, last = tonumber(known[1] or 0), tonumber(known[2] or 0)
-  -- A slower rate has written it, or Redis' clock went back.
-  if due > now + 2 * interval + ROUNDING or last > now + ROUNDING then redis.call('DEL', one.starts); due, last = 0, 0 end
+  local due, last = known_starts(one.starts)
+  -- A slower rate has written it, or Redis' clock went back and no starts are noted: the next one goes now, and makes up for none.
+  if due > now + 2 * interval + ROUNDING then due = now end
   -- A start is made up only while jobs wait, so no burst follows a pause.
   local waiting = redis.call('ZCARD', KEYS[at + 2]) + taken(KEYS[at + 1]) > 0
   one.due = math.max(due, waiting and now - (one.noted > 0 and LATE or one.early) or now)
