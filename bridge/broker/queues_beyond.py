@@ -16,6 +16,9 @@ from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
 
+#: Queues with jobs, among many, of which it is found out which they are.
+MOST_NAMED = 8
+
 
 class QueuesBeyond:
     """Belongs to the consumer's thread. ``woken`` is called when one of the queues has changed.
@@ -62,7 +65,7 @@ class QueuesBeyond:
 
     def claimed(self, units: Sequence[UnitOfWork]) -> None:
         """A claim has emptied the queues. The quickest worker, which has jobs, watches on at once."""
-        if units and self._stirred and self._is_on() and self.find():
+        if units and self._tracking is not None and self.find():
             self._woken()
 
     def drop(self) -> None:
@@ -86,21 +89,27 @@ class QueuesBeyond:
         self._beyond = frozenset(self._names[self._first :])
         found = tracking.arm([keys.queue(name) for name in self._beyond])
         self._event_loop.watch(tracking.socket, self._told)
-        # It is not known which. A claim may leave jobs there (few slots, a pause): the next look asks again.
-        self._stirred = set(self._beyond) if found else set()
         self._until = time.monotonic() + TRUST_SECONDS
-        self._read()
-        self._ask()
-        return found
+        self._stirred = set(self._beyond) if found else set()
+        return self._look_again()
 
     def _look_again(self) -> bool:
-        assert self._tracking is not None
-        found = self._tracking.arm_again([keys.queue(name) for name in self._stirred])
-        if not found:
-            self._stirred.clear()
+        # A claim may leave jobs there (few slots, a pause): then the next look asks again.
+        self._stirred = self._with_jobs([*self._stirred])
         self._read()
         self._ask()
         return bool(self._stirred)
+
+    def _with_jobs(self, names: list[str]) -> set[str]:
+        """Those of these queues that have jobs. All of them where many have: a claim asks them at once."""
+        assert self._tracking is not None
+        found = self._tracking.arm_again([keys.queue(name) for name in names]) if names else 0
+        if not found:
+            return set()
+        if found > MOST_NAMED or len(names) == 1:
+            return set(names)
+        middle = len(names) // 2
+        return self._with_jobs(names[:middle]) | self._with_jobs(names[middle:])
 
     def _told(self) -> None:
         try:

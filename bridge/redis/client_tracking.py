@@ -66,9 +66,9 @@ class ClientTracking:
         self._armed_at = None
         self._connection.read_response(push_request=True)
 
-    def arm_again(self, keys: Sequence[str]) -> bool:
-        """Watch those of the keys that have changed. The others are watched still."""
-        return bool(self._ask("EXISTS", *keys))
+    def arm_again(self, keys: Sequence[str]) -> int:
+        """Watch those of the keys that have changed; the others are watched still. Returns how many exist."""
+        return int(self._ask("EXISTS", *keys))
 
     def changed(self) -> set[str] | None:
         """Read all messages: the keys that have changed since the last call, watched no more; None: all."""

@@ -163,3 +163,27 @@ def test_after_flushall_every_queue_may_have_jobs(consumer: Consumer, client: re
 def test_a_watch_that_is_long_ago_proves_no_queue_empty(consumer: Consumer) -> None:
     consumer.worker.order._asked_until = 0.0
     assert consumer.asked == len(QUEUES)
+
+
+def test_a_watch_that_begins_while_jobs_wait_names_their_queues(
+    consumer: Consumer, client: redis.Redis
+) -> None:
+    """It took all queues for such that may have jobs, and each claim asked all of them."""
+    # Given jobs that came while the watch had ended
+    consumer.poller._watches.beyond.drop()
+    for name in (FAR, QUEUES[7]):
+        push(client, name, job())
+    # When it begins again
+    assert consumer.poller._watches.beyond.find()
+    # Then the next claim asks these two and the first four
+    assert consumer.worker.order.asked.names == (*QUEUES[:4], QUEUES[7], FAR)
+    consumer.poller._poll_at = 0.0
+    assert len(consumer.take(2)) == 2
+
+
+def test_a_watch_that_finds_jobs_in_many_queues_asks_all(consumer: Consumer, client: redis.Redis) -> None:
+    consumer.poller._watches.beyond.drop()
+    for name in QUEUES[50:100]:
+        push(client, name, job())
+    assert consumer.poller._watches.beyond.find()
+    assert consumer.asked == len(QUEUES)
