@@ -70,6 +70,20 @@ class RedisAddress:
         self.sentinel_username: Final = sentinel_username
         self.sentinel_password: Final = sentinel_password
 
+    @property
+    def tls_options(self) -> dict[str, Any]:
+        """The options of a client of redis-py for TLS, which always verifies the server."""
+        if not self.tls:
+            return {}
+        return {
+            "ssl": True,
+            "ssl_cert_reqs": "required",
+            "ssl_check_hostname": True,
+            "ssl_ca_certs": self.ca,
+            "ssl_certfile": self.cert,
+            "ssl_keyfile": self.key,
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """What ``__init__`` takes, the password among it."""
         return {name: getattr(self, name) for name in self.__slots__}

@@ -1,4 +1,4 @@
-"""Makes Redis clients: plain, over TLS (always verified), or through Sentinel."""
+"""Makes Redis clients: plain or over TLS (always verified), also through Sentinel."""
 
 from __future__ import annotations
 
@@ -44,26 +44,13 @@ def connect(address: RedisAddress, following: MasterFollower | None = None) -> r
         return _safely_packing(following.client(**options))
     if address.path:
         return _safely_packing(redis.Redis(unix_socket_path=address.path, **options))
-    return _safely_packing(redis.Redis(address.host, address.port, **options, **_tls(address)))
+    return _safely_packing(redis.Redis(address.host, address.port, **options, **address.tls_options))
 
 
 def _safely_packing(client: redis.Redis) -> redis.Redis:
     # The client does not hand it on to its connections.
     client.connection_pool.connection_kwargs["command_packer"] = CommandPacker()
     return client
-
-
-def _tls(address: RedisAddress) -> dict[str, Any]:
-    if not address.tls:
-        return {}
-    return {
-        "ssl": True,
-        "ssl_cert_reqs": "required",
-        "ssl_check_hostname": True,
-        "ssl_ca_certs": address.ca,
-        "ssl_certfile": address.cert,
-        "ssl_keyfile": address.key,
-    }
 
 
 def own_connection(client: redis.Redis) -> Any:

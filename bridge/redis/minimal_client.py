@@ -92,8 +92,8 @@ class MinimalRedis:
         where = self._master() if address.sentinels else (address.host, address.port)
         link = _Link(address.path or where, address.connect_timeout_seconds, address.timeout_seconds)
         try:
-            if address.tls and not address.sentinels:
-                link.encrypt(address)
+            if address.tls:
+                link.encrypt(address, where[0])
             self._introduce(link)
         except BaseException:
             link.close()
@@ -127,6 +127,8 @@ class MinimalRedis:
         link = _Link(where, seconds, seconds)
         try:
             address = self._address
+            if address.tls:
+                link.encrypt(address, where[0])
             for words in _authentication(address.sentinel_username, address.sentinel_password):
                 link.ask(*words)  # a refusal shows in the next answer
             answer = link.ask("SENTINEL", "MASTER", address.master)
@@ -156,7 +158,7 @@ class _Link:
         self._reader = hiredis.Reader()
         self._socket.settimeout(seconds)
 
-    def encrypt(self, address: RedisAddress) -> None:
+    def encrypt(self, address: RedisAddress, host: str) -> None:
         """Go on over TLS, always verified. Files are read now: they may have been renewed."""
         import ssl  # 2 MB that a connection in clear does not need
 
@@ -165,7 +167,7 @@ class _Link:
             context.load_cert_chain(address.cert or "", address.key)
         if address.ca:
             context.load_verify_locations(address.ca)
-        self._socket = context.wrap_socket(self._socket, server_hostname=address.host)
+        self._socket = context.wrap_socket(self._socket, server_hostname=host)
 
     @property
     def stale(self) -> bool:

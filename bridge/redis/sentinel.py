@@ -15,7 +15,7 @@ import weakref
 from typing import Any
 
 import redis
-from redis.sentinel import Sentinel, SentinelManagedConnection
+from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
 from bridge.redis.address import RedisAddress
 
@@ -24,11 +24,15 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 
 
-class FollowingConnection(SentinelManagedConnection):
+class _Following:
     """A connection to the master that its :class:`MasterFollower` can cut."""
 
+    host: str
+    port: int
+    _sock: Any
+
     def __init__(self, follower: MasterFollower, **options: Any) -> None:
-        super().__init__(**options)  # type: ignore[no-untyped-call]
+        super().__init__(**options)
         self._ended: Any = None
         follower.knows(self)
 
@@ -45,7 +49,16 @@ class FollowingConnection(SentinelManagedConnection):
         # Not closed: another thread may be reading, and its number must not be another socket's meanwhile.
         with contextlib.suppress(OSError):
             if sock is not None:
-                sock.shutdown(socket.SHUT_RDWR)
+                # That of a TLS socket goes on in clear for a moment.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class FollowingConnection(_Following, SentinelManagedConnection):
+    """In clear."""
+
+
+class FollowingTlsConnection(_Following, SentinelManagedSSLConnection):
+    """Over TLS: the certificate is that of the server which the sentinels name."""
 
 
 class MasterFollower:
@@ -61,14 +74,16 @@ class MasterFollower:
             "socket_timeout": address.connect_timeout_seconds,
             "username": address.sentinel_username,
             "password": address.sentinel_password,
+            **address.tls_options,
         }
+        self._tls = address.tls_options
         # The same sentinels connect and look: two of different opinion would cut again and again.
         self._sentinel = Sentinel(list(address.sentinels), sentinel_kwargs=options)
-        self._connections: weakref.WeakSet[FollowingConnection] = weakref.WeakSet()
+        self._connections: weakref.WeakSet[_Following] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._looked_at = float("-inf")
 
-    def knows(self, link: FollowingConnection) -> None:
+    def knows(self, link: _Following) -> None:
         """Remember a connection. Safe from any thread."""
         with self._lock:
             self._connections.add(link)
@@ -76,7 +91,11 @@ class MasterFollower:
     def client(self, **options: Any) -> redis.Redis:
         """A client of the master, with a pool of its own."""
         made: redis.Redis = self._sentinel.master_for(
-            self._master, connection_class=FollowingConnection, follower=self, **options
+            self._master,
+            connection_class=FollowingTlsConnection if self._tls else FollowingConnection,
+            follower=self,
+            **options,
+            **self._tls,
         )
         return made
 

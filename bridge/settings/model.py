@@ -47,7 +47,8 @@ class Settings(Results):
 
     redis_url: Url = Field(
         RedisUrl.parse(DEFAULT_REDIS_URL),
-        description="Sidekiq's Redis; REDIS_PROVIDER and REDIS_URL serve when it is unset.",
+        description="Sidekiq's Redis; REDIS_PROVIDER and REDIS_URL serve when it is unset. "
+        "rediss:// and sentinels:// speak TLS.",
         examples=[
             "redis://:password@host:6379/0",
             "sentinel://host1:26379,host2:26379/mymaster/0",

@@ -71,8 +71,10 @@ def _cure_of_silence(said: str, settings: Settings) -> str:
         return f"name the CA of its certificate with {settings.source('redis_ca')}"
     url = settings.source("redis_url")
     start = f"start it, or {'correct' if settings.says('redis_url') else 'set'} {url}"
+    scheme, no_master = settings.redis_url.scheme, said.startswith(NO_MASTER)
     if settings.redis_url.is_tls:
-        return f"{start}; where it speaks no TLS write redis://"
-    if any(word in said for word in _CUT):
-        return f"{start}; where it speaks TLS write rediss://"
+        ca = f"; {settings.source('redis_ca')} names the CA of their certificates" if no_master else ""
+        return f"{start}; where it speaks no TLS write {scheme[:-1]}://{ca}"
+    if no_master or any(word in said for word in _CUT):
+        return f"{start}; where it speaks TLS write {scheme if no_master else 'redis'}s://"
     return start

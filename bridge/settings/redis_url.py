@@ -1,4 +1,7 @@
-"""Where Redis is: ``redis://``, ``rediss://``, ``sentinel://``, ``unix://``. The password is out of sight."""
+"""Where Redis is: ``redis://``, ``sentinel://``, both with an ``s`` for TLS, or ``unix://``.
+
+The password is out of sight.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from bridge.redis.address import RedisAddress
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
 
-_SCHEMES = "the URL starts with redis://, rediss:// (TLS), sentinel:// or unix://"
+_SCHEMES = "the URL starts with redis://, sentinel://, rediss:// or sentinels:// (TLS), or unix://"
 _URL = re.compile(r"([A-Za-z]+)://([^/?#]*)([^?#]*)(.*)", re.DOTALL)
 _CREDENTIALS = re.compile(r"//.*@", re.DOTALL)
 
@@ -52,7 +55,7 @@ class RedisUrl:
         parts = _split(text)
         if parts.scheme in ("redis", "rediss"):
             return _server(parts)
-        if parts.scheme == "sentinel":
+        if parts.scheme in ("sentinel", "sentinels"):
             return _sentinel(parts)
         if parts.scheme == "unix":
             return _socket(parts)
@@ -60,11 +63,11 @@ class RedisUrl:
 
     @property
     def is_tls(self) -> bool:
-        return self.scheme == "rediss"
+        return self.scheme in ("rediss", "sentinels")
 
     @property
     def is_sentinel(self) -> bool:
-        return self.scheme == "sentinel"
+        return self.scheme in ("sentinel", "sentinels")
 
     def address(self, ca: Path | None, cert: Path | None, key: Path | None) -> RedisAddress:
         """The arguments of a client; the files are for TLS."""
@@ -133,7 +136,7 @@ def _sentinel(parts: SplitResult) -> RedisUrl:
         raise ValueError("a sentinel URL names the master behind the hosts")
     addresses = tuple(_address(host, DEFAULT_SENTINEL_PORT) for host in _hosts(parts).split(","))
     username, password = _credentials(parts)
-    return RedisUrl("sentinel", addresses, _db(db), unquote(master), username, password)
+    return RedisUrl(parts.scheme, addresses, _db(db), unquote(master), username, password)
 
 
 def _hosts(parts: SplitResult) -> str:

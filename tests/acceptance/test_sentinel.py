@@ -10,6 +10,8 @@ import pytest
 import redis
 
 from tests.support import census
+from tests.support.certificates import Authority
+from tests.support.command import Bridge
 from tests.support.ledger import Ledger
 from tests.support.probes import status
 from tests.support.sentinels import Sentinels
@@ -21,16 +23,16 @@ from tests.support.worker_process import WorkerProcess
 LIMIT_SECONDS = 10
 
 
-@pytest.fixture
-def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
-    made = Sentinels(tmp_path)
+@pytest.fixture(params=["clear", "tls"])
+def sentinels(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sentinels]:
+    made = Sentinels(tmp_path, authority=Authority(tmp_path) if request.param == "tls" else None)
     yield made
     made.stop()
 
 
 @pytest.fixture
 def worker(sentinels: Sentinels, tmp_path: Path) -> Iterator[WorkerProcess]:
-    env = {"BRIDGE_REDIS_URL": sentinels.url, "TEST_LEDGER_HOST": str(tmp_path / "ledger")}
+    env = {"BRIDGE_REDIS_URL": sentinels.url, "TEST_LEDGER_HOST": str(tmp_path / "ledger"), **sentinels.files}
     made = WorkerProcess(tmp_path, sentinels.master.url, f"unix://{tmp_path}/none.sock", env=env)
     yield made
     made.stop()
@@ -84,3 +86,25 @@ def test_a_worker_follows_a_failover_and_forgets_nothing(
 
     # and it ends in order
     assert worker.terminate() == 0
+
+
+def test_sentinels_over_tls_are_verified_and_mistakes_are_named(tmp_path: Path) -> None:
+    """``sentinel://`` reached sentinels in clear only, whatever files the settings named."""
+    made = Sentinels(tmp_path, authority=Authority(tmp_path))
+    others = tmp_path / "others"
+    others.mkdir()
+    right = {"BRIDGE_REDIS_URL": made.url, **made.files}
+    # In clear, by another CA, and without a certificate of one's own
+    wrong = [
+        ({"BRIDGE_REDIS_URL": made.url.replace("sentinels:", "sentinel:")}, "sentinels://"),
+        ({"BRIDGE_REDIS_CA": str(Authority(others).cert)}, "BRIDGE_REDIS_CA"),
+        ({"BRIDGE_REDIS_CERT": "", "BRIDGE_REDIS_KEY": ""}, "sentinel://"),
+    ]
+    try:
+        Bridge(right)("queues").well()
+        for changes, cure in wrong:
+            ended = Bridge({**right, **changes})("queues")
+            assert ended.code != 0
+            assert cure in ended.err
+    finally:
+        made.stop()

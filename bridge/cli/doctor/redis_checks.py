@@ -112,7 +112,7 @@ def exposure(site: Site) -> Iterator[Finding]:
     url = site.settings.redis_url
     far = [address.host for address in url.addresses if not _is_local(address.host)]
     if far and not url.is_tls:
-        tls = f"write rediss:// into {site.said('redis_url')} (BRIDGE_REDIS_CA names its CA)"
+        tls = f"write {url.scheme}s:// into {site.said('redis_url')} (BRIDGE_REDIS_CA names its CA)"
         cure = f"{tls}, unless the network between is private"
         yield hint("redis-clear", f"jobs travel to {far[0]} in the clear", cure)
     if url.is_sentinel or url.password:
