@@ -8,8 +8,6 @@ greenlet, which parks wherever it must wait.
 
 from __future__ import annotations
 
-import functools
-import time
 from typing import Any
 
 import greenlet
@@ -33,57 +31,54 @@ class RubyRuns:
         self._loop = greenlet.getcurrent()
         self._event_loop = event_loop.current()
         self.running = 0
+        self._sent: list[LazyRequest] = []
+        """Jobs that have gone out, for ``_note``."""
 
     def start(self, call: Call) -> None:
         """Begin a run with Celery's tracer. Returns at once, as ``begin`` does."""
         self.running += 1
-        Parkable(self._run, self._loop).switch(call)
+        self.trace(call)
 
     def begin(self, request: LazyRequest) -> None:
         """Begin an unobserved run. Raises nothing."""
         self.running += 1
         try:
-            self._begin(request)
-        except Exception:
-            self._lose(request)
-
-    def _begin(self, request: LazyRequest) -> None:
-        began = time.monotonic()
-        if not request.may_begin():
-            self.running -= 1
-            return
-        sidecar = self._app.bridge.sidecar
-
-        def done(run_ms: float, result: Result | None = None) -> None:
-            self.running -= 1
-            if result is not None:
-                request.reported(result)
-            request.done(time.monotonic() - began, run_ms)
-
-        def failed(result: JobResult) -> None:
-            error = outcomes.failure_of(result)
-            if request.retried(error, result.duration_ms):
+            if not request.may_begin():
                 self.running -= 1
+                return
+            run = _Run(self, request)
+            sidecar = self._app.bridge.sidecar
+            if isinstance(sidecar, StreamingSidecar) and sidecar.begin(
+                request.unit, run.done, run.failed, run.trace
+            ):
+                self._note_soon(request)
             else:
-                trace(result.duration_ms, **{RAISED_HEADER: error})
+                request.begin()
+                run.trace()
+        except Exception:
+            self.lose(request)
 
-        def trace(run_ms: float | None = None, **headers: Any) -> None:
+    def _note_soon(self, request: LazyRequest) -> None:
+        # The job goes out first: its log line takes as long as a small job. No reply is read before.
+        if not self._sent:
+            self._event_loop.soon.append(self._note)
+        self._sent.append(request)
+
+    def _note(self) -> None:
+        """Note that the sidecar has these jobs. Raises nothing: a run goes on, and its reply settles it."""
+        sent, self._sent = self._sent, []
+        for request in sent:
             try:
-                call = request.call(run_ms, **headers)
+                if not request.acknowledged:
+                    request.begin()
             except Exception:
-                self._lose(request)
-            else:
-                Parkable(self._run, self._loop).switch(call)
+                failure_log.fault("jid=%s runs in the sidecar, and that could not be noted", request.id)
 
-        streams = isinstance(sidecar, StreamingSidecar)
-        if streams and sidecar.begin(request.unit, done, failed, trace):
-            # The job goes out first: its log line takes as long as a small job. No reply is read before.
-            self._event_loop.soon.append(functools.partial(_note, request))
-        else:
-            request.begin()
-            trace()
+    def trace(self, call: Call) -> None:
+        """End a run by Celery's tracer."""
+        Parkable(self._run, self._loop).switch(call)
 
-    def _lose(self, request: LazyRequest) -> None:
+    def lose(self, request: LazyRequest) -> None:
         # A fault of ours must cost neither the slot nor the job, nor the end of the worker.
         self.running -= 1
         request.lose()
@@ -96,10 +91,33 @@ class RubyRuns:
             self.running -= 1
 
 
-def _note(request: LazyRequest) -> None:
-    """Note that the sidecar has this job. Raises nothing: the run goes on, and its reply settles it."""
-    try:
-        if not request.acknowledged:
-            request.begin()
-    except Exception:
-        failure_log.fault("jid=%s runs in the sidecar, and that could not be noted", request.id)
+class _Run:
+    """One unobserved run. The sidecar's reply calls one of the three."""
+
+    __slots__ = ("_request", "_runs")
+
+    def __init__(self, runs: RubyRuns, request: LazyRequest) -> None:
+        self._runs = runs
+        self._request = request
+
+    def done(self, run_ms: float, result: Result | None = None) -> None:
+        self._runs.running -= 1
+        if result is not None:
+            self._request.reported(result)
+        self._request.done(run_ms)
+
+    def failed(self, result: JobResult) -> None:
+        error = outcomes.failure_of(result)
+        if self._request.retried(error, result.duration_ms):
+            self._runs.running -= 1
+        else:
+            self.trace(result.duration_ms, **{RAISED_HEADER: error})
+
+    def trace(self, run_ms: float | None = None, **headers: Any) -> None:
+        """Any other end: Celery's tracer goes on from the reply."""
+        try:
+            call = self._request.call(run_ms, **headers)
+        except Exception:
+            self._runs.lose(self._request)
+        else:
+            self._runs.trace(call)

@@ -7,7 +7,6 @@ the tracer calls may block.
 from __future__ import annotations
 
 import contextvars
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,13 +22,12 @@ from bridge.fast_path.request import LazyRequest
 async def run(request: LazyRequest, loop: CoroutineLoop, in_thread: Callable[..., None]) -> None:
     """Run it to its end. Raises nothing. ``in_thread`` calls a function with arguments in a thread."""
     try:
-        began = time.monotonic()
         if not request.may_begin():
             return
         request.begin()
         raised = await _run(request, loop)
         if not raised:
-            request.done(time.monotonic() - began)
+            request.done()
         else:
             call = request.call(**raised)
             in_thread(contextvars.copy_context().run, apply, call)

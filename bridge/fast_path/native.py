@@ -6,7 +6,6 @@ retries, and tells the observers.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from celery._state import _task_stack  # type: ignore[attr-defined]
@@ -28,7 +27,6 @@ _errors_of: Any = vars(BaseExceptionGroup)["exceptions"].__get__
 def run(request: LazyRequest) -> None:
     """Run it to its end. Raises nothing."""
     try:
-        began = time.monotonic()
         if not request.may_begin():
             return
         request.begin()
@@ -36,7 +34,7 @@ def run(request: LazyRequest) -> None:
         if raised is None:
             return
         if not raised:
-            request.done(time.monotonic() - began)
+            request.done()
         else:
             apply(request.call(**raised))
     except BaseException:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from celery import signals
 from celery.app import trace
@@ -23,7 +23,7 @@ from bridge.broker.messages import RUBY_TASK
 from bridge.execution.call import Call
 from bridge.execution.request import SidekiqRequest
 from bridge.execution.time_limits import HARD, SOFT, TimeLimits
-from bridge.fast_path import observers
+from bridge.fast_path import observers, on_demand
 from bridge.results.encoding import encoded, shown_result
 from bridge.sidekiq.fetch import unreadable
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
@@ -33,15 +33,19 @@ RunContext = tuple[dict[str, Any], Sequence[Any], Mapping[str, Any]]
 """Fields of ``self.request``, positional and keyword arguments."""
 
 _DONE = Done()
-_filling = threading.RLock()
 
 
+@on_demand.of_celery
 class LazyRequest(SidekiqRequest):
     """Made by a class of :func:`request_class`, for the own pool only."""
 
-    _fill_in: ClassVar[Callable[[LazyRequest], None]]
+    fill: Callable[[], None]
+    """Celery's constructor."""
     _runtime: Any
     _task: Any
+    _type: str
+    _hostname: str
+    _tracer: Any
     _needs_tracer: bool
     """Whether Celery's tracer ends each run that raised."""
     worker_pid: Any
@@ -49,25 +53,16 @@ class LazyRequest(SidekiqRequest):
     """Whether this slot has read large arguments."""
     _result: Result | None = None
     """The result of a tracked job that has run."""
+    is_full = False
+    _run_ms: float | None = None
+    _run_context: RunContext | None = None
 
     def __init__(self, unit: UnitOfWork, channel: Any) -> None:
-        # Not Celery's: that is what _fill_in does.
+        # Not Celery's: that is what ``fill`` does.
         self.unit = unit
         self.channel = channel
         self.id = unit.job.jid or unit.id
         self.name = unit.job.shown_class  # type: ignore[misc]
-        self._is_full = False
-        self._run_ms: float | None = None
-        self._run_context: RunContext | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        """Called for what is not there yet. By any thread: a control command may ask while the job runs."""
-        if not name.startswith("__"):
-            with _filling:
-                if not self._is_full:
-                    self._is_full = True
-                    type(self)._fill_in(self)
-        return object.__getattribute__(self, name)
 
     @property
     def delivery(self) -> Delivery:
@@ -95,9 +90,9 @@ class LazyRequest(SidekiqRequest):
         """A slot has begun to run it: as ``on_accepted``, which would ask for more."""
         runtime, token = self._runtime, self.unit.delivery.token
         now = time.time()
-        self.worker_pid = os.getpid()
         self.time_start = now
-        self.runner = threading.get_ident()
+        if self.native:
+            self.runner = threading.get_ident()
         state.requests[self.id] = self
         state.active_requests.add(self)
         state.total_count[self.name] += 1
@@ -118,8 +113,8 @@ class LazyRequest(SidekiqRequest):
             or (self.native and (task.time_limit is not None or task.soft_time_limit is not None))
         )
 
-    def done(self, seconds: float, run_ms: float | None = None) -> None:
-        """Settle a run that ended without an error after ``seconds``; ``run_ms``: as the sidecar says."""
+    def done(self, run_ms: float | None = None) -> None:
+        """Settle a run that ended without an error; ``run_ms``: how long it took, as the sidecar says."""
         if self._is_read_late:
             # Here, while they are in the caches: to free many at a settlement takes twice as long.
             self._run_context = None
@@ -128,7 +123,7 @@ class LazyRequest(SidekiqRequest):
         self._end(_DONE if result is None else Done(result), run_ms)
         if self._runtime.context.listeners:
             shown = "None" if result is None else shown_result(result)
-            self.send_event("task-succeeded", result=shown, runtime=seconds)
+            self.send_event("task-succeeded", result=shown, runtime=self.unit.run_seconds)
 
     def returned(self, value: Any) -> None:
         """The code of a tracked job has returned this value."""
@@ -233,7 +228,7 @@ def request_class(consumer: Any, task: Any) -> type[LazyRequest]:
         )
 
     constants = {
-        "_fill_in": fill_in,
+        "fill": fill_in,
         "_runtime": runtime,
         "_tracer": staticmethod(trace.fast_trace_task if app.use_fast_trace_task else trace.trace_task_ret),
         "_app": app,
@@ -243,6 +238,7 @@ def request_class(consumer: Any, task: Any) -> type[LazyRequest]:
         "_eventer": consumer.event_dispatcher,
         "_hostname": consumer.hostname,
         "native": task.name != RUBY_TASK,
+        "worker_pid": os.getpid(),
         "in_process": False,
         "in_ruby_middleware": False,
     }

@@ -47,11 +47,6 @@ class Member:
         """It has no free slot: send it no job for some seconds."""
         self.full_until = time.monotonic() + seconds
 
-    @property
-    def has_room(self) -> bool:
-        """Whether it takes one more job of ours."""
-        return self.running < self.worker.slots and not self.worker.draining
-
     def kept(self) -> HttpConnection | None:
         """Take a connection that is still open. None without one."""
         idle = self._own()
@@ -157,19 +152,22 @@ class Fleet:
         with self._lock:
             if not self._members:
                 raise errors.SidecarUnavailable("no sidecar is ready to take jobs")
-            free = [m for m in self._members.values() if m.full_until <= now and m.has_room]
-            if python_code:
-                free = self._running_python_code(free)
-            if not free:
-                raise errors.SidecarUnavailable("all slots of the sidecar are busy", retry_after_seconds=0.05)
-            member = min(free, key=lambda m: m.running / m.worker.slots)
-            member.running += 1
-            return member
+            found, least = None, 1.0
+            for member in self._members.values():
+                worker = member.worker
+                busy = member.running / worker.slots
+                may_take = worker.python_code or not python_code
+                if busy < least and may_take and member.full_until <= now and not worker.draining:
+                    found, least = member, busy
+            if found is None:
+                raise self._none_free(python_code=python_code)
+            found.running += 1
+            return found
 
-    def _running_python_code(self, free: list[Member]) -> list[Member]:
-        if not any(member.worker.python_code for member in self._members.values()):
-            raise errors.SidecarUnavailable(OLD_SIDECAR, retry_after_seconds=1.0)
-        return [member for member in free if member.worker.python_code]
+    def _none_free(self, *, python_code: bool) -> errors.SidecarUnavailable:
+        if python_code and not any(member.worker.python_code for member in self._members.values()):
+            return errors.SidecarUnavailable(OLD_SIDECAR, retry_after_seconds=1.0)
+        return errors.SidecarUnavailable("all slots of the sidecar are busy", retry_after_seconds=0.05)
 
     def release(self, member: Member) -> None:
         """A job has ended there."""

@@ -36,7 +36,7 @@ OnReply = Callable[[int | None, bytes], None]
 #: The number of a reply to all frames that have none, and its status.
 ALL_OTHERS = 0
 LEAVES = 503
-_REPLY = re.compile(rb"([0-9a-f]{32} )?(\d{1,19}) (\d{3}) (\d{1,15})")
+_REPLY = re.compile(rb"([0-9a-f]{32} )?(\d{1,19}) (\d{3}) (\d{1,15})\n")
 _quoted = functools.lru_cache(maxsize=1024)(functools.partial(quote, safe=""))
 
 
@@ -78,13 +78,13 @@ class Stream:
             return
         number = next(self._ids)
         self._pending[number] = on_reply
-        line = (
-            f"E {number} {len(delivery.payload)} {delivery.identity} {delivery.token} "
-            f"{delivery.claimed_at_ms} {delivery.recovered} {_quoted(delivery.queue)}"
-            f"{self._report_words[delivery.shadowed] if delivery.tracked or delivery.shadowed else ''}"
-            f"{trace_word() if self._traced else ''}"
-        )
-        self._add(line.encode("latin-1", "replace"), delivery.payload)
+        identity, token, queue, payload, claimed_at_ms, recovered, tracked, shadowed = delivery
+        line = f"E {number} {len(payload)} {identity} {token} {claimed_at_ms} {recovered} {_quoted(queue)}"
+        if tracked or shadowed:
+            line += self._report_words[shadowed]
+        if self._traced:
+            line += trace_word()
+        self._add(line.encode("latin-1", "replace"), payload)
         self._jobs_to_send += 1
         if (self._jobs_to_send >= EAGER_JOBS or len(self._outgoing) >= EAGER_BYTES) and not self._blocked:
             self._flush()
@@ -132,7 +132,8 @@ class Stream:
         # Not at once: small frames of one turn go out together, in one system call.
         if not self._flushing and not self._blocked:
             self._flushing = True
-            self._event_loop.soon.append(self._flush_now)
+            # Ahead of all else: the sidecar works meanwhile.
+            self._event_loop.soon.appendleft(self._flush_now)
 
     def _flush_now(self) -> None:
         self._flushing = False
@@ -185,23 +186,22 @@ class Stream:
     def _take_frames(self) -> None:
         buffer, start = self._incoming, 0
         try:
-            while (end := buffer.find(b"\n", start)) >= 0:
-                line = bytes(buffer[start:end])
-                found = _REPLY.fullmatch(line)
-                if found is None:
-                    raise ValueError("a line that is not a reply's")
-                if (size := int(found[4])) > LARGEST_REPLY:
+            while (found := _REPLY.match(buffer, start)) is not None:
+                code, number, status, length = found.groups()
+                if (size := int(length)) > LARGEST_REPLY:
                     raise ValueError(f"a frame of {size} bytes")
-                body_end = end + 1 + size
+                body_end = found.end() + size
                 if len(buffer) < body_end:
                     break
-                body = bytes(buffer[end + 1 : body_end])
-                start = body_end
+                body = bytes(buffer[found.end() : body_end])
                 if self._receiving is not None:
-                    self._receiving.opened(line, body)
-                elif found[1] is not None:
+                    self._receiving.opened(bytes(buffer[start : found.end() - 1]), body)
+                elif code is not None:
                     raise ValueError("a code, and no secret")
-                self._deliver(int(found[2]), int(found[3]), body)
+                start = body_end
+                self._deliver(int(number), int(status), body)
+            if found is None and buffer.find(b"\n", start) >= 0:
+                raise ValueError("a line that is not a reply's")
         except ValueError as error:
             self._cut(f"it sent bytes that are not a frame ({error})")
             return

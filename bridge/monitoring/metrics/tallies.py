@@ -89,7 +89,7 @@ class JobTallies:
 
     def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
         """Count a settlement that took effect, as Sidekiq's own counters do."""
-        if outcome not in (Settled.OK, Settled.BURIED):
+        if outcome is not Settled.OK and outcome is not Settled.BURIED:
             return
         label = (unit.delivery.queue, unit.job.native_class or UNKNOWN)
         tally = self.by_label.get(label) or self._tally(label)

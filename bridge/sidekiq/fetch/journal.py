@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bridge.sidekiq.fetch.listeners import JobListeners
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome import poison_pill
-from bridge.sidekiq.outcome.decision import Decision, GiveBack
+from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack
 from bridge.sidekiq.store.effects import SettlementEffects
 from bridge.sidekiq.store.settlement import Arrived, Settled, Settlement
 
@@ -96,10 +96,8 @@ class Journal:
             self._release()
         if not self.waiting:
             return NO_DECISION
-        batch: list[Decided] = []
-        while self.waiting and len(batch) < LARGEST_BATCH:
-            batch.append(self.waiting.popleft())
-        return Batch(batch, self._effects)
+        count = min(len(self.waiting), LARGEST_BATCH)
+        return Batch([self.waiting.popleft() for _ in range(count)], self._effects)
 
     def put_back(self, batch: Batch) -> None:
         """They could not be written."""
@@ -108,18 +106,22 @@ class Journal:
     def confirm(self, batch: Batch, outcomes: Sequence[Settled]) -> None:
         """Redis has answered: what it refused for now is kept."""
         for (unit, decision), outcome in zip(batch.decided, outcomes, strict=True):
-            if outcome is Settled.FAILED:
-                self.waiting.append((unit, decision))
-                continue
+            if outcome is not Settled.OK:
+                if outcome is Settled.FAILED:
+                    self.waiting.append((unit, decision))
+                    continue
+                self._count_loss(unit, outcome)
             unit.arrived = ""  # the same bytes may come to the same list again
-            if outcome is Settled.FENCED:
-                self.fenced += 1
-                logger.warning("FENCED: jid=%s was no longer held by this worker; not written", unit.job.jid)
-            if outcome is Settled.BURIED:
-                self.buried += 1
-                logger.error("buried jid=%s: its outcome was lost too often (poison pill)", unit.job.jid)
             for tell in self._listeners.settled:
                 tell(unit, decision, outcome)
+
+    def _count_loss(self, unit: UnitOfWork, outcome: Settled) -> None:
+        if outcome is Settled.FENCED:
+            self.fenced += 1
+            logger.warning("FENCED: jid=%s was no longer held by this worker; not written", unit.job.jid)
+        else:
+            self.buried += 1
+            logger.error("buried jid=%s: its outcome was lost too often (poison pill)", unit.job.jid)
 
 
 def _settlement(unit: UnitOfWork, decision: Decision, effects: SettlementEffects) -> Settlement:
@@ -127,6 +129,10 @@ def _settlement(unit: UnitOfWork, decision: Decision, effects: SettlementEffects
     delivery = unit.delivery
     # Asked here and not in the effects: nearly all jobs have none.
     has_effects = effects.sources or delivery.tracked or not effects.fields.isdisjoint(unit.job.fields)
+    if type(decision) is Done and not has_effects and not unit.arrived:
+        return Settlement(
+            delivery.identity, delivery.token, delivery.queue, delivery.payload, decision, unit.job.jid or ""
+        )
     unknown = isinstance(decision, GiveBack) and decision.unknown_outcome
     may_run = isinstance(decision, GiveBack) and decision.may_run
     return Settlement(

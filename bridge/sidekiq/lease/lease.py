@@ -16,6 +16,8 @@ from bridge.sidekiq.store.store import RedisStore
 
 logger = logging.getLogger(__name__)
 
+#: How many forks lie between the first process and this one. To compare it costs a job no system call.
+_forks = 0
 
 #: A pause after an error, an answer that times out and a connection that does: 1 s, 5 s and 3 s.
 LATEST_RENEWAL_SECONDS = 9.0
@@ -42,7 +44,7 @@ class Lease:
         self.identity = self.new_identity()
         self._lock = threading.Lock()
         self._held_since: float | None = None
-        self._pid = os.getpid()
+        self._forks = _forks
         self._renewed_at = 0.0
         self._end_ms = 0.0
         self.redis_clock = RedisClock(self._length_ms * HARMLESS_JUMP)
@@ -58,7 +60,7 @@ class Lease:
         """Take the lease. Raises StoreUnavailable when Redis cannot answer."""
         sent_at = self.clock()
         self.store.lease(self.identity, self._length_ms, register=True)
-        self._pid = os.getpid()
+        self._forks = _forks
         self._held_since, self.is_taken = self.clock(), True
         self._note_renewal(sent_at)
         self._end_ms = self._look(self.identity).end_ms
@@ -138,13 +140,13 @@ class Lease:
         is asked before the next begins. An identity that was lost is never held again. A pool process looks
         at what its parent knows.
         """
-        if os.getpid() != self._pid:
+        if self._forks != _forks:
             return self._shared.holds(identity)
         if self._held_since is None:
             return True  # this process never took a lease
         if identity != self.identity:
             return False
-        if self.age_seconds <= self.length_seconds:
+        if self.clock() - self._renewed_at <= self.length_seconds:
             return True
         try:
             self.renew()
@@ -194,3 +196,11 @@ class Lease:
     @property
     def _length_ms(self) -> int:
         return int(self.length_seconds * 1000)
+
+
+def _in_child() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -58,7 +58,7 @@ class SidekiqJob:
         """Sidekiq hands on any value; here a number is its digits, and any other type is None."""
         self.job_class = _text(fields.get("class"))
         """``class``: for an ActiveJob the wrapper."""
-        self.wrapped = _text(fields.get("wrapped"))
+        self.wrapped = _text(fields["wrapped"]) if "wrapped" in fields else None
         """Class of the ActiveJob inside the wrapper."""
         self.native_class = self.wrapped or self.job_class
         """The class the job is about, as metrics count it and as native tasks are named."""
@@ -92,8 +92,9 @@ class SidekiqJob:
     @property
     def whole(self) -> Mapping[str, Any]:
         """All fields, the arguments among them; without those where they are malformed."""
-        with contextlib.suppress(MalformedPayload):
-            self.read_whole()
+        if self.is_outline:
+            with contextlib.suppress(MalformedPayload):
+                self.read_whole()
         return self.fields
 
     @classmethod
@@ -116,6 +117,8 @@ class SidekiqJob:
     @property
     def shown_class(self) -> str:
         """``display_class``, or words for a job without a class."""
+        if self.wrapped is None and "display_class" not in self.fields and not self.is_active_job:
+            return self.job_class or "(no class)"
         return self.display_class or "(no class)"
 
     @property
@@ -166,17 +169,17 @@ class SidekiqJob:
     @property
     def created_at(self) -> float | None:
         """Epoch seconds."""
-        return _seconds(self.fields.get("created_at"))
+        return clock.seconds(self.fields.get("created_at"))
 
     @property
     def enqueued_at(self) -> float | None:
         """Epoch seconds of the last push to a queue."""
-        return _seconds(self.fields.get("enqueued_at"))
+        return clock.seconds(self.fields.get("enqueued_at"))
 
     @property
     def failed_at(self) -> float | None:
         """Epoch seconds of the first failure."""
-        return _seconds(self.fields.get("failed_at"))
+        return clock.seconds(self.fields.get("failed_at"))
 
     def entry_fields(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """``fields``, and what else an entry of retry or dead needs to be shown by Sidekiq's pages."""
@@ -227,13 +230,6 @@ def _text(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
-
-
-def _seconds(stamp: object) -> float | None:
-    """Epoch seconds: those of Sidekiq 6 and 7 as they are, the milliseconds of 8 divided."""
-    if stamp is None or (type(stamp) is float and math.isfinite(stamp)):
-        return stamp
-    return clock.seconds(stamp)
 
 
 def _json_type(value: object) -> str:

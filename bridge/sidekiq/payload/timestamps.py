@@ -32,11 +32,9 @@ class Timestamps(enum.Enum):
 
 def seconds(value: object) -> float | None:
     """Epoch seconds of a timestamp that any Sidekiq version wrote; None for any other value."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, float):
+    if type(value) is float:
         return value if math.isfinite(value) else None
-    return _integer_seconds(value)
+    return _integer_seconds(value) if type(value) is int else None
 
 
 def _integer_seconds(value: int) -> float | None:

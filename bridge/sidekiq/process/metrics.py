@@ -31,6 +31,7 @@ BUCKET_LIMITS_MS = (
 
 _SHORT_TTL_SECONDS = 8 * 3_600
 _LONG_TTL_SECONDS = 72 * 3_600
+_NO_FAILURES = (Done, Interrupt)
 
 
 @dataclass(slots=True)
@@ -56,8 +57,7 @@ class JobMetrics:
     def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
         """Count a job that has run, once its settlement took effect."""
         if unit.started_at is not None and outcome is Settled.OK and not isinstance(decision, GiveBack):
-            failed = not isinstance(decision, Done | Interrupt)
-            self.record(unit.job.native_class or "", _elapsed_ms(unit), failed)
+            self.record(unit.job.native_class or "", _elapsed_ms(unit), type(decision) not in _NO_FAILURES)
 
     def record(self, job_class: str, elapsed_ms: int, failed: bool) -> None:
         """Count one run of ``wrapped`` or else ``class``; a failure adds neither time nor histogram."""

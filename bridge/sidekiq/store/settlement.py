@@ -79,11 +79,13 @@ class SettlementBatch:
         """``ahead``: seconds by which Redis' clock is before ours. ``tells_ruby``: whether to add notices."""
         self._settlements = settlements
         self._tells_ruby = tells_ruby
-        self._single = [i for i, s in enumerate(settlements) if s.effects or not isinstance(s.decision, Done)]
+        self._single: list[int] = []
         self._finished: dict[str, list[int]] = {}
         for i, settlement in enumerate(settlements):
-            if isinstance(settlement.decision, Done) and not settlement.effects:
+            if type(settlement.decision) is Done and not settlement.effects:
                 self._finished.setdefault(settlement.identity, []).append(i)
+            else:
+                self._single.append(i)
         now = time.time() + ahead
         day = utc_day(int(now // 86_400))
         self.calls = [
