@@ -129,7 +129,7 @@ def headers_for(
         headers["headers"] = _texts(sentry, SENTRY_HEADERS)
     if DATADOG_FIELD in job.fields:
         headers["headers"] = {**headers["headers"], **_texts(job.fields, DATADOG_HEADERS)}
-    if isinstance(given := job.fields.get(HEADERS_FIELD), Mapping):
+    if HEADERS_FIELD in job.fields and isinstance(given := job.fields[HEADERS_FIELD], Mapping):
         headers["headers"] = {**given, **headers["headers"]}
     return headers
 

@@ -50,9 +50,10 @@ def _run(request: LazyRequest) -> dict[str, Any] | None:
     """
     task: Any = request.task
     fields, args, kwargs = request.context()
-    context = Context(fields, args=args, kwargs=kwargs, called_directly=False)
-    _task_stack.push(task)
-    task.request_stack.push(context)
+    # Not by its constructor, which looks for headers and limits that no job brings along.
+    context = Context.__new__(Context)
+    vars(context).update(fields, args=args, kwargs=kwargs, called_directly=False)
+    tasks, contexts = _pushed(_task_stack, task), _pushed(task.request_stack, context)
     try:
         token = request.unit.delivery.token
         result = async_exceptions.call(task.code, token, args, kwargs)
@@ -66,10 +67,15 @@ def _run(request: LazyRequest) -> dict[str, Any] | None:
         _forget_frames(error)
         return None
     finally:
-        task.request_stack.pop()
-        _task_stack.pop()
+        del contexts[-1:], tasks[-1:]
     # Its code may have asked for a retry and swallowed it.
     return outcomes.as_headers(context) if outcomes.ASKED_ATTRIBUTE in context.__dict__ else {}
+
+
+def _pushed(stack: Any, item: Any) -> list[Any]:
+    """Push, and return the list of this thread. It stays when it is empty: Celery's ``pop`` drops it."""
+    found: list[Any] = stack.push(item) or stack.stack  # the stack of USE_FAST_LOCALS returns nothing
+    return found
 
 
 def _forget_frames(error: BaseException) -> None:

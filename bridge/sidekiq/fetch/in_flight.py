@@ -121,29 +121,27 @@ class InFlight:
     ) -> tuple[UnitOfWork, ...]:
         """Hold these jobs. ``arrived``: key of the list to which a watch has moved them."""
         units = []
-        for job in claimed:
-            delivery = Delivery(identity, job.token, job.queue, job.payload, claimed_at_ms)
+        # Nearly all jobs are small, and were not read before: straight to the parser.
+        read, reads_all = SidekiqJob.parse, bool(self.reader.known)
+        for queue, payload, token in claimed:
+            delivery = Delivery(identity, token, queue, payload, claimed_at_ms)
+            is_plain = len(payload) < SMALLEST_BYTES and not reads_all
             try:
-                unit = UnitOfWork(delivery, self._read(job.payload), arrived=arrived)
+                job = read(payload) if is_plain else self.reader.claimed(payload)
+                unit = UnitOfWork(delivery, job, arrived=arrived)
             except errors.PayloadError as error:
                 self._bury_unreadable(delivery, error, arrived)
                 continue
-            fields = unit.job.fields
-            if unit.job.native_class in self.tracked.classes or FIELD in fields:
-                tracked, shadowed = self.tracked.flags(unit.job)
+            fields = job.fields
+            if job.native_class in self.tracked.classes or FIELD in fields:
+                tracked, shadowed = self.tracked.flags(job)
                 unit.delivery = delivery._replace(tracked=tracked, shadowed=shadowed)
-            if not expiry.FIELDS.isdisjoint(fields) and expiry.is_over(unit.job, claimed_at_ms / 1000):
+            if not expiry.FIELDS.isdisjoint(fields) and expiry.is_over(job, claimed_at_ms / 1000):
                 self._drop(unit)
                 continue
-            self.held[job.token] = unit
+            self.held[token] = unit
             units.append(unit)
         return tuple(units)
-
-    def _read(self, payload: bytes) -> SidekiqJob:
-        # Nearly all jobs are small, and were not read before: straight to the parser.
-        if len(payload) < SMALLEST_BYTES and not self.reader.known:
-            return SidekiqJob.parse(payload)
-        return self.reader.claimed(payload)
 
     def drop_expired(self, token: int) -> bool:
         """Drop a job that waited for its time and has expired. False: the job may begin."""

@@ -169,17 +169,17 @@ class SidekiqJob:
     @property
     def created_at(self) -> float | None:
         """Epoch seconds."""
-        return clock.seconds(self.fields.get("created_at"))
+        return _seconds(self.fields.get("created_at"))
 
     @property
     def enqueued_at(self) -> float | None:
         """Epoch seconds of the last push to a queue."""
-        return clock.seconds(self.fields.get("enqueued_at"))
+        return _seconds(self.fields.get("enqueued_at"))
 
     @property
     def failed_at(self) -> float | None:
         """Epoch seconds of the first failure."""
-        return clock.seconds(self.fields.get("failed_at"))
+        return _seconds(self.fields.get("failed_at"))
 
     def entry_fields(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """``fields``, and what else an entry of retry or dead needs to be shown by Sidekiq's pages."""
@@ -230,6 +230,13 @@ def _text(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def _seconds(stamp: object) -> float | None:
+    """Epoch seconds: those of Sidekiq 6 and 7 as they are, the milliseconds of 8 divided."""
+    if stamp is None or (type(stamp) is float and math.isfinite(stamp)):
+        return stamp
+    return clock.seconds(stamp)
 
 
 def _json_type(value: object) -> str:

@@ -57,7 +57,9 @@ class JobMetrics:
     def settled(self, unit: UnitOfWork, decision: Decision, outcome: Settled) -> None:
         """Count a job that has run, once its settlement took effect."""
         if unit.started_at is not None and outcome is Settled.OK and not isinstance(decision, GiveBack):
-            self.record(unit.job.native_class or "", _elapsed_ms(unit), type(decision) not in _NO_FAILURES)
+            # In whole milliseconds as on that page; by the sidecar's own figure first.
+            ms = unit.run_ms if unit.run_ms is not None else (unit.run_seconds or 0.0) * 1000
+            self.record(unit.job.native_class or "", int(ms), type(decision) not in _NO_FAILURES)
 
     def record(self, job_class: str, elapsed_ms: int, failed: bool) -> None:
         """Count one run of ``wrapped`` or else ``class``; a failure adds neither time nor histogram."""
@@ -137,8 +139,3 @@ def _histogram(key: str, tally: _Tally) -> Iterator[Command]:
     if increments:
         yield "BITFIELD", key, "OVERFLOW", "SAT", *increments
         yield "EXPIRE", key, _SHORT_TTL_SECONDS
-
-
-def _elapsed_ms(unit: UnitOfWork) -> int:
-    """How long the run took, in whole milliseconds as on that page; by the sidecar's own figure first."""
-    return int(unit.run_ms if unit.run_ms is not None else (unit.run_seconds or 0.0) * 1000)
