@@ -42,11 +42,11 @@ class RubyRuns:
     def begin(self, request: LazyRequest) -> None:
         """Begin an unobserved run. Raises nothing."""
         self.running += 1
+        run = _Run(self, request)
         try:
             if not request.may_begin():
                 self.running -= 1
                 return
-            run = _Run(self, request)
             sidecar = self._app.bridge.sidecar
             if isinstance(sidecar, StreamingSidecar) and sidecar.begin(
                 request.unit, run.done, run.failed, run.trace
