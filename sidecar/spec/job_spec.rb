@@ -68,7 +68,8 @@ RSpec.describe SidekiqBridge::Sidecar::Job do
     end
   end
 
-  it "sees other arguments behind a comment that holds a quote" do
+  # JSON 3 takes no comments: nothing is hidden behind one there.
+  it "sees other arguments behind a comment that holds a quote", if: JSON::VERSION < "3" do
     lineages = [1, 2].map do |number|
       behind = %(,"note":1/* " */,"args":[#{number}],"z":""})
       lineage(payload(args: [*[{}] * 5, "x" * 5000]).sub(/\}\z/, behind))

@@ -36,7 +36,8 @@ RSpec.describe SidekiqBridge::Moves do
     redis("HSET", "bridge:moves", "\xffJob", "{}", "DoneJob", '{"percent":100,"is_finished":true}', "FineJob", '{"percent":"5","since_ms":7}')
     redis("SET", "bridge:moves:runs:7:FineJob", "a key of another type")
     rows = described_class.all
-    expect(rows.map(&:job_class)).to match_array([*odd.each_index.map { |n| "Odd#{n}" }, "\xffJob", "FineJob"])
+    # The clients of the releases of Sidekiq give the same bytes in different encodings.
+    expect(rows.map { |row| row.job_class.b }).to match_array([*odd.each_index.map { |n| "Odd#{n}" }, "\xffJob", "FineJob"].map(&:b))
     expect(rows.select(&:back?)).to all(have_attributes(percent: 0.0, reason: /makes no sense/)).and have_attributes(size: odd.size)
     expect(rows.find { |row| row.job_class == "FineJob" }).to have_attributes(percent: 5.0, python: have_attributes(runs: 0))
   end
