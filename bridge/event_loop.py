@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 Callback = Callable[[], object]
@@ -23,10 +23,9 @@ DISTRUST = -2
 
 
 class EventLoop:
-    """One selector with a socket pair to wake it. Belongs to the thread that made it.
+    """One selector with a socket pair to wake it. Belongs to the thread that made it, its owner.
 
-    ``wake`` and ``call_soon`` may be called by any thread (``wake`` in a signal handler as well), the rest
-    by the owner only.
+    Any thread may call ``wake`` and ``call_soon`` (``wake`` in a signal handler as well).
     """
 
     shared: SharedSockets | None = None
@@ -51,8 +50,8 @@ class EventLoop:
 
     def share(self) -> SharedSockets | None:
         """Have sockets that another thread may wait for. None where the system has no epoll."""
-        if self.shared is None and hasattr(select, "epoll"):
-            self.shared = SharedSockets(self)
+        if self.shared is None and isinstance(self._selector, selectors.EpollSelector):
+            self.shared = SharedSockets(self, self._selector)
             self._has_turn = self.shared.turn.acquire()
         return self.shared
 
@@ -119,15 +118,16 @@ class EventLoop:
         shared = self.shared
         if shared is None:
             return self._selector.select(timeout_seconds)
-        shared.move()
+        shared.is_owner_awake = False
         if self._has_turn:
             self._has_turn = False
             shared.turn.release()
-        if shared.is_deputy_waiting is not shared.are_lent:
-            timeout_seconds = 0.0  # a deputy that came before the release has woken nothing
+        if shared.ended:  # by a thread that saw this one awake, and so has not woken it
+            timeout_seconds = 0.0
         try:
             return self._selector.select(timeout_seconds)
         finally:
+            shared.is_owner_awake = True
             # A signal handler may raise here: then the next wait does not release the turn.
             self._has_turn = shared.turn.acquire()
 
@@ -145,8 +145,6 @@ class EventLoop:
 
     def close(self) -> None:
         """Close the selectors and its own sockets."""
-        if self.shared is not None:
-            self.shared.epoll.close()
         self._bell.close()
         self._selector.close()
         self._reader.close()
@@ -166,63 +164,65 @@ class EventLoop:
 class SharedSockets:
     """Sockets for which one other thread, the deputy, may wait instead of the event loop's owner.
 
-    The thread that reads a job runs it, and wakes no second thread before that. The owner has ``turn``
-    whenever it does not wait. The deputy may use what belongs to the owner while it has ``turn``. The owner
-    alone moves the sockets, before it waits: to a deputy that waits, or back.
+    They are in an epoll of their own, which the owner looks at while no deputy waits: a deputy comes and goes
+    without a wake-up. ``turn`` is a lock: its holder may use what belongs to the owner, and asks again what
+    is readable. The owner has it whenever it does not wait.
     """
 
-    def __init__(self, event_loop: EventLoop) -> None:
-        self._event_loop = event_loop
+    def __init__(self, event_loop: EventLoop, selector: selectors.EpollSelector) -> None:
         self.turn = threading.Lock()
-        self.is_deputy_waiting = self.are_lent = False
+        self.is_owner_awake = True
+        """Whether the owner is at work: it looks at ``ended`` before it sleeps."""
         self.epoll = select.epoll()
-        """Has the sockets while they are lent."""
-        self.callbacks: dict[int, tuple[Any, Callback]] = {}
+        self._callbacks: dict[int, tuple[Any, Callback]] = {}
         """Socket and callback, by descriptor."""
-        self.changes = 0
-        """Changes of the sockets. A descriptor may be another socket's after one, or be read by the owner."""
-        self.after: Callback = _nothing
-        """The deputy calls this after it has read, in its turn."""
+        selector.register(self.epoll, selectors.EVENT_READ, (self.read, None))
+        self._owners = select.epoll.fromfd(os.dup(selector.fileno()))
         self.trust = 1
         """Positive: the next job is likely one that the deputy can run."""
+        self.turners: set[int] = set()
+        """Threads that follow each of their runs by a turn, or a wake-up; they may be deputies."""
         self.wake = event_loop.wake
+        self.forget_work()
+
+    def forget_work(self) -> None:
+        """The owner alone knows what is to do."""
+        # Another thread calls these in its turn, when it has read or ended a run: is the owner needed?
+        self.after_read: Callable[[], bool] = lambda: True
+        self.after_run: Callable[[], bool] = lambda: True
+        self.ended: Sized = ()
+        """Runs that have ended, of which nothing is written."""
+
+    def settled(self) -> None:
+        """A run has ended, and what is to be written of it waits. Called by any thread."""
+        if threading.get_ident() not in self.turners:
+            self.wake()
 
     def watch(self, sock: Any, readable: Callback) -> None:
         """As :meth:`EventLoop.watch`, by the thread that has the turn; as ``unwatch``."""
         self.unwatch(sock)
-        self.callbacks[sock.fileno()] = (sock, readable)
-        if self.are_lent:
-            self.epoll.register(sock, select.EPOLLIN)
-        else:
-            self._event_loop.watch(sock, readable)
+        self._callbacks[sock.fileno()] = (sock, readable)
+        self.epoll.register(sock, select.EPOLLIN)
 
     def unwatch(self, sock: Any) -> None:
         """Stop watching; a socket that is already closed or unknown is fine."""
-        for number in [number for number, (known, _) in self.callbacks.items() if known is sock]:
-            del self.callbacks[number]
+        for number in [number for number, (known, _) in self._callbacks.items() if known is sock]:
+            del self._callbacks[number]
             with contextlib.suppress(OSError):
                 self.epoll.unregister(number)
-        self.changes += 1  # last: until here a deputy may have found it readable
-        self._event_loop.unwatch(sock)
 
-    def move(self) -> None:
-        """Have the deputy watch the sockets if it waits, else the owner, who calls this."""
-        # Read once: a deputy may come or go at any moment.
-        if (is_deputy_waiting := self.is_deputy_waiting) is self.are_lent:
-            return
-        self.are_lent = is_deputy_waiting
-        for number, (sock, readable) in self.callbacks.items():
-            if self.are_lent:
-                self._event_loop.unwatch(sock)
-                self.epoll.register(number, select.EPOLLIN)
-            else:
-                self.epoll.unregister(number)
-                self._event_loop.watch(sock, readable)
-        self.changes += not self.are_lent  # last: until here a deputy may have found them readable
+    def read(self) -> None:
+        """Call what is readable now. By the thread that has the turn."""
+        for _ in range(len(self._callbacks)):
+            ready = self.epoll.poll(0)
+            if ready:
+                self._callbacks[ready[0][0]][1]()
+            if len(ready) < 2:  # else asked again: a callback may drop another socket, or read it
+                return
 
-
-def _nothing() -> None:
-    """Nothing is to be done."""
+    def lend(self, to_deputy: bool) -> None:
+        """From now on a deputy waits, or the owner does."""
+        self._owners.modify(self.epoll, 0 if to_deputy else select.EPOLLIN)
 
 
 class _PerThread(threading.local):

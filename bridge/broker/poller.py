@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import redis
@@ -15,17 +15,15 @@ from bridge.broker.admission import Admission
 from bridge.broker.back_off import BackOff
 from bridge.broker.context import BrokerContext, Units
 from bridge.broker.queue_watches import Watches
-from bridge.broker.wakes import SpuriousWakes
+from bridge.broker.wakes import NextClaim
 from bridge.event_loop import DISTRUST, EventLoop, SharedSockets
 from bridge.sidekiq.fetch import unreadable
+from bridge.sidekiq.fetch.arrivals import ENTER_SECONDS
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import NO_FREE_SLOT, NOTHING_TO_DO, Fetched, UnitOfWork
 from bridge.sidekiq.payload.options import LIMIT
 
 logger = logging.getLogger(__name__)
-
-#: A claim each second of a quiet worker would be most of what it costs. So often it is enough to look.
-POLLS_WITHOUT_CLAIM = 15
 
 
 class Poller:
@@ -40,40 +38,40 @@ class Poller:
         channel: Any,
         deliver: Callable[[UnitOfWork], None],
     ) -> None:
-        self._poll_seconds = context.poll_seconds
-        self._fetcher = fetcher
-        self._event_loop = event_loop
-        self._watches = Watches(client, event_loop, fetcher.arrivals, fetcher.order, self)
-        self._context = context
+        self._fetcher, self._event_loop = fetcher, event_loop
+        self._next = NextClaim(context.poll_seconds)
+        self._watches = Watches(client, event_loop, fetcher.arrivals, fetcher.order, self._next)
+        self._context, self._channel, self._deliver = context, channel, deliver
         self._admission = Admission(context, fetcher.in_flight)
-        self._channel, self._deliver = channel, deliver
         self._is_readable = unreadable.reading(fetcher.in_flight.reader, fetcher.settle)
-        self._more_expected = True
-        self._poll_at = self._claim_at = 0.0
-        self._outage, self._spurious = BackOff(), SpuriousWakes()
-        self._may_claim = False
-        self._seen_tail: tuple[str, bytes] | None = None
+        self._outage, self._may_claim = BackOff(), False
         self._left_over: list[UnitOfWork] = []
-        """Jobs that the deputy has read and has not begun."""
+        """Jobs that a thread of the pool holds in its turn, and has not begun."""
         self.ticks = 0
         """Turns of the loop: a sign that the consumer's thread moves."""
         self.wait_seconds = 0.0
         """How long to wait at most before the next turn."""
-        self.wake, self.interrupt = event_loop.wake, event_loop.interrupt
+        self.wake, self.settled, self.interrupt = event_loop.wake, event_loop.wake, event_loop.interrupt
 
     def attend(self) -> None:
         """From now on this thread settles what others decide."""
         self._fetcher.attach(self)
         if (shared := self._event_loop.shared) is not None:
-            shared.after = lambda: self._deputy_has_read(shared)
+            self.settled = shared.settled
+            shared.after_read = lambda: self._deputy_has_read(shared)
+            shared.after_run = lambda: self._thread_turns(shared)
 
     def turn(self) -> int:
         """Settle, claim and deliver once. Returns how many were delivered; 0: wait for ``wait_seconds``."""
         if delivered := self._turn():
             return delivered
         self.wait_seconds = self._before_wait()
-        arrivals = self._fetcher.arrivals
+        arrivals, shared = self._fetcher.arrivals, self._event_loop.shared
         seconds = arrivals.enter_in_seconds if arrivals.young and not self._outage.pause else None
+        if shared is not None:
+            shared.ended = () if self._outage.pause else self._fetcher.journal.waiting
+            if seconds is None and shared.turners and shared.trust > 0:
+                seconds = ENTER_SECONDS  # a deputy does not wake this thread for its job
         if seconds is not None:
             self.wait_seconds = min(self.wait_seconds, seconds)
         return 0
@@ -83,9 +81,9 @@ class Poller:
         if self._watches.arrived or self._left_over:
             return self._take_over()
         claim = self._is_time_to_claim()
-        look = not self._outage.pause or time.monotonic() >= self._poll_at
+        look = not self._outage.pause or time.monotonic() >= self._next.poll_at
         try:
-            fetched = self._fetcher.turn(claim=claim, look=look, seen_tail=self._seen_tail)
+            fetched = self._fetcher.turn(claim=claim, look=look, seen_tail=self._next.seen_tail)
             units = self._admitted(fetched.units)
         except errors.StoreError as error:
             self._may_claim = self._fetcher.may_claim
@@ -99,9 +97,8 @@ class Poller:
         # First what was claimed, and on its way at once: to arm the watches takes as long as a small job.
         refused = [unit for unit in units if not self._hand_over(unit)]
         if fetched.claimed:
-            self._seen_tail = None
             self._event_loop.run_soon()
-            self._plan_next_claim(fetched)
+            self._watch(fetched)
         self._give_back(refused)
         return len(units)
 
@@ -116,21 +113,10 @@ class Poller:
             self._begin_pause(error, claim=False)
             return 0
         refused = [unit for unit in admitted if not self._hand_over(unit)]
-        if self._event_loop.soon:
-            self._event_loop.run_soon()
+        self._event_loop.run_soon()
         self._watch_again()
         self._give_back(refused)
         return len(admitted)
-
-    def _deputy_has_read(self, shared: SharedSockets) -> None:
-        """The deputy has read, in this thread's turn: it begins a native job, and leaves all else."""
-        for unit in self._watches.read():
-            is_plain, begun = not self._is_asked_for(unit), False
-            with contextlib.suppress(Exception):  # this thread tries again, and says what is wrong
-                begun = is_plain and self._context.fast_dispatch(unit, self._channel, True)
-            if not begun:
-                self._left_over.append(unit)
-                shared.trust = DISTRUST
 
     def _admitted(self, units: Units) -> Units:
         """Those that may run now: all, but for limits. Raises StoreError."""
@@ -150,20 +136,68 @@ class Poller:
             return False
         return True
 
+    def _watch(self, fetched: Fetched) -> None:
+        if self._next.has_ended(fetched):
+            self._watches.watch([name for name in self._fetcher.order.names if name not in fetched.paused])
+            self._watches.beyond.claimed(fetched.units)
+
+    # -- a thread of the pool, in this thread's turn
+
+    def _deputy_has_read(self, shared: SharedSockets) -> bool:
+        """Begin what the deputy has read. Returns whether the consumer's thread is needed."""
+        self._begin(units := self._watches.read(), shared)
+        self._watch_again()
+        return self._thread_turns(shared) if self._next.more_expected and not units else self._is_needed()
+
+    def _thread_turns(self, shared: SharedSockets) -> bool:
+        """Settle and claim, without limits and outages. Returns whether the consumer's thread is needed."""
+        self.ticks += 1
+        fetcher, following = self._fetcher, self._next
+        has_limits = self._admission.has_limits or fetcher.rooms.limited or fetcher.rooms.marked.marks
+        if has_limits or self._outage.pause or fetcher.in_flight.is_quiet or self._is_needed(to_claim=False):
+            return True
+        try:
+            fetched = fetcher.turn(claim=following.more_expected, look=False, seen_tail=following.seen_tail)
+        except errors.StoreError:
+            return True  # it meets the same one
+        self._may_claim = fetched.may_claim
+        self._begin(fetched.units, shared)
+        if fetched.claimed:
+            self._watch(fetched)
+        if self._watches.unwatched and fetcher.may_claim:
+            self._watch_again()
+        return self._is_needed()
+
+    def _begin(self, units: Iterable[UnitOfWork], shared: SharedSockets) -> None:
+        """Begin native jobs, and leave all else."""
+        for unit in units:
+            is_plain, begun = not self._is_asked_for(unit), False
+            with contextlib.suppress(Exception):  # the consumer's thread tries again, and says what is wrong
+                begun = is_plain and self._context.fast_dispatch(unit, self._channel, True)
+            if not begun:
+                self._left_over.append(unit)
+                shared.trust = DISTRUST
+
+    def _is_needed(self, *, to_claim: bool = True) -> bool:
+        """Whether the consumer's thread has something to do."""
+        waiting = self._left_over or self._watches.arrived or self._event_loop.soon
+        is_expected = to_claim and self._next.more_expected and self._fetcher.may_claim
+        return bool(waiting or is_expected or self._fetcher.arrivals.doubtful)
+
     def _give_back(self, refused: Sequence[UnitOfWork]) -> None:
         if refused:
             # All at once, so that they keep their order; and not to be taken again at once.
             self._fetcher.in_flight.give_back_all(refused)
-            self._more_expected, self._poll_at = False, time.monotonic() + self._poll_seconds
+            self._next.put_off(self._next.poll_seconds, more_expected=False)
             self._watches.drop(end=not self._outage.pause)
 
     def _watch_again(self) -> None:
         in_flight = self._fetcher.in_flight
-        self._more_expected = self._more_expected or self._watches.met_backlog
-        if self._more_expected or in_flight.is_quiet or len(in_flight.held) >= in_flight.slots:
+        self._next.more_expected = self._next.more_expected or self._watches.met_backlog
+        if self._next.more_expected or in_flight.is_quiet or len(in_flight.held) >= in_flight.slots:
             return
         # Without such a watch a peek follows, and that needs a claim that has found the queue empty.
-        self._more_expected = not self._watches.take_again()
+        self._next.more_expected = not self._watches.take_again()
 
     def _before_wait(self) -> float:
         # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.
@@ -175,17 +209,19 @@ class Poller:
             self._event_loop.linger(seconds)
         now = time.monotonic()
         if self._outage.pause and (may_claim or not self._outage.claims_fail):
-            return max(0.0, self._poll_at - now)
+            return max(0.0, self._next.poll_at - now)
         if not may_claim:
-            return self._poll_seconds
+            return self._next.poll_seconds
         # A claimed job that is not to run (expired, unreadable) is settled at once; a closed watch is fenced.
-        at_once = self._more_expected or self._fetcher.journal.waiting or self._fetcher.arrivals.doubtful
-        return 0.0 if at_once else max(0.0, self._poll_at - now)
+        at_once = self._next.more_expected or self._fetcher.journal.waiting or self._fetcher.arrivals.doubtful
+        return 0.0 if at_once else max(0.0, self._next.poll_at - now)
 
     def detach(self) -> None:
         """Stop waiting for work. Jobs that are still held settle themselves from now on."""
         self._watches.drop(end=not self._outage.pause)  # first: a job that settles itself fences their lists
         self._fetcher.detach(self)
+        if (shared := self._event_loop.shared) is not None:
+            shared.forget_work()
         self._fetcher.in_flight.give_back_all(self._left_over)  # the next consumer does not know them
         self._fetcher.flush()
 
@@ -196,55 +232,19 @@ class Poller:
         if self._fetcher.in_flight.is_quiet:
             self._watches.drop(end=not self._outage.pause)
             return False
-        if (self._more_expected or self._fetcher.rooms.freed) and not self._outage.pause:
+        if (self._next.more_expected or self._fetcher.rooms.freed) and not self._outage.pause:
             return True
         now = time.monotonic()
-        if now < self._poll_at or not self._fetcher.may_claim:
+        if now < self._next.poll_at or not self._fetcher.may_claim:
             return False
-        if not self._all_is_watched(now):
+        is_watch_enough = now < self._next.claim_at and not self._fetcher.in_flight.unanswered.due
+        if self._outage.pause or not is_watch_enough or not self._watches.are_on(self._fetcher.order.names):
             return True
-        self._poll_at = now + self._poll_seconds
+        self._next.poll_at = now + self._next.poll_seconds
         return self._watches.beyond.find()
-
-    def _all_is_watched(self, now: float) -> bool:
-        """Whether the first queues are watched and nothing else asks for a claim: no pause, no cut watch."""
-        if self._outage.pause or now >= self._claim_at or self._fetcher.in_flight.unanswered.due:
-            return False
-        return self._watches.are_on(self._fetcher.order.names)
-
-    def _plan_next_claim(self, fetched: Fetched) -> None:
-        now = time.monotonic()
-        rest = self._spurious.rest_seconds(now, found=bool(fetched.units))
-        self._poll_at = now + (rest or self._poll_seconds)
-        # A claim learns of paused queues as well, and of those with a job that must wait: while there are
-        # some, each poll is a claim.
-        self._claim_at = now if fetched.paused else now + self._poll_seconds * POLLS_WITHOUT_CLAIM
-        self._more_expected = not fetched.drained
-        if fetched.drained and not rest:
-            self._watches.watch([name for name in self._fetcher.order.names if name not in fetched.paused])
-            self._watches.beyond.claimed(fetched.units)
-
-    # -- what the watches tell
-
-    def job_came(self, queue: str, payload: bytes) -> None:
-        """A peek has found a job: the next claim looks there."""
-        self._seen_tail = (queue, payload)
-        self.woken()
-
-    def woken(self) -> None:
-        """Something asks for a claim."""
-        self._more_expected = True
-        self._spurious.note()
-
-    def woken_without_job(self) -> None:
-        """A peek has timed out: look at everything."""
-        self._poll_at = self._claim_at = 0.0
-        self._spurious.note()
-
-    # -- outages
 
     def _begin_pause(self, error: errors.StoreError, claim: bool) -> None:
         self._outage.failed(error, claim)
-        self._more_expected, self._poll_at = True, time.monotonic() + self._outage.pause
+        self._next.put_off(self._outage.pause, more_expected=True)
         self._watches.drop()
         self._fetcher.reconciler.reconnect()

@@ -53,7 +53,6 @@ class Watches:
         listener: Listener,
     ) -> None:
         self._client = client
-        self._event_loop = event_loop
         self._arrivals = arrivals
         self._order = order
         self._listener = listener
@@ -69,7 +68,7 @@ class Watches:
         self._readers = event_loop.shared or event_loop
         self._peeks: dict[str, Peek] = {}
         self._takes: dict[str, Take] = {}
-        self.beyond = QueuesBeyond(client, event_loop, order, WATCHED_QUEUES, listener.woken)
+        self.beyond = QueuesBeyond(client, self._readers, order, WATCHED_QUEUES, listener.woken)
         """The queues after the first ones."""
 
     def watch(self, names: Sequence[str]) -> None:
@@ -210,8 +209,8 @@ class Watches:
             peek.arm()
             if peek.socket is not watched:
                 # Else it is watched still: it is silent while no BLMOVE is under way.
-                self._event_loop.unwatch(watched)
-                self._event_loop.watch(peek.socket, lambda: self._answered(peek))
+                self._readers.unwatch(watched)
+                self._readers.watch(peek.socket, lambda: self._answered(peek))
         except (redis.RedisError, OSError) as error:
             logger.debug("cannot watch queue %s: %s", name, error)
             self._drop(peek)
@@ -233,7 +232,7 @@ class Watches:
         """``end``: its connection is well, so Redis ends a watch that takes. Otherwise a fence stays."""
         if watch is None:
             return
-        (self._readers if isinstance(watch, Take) else self._event_loop).unwatch(watch.socket)
+        self._readers.unwatch(watch.socket)
         if isinstance(watch, Take):
             ended = end and watch.end()
             watch.close()

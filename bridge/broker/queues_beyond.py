@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
-from bridge.event_loop import EventLoop
+from bridge.event_loop import EventLoop, SharedSockets
 from bridge.redis.client_tracking import TRUST_SECONDS, ClientTracking
 from bridge.sidekiq import keys
 from bridge.sidekiq.fetch.queues import QueueOrder
@@ -30,7 +30,7 @@ class QueuesBeyond:
     def __init__(
         self,
         client: redis.Redis,
-        event_loop: EventLoop,
+        event_loop: EventLoop | SharedSockets,
         order: QueueOrder,
         first: int,
         woken: Callable[[], object],

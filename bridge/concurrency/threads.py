@@ -6,11 +6,11 @@ that waits for something lets the woken thread go on, which wakes another: soon 
 that does not wait is followed by the next on the same thread, since Python runs one of them at a time.
 
 One idle thread may wait for the next job in place of the consumer's thread, and then runs that job itself.
+A thread that has ended a run settles it and claims in place of that thread, and goes on with what it claims.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import os
@@ -33,43 +33,21 @@ Run = Callable[[], None]
 
 
 class Deputy:
-    """An idle thread that waits for the shared sockets, in place of the consumer's thread."""
+    """The place of an idle thread that waits for the shared sockets, instead of the consumer's thread."""
 
     def __init__(self, sockets: SharedSockets) -> None:
-        self.sockets = sockets
+        self._sockets = sockets
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        sockets.epoll.register(self._bell, select.EPOLLIN)
+        self._epoll = select.epoll()
+        self._epoll.register(self._bell, select.EPOLLIN)
+        self._epoll.register(sockets.epoll, select.EPOLLIN)
 
-    def wait(self) -> None:
-        """Wait, call what became readable, and then ``after``. Returns after that, or after ``release``.
-
-        The owner then watches the sockets again, and does what is left to do.
-        """
-        sockets = self.sockets
-        sockets.is_deputy_waiting = True
-        if not sockets.turn.locked():
-            sockets.wake()  # the owner sleeps, and has not moved the sockets
-        try:
-            while not self._waited(sockets):
-                pass
-        finally:
-            sockets.is_deputy_waiting = False
-            sockets.wake()
-
-    def _waited(self, sockets: SharedSockets) -> bool:
-        changes = sockets.changes
-        ready = [number for number, _ in sockets.epoll.poll()]
-        if self._bell in ready:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._bell)
-            return True  # another job waits for this thread; the owner reads what has come
-        with sockets.turn:
-            if changes != sockets.changes:
-                return False
-            # One alone: its callback may drop another socket, or read it. The owner reads what is left.
-            sockets.callbacks[ready[0]][1]()
-            sockets.after()
-        return True
+    def wait(self) -> bool:
+        """Wait until a socket is readable. False: after ``release``, and the owner reads what has come."""
+        ready = [number for number, _ in self._epoll.poll()]
+        if is_released := self._bell in ready:
+            os.eventfd_read(self._bell)
+        return not is_released
 
     def release(self) -> None:
         """End the wait, now or when it begins: as of a lock that a thread waits for."""
@@ -81,12 +59,15 @@ class NativeThreads:
 
     def __init__(self, limit: int, shared: SharedSockets | None = None) -> None:
         self._limit = limit
+        self._shared = shared
+        """The consumer's turn, for the threads; None: they have none."""
         self._deputy = None if shared is None else Deputy(shared)
-        """The place of one idle thread, in which it waits for the next job; None: there is none."""
-        self._deputy_thread: int | None = None
-        """The thread that does."""
+        self._has_deputy = False
+        """Whether a thread is in that place."""
+        self._turning: int | None = None
+        """The thread that has a turn of the consumer's."""
         self._own_run: Run | None = None
-        """The run that it has read."""
+        """The first run that it has found."""
         self._lock = threading.Lock()
         self._runs: deque[Run] = deque()
         self._idle: list[threading.Lock | Deputy] = []
@@ -103,11 +84,11 @@ class NativeThreads:
         """
         with self._lock:
             self.busy += 1
-            if self._deputy_thread == threading.get_ident() and self._own_run is None:
+            if self._turning == threading.get_ident() and self._own_run is None:
                 self._own_run = functools.partial(run, *subject)
                 return
-            if self._deputy is not None and self._deputy.sockets.trust < 1:
-                self._deputy.sockets.trust += 1
+            if self._shared is not None and self._shared.trust < 1:
+                self._shared.trust += 1
             self._runs.append(functools.partial(run, *subject))
             try:
                 self._wake_one()
@@ -156,14 +137,16 @@ class NativeThreads:
     def _work(self) -> None:
         bell = threading.Lock()
         bell.acquire()
-        arriving = True
-        while (run := self._take(bell, arriving)) is not None:
-            arriving = False
+        if self._shared is not None:
+            self._shared.turners.add(threading.get_ident())
+        run = self._take(bell, arriving=True)
+        while run is not None:
             try:
                 run()
             finally:
                 with self._lock:
                     self.busy -= 1
+            run = self._follow() or self._take(bell, arriving=False)
 
     def _take(self, bell: threading.Lock, arriving: bool) -> Run | None:
         """The next run, or None when there will be no more; waits for it."""
@@ -187,13 +170,43 @@ class NativeThreads:
             if own_run is not None:
                 return own_run
 
+    # -- in place of the consumer's thread
+
+    def _follow(self) -> Run | None:
+        """A run of this thread has ended: have it settled. Returns the job that is claimed in that step."""
+        if (shared := self._shared) is None or shared.is_owner_awake:
+            return None  # the owner looks before it sleeps
+        if self._runs or shared.trust < 1:
+            shared.wake()  # the next run of this thread may be a long one
+            return None
+        return self._in_turn(shared, is_reader=False)
+
+    def _in_turn(self, shared: SharedSockets, *, is_reader: bool) -> Run | None:
+        """Have the consumer's turn, while its thread sleeps. Returns the first run that is submitted then."""
+        is_needed = True
+        with shared.turn:
+            self._turning = threading.get_ident()
+            try:
+                if is_reader:
+                    shared.read()
+                is_needed = shared.after_read() if is_reader else shared.after_run()
+            except Exception:
+                logger.exception("a thread of the pool cannot wait for jobs; the worker's main thread does")
+                shared.trust = NEVER
+            finally:
+                self._turning = None
+                run, self._own_run = self._own_run, None
+        if is_needed:
+            shared.wake()
+        return run
+
     def _idle_at(self, bell: threading.Lock) -> threading.Lock | Deputy:
         """Note that this thread is idle. The deputy is called last: its caches serve the next job best."""
         place = self._deputy
-        if place is None or place.sockets.trust < 1 or self._deputy_thread is not None:
+        if place is None or self._shared is None or self._shared.trust < 1 or self._has_deputy:
             self._idle.append(bell)
             return bell
-        self._deputy_thread = threading.get_ident()
+        self._has_deputy = True
         self._idle.insert(0, place)
         return place
 
@@ -202,21 +215,22 @@ class NativeThreads:
 
         Returns the run that it has read, and whether it was called for one that was submitted.
         """
-        place = self._deputy
+        place, shared, own_run = self._deputy, self._shared, None
         assert place is not None
+        assert shared is not None
+        shared.lend(to_deputy=True)
         try:
-            place.wait()
-        except Exception:
-            logger.exception("a thread of the pool cannot wait for jobs; the worker's main thread does")
-            place.sockets.trust = NEVER
+            if place.wait():
+                own_run = self._in_turn(shared, is_reader=True)
+        finally:
+            shared.lend(to_deputy=False)
         with self._lock:
-            self._deputy_thread = None
-            own_run, self._own_run = self._own_run, None
+            self._has_deputy = False
             if place in self._idle:
                 self._idle.remove(place)
                 return own_run, False
+            # It was called for another run, too, and its bell may ring still.
             if own_run is not None:
-                # It was called for another run, too.
                 self._on_its_way = False
                 if self._runs:
                     self._wake_one()

@@ -29,14 +29,14 @@ def test_a_job_that_a_deputy_has_left_goes_back_with_the_end_of_its_consumer(
     delivered: list[Any] = []
     poller = Poller(context, worker.fetcher, event_loop, worker.client, None, delivered.append)
     poller.attend()
-    wait_for(lambda: not poller.turn() and shared.callbacks, "a watch that takes")
+    watched = worker.fetcher.arrivals.watched
+    wait_for(lambda: not poller.turn() and any(take.armed for take in watched.values()), "a watch that takes")
     # When the deputy reads a job, and the consumer ends before its next turn
     payload = job(jid="left")
     push(worker.client, "default", payload)
-    ((sock, readable),) = shared.callbacks.values()
-    sock.settimeout(10)
-    readable()
-    shared.after()
+    wait_for(lambda: shared.epoll.poll(0), "the job")
+    shared.read()
+    assert shared.after_read()
     assert [unit.job.jid for unit in worker.fetcher.in_flight.held.values()] == ["left"]
     poller.detach()
     # Then the job is in its queue again, and its slot is free

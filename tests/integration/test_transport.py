@@ -594,7 +594,7 @@ def test_watches_that_come_and_go_use_up_no_connections_of_the_pool(
     created = consumer.connection.transport.redis.connection_pool._created_connections
     for _ in range(5):
         consumer.connection.transport._poller._watches.drop()
-        consumer.connection.transport._poller.woken()
+        consumer.connection.transport._poller._next.woken()
         await_watches(consumer, client, 2)
     assert consumer.connection.transport.redis.connection_pool._created_connections == created
 

@@ -44,7 +44,7 @@ class Consumer:
     def wakes(self) -> None:
         """So many wake-ups in a moment that it rests if they bring no job."""
         for _ in range(MOST_WAKES):
-            self.poller.woken()
+            self.poller._next.woken()
 
 
 @pytest.fixture

@@ -153,6 +153,9 @@ class Worker:
 
     ticks = 0
 
+    def settled(self) -> None:
+        """Its loop looks at each turn."""
+
     def wake(self) -> None:
         """The fetcher has something to do: this worker turns by itself."""
 

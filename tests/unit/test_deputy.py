@@ -24,6 +24,8 @@ class Consumer:
         self.messages: list[bytes] = []
         self.refuses = False
         """Whether the deputy can run nothing."""
+        self.waits = 0
+        """How often its loop has woken."""
         self._made = threading.Event()
         self._ends = False
         self._limit = limit
@@ -42,6 +44,7 @@ class Consumer:
         self._made.set()
         while not self._ends:
             self.event_loop.wait(5.0)
+            self.waits += 1
         shared.unwatch(self.reader)
         self.event_loop.close()
 
@@ -76,7 +79,7 @@ class Consumer:
 
     def has_deputy(self) -> None:
         """Wait until a thread waits."""
-        wait_for(lambda: self.shared.are_lent, "a thread to wait")
+        wait_for(lambda: self.pool._has_deputy, "a thread to wait")
 
     def close(self) -> None:
         self.pool.stop()
@@ -196,7 +199,6 @@ def test_a_socket_that_is_closed_while_the_deputy_waits_for_its_turn_is_not_read
 
     def drop() -> None:
         consumer.push()
-        wait_for(lambda: consumer.pool._deputy_thread is not None, "the deputy")
         time.sleep(0.05)  # the deputy wakes, and cannot have the turn before this ends
         # When the socket is dropped, and another gets its place
         consumer.shared.unwatch(consumer.reader)
@@ -217,7 +219,7 @@ def test_a_socket_that_is_closed_while_the_deputy_waits_for_its_turn_is_not_read
     other.close()
 
 
-def test_a_socket_that_the_owner_has_taken_back_is_not_read_by_the_deputy(consumer: Consumer) -> None:
+def test_a_socket_that_the_owner_has_read_is_not_read_by_the_deputy(consumer: Consumer) -> None:
     """A thread that waited after another one found a job that the consumer's thread then read.
 
     It waited for bytes that did not come, and had the turn: the worker stood still.
@@ -229,11 +231,8 @@ def test_a_socket_that_the_owner_has_taken_back_is_not_read_by_the_deputy(consum
     def take_back() -> None:
         consumer.push()
         time.sleep(0.05)  # the deputy wakes, and cannot have the turn before this ends
-        # When the owner takes the socket back, because it saw the moment between two deputies, and reads it
-        consumer.shared.is_deputy_waiting = False
-        consumer.shared.move()
+        # When the owner reads it, as it saw the moment between two deputies
         consumer.reader.recv(10)
-        consumer.shared.is_deputy_waiting = True
 
     consumer.in_loop(take_back)
     # Then the deputy does not read it: it would keep the turn, and the loop could not go on
@@ -244,49 +243,84 @@ def test_a_socket_that_the_owner_has_taken_back_is_not_read_by_the_deputy(consum
     ran(consumer, 2)
 
 
-def test_a_deputy_that_comes_while_the_owner_takes_the_sockets_back_does_no_harm(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The owner asked twice whether a deputy waits. By two answers it lent what was lent: FileExistsError."""
-    # Given a socket that is lent, and a deputy that comes right after the owner has looked
+def test_a_job_that_comes_while_a_deputy_comes_or_goes_is_read(consumer: Consumer) -> None:
+    """The owner lent what was lent, or slept with sockets that a deputy had left: the job lay there."""
+    consumer.pool.submit(consumer.run)
+    for number in range(2, 302):
+        # Given a thread that ends a run, and comes to wait, while a job comes
+        consumer.push()
+        if number % 3 == 0:
+            consumer.pool.submit(consumer.run)
+        # Then it is read, at once or as soon as nobody waits in place of the owner
+        ran(consumer, number + number // 3)
+
+
+def test_what_ends_right_before_the_owner_sleeps_is_seen() -> None:
+    """The owner still had the turn, so the thread that had ended a run woke nobody. The owner then slept."""
+    # Given an owner that is awake, and a thread that has ended a run and trusts it to look
     event_loop = EventLoop()
     shared = event_loop.share()
     assert shared is not None
-    reader, writer = socket.socketpair()
-    shared.watch(reader, lambda: None)
-    shared.is_deputy_waiting = True
-    event_loop.wait(0.0)
-    assert shared.are_lent
-    answers = iter([False])
-    monkeypatch.setattr(
-        type(shared), "is_deputy_waiting", property(lambda _: next(answers, True)), raising=False
-    )
-    # When the owner waits, then the sockets are moved back, and lent again by the next wait
-    event_loop.wait(0.0)
-    assert not shared.are_lent
-    event_loop.wait(0.0)
-    assert shared.are_lent
-    for each in (reader, writer, event_loop):
-        each.close()
-
-
-def test_a_deputy_that_comes_right_before_the_owner_sleeps_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The owner still had the turn, so the deputy woke no thread. The owner kept the sockets and slept."""
-    # Given an owner, and a deputy that comes after the owner has looked, and before it gives the turn away
-    event_loop = EventLoop()
-    shared = event_loop.share()
-    assert shared is not None
-    answers = iter([False])
-    monkeypatch.setattr(
-        type(shared), "is_deputy_waiting", property(lambda _: next(answers, True)), raising=False
-    )
+    assert shared.is_owner_awake
+    shared.ended = ["a run"]
     # When the owner waits, then it looks again at once
     began = time.monotonic()
     event_loop.wait(5.0)
     assert time.monotonic() - began < 4.0
-    event_loop.wait(0.0)
-    assert shared.are_lent
     event_loop.close()
+
+
+def test_a_thread_that_ends_a_run_settles_it_and_goes_on_with_what_it_claims(consumer: Consumer) -> None:
+    # Given a consumer that sleeps, whose queue holds nine more jobs
+    waiting, turners, needed = [consumer.run] * 9, [], []
+
+    def turn() -> bool:
+        turners.append(threading.get_ident())
+        if waiting:
+            consumer.pool.submit(waiting.pop())
+        return bool(needed)
+
+    consumer.in_loop(lambda: setattr(consumer.shared, "after_run", turn))
+    wait_for(lambda: not consumer.shared.is_owner_awake, "the owner to sleep")
+    waits = consumer.waits
+    # When a job is pushed
+    consumer.shared.trust = 1
+    consumer.pool.submit(consumer.run)
+    # Then one thread runs all of them, turns after each, and does not wake the owner
+    ran(consumer, 10)
+    consumer.has_deputy()
+    assert set(turners) == set(consumer.runners) == {consumer.runners[0]}
+    assert len(turners) == 10
+    assert consumer.waits == waits
+    # When a turn leaves something to the owner, then it wakes
+    needed.append(True)
+    consumer.pool.submit(consumer.run)
+    wait_for(lambda: consumer.waits > waits, "the owner")
+
+
+def test_a_thread_that_has_its_next_run_has_the_owner_settle_the_last(consumer: Consumer) -> None:
+    """The next one may go on for hours."""
+    # Given a pool with two runs and one thread, and a consumer that sleeps
+    go, began = threading.Event(), threading.Event()
+    consumer.pool.resize(1)
+    turners: list[int] = []
+    consumer.in_loop(lambda: setattr(consumer.shared, "after_run", lambda: bool(turners.append(1))))
+    consumer.pool.submit(lambda: began.set() or assert_set(go))
+    assert began.wait(10)
+    consumer.pool.submit(consumer.run)
+    wait_for(lambda: not consumer.shared.is_owner_awake, "the owner to sleep")
+    waits = consumer.waits
+    # When the first ends
+    go.set()
+    # Then the owner wakes, and the thread has no turn before the second has ended
+    wait_for(lambda: consumer.waits > waits, "the owner")
+    ran(consumer, 1)
+    consumer.has_deputy()
+    assert len(turners) <= 1
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(10)
 
 
 def test_a_socket_that_the_callback_of_another_drops_is_not_read(
@@ -348,7 +382,7 @@ def test_a_deputy_that_fails_leaves_its_place_for_good(
         if threading.get_ident() != consumer.owner:
             raise RuntimeError("broken")
 
-    consumer.shared.after = broken
+    consumer.shared.after_read = broken
     consumer.push()
     ran(consumer, 2)
     wait_for(lambda: "cannot wait for jobs" in caplog.text, "the log line")

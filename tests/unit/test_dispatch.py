@@ -64,7 +64,9 @@ class Worker:
         self.app.set_current()  # as in a worker: Celery's tracer asks for it
         self.bridge = self.app.bridge
         self.bridge.context.listeners = 0
-        self.bridge.fetcher.attach(SimpleNamespace(ticks=0, wake=lambda: None, interrupt=lambda: None))
+        self.bridge.fetcher.attach(
+            SimpleNamespace(ticks=0, wake=lambda: None, settled=lambda: None, interrupt=lambda: None)
+        )
         self.seen: list[dict[str, Any]] = []
         self.runs = 0
         self._add_tasks()

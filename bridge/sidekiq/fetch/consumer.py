@@ -18,6 +18,9 @@ class Consumer(Protocol):
     def wake(self) -> None:
         """End its wait. Called by any thread."""
 
+    def settled(self) -> None:
+        """A job has ended, and its decision waits in the journal. Called by any thread."""
+
     def interrupt(self) -> None:
         """As ``wake``, but also from within a signal handler of the consumer's own thread."""
 

@@ -35,7 +35,7 @@ MOST_UNSETTLED = LARGEST_CLAIM = 1000
 
 
 class Fetcher(ForConsumer):
-    """Claims and settles for one worker. Its consumer's thread calls ``turn``, any thread ``settle``."""
+    """Claims and settles for one worker. One thread at a time calls ``turn``, any thread ``settle``."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Fetcher(ForConsumer):
         if self.rooms.limited:
             self.rooms.let_go(unit)
         if (consumer := self._consumer) is not None:
-            consumer.wake()
+            consumer.settled()
         else:
             self.flush()
 
