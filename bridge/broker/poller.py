@@ -136,10 +136,11 @@ class Poller:
             return False
         return True
 
-    def _watch(self, fetched: Fetched) -> None:
-        if self._next.has_ended(fetched):
+    def _watch(self, fetched: Fetched) -> bool:
+        if is_to_watch := self._next.has_ended(fetched):
             self._watches.watch([name for name in self._fetcher.order.names if name not in fetched.paused])
             self._watches.beyond.claimed(fetched.units)
+        return is_to_watch
 
     # -- a thread of the pool, in this thread's turn
 
@@ -162,11 +163,10 @@ class Poller:
             return True  # it meets the same one
         self._may_claim = fetched.may_claim
         self._begin(fetched.units, shared)
-        if fetched.claimed:
-            self._watch(fetched)
+        is_resting = fetched.claimed and not self._watch(fetched) and fetched.drained
         if self._watches.unwatched and fetcher.may_claim:
             self._watch_again()
-        return self._is_needed()
+        return is_resting or self._is_needed()
 
     def _begin(self, units: Iterable[UnitOfWork], shared: SharedSockets) -> None:
         """Begin native jobs, and leave all else."""
