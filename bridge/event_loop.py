@@ -175,7 +175,7 @@ class SharedSockets:
         """Whether the owner is at work: it looks at ``ended`` before it sleeps."""
         self.epoll = select.epoll()
         self._callbacks: dict[int, tuple[Any, Callback]] = {}
-        """Socket and callback, by descriptor."""
+        """Socket and callback, by a descriptor of ours: epoll keeps one that is closed if a child has it."""
         selector.register(self.epoll, selectors.EVENT_READ, (self.read, None))
         self._owners = select.epoll.fromfd(os.dup(selector.fileno()))
         self.trust = 1
@@ -201,15 +201,16 @@ class SharedSockets:
     def watch(self, sock: Any, readable: Callback) -> None:
         """As :meth:`EventLoop.watch`, by the thread that has the turn; as ``unwatch``."""
         self.unwatch(sock)
-        self._callbacks[sock.fileno()] = (sock, readable)
-        self.epoll.register(sock, select.EPOLLIN)
+        number = os.dup(sock.fileno())
+        self._callbacks[number] = (sock, readable)
+        self.epoll.register(number, select.EPOLLIN)
 
     def unwatch(self, sock: Any) -> None:
         """Stop watching; a socket that is already closed or unknown is fine."""
         for number in [number for number, (known, _) in self._callbacks.items() if known is sock]:
             del self._callbacks[number]
-            with contextlib.suppress(OSError):
-                self.epoll.unregister(number)
+            self.epoll.unregister(number)
+            os.close(number)
 
     def read(self) -> None:
         """Call what is readable now. By the thread that has the turn."""

@@ -372,6 +372,43 @@ def test_a_socket_that_the_callback_of_another_drops_is_not_read(
             each.close()
 
 
+def test_a_socket_that_was_closed_while_the_child_of_a_job_has_it_is_watched_no_more() -> None:
+    """Redis cut a watch, and the client closed it, while a job waited for a process that it had forked.
+
+    epoll went on to report the descriptor, as which the next watch was opened. The worker read that one, in
+    vain and with the turn: it began no job until the time-out of the connection, 5 s later.
+    """
+    # Given a watched socket that a forked process has as well
+    event_loop = EventLoop()
+    shared = event_loop.share()
+    assert shared is not None
+    (first, far), (second, _) = pairs = socket.socketpair(), socket.socketpair()
+    reads: list[str] = []
+    shared.watch(first, lambda: reads.append("first"))
+    inherited = first.dup()
+    # When its link is cut, and its owner closes it before it ends the watch
+    number = first.fileno()
+    far.close()
+    first.close()
+    shared.unwatch(first)
+    # And the next watched socket has its number
+    os.dup2(second.fileno(), number)
+    again = socket.socket(fileno=number)
+    shared.watch(again, lambda: reads.append("second"))
+    # Then nothing is read, and nothing wakes the owner
+    event_loop.wait(0.0)
+    assert reads == []
+    assert event_loop._selector.select(0) == []
+    # And the next one is read when it has something
+    pairs[1][1].send(b"j")
+    event_loop.wait(5.0)
+    assert reads == ["second"]
+    shared.unwatch(again)
+    event_loop.close()
+    for each in (inherited, again, second, pairs[1][1]):
+        each.close()
+
+
 def test_a_deputy_that_fails_leaves_its_place_for_good(
     consumer: Consumer, caplog: pytest.LogCaptureFixture
 ) -> None:
