@@ -91,12 +91,12 @@ class Watches:
         free = arrivals.free_slots
         if free <= 0 or not arrivals.may_take(name) or not (seconds := arrivals.seconds):
             return False
-        if free <= len(self._watched) and not self._has_slot(name, free):
-            return False
         if take is not None and not arrivals.serves(take):
             self._drop(take)
             take = None
         try:
+            if free <= len(self._watched) and not self._has_slot(name, free):
+                return False
             take = take or arrivals.open(self._client, name)
             if take is None:
                 return False

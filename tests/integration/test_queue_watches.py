@@ -120,6 +120,24 @@ def test_in_strict_order_a_lower_queue_takes_no_slot_that_a_higher_one_needs(
     wait_for(lambda: consumer.event_loop.wait(0.01) or consumer.looked == ["low"], "word of the job")
 
 
+def test_in_strict_order_a_cut_redis_is_no_error_of_a_watch_that_needs_the_slot_of_a_lower_one(
+    make: Callable[..., Consumer], own_server: RedisServer
+) -> None:
+    """The error came out of the consumer's loop. Out of a turn of a thread, it was the last such turn."""
+    # Given a watch on the low queue that has the last slot
+    consumer = make(queues=["high", "low"], slots=2)
+    client = consumer.worker.client
+    consumer.watch()
+    consumer.has("high takes", "low takes")
+    push(client, "high", job())
+    assert consumer.arrived(1) == ["high"]
+    # When Redis is gone, and the high queue's watch needs the slot
+    own_server.stop()
+    # Then it does not begin, and a claim finds out
+    assert not consumer.watches.take("high")
+    own_server.start()
+
+
 def test_in_strict_order_one_slot_is_for_the_first_queue(make: Callable[..., Consumer]) -> None:
     consumer = make(queues=["high", "middle", "low"], slots=1)
     consumer.watch()
