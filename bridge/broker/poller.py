@@ -47,10 +47,8 @@ class Poller:
         self._outage, self._may_claim = BackOff(), False
         self._left_over: list[UnitOfWork] = []
         """Jobs that a thread of the pool holds in its turn, and has not begun."""
-        self.ticks = 0
-        """Turns of the loop: a sign that the consumer's thread moves."""
-        self.wait_seconds = 0.0
-        """How long to wait at most before the next turn."""
+        self.ticks, self.wait_seconds = 0, 0.0
+        """Turns of the loop, a sign that the consumer's thread moves; the longest wait before the next."""
         self.wake, self.settled, self.interrupt = event_loop.wake, event_loop.wake, event_loop.interrupt
 
     def attend(self) -> None:
@@ -148,7 +146,8 @@ class Poller:
         """Begin what the deputy has read. Returns whether the consumer's thread is needed."""
         self._begin(units := self._watches.read(), shared)
         self._watch_again()
-        return self._thread_turns(shared) if self._next.more_expected and not units else self._is_needed()
+        is_left = self._next.more_expected or self._fetcher.journal.waiting  # an expired job is settled
+        return self._thread_turns(shared) if is_left and not units else self._is_needed()
 
     def _thread_turns(self, shared: SharedSockets) -> bool:
         """Settle and claim, without limits and outages. Returns whether the consumer's thread is needed."""
@@ -166,7 +165,8 @@ class Poller:
         is_resting = fetched.claimed and not self._watch(fetched) and fetched.drained
         if self._watches.unwatched and fetcher.may_claim:
             self._watch_again()
-        return is_resting or self._is_needed()
+        is_left = fetched.claimed and not fetched.units and fetcher.journal.waiting  # expired, or unreadable
+        return bool(is_resting or is_left) or self._is_needed()
 
     def _begin(self, units: Iterable[UnitOfWork], shared: SharedSockets) -> None:
         """Begin native jobs, and leave all else."""
