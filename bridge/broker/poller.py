@@ -15,7 +15,7 @@ from bridge.broker.admission import Admission
 from bridge.broker.back_off import BackOff
 from bridge.broker.context import BrokerContext, Units
 from bridge.broker.queue_watches import Watches
-from bridge.broker.wakes import NextClaim
+from bridge.broker.wakes import MOMENT_SECONDS, NextClaim
 from bridge.event_loop import DISTRUST, EventLoop, SharedSockets
 from bridge.sidekiq.fetch import unreadable
 from bridge.sidekiq.fetch.arrivals import ENTER_SECONDS
@@ -61,10 +61,13 @@ class Poller:
 
     def turn(self) -> int:
         """Settle, claim and deliver once. Returns how many were delivered; 0: wait for ``wait_seconds``."""
-        if delivered := self._turn():
+        arrivals, shared = self._fetcher.arrivals, self._event_loop.shared
+        if shared is not None and shared.turners and shared.trust > 0 and self._next.is_cut(self._fetcher):
+            shared.ended, self.wait_seconds = (), MOMENT_SECONDS
+            return 0
+        if delivered := self._next.delivered(self._turn()):
             return delivered
         self.wait_seconds = self._before_wait()
-        arrivals, shared = self._fetcher.arrivals, self._event_loop.shared
         seconds = arrivals.enter_in_seconds if arrivals.young and not self._outage.pause else None
         if shared is not None:
             shared.ended = () if self._outage.pause else self._fetcher.journal.waiting
@@ -102,8 +105,7 @@ class Poller:
 
     def _take_over(self) -> int:
         """Deliver what the watches have taken, then have them watch again."""
-        units = (*self._left_over, *self._watches.read())
-        self._left_over.clear()
+        units, self._left_over = (*self._left_over, *self._watches.read()), []
         try:
             admitted = self._admitted(units)
         except errors.StoreError as error:
@@ -201,20 +203,18 @@ class Poller:
 
     def _before_wait(self) -> float:
         # After `cancel_consumer` of the last queue nothing is claimed, and no turn ends a pause.
-        may_claim = self._may_claim
-        if may_claim and self._watches.unwatched:
+        if self._may_claim and self._watches.unwatched:
             self._watch_again()
-        if not may_claim and (seconds := self._fetcher.in_flight.batch_delay_seconds):
+        if not self._may_claim and (seconds := self._fetcher.in_flight.batch_delay_seconds):
             # Jobs that end in the next moments are settled together.
             self._event_loop.linger(seconds)
-        now = time.monotonic()
-        if self._outage.pause and (may_claim or not self._outage.claims_fail):
-            return max(0.0, self._next.poll_at - now)
-        if not may_claim:
+        if self._outage.pause and (self._may_claim or not self._outage.claims_fail):
+            return self._next.poll_in_seconds
+        if not self._may_claim:
             return self._next.poll_seconds
         # A claimed job that is not to run (expired, unreadable) is settled at once; a closed watch is fenced.
         at_once = self._next.more_expected or self._fetcher.journal.waiting or self._fetcher.arrivals.doubtful
-        return 0.0 if at_once else max(0.0, self._next.poll_at - now)
+        return 0.0 if at_once else self._next.poll_in_seconds
 
     def detach(self) -> None:
         """Stop waiting for work. Jobs that are still held settle themselves from now on."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.unit_of_work import Fetched
 
 #: A claim each second of a quiet worker would be most of what it costs. So often it is enough to look.
@@ -17,6 +18,9 @@ MOST_WAKES = 3
 WITHIN_SECONDS = 0.1
 #: The first rest takes half of that time. Each further one without a job takes twice as long, up to this.
 LONGEST_REST_SECONDS = 1.0
+
+#: How long what has ended is put off, while the native jobs beside it end as well: all are settled together.
+MOMENT_SECONDS = 0.001
 
 
 class SpuriousWakes:
@@ -62,6 +66,12 @@ class NextClaim:
         self.seen_tail: tuple[str, bytes] | None = None
         """The job that the last peek has found."""
         self._spurious = SpuriousWakes()
+        self._delivered = 0
+
+    @property
+    def poll_in_seconds(self) -> float:
+        """How long it is until ``poll_at``."""
+        return max(0.0, self.poll_at - time.monotonic())
 
     def has_ended(self, fetched: Fetched) -> bool:
         """A claim has ended. Returns whether the queues are to be watched now."""
@@ -92,3 +102,17 @@ class NextClaim:
         """A peek has timed out: look at everything."""
         self.poll_at = self.claim_at = 0.0
         self._spurious.note()
+
+    def delivered(self, count: int) -> int:
+        """A turn has delivered that number of jobs. Returns it."""
+        self._delivered = count
+        return count
+
+    def is_cut(self, fetcher: Fetcher) -> bool:
+        """Whether the last turn has cut a batch: as many jobs as it has delivered have ended, or fewer.
+
+        Settled at once, they would be a batch of their own, and the rest the next, and so on for as long as
+        jobs wait. True once after each such turn.
+        """
+        delivered, self._delivered = self._delivered, 0
+        return 0 < len(fetcher.journal.waiting) <= delivered and bool(fetcher.in_flight.held)

@@ -1,4 +1,4 @@
-"""Jobs that a deputy has read and may not begin, when their consumer ends."""
+"""What threads of the pool leave to the consumer: jobs that they may not begin, and those that end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.broker.poller import Poller
+from bridge.broker.wakes import MOMENT_SECONDS
 from bridge.event_loop import EventLoop
 from bridge.sidekiq.fetch import take
 from bridge.sidekiq.outcome.decision import Done
@@ -82,3 +83,57 @@ def test_a_job_that_a_deputy_has_left_goes_back_with_the_end_of_its_consumer(
     assert not worker.fetcher.in_flight.held
     assert not delivered
     event_loop.close()
+
+
+def test_a_batch_that_was_cut_is_whole_again_after_a_moment(
+    own_server: RedisServer, make_worker: Callable[..., Worker]
+) -> None:
+    """One job of a batch was settled alone, and one claimed. The others followed, and then again that one.
+
+    So it went on for as long as jobs waited, at twice the round trips.
+    """
+    # Given a backlog, and a consumer that has delivered four native jobs, of which one ends at once
+    worker = ready(make_worker(own_server.port, slots=4))
+    event_loop = EventLoop()
+    shared = event_loop.share()
+    assert shared is not None
+    shared.turners.add(0)  # a thread of the pool
+    context: Any = SimpleNamespace(poll_seconds=1.0, has_limits=False, fast_dispatch=lambda *_: True)
+    poller = Poller(context, worker.fetcher, event_loop, worker.client, None, lambda _: None)
+    poller.attend()
+    push(worker.client, "default", *(job() for _ in range(20)))
+    held = worker.fetcher.in_flight.held
+
+    def end(count: int) -> None:
+        for token in list(held)[:count]:
+            worker.fetcher.settle(token, Done())
+
+    def scripts() -> int:
+        calls: int = worker.client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        return calls
+
+    assert poller.turn() == 4
+    end(1)
+    # When the consumer looks, then it waits a moment for the others, without a round trip
+    before = scripts()
+    assert poller.turn() == 0
+    assert poller.wait_seconds == MOMENT_SECONDS
+    assert scripts() == before
+    # When they end meanwhile, then all four are settled together, and four claimed
+    end(3)
+    assert poller.turn() == 4
+    assert (processed(worker), len(held)) == (4, 4)
+    # When they do not, then the one that has ended is settled after that moment, and one claimed
+    end(1)
+    assert [poller.turn(), poller.turn()] == [0, 1]
+    assert (processed(worker), len(held)) == (5, 4)
+    # When none runs beside those that have ended, then they are settled at once
+    end(4)
+    assert poller.turn() == 4
+    assert processed(worker) == 9
+    poller.detach()
+    event_loop.close()
+
+
+def processed(worker: Worker) -> int:
+    return int(worker.client.get("stat:processed") or 0)
