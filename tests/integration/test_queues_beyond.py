@@ -45,7 +45,7 @@ class Consumer:
     def watch(self) -> None:
         """Turn until nothing is left to do, and all queues are watched."""
         wait_for(lambda: not self.poller.turn(), "a turn without a job")
-        self.poller._poll_at = 0.0
+        self.poller._next.poll_at = 0.0
         wait_for(lambda: not self.poller.turn() and self.asked < len(QUEUES), "the watch on all queues")
 
     def take(self, count: int) -> list[Any]:
@@ -177,7 +177,7 @@ def test_a_watch_that_begins_while_jobs_wait_names_their_queues(
     assert consumer.poller._watches.beyond.find()
     # Then the next claim asks these two and the first four
     assert consumer.worker.order.asked.names == (*QUEUES[:4], QUEUES[7], FAR)
-    consumer.poller._poll_at = 0.0
+    consumer.poller._next.poll_at = 0.0
     assert len(consumer.take(2)) == 2
 
 
