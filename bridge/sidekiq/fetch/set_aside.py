@@ -63,6 +63,10 @@ class SetAside:
     def _note_unbegun(self, delivery: Delivery) -> None:
         self._enter(delivery.token)
         self._marks.note_unbegun(delivery.identity, delivery.token)
+        if (
+            delivery.token not in self._held
+        ):  # taken meanwhile: its mark was perhaps not there to be forgotten
+            self._marks.forget_unbegun(delivery.identity, delivery.token)
 
     def make_ready(self, token: int) -> None:
         """Its time has come: it takes the next free slot."""
