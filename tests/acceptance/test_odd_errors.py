@@ -7,7 +7,6 @@ the job ran 44 times in 45 s. Each job here fails once, is settled once, and wai
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 
 import pytest
@@ -28,9 +27,9 @@ def pooled(request: pytest.FixtureRequest, bare_stage: Stage) -> Stage:
     return bare_stage
 
 
-def names(stage: Stage) -> list[str]:
+def names(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Read in a process of this test's settings: the module makes an application."""
-    os.environ.setdefault("BRIDGE_REDIS_URL", stage.redis_url)
+    monkeypatch.setenv("BRIDGE_REDIS_URL", stage.redis_url)
     from tests.support.odd_errors import ERRORS, HOOKS
 
     return [*ERRORS, *HOOKS]
@@ -40,13 +39,13 @@ def class_of(name: str) -> str:
     return "OddHookJob" if name.startswith("hook") else "OddErrorJob"
 
 
-def test_an_error_about_an_error_is_one_outcome(pooled: Stage) -> None:
+def test_an_error_about_an_error_is_one_outcome(pooled: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = pooled
 
     # Given jobs whose errors cannot be told of: to be retried, and out of retries
     odd = {
         stage.push_job({"class": class_of(name), "args": [name], "retry": retry}, "pool"): (name, place)
-        for name in names(stage)
+        for name in names(stage, monkeypatch)
         for retry, place in ((True, "retry"), (0, "dead"))
     }
 
@@ -72,14 +71,16 @@ def test_an_error_about_an_error_is_one_outcome(pooled: Stage) -> None:
 
 
 @pytest.mark.parametrize("pool", ["default", "threads", "prefork", "solo"])
-def test_a_result_that_cannot_be_told_of_costs_neither_job_nor_worker(bare_stage: Stage, pool: str) -> None:
+def test_a_result_that_cannot_be_told_of_costs_neither_job_nor_worker(
+    bare_stage: Stage, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its run succeeded. A pool process cannot say so: it takes the error about the result for the job's."""
     stage = bare_stage
     flags = () if pool == "default" else ("-P", pool)
     worker = stage.start_worker(
         *("-Q", "pool", *flags), concurrency=3, name="odd", module="tests.support.odd_results"
     )
-    os.environ.setdefault("BRIDGE_REDIS_URL", stage.redis_url)
+    monkeypatch.setenv("BRIDGE_REDIS_URL", stage.redis_url)
     from tests.support.odd_results import ERRORS, RESULTS
 
     # Given jobs with such results, and coroutines with such errors
