@@ -139,7 +139,7 @@ class Poller:
     def _watch(self, fetched: Fetched) -> bool:
         if is_to_watch := self._next.has_ended(fetched):
             self._watches.watch([name for name in self._fetcher.order.names if name not in fetched.paused])
-            self._watches.beyond.claimed(fetched.units)
+        self._watches.beyond.claimed(fetched.units, is_to_watch=is_to_watch)
         return is_to_watch
 
     # -- a thread of the pool, in this thread's turn

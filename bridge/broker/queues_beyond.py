@@ -48,6 +48,8 @@ class QueuesBeyond:
         """When to ask about all of them again: a dead link says nothing."""
         self._stirred: set[str] = set()
         """Queues that may have jobs: those that have changed since Redis was asked about them."""
+        self._got_jobs = False
+        """Whether a claim has brought jobs since one has emptied the queues."""
 
     def find(self) -> bool:
         """Whether one of these queues has a job; from then on they are watched together."""
@@ -63,10 +65,16 @@ class QueuesBeyond:
             self.drop()
             return True
 
-    def claimed(self, units: Sequence[UnitOfWork]) -> None:
-        """A claim has emptied the queues. The quickest worker, which has jobs, watches on at once."""
-        if units and self._tracking is not None and self.find():
-            self._woken()
+    def claimed(self, units: Sequence[UnitOfWork], *, is_to_watch: bool) -> None:
+        """A claim has ended; ``is_to_watch``: it has emptied the queues.
+
+        The quickest worker, which got jobs by this claim or those before it, watches on at once.
+        """
+        self._got_jobs = self._got_jobs or bool(units)
+        if is_to_watch and self._got_jobs:
+            self._got_jobs = False
+            if self._tracking is not None and self.find():
+                self._woken()
 
     def drop(self) -> None:
         """Watch no more."""

@@ -109,6 +109,22 @@ def test_the_quickest_worker_watches_on_at_once(consumer: Consumer, client: redi
         assert len(consumer.take(1)) == 1
 
 
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_worker_whose_claims_fill_its_slots_watches_on_at_once(
+    slots: int, own_server: RedisServer, make_worker: Callable[..., Worker], client: redis.Redis
+) -> None:
+    """The claim that then finds its queues empty brings no job. The next job lay there for up to a second."""
+    # Given a worker that watches 300 queues, and takes as many jobs as it has slots
+    consumer = Consumer(make_worker(own_server.port, slots=slots, queues=QUEUES))
+    consumer.watch()
+    push(client, FAR, *(job() for _ in range(slots)))
+    assert len(consumer.take(slots)) == slots
+    # When one more comes to the same queue, then the worker is told
+    push(client, FAR, job())
+    assert len(consumer.take(1)) == 1
+    consumer.close()
+
+
 def test_the_other_queues_stay_watched(consumer: Consumer, client: redis.Redis) -> None:
     for name in (FAR, QUEUES[4], QUEUES[299], FAR):
         push(client, name, job())
