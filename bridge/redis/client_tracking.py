@@ -68,7 +68,10 @@ class ClientTracking:
 
     def arm_again(self, keys: Sequence[str]) -> int:
         """Watch those of the keys that have changed; the others are watched still. Returns how many exist."""
-        return int(self._ask("EXISTS", *keys))
+        found = int(self._ask("EXISTS", *keys))
+        if self._changed is not None:
+            self._changed.difference_update(keys)  # told before the answer, which is newer
+        return found
 
     def changed(self) -> set[str] | None:
         """Read all messages: the keys that have changed since the last call, watched no more; None: all."""

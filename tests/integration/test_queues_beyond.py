@@ -27,13 +27,13 @@ class Consumer:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = ready(worker)
-        self._event_loop = EventLoop()
+        self.event_loop = EventLoop()
         context: Any = SimpleNamespace(
             poll_seconds=POLL_SECONDS, has_limits=False, fast_dispatch=lambda *_: False
         )
         self.delivered: list[Any] = []
         self.poller = Poller(
-            context, worker.fetcher, self._event_loop, worker.client, None, self.delivered.append
+            context, worker.fetcher, self.event_loop, worker.client, None, self.delivered.append
         )
         self.poller.attend()
 
@@ -52,7 +52,7 @@ class Consumer:
         """Wait for this number of jobs, and settle them."""
 
         def turn() -> bool:
-            self._event_loop.wait(0.01)
+            self.event_loop.wait(0.01)
             self.poller.turn()
             return len(self.delivered) >= count
 
@@ -66,7 +66,7 @@ class Consumer:
 
     def close(self) -> None:
         self.poller.detach()
-        self._event_loop.close()
+        self.event_loop.close()
 
 
 @pytest.fixture
@@ -123,6 +123,23 @@ def test_a_worker_whose_claims_fill_its_slots_watches_on_at_once(
     push(client, FAR, job())
     assert len(consumer.take(1)) == 1
     consumer.close()
+
+
+def test_a_change_that_was_told_before_the_last_look_does_not_hide_the_next_job(
+    consumer: Consumer, client: redis.Redis
+) -> None:
+    """The worker took its own claim for a change after the look, and heeded no news of that queue."""
+    # Given a job that waits while the watch on its queue begins again
+    beyond = consumer.poller._watches.beyond
+    push(client, FAR, job())
+    wait_for(lambda: consumer.event_loop.wait(0.01) or FAR in beyond._stirred, "the news of the job")
+    assert beyond.find()
+    # When it is claimed, and the queue watched once more
+    assert len(consumer.take(1)) == 1
+    # Then the queue is known to be empty, and the next job is told
+    assert not beyond._stirred
+    push(client, FAR, job())
+    assert len(consumer.take(1)) == 1
 
 
 def test_the_other_queues_stay_watched(consumer: Consumer, client: redis.Redis) -> None:
