@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bridge.concurrency.threads import NativeThreads
-from bridge.event_loop import DISTRUST, EventLoop
+from bridge.event_loop import DISTRUST, EventLoop, SharedSockets
 from tests.support.waiting import wait_for
 
 
@@ -26,6 +26,8 @@ class Consumer:
         """Whether the deputy can run nothing."""
         self.waits = 0
         """How often its loop has woken."""
+        self.is_lent = False
+        """Whether a thread waits for the sockets in place of the consumer's thread."""
         self._made = threading.Event()
         self._ends = False
         self._limit = limit
@@ -38,12 +40,13 @@ class Consumer:
         shared = self.event_loop.share()
         assert shared is not None
         self.shared = shared
+        shared.lend = self._lend  # type: ignore[method-assign]
         self.pool = NativeThreads(self._limit, shared)
         self.reader, self.writer = socket.socketpair()
         shared.watch(self.reader, self.read)
         self._made.set()
         while not self._ends:
-            self.event_loop.wait(5.0)
+            self.event_loop.wait(60.0)  # longer than a test: nothing is found by luck
             self.waits += 1
         shared.unwatch(self.reader)
         self.event_loop.close()
@@ -77,9 +80,23 @@ class Consumer:
         self.event_loop.call_soon(lambda: [each() for each in (call, done.set)])
         assert done.wait(10)
 
+    def falls_asleep(self) -> int:
+        """Wait until the owner sleeps for the first time. Returns how often it has woken: never.
+
+        After a call ``in_loop`` it only looks: it is about to wake, and to sleep again.
+        """
+        assert not self.waits
+        wait_for(lambda: not self.shared.is_owner_awake, "the owner to sleep")
+        return self.waits
+
     def has_deputy(self) -> None:
-        """Wait until a thread waits."""
-        wait_for(lambda: self.pool._has_deputy, "a thread to wait")
+        """Wait until a thread waits: before the sockets are lent, the owner reads what comes."""
+        wait_for(lambda: self.is_lent, "a thread to wait")
+
+    def _lend(self, to_deputy: bool) -> None:
+        self.is_lent = False
+        SharedSockets.lend(self.shared, to_deputy)
+        self.is_lent = to_deputy
 
     def close(self) -> None:
         self.pool.stop()
@@ -280,9 +297,8 @@ def test_a_thread_that_ends_a_run_settles_it_and_goes_on_with_what_it_claims(con
             consumer.pool.submit(waiting.pop())
         return bool(needed)
 
-    consumer.in_loop(lambda: setattr(consumer.shared, "after_run", turn))
-    wait_for(lambda: not consumer.shared.is_owner_awake, "the owner to sleep")
-    waits = consumer.waits
+    consumer.shared.after_run = turn
+    waits = consumer.falls_asleep()
     # When a job is pushed
     consumer.shared.trust = 1
     consumer.pool.submit(consumer.run)
@@ -304,12 +320,11 @@ def test_a_thread_that_has_its_next_run_has_the_owner_settle_the_last(consumer: 
     go, began = threading.Event(), threading.Event()
     consumer.pool.resize(1)
     turners: list[int] = []
-    consumer.in_loop(lambda: setattr(consumer.shared, "after_run", lambda: bool(turners.append(1))))
+    consumer.shared.after_run = lambda: bool(turners.append(1))
     consumer.pool.submit(lambda: began.set() or assert_set(go))
     assert began.wait(10)
     consumer.pool.submit(consumer.run)
-    wait_for(lambda: not consumer.shared.is_owner_awake, "the owner to sleep")
-    waits = consumer.waits
+    waits = consumer.falls_asleep()
     # When the first ends
     go.set()
     # Then the owner wakes, and the thread has no turn before the second has ended
