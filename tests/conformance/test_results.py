@@ -19,7 +19,7 @@ from tests.support.ruby_helper import RubyFailed
 from tests.support.ruby_root import RubyRoot
 from tests.support.stage import Stage
 from tests.support.stock_sidekiq import StockSidekiq
-from tests.support.waiting import wait_until_equal
+from tests.support.waiting import wait_for, wait_until_equal
 
 JOBS = ROOT / "tests/support/ruby/tracked_jobs.rb"
 TASKS = "tests.support.tracked_tasks"
@@ -185,6 +185,8 @@ def test_the_last_failure_is_an_end(side: Side) -> None:
 
 def test_bridge_track_names_a_class(side: Side) -> None:
     jid = side.push("NamedJob")
+    # The push does not track it: between Sidekiq's BRPOP and the start of the job Redis has no trace of it.
+    wait_for(lambda: side.record(jid), "the record that the running process makes")
     assert side.in_python(jid) is True
 
 
