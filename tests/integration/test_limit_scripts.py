@@ -237,18 +237,23 @@ def test_a_busy_machine_loses_no_start_and_never_exceeds_a_rate(
     (gate,) = fleet.limits.gates(SidekiqJob.parse(job()), "default")
     interval, random = unit / most, Random(7)
     began: list[tuple[float, float]] = []
+    waited = 0.0
     while len(began) < jobs:
         answer = scripts.run(fleet.client, [calls.advance(gate, ["queue:default"])])[0]
         if not fleet.client.llen("queue:default"):
-            time.sleep(max(0.0, float(answer[1]) - float(answer[0])))
+            time.sleep(pause := max(0.0, float(answer[1]) - float(answer[0])))
+            waited += pause
             continue
         stretch = len(began) // 7 % 3
         time.sleep(interval * (random.uniform(0, 0.65), 0.65, 0.0)[stretch])
         before = fleet.now()
         if fleet.next()[1]:
             began.append((before, fleet.now()))
-    # It reaches the rate within 1 %, but for what the first and the last start are late
-    assert began[-1][0] - began[0][1] <= (jobs - 1) * interval * 1.01 + max(interval, 0.05)
+    # It reaches the rate within 1 %, but for what the first and the last start are late. A machine may be too
+    # slow for it: then the limit has this process wait for hardly a moment
+    took = began[-1][0] - began[0][1]
+    wanted = max((jobs - 1) * interval, took - waited)
+    assert took <= wanted * 1.01 + max(interval, 0.05)
     # The machine may stop this process between a start and its time: those count that were surely within
     within = [sum(first <= early and late < first + unit for early, late in began) for first, _ in began]
     catch_up = max(0.8, 0.05 / interval)
