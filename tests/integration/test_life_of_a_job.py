@@ -125,6 +125,8 @@ class Life(RuleBasedStateMachine):
         """Since the start: jobs that arrived a while ago enter the hash."""
         self.watches: list[tuple[Worker, Take]] = []
         """Watches that wait for a job."""
+        self.paused: list[Worker] = []
+        """Workers whose last claim has no answer."""
         self.late_watches: list[Take] = []
         """Watches that were given up: Redis has them still, or gets them when the network heals."""
         self.workers = [self._worker(), self._worker(), self._worker()]
@@ -240,10 +242,19 @@ class Life(RuleBasedStateMachine):
             self.running += [(worker, unit) for unit in units]
         except errors.StoreUnavailable:
             worker.fetcher.reconciler.reconnect()
+            # As the poller does: the cut claim may have filled the slots, so it asks before it watches again.
+            for _, take in [entry for entry in self.watches if entry[0] is worker]:
+                worker.fetcher.arrivals.close(take)
+            self.give_up_watches(worker)
+            self.paused.append(worker)
+        else:
+            self.paused = [each for each in self.paused if each is not worker]
         self._store(worker).lose = None
 
     def watch(self, worker: Worker) -> None:
-        """One watch for each free slot at most."""
+        """One watch for each free slot at most, and none after a claim without an answer."""
+        if any(each is worker for each in self.paused):
+            return
         armed = sum(holder is worker for holder, _ in self.watches)
         take = worker.fetcher.arrivals.open(worker.client, "default")
         if take is not None and armed < worker.fetcher.in_flight.free_slots:
