@@ -61,11 +61,12 @@ class Poller:
 
     def turn(self) -> int:
         """Settle, claim and deliver once. Returns how many were delivered; 0: wait for ``wait_seconds``."""
-        arrivals, shared = self._fetcher.arrivals, self._event_loop.shared
-        if shared is not None and shared.turners and shared.trust > 0 and self._next.is_cut(self._fetcher):
+        arrivals, shared, plan = self._fetcher.arrivals, self._event_loop.shared, self._next
+        if plan.delivered and shared and shared.turners and plan.is_cut(self._fetcher, shared.trust):
             shared.ended, self.wait_seconds = (), MOMENT_SECONDS
             return 0
-        if delivered := self._next.delivered(self._turn()):
+        if delivered := self._turn():
+            plan.delivered = delivered
             return delivered
         self.wait_seconds = self._before_wait()
         seconds = arrivals.enter_in_seconds if arrivals.young and not self._outage.pause else None
@@ -73,8 +74,7 @@ class Poller:
             shared.ended = () if self._outage.pause else self._fetcher.journal.waiting
             if seconds is None and shared.turners and shared.trust > 0:
                 seconds = ENTER_SECONDS  # a deputy does not wake this thread for its job
-        if seconds is not None:
-            self.wait_seconds = min(self.wait_seconds, seconds)
+        self.wait_seconds = self.wait_seconds if seconds is None else min(self.wait_seconds, seconds)
         return 0
 
     def _turn(self) -> int:
@@ -209,12 +209,12 @@ class Poller:
             # Jobs that end in the next moments are settled together.
             self._event_loop.linger(seconds)
         if self._outage.pause and (self._may_claim or not self._outage.claims_fail):
-            return self._next.poll_in_seconds
+            return max(0.0, self._next.poll_at - time.monotonic())
         if not self._may_claim:
             return self._next.poll_seconds
         # A claimed job that is not to run (expired, unreadable) is settled at once; a closed watch is fenced.
         at_once = self._next.more_expected or self._fetcher.journal.waiting or self._fetcher.arrivals.doubtful
-        return 0.0 if at_once else self._next.poll_in_seconds
+        return 0.0 if at_once else max(0.0, self._next.poll_at - time.monotonic())
 
     def detach(self) -> None:
         """Stop waiting for work. Jobs that are still held settle themselves from now on."""

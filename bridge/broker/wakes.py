@@ -66,12 +66,8 @@ class NextClaim:
         self.seen_tail: tuple[str, bytes] | None = None
         """The job that the last peek has found."""
         self._spurious = SpuriousWakes()
-        self._delivered = 0
-
-    @property
-    def poll_in_seconds(self) -> float:
-        """How long it is until ``poll_at``."""
-        return max(0.0, self.poll_at - time.monotonic())
+        self.delivered = 0
+        """How many jobs the last turn has delivered."""
 
     def has_ended(self, fetched: Fetched) -> bool:
         """A claim has ended. Returns whether the queues are to be watched now."""
@@ -103,16 +99,11 @@ class NextClaim:
         self.poll_at = self.claim_at = 0.0
         self._spurious.note()
 
-    def delivered(self, count: int) -> int:
-        """A turn has delivered that number of jobs. Returns it."""
-        self._delivered = count
-        return count
-
-    def is_cut(self, fetcher: Fetcher) -> bool:
+    def is_cut(self, fetcher: Fetcher, trust: int) -> bool:
         """Whether the last turn has cut a batch: as many jobs as it has delivered have ended, or fewer.
 
         Settled at once, they would be a batch of their own, and the rest the next, and so on for as long as
         jobs wait. True once after each such turn.
         """
-        delivered, self._delivered = self._delivered, 0
-        return 0 < len(fetcher.journal.waiting) <= delivered and bool(fetcher.in_flight.held)
+        delivered, self.delivered = self.delivered, 0
+        return trust > 0 and 0 < len(fetcher.journal.waiting) <= delivered and bool(fetcher.in_flight.held)
