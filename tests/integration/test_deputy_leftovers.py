@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bridge.broker.poller import Poller
 from bridge.broker.wakes import MOMENT_SECONDS
 from bridge.event_loop import EventLoop
 from bridge.sidekiq.fetch import take
 from bridge.sidekiq.outcome.decision import Done
-from tests.integration.worker import Worker, job, next_first, push, ready
+from tests.integration.worker import Worker, attending_poller, job, next_first, push, ready
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
 
@@ -34,9 +32,7 @@ def test_an_expired_job_that_a_thread_of_the_pool_meets_is_settled_at_once(
     assert shared is not None
     may_take = worker.fetcher.arrivals.may_take
     worker.fetcher.arrivals.may_take = lambda queue: takes and may_take(queue)  # type: ignore[method-assign]
-    context: Any = SimpleNamespace(poll_seconds=60.0, has_limits=False, fast_dispatch=lambda *_: False)
-    poller = Poller(context, worker.fetcher, event_loop, worker.client, None, lambda unit: None)
-    poller.attend()
+    poller = attending_poller(worker, event_loop, 60.0, lambda unit: None)
     wait_for(lambda: not poller.turn() and poller._watches.are_on(("default",)), "a watch")
     # When a deputy reads an expired job
     push(worker.client, "default", job(expiry=1.0))
@@ -64,10 +60,8 @@ def test_a_job_that_a_deputy_has_left_goes_back_with_the_end_of_its_consumer(
     event_loop = EventLoop()
     shared = event_loop.share()
     assert shared is not None
-    context: Any = SimpleNamespace(poll_seconds=1.0, has_limits=False, fast_dispatch=lambda *_: False)
     delivered: list[Any] = []
-    poller = Poller(context, worker.fetcher, event_loop, worker.client, None, delivered.append)
-    poller.attend()
+    poller = attending_poller(worker, event_loop, 1.0, delivered.append)
     watched = worker.fetcher.arrivals.watched
     wait_for(lambda: not poller.turn() and any(take.armed for take in watched.values()), "a watch that takes")
     # When the deputy reads a job, and the consumer ends before its next turn
@@ -98,9 +92,7 @@ def test_a_batch_that_was_cut_is_whole_again_after_a_moment(
     shared = event_loop.share()
     assert shared is not None
     shared.turners.add(0)  # a thread of the pool
-    context: Any = SimpleNamespace(poll_seconds=1.0, has_limits=False, fast_dispatch=lambda *_: True)
-    poller = Poller(context, worker.fetcher, event_loop, worker.client, None, lambda _: None)
-    poller.attend()
+    poller = attending_poller(worker, event_loop, 1.0, lambda _: None, dispatches=True)
     push(worker.client, "default", *(job() for _ in range(20)))
     held = worker.fetcher.in_flight.held
 

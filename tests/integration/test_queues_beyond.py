@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 
-from bridge.broker.poller import Poller
 from bridge.event_loop import EventLoop
 from bridge.sidekiq.outcome.decision import Done
-from tests.integration.worker import Worker, job, push, ready
+from tests.integration.worker import Worker, attending_poller, job, push, ready
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
 
@@ -28,14 +26,8 @@ class Consumer:
     def __init__(self, worker: Worker) -> None:
         self.worker = ready(worker)
         self.event_loop = EventLoop()
-        context: Any = SimpleNamespace(
-            poll_seconds=POLL_SECONDS, has_limits=False, fast_dispatch=lambda *_: False
-        )
         self.delivered: list[Any] = []
-        self.poller = Poller(
-            context, worker.fetcher, self.event_loop, worker.client, None, self.delivered.append
-        )
-        self.poller.attend()
+        self.poller = attending_poller(worker, self.event_loop, POLL_SECONDS, self.delivered.append)
 
     @property
     def asked(self) -> int:

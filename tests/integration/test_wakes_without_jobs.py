@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bridge.broker import wakes
-from bridge.broker.poller import Poller
 from bridge.broker.wakes import MOST_WAKES
 from bridge.event_loop import EventLoop
 from bridge.sidekiq.outcome.decision import Done
-from tests.integration.worker import Worker, job, push, ready
+from tests.integration.worker import Worker, attending_poller, job, push, ready
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
 
@@ -28,14 +26,8 @@ class Consumer:
         ready(worker)
         worker.fetcher.rooms.marked.add(("HardJob",), DEFAULT)
         self.worker, self.event_loop = worker, EventLoop()
-        context: Any = SimpleNamespace(
-            poll_seconds=POLL_SECONDS, has_limits=False, fast_dispatch=lambda *_: False
-        )
         self.delivered: list[Any] = []
-        self.poller = Poller(
-            context, worker.fetcher, self.event_loop, worker.client, None, self.delivered.append
-        )
-        self.poller.attend()
+        self.poller = attending_poller(worker, self.event_loop, POLL_SECONDS, self.delivered.append)
 
     @property
     def is_watching(self) -> bool:

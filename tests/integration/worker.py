@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from types import SimpleNamespace
 from typing import Any
 
 import redis
 
+from bridge.broker.poller import Poller
+from bridge.event_loop import EventLoop
 from bridge.redis.client import RedisAddress, connect
 from bridge.sidekiq.fetch.fetcher import Fetcher
 from bridge.sidekiq.fetch.listeners import JobListeners
@@ -210,3 +213,20 @@ def ready(worker: Worker) -> Worker:
     worker.gate.restricts = False
     worker.lease.register()
     return worker
+
+
+def attending_poller(
+    worker: Worker,
+    event_loop: EventLoop,
+    poll_seconds: float,
+    deliver: Callable[[UnitOfWork], Any],
+    *,
+    dispatches: bool = False,
+) -> Poller:
+    """The poller of a consumer without limits. ``dispatches``: whether the pool begins a job at once."""
+    context: Any = SimpleNamespace(
+        poll_seconds=poll_seconds, has_limits=False, fast_dispatch=lambda *_: dispatches
+    )
+    poller = Poller(context, worker.fetcher, event_loop, worker.client, None, deliver)
+    poller.attend()
+    return poller
