@@ -15,7 +15,6 @@ from typing import Any
 
 Callback = Callable[[], object]
 
-
 #: Who has worked for longer than its rest divided by this has none.
 BUSY_TIMES = 2
 #: ``SharedSockets.trust`` after a job that the deputy could not run.
@@ -42,6 +41,8 @@ class EventLoop:
         self.soon: deque[Callback] = deque()
         """The calls of the next wait. The owner itself may append to it, without a wake-up."""
         self._selector.register(self._reader, selectors.EVENT_READ, (self._drain, None))
+        self._numbers: dict[Any, int] = {}
+        """Sockets, and a descriptor of ours for each: epoll keeps one that is closed if a child has it."""
         self._writing: set[Any] = set()
         self._awake_since = time.monotonic()
         self._bell = selectors.DefaultSelector()
@@ -59,16 +60,18 @@ class EventLoop:
         """Call ``readable`` when the socket can be read, ``writable`` (if given) when it can be written."""
         interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if writable else 0)
         self._writing.add(sock) if writable else self._writing.discard(sock)
-        try:
-            self._selector.modify(sock, interest, (readable, writable))
-        except (KeyError, ValueError):
-            self._selector.register(sock, interest, (readable, writable))
+        if sock in self._numbers:
+            self._selector.modify(self._numbers[sock], interest, (readable, writable))
+            return
+        self._numbers[sock] = os.dup(sock.fileno())
+        self._selector.register(self._numbers[sock], interest, (readable, writable))
 
     def unwatch(self, sock: Any) -> None:
         """Stop watching; a socket that is already closed or unknown is fine."""
         self._writing.discard(sock)
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(sock)
+        if (number := self._numbers.pop(sock, None)) is not None:
+            self._selector.unregister(number)
+            os.close(number)
 
     def wake(self) -> None:
         """End the current or the next wait. The owner needs none: its turn follows every wait."""
@@ -101,9 +104,7 @@ class EventLoop:
         """Wait and call what became ready. Returns whether ``interrupt`` was called since the last wait."""
         called = bool(self.soon)
         self.run_soon()
-        if called or self.soon:
-            timeout_seconds = 0.0
-        events = self._select(max(0.0, timeout_seconds))
+        events = self._select(0.0 if called or self.soon else max(0.0, timeout_seconds))
         self._awake_since = time.monotonic()
         for key, mask in events:
             readable, writable = key.data
@@ -134,8 +135,7 @@ class EventLoop:
     def linger(self, seconds: float) -> None:
         """Wait for a wake-up alone: what comes over the sockets meanwhile stays in them.
 
-        None where a peer has half of what it needs, nor for one that is busy: who has worked for half of that
-        time may well be what the others wait for.
+        Skipped while a write is pending, or when this thread was busy for more than half of that time.
         """
         now = time.monotonic()
         if self.soon or self._writing or seconds < BUSY_TIMES * (now - self._awake_since):
@@ -145,10 +145,10 @@ class EventLoop:
 
     def close(self) -> None:
         """Close the selectors and its own sockets."""
-        self._bell.close()
-        self._selector.close()
-        self._reader.close()
-        self._writer.close()
+        for part in (self._bell, self._selector, self._reader, self._writer):
+            part.close()
+        while self._numbers:
+            os.close(self._numbers.popitem()[1])
 
     def _drain(self) -> None:
         try:
@@ -175,7 +175,7 @@ class SharedSockets:
         """Whether the owner is at work: it looks at ``ended`` before it sleeps."""
         self.epoll = select.epoll()
         self._callbacks: dict[int, tuple[Any, Callback]] = {}
-        """Socket and callback, by a descriptor of ours: epoll keeps one that is closed if a child has it."""
+        """Socket and callback, by a descriptor of ours, as in ``EventLoop``."""
         selector.register(self.epoll, selectors.EVENT_READ, (self.read, None))
         self._owners = select.epoll.fromfd(os.dup(selector.fileno()))
         self.trust = 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -102,6 +103,41 @@ def test_unwatching_what_is_closed_or_unknown_is_fine(event_loop: EventLoop) -> 
     event_loop.unwatch(None)
     there.close()
     assert is_silent(event_loop)
+
+
+def test_a_socket_that_is_closed_while_a_forked_child_has_it_wakes_the_loop_no_more(
+    event_loop: EventLoop,
+) -> None:
+    """Redis cut the broadcasts while a job waited for a process that it had forked: no wait ended in time.
+
+    The worker used a whole core until that process ended.
+    """
+    here, there = socket.socketpair()
+    event_loop.watch(here, lambda: None)
+    child = os.fork()
+    if not child:
+        signal.pause()  # it has every descriptor
+    try:
+        there.shutdown(socket.SHUT_RDWR)
+        here.close()
+        event_loop.unwatch(here)
+        assert is_silent(event_loop)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        there.close()
+
+
+def test_a_watched_socket_whose_loop_is_closed_leaves_no_descriptor() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    made = EventLoop()
+    here, there = socket.socketpair()
+    for _ in range(3):
+        made.watch(here, lambda: None)
+    made.close()
+    here.close()
+    there.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_rest_leaves_what_came_over_a_socket_for_the_wait_that_follows(event_loop: EventLoop) -> None:
