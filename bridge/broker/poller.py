@@ -87,8 +87,7 @@ class Poller:
             fetched = self._fetcher.turn(claim=claim, look=look, seen_tail=self._next.seen_tail)
             units = self._admitted(fetched.units)
         except errors.StoreError as error:
-            self._may_claim = self._fetcher.may_claim
-            self._begin_pause(error, claim and self._may_claim)
+            self._begin_pause(error, claim=claim)
             return 0
         self._may_claim = fetched.may_claim
         if fetched is NOTHING_TO_DO or fetched is NO_FREE_SLOT:
@@ -154,21 +153,21 @@ class Poller:
     def _thread_turns(self, shared: SharedSockets) -> bool:
         """Settle and claim, without limits and outages. Returns whether the consumer's thread is needed."""
         self.ticks += 1
-        fetcher, following = self._fetcher, self._next
+        fetcher, following, claim = self._fetcher, self._next, self._next.more_expected
         has_limits = self._admission.has_limits or fetcher.rooms.limited or fetcher.rooms.marked.marks
         if has_limits or self._outage.pause or fetcher.in_flight.is_quiet or self._is_needed(to_claim=False):
             return True
         try:
-            fetched = fetcher.turn(claim=following.more_expected, look=False, seen_tail=following.seen_tail)
-        except errors.StoreError:
-            return True  # it meets the same one
+            fetched = fetcher.turn(claim=claim, look=False, seen_tail=following.seen_tail)
+        except errors.StoreError as error:
+            self._begin_pause(error, claim=claim)  # now: a watch may bring a job for which no slot is left
+            return True
         self._may_claim = fetched.may_claim
         self._begin(fetched.units, shared)
         is_resting = fetched.claimed and not self._watch(fetched) and fetched.drained
         if self._watches.unwatched and fetcher.may_claim:
             self._watch_again()
-        is_left = fetched.claimed and not fetched.units and fetcher.journal.waiting  # expired, or unreadable
-        return bool(is_resting or is_left) or self._is_needed()
+        return is_resting or self._is_needed()
 
     def _begin(self, units: Iterable[UnitOfWork], shared: SharedSockets) -> None:
         """Begin native jobs, and leave all else."""
@@ -181,10 +180,11 @@ class Poller:
                 shared.trust = DISTRUST
 
     def _is_needed(self, *, to_claim: bool = True) -> bool:
-        """Whether the consumer's thread has something to do."""
+        """Whether the consumer's thread has something to do. ``to_claim``: to claim and settle counts."""
         waiting = self._left_over or self._watches.arrived or self._event_loop.soon
-        is_expected = to_claim and self._next.more_expected and self._fetcher.may_claim
-        return bool(waiting or is_expected or self._fetcher.arrivals.doubtful)
+        is_expected = self._next.more_expected and self._fetcher.may_claim
+        is_left = self._fetcher.journal.waiting and self._fetcher.journal.has_unbegun
+        return bool(waiting or self._fetcher.arrivals.doubtful or (to_claim and (is_expected or is_left)))
 
     def _give_back(self, refused: Sequence[UnitOfWork]) -> None:
         if refused:
@@ -208,13 +208,12 @@ class Poller:
         if not self._may_claim and (seconds := self._fetcher.in_flight.batch_delay_seconds):
             # Jobs that end in the next moments are settled together.
             self._event_loop.linger(seconds)
-        if self._outage.pause and (self._may_claim or not self._outage.claims_fail):
-            return max(0.0, self._next.poll_at - time.monotonic())
-        if not self._may_claim:
+        is_pause = self._outage.pause and (self._may_claim or not self._outage.claims_fail)
+        if not (is_pause or self._may_claim):
             return self._next.poll_seconds
         # A claimed job that is not to run (expired, unreadable) is settled at once; a closed watch is fenced.
         at_once = self._next.more_expected or self._fetcher.journal.waiting or self._fetcher.arrivals.doubtful
-        return 0.0 if at_once else max(0.0, self._next.poll_at - time.monotonic())
+        return 0.0 if at_once and not is_pause else max(0.0, self._next.poll_at - time.monotonic())
 
     def detach(self) -> None:
         """Stop waiting for work. Jobs that are still held settle themselves from now on."""
@@ -243,8 +242,9 @@ class Poller:
         self._next.poll_at = now + self._next.poll_seconds
         return self._watches.beyond.find()
 
-    def _begin_pause(self, error: errors.StoreError, claim: bool) -> None:
-        self._outage.failed(error, claim)
+    def _begin_pause(self, error: errors.StoreError, *, claim: bool) -> None:
+        self._may_claim = self._fetcher.may_claim
+        self._outage.failed(error, claim and self._may_claim)
         self._next.put_off(self._outage.pause, more_expected=True)
         self._watches.drop()
         self._fetcher.reconciler.reconnect()

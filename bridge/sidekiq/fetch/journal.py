@@ -56,6 +56,11 @@ class Journal:
         return [unit for unit, _ in [*list(self.waiting), *list(self.returning)]]
 
     @property
+    def has_unbegun(self) -> bool:
+        """Whether one waits about a job that has not begun: the end of no run will write it."""
+        return any(unit.began is None for unit, _ in list(self.waiting))
+
+    @property
     def tokens(self) -> set[int]:
         """Of all that waits."""
         return {unit.delivery.token for unit in self.units}
