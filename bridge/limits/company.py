@@ -9,11 +9,9 @@ from typing import Any
 import redis
 
 from bridge.redis.outages import outages
-from bridge.sidekiq import keys
+from bridge.sidekiq import fleet, keys
 
 LOOK_SECONDS = 15.0
-#: For each process, where that is longer: a fleet of any size together reads as many rows a second for each.
-SECONDS_A_PROCESS = 0.1
 
 
 class Company:
@@ -32,7 +30,7 @@ class Company:
             with outages():
                 names: Any = self._client.smembers(keys.PROCESSES)
                 self.has_sidekiq = self._is_among(names)
-            self._look_at = self._clock() + max(LOOK_SECONDS, len(names) * SECONDS_A_PROCESS)
+            self._look_at = self._clock() + max(LOOK_SECONDS, fleet.rest_seconds(len(names)))
         return self.has_sidekiq
 
     def _is_among(self, names: Any) -> bool:

@@ -17,11 +17,9 @@ from prometheus_client.registry import Collector
 
 from bridge import errors
 from bridge.redis.outages import outages
-from bridge.sidekiq import keys
+from bridge.sidekiq import fleet, keys
 from bridge.sidekiq.payload.job import SidekiqJob
 
-#: The rows of a fleet are read that rarely, for each process beyond the first few: each worker is scraped.
-SECONDS_A_PROCESS, FEW_PROCESSES = 0.1, 16
 _SETS = (keys.RETRY, keys.SCHEDULE, keys.DEAD)
 
 
@@ -108,7 +106,7 @@ class QueueSeries(Collector):
                 pipeline.hget(identity, "busy")
             # A member without a row is a process that died; Sidekiq's own pages clean it up.
             self._busy_read = [int(busy) for busy in pipeline.execute() if busy is not None]
-            rest = max(0, len(processes) - FEW_PROCESSES) * SECONDS_A_PROCESS
+            rest = fleet.rest_seconds(len(processes), few=fleet.FEW_PROCESSES)  # each worker is scraped
             self._read_at = time.monotonic() + rest
         return self._busy_read
 

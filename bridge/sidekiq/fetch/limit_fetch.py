@@ -8,7 +8,6 @@ heartbeat. A worker does the same, so it and Ruby processes keep one limit toget
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ import redis
 
 from bridge.redis import scripts
 from bridge.redis.outages import outages, raise_first_error
-from bridge.sidekiq import keys
+from bridge.sidekiq import fleet, keys
 from bridge.sidekiq.fetch.rooms import Room
 from bridge.sidekiq.store import lua
 
@@ -32,8 +31,6 @@ NEVER_SECONDS = 86_400.0
 #: As in the gem's monitor.
 HEARTBEAT_SECONDS = 5.0
 HEARTBEAT_TTL_SECONDS = 20
-#: Between two looks for processes that have died, for each process: all of a fleet look for them.
-SECONDS_A_PROCESS = 0.1
 
 
 class LimitFetch:
@@ -161,8 +158,7 @@ class LimitFetch:
         """Drop processes without a heartbeat, and their places."""
         found: Any = self._client.smembers(keys.LIMIT_FETCH_PROCESSES)
         names = sorted(name.decode() for name in found)
-        rest = len(names) * SECONDS_A_PROCESS * random.uniform(0.5, 1.5)  # nosec B311
-        self._sweep_at = time.monotonic() + rest
+        self._sweep_at = time.monotonic() + fleet.rest_seconds(len(names))
         pipeline = self._client.pipeline(transaction=False)
         for name in names:
             pipeline.exists(keys.limit_fetch_heartbeat(name))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections.abc import Iterable, Mapping
 
+from bridge.sidekiq import fleet
 from bridge.sidekiq.lease.lease import Lease
 from bridge.sidekiq.lease.redis_clock import Clock, steady
 from bridge.sidekiq.store.leases import LeaseTable
@@ -19,12 +19,6 @@ logger = logging.getLogger(__name__)
 LONGEST_SECONDS = 600.0
 #: Beyond a lease's length, for answers that are slow.
 MARGIN_SECONDS = 1.0
-#: In a fleet of that many each look reads all leases.
-FEW_LEASES = 16
-#: Between two reads of all leases, for each of them: one worker reads ten leases a second, in any fleet.
-READ_SECONDS = 0.1
-#: Of workers that were started at once, not all shall read at once.
-READ_SPREAD = 0.5, 1.5
 
 
 def length_seconds(end: float) -> float:
@@ -87,8 +81,8 @@ class OtherLeases:
 
     def _read_all(self) -> dict[str, float]:
         ends = self._table.ends()
-        rest = len(ends) * READ_SECONDS * random.uniform(*READ_SPREAD)  # nosec B311
-        self._read_at = self._clock() + rest if len(ends) > FEW_LEASES else -math.inf
+        rest = fleet.rest_seconds(len(ends), few=fleet.FEW_PROCESSES)
+        self._read_at = self._clock() + rest if rest else -math.inf
         ends.pop(self._lease.identity, None)
         told = [length_seconds(end) for end in ends.values() if 0 < end < math.inf]
         self._longest = max(told, default=0.0)
