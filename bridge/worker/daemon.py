@@ -132,10 +132,10 @@ def _check_files(given: dict[str, Any], who: str, settings: Any, is_worker: bool
 
 def _check_writable(named: str, path: str | Path, who: str) -> None:
     folder = _folder_of(named, path, who)
-    if os.path.exists(path) and not os.access(path, os.W_OK):
-        raise ConfigurationError(f"{named}: {who} may not write to this file. Name a file elsewhere.")
     if not os.path.exists(path):
         _check_folder(named, folder, who)
+    elif not os.access(path, os.W_OK):
+        raise ConfigurationError(f"{named}: {who} may not write to this file. Name a file elsewhere.")
 
 
 def _folder_of(named: str, path: str | Path, who: str) -> str:

@@ -27,15 +27,10 @@ class MixedBatch:
     def __init__(
         self,
         settlements: Sequence[Settlement],
-        dead_limits: Callable[[], DeadLimits],
-        ahead: float = 0.0,
-        *,
-        tells_ruby: bool = False,
+        batch: Callable[[Sequence[Settlement]], SettlementBatch],
+        ahead: float,
     ) -> None:
-        def batch(members: Sequence[int]) -> SettlementBatch:
-            chosen = [settlements[i] for i in members]
-            return SettlementBatch(chosen, dead_limits, ahead, tells_ruby=tells_ruby)
-
+        """``batch`` makes the calls of those that other scripts settle."""
         self._lists: dict[str, list[int]] = {}
         own: list[int] = []
         """Large jobs, each in a list of its own."""
@@ -54,7 +49,8 @@ class MixedBatch:
         # Given back jobs run again in this order. Finished ones come first: one call settles them all.
         others.sort(key=lambda i: not _is_finished(settlements[i]))
         for first, members in itertools.groupby(others, key=lambda i: i if settlements[i].arrived else -1):
-            self._batches.append((run := list(members), made := batch(run)))
+            run = list(members)
+            self._batches.append((run, made := batch([settlements[i] for i in run])))
             if arrived := settlements[first].arrived if first >= 0 else None:
                 self.calls.append(_entering(made.calls[0], arrived.key, settlements[first]))
             else:
@@ -102,8 +98,10 @@ def settlement_batch(
     tells_ruby: bool = False,
 ) -> SettlementBatch | MixedBatch:
     """The calls of these settlements."""
-    kind = MixedBatch if any(settlement.arrived for settlement in settlements) else SettlementBatch
-    return kind(settlements, dead_limits, ahead, tells_ruby=tells_ruby)
+    batch = functools.partial(SettlementBatch, dead_limits=dead_limits, ahead=ahead, tells_ruby=tells_ruby)
+    if any(settlement.arrived for settlement in settlements):
+        return MixedBatch(settlements, batch, ahead)
+    return batch(settlements)
 
 
 def _is_short(settlement: Settlement) -> bool:
