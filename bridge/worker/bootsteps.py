@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-
 #: By name: when it is loaded, Celery takes functions of its tracer. Sentry, which replaces these, may be set
 #: up by a module that the application imports later.
-_CONNECTION = "celery.worker.consumer:Connection"
 _TASKS = "celery.worker.consumer:Tasks"
 
 
@@ -46,7 +44,7 @@ class BridgeStep(bootsteps.StartStopStep):
     jobs must not look dead.
     """
 
-    requires: tuple[Any, ...] = (_CONNECTION,)
+    requires: tuple[Any, ...] = (_TASKS,)  # Blueprint decides the rest of the order
     thread: Periodic | None = None
 
     def runtime(self, c: Any) -> Runtime:
@@ -73,10 +71,83 @@ class BridgeStep(bootsteps.StartStopStep):
         raise NotImplementedError
 
 
+class Sidecar(BridgeStep):
+    """Asks the sidecar how it is, and opens and closes the breaker."""
+
+    def make(self, c: Any) -> Periodic:
+        """Probe once before the first job is taken: its answer says which Sidekiq we work beside."""
+        runtime = self.runtime(c)
+        runtime.on_health.append(AppQueues(runtime, c).learn)
+        if runtime.store.tells_ruby:
+            handlers = ErrorHandlers(runtime.dialect, runtime.store.client)
+            runtime.on_health.append(lambda health: handlers.remember())
+            handlers.recall()
+        runtime.breaker.round()
+        version_probe.teach(runtime.dialect, runtime.store.client, runtime.lease.identity)
+        thread = Periodic("sidecar", runtime.probe_sidecar)
+        runtime.background.attach(thread)
+        return thread
+
+
+class Scheduler(BridgeStep):
+    """Moves due jobs to their queues."""
+
+    requires = (Sidecar,)  # which says how this Sidekiq writes times
+
+    def make(self, c: Any) -> Periodic:
+        """Make the scheduler."""
+        runtime = self.runtime(c)
+        dialect = runtime.dialect
+        work = SchedulerWork(
+            runtime.store,
+            lambda: dialect.timestamps,
+            lambda: dialect.dead_limits,
+            quiet=lambda: runtime.fetcher.in_flight.is_quiet,
+            longest_sleep_seconds=runtime.settings.poll_interval_seconds,
+            lease=runtime.lease,
+            middleware=runtime.promotion,
+            watch=DueWatch(runtime.store.client),
+        )
+        thread = Periodic("scheduler", work.round)
+        runtime.background.attach(thread, scheduler=work)
+        return thread
+
+    def stop(self, c: Any) -> None:
+        """A worker that goes promotes nothing more; Sidekiq's poller ends with quiet as well."""
+        if self.thread is not None:
+            self.thread.stop()
+
+
+class Reaper(BridgeStep):
+    """Keeps the lease, with its keeper, and gives back what dead workers held."""
+
+    requires = (Sidecar,)  # which says how many dead jobs are kept
+
+    def make(self, c: Any) -> Periodic:
+        """Make the reaper."""
+        runtime = self.runtime(c)
+        commands.warn(runtime.store.client)
+        self.keeper = Keeper(runtime.redis_address, runtime.settings.lease_seconds)
+        work = ReaperWork(
+            runtime.store, runtime.lease, lambda: runtime.dialect.dead_limits,
+            runtime.fetcher.loop_ticks, self.keeper.report, runtime.fetcher.reconciler.compare,
+            runtime.limiter.lines.reaped,
+        )  # fmt: skip
+        thread = Periodic("recovery", work.round)
+        runtime.background.attach(thread, reaper=work)
+        return thread
+
+    def shutdown(self, c: Any) -> None:
+        """End the thread, then the keeper: the heartbeat has ended the lease."""
+        super().shutdown(c)
+        if self.thread is not None:
+            self.keeper.stop(lease_ended=self.runtime(c).lease.ended)
+
+
 class Heartbeat(BridgeStep):
     """The Busy page, the signals of the Web UI, and this worker's own end."""
 
-    requires = (_CONNECTION, _TASKS)
+    requires = (Reaper,)  # and so it ends before the reaper: first the lease ends, then its keeper
 
     def make(self, c: Any) -> Periodic:
         """Make the heartbeat, and the lifecycle that it reports to."""
@@ -121,28 +192,10 @@ class Heartbeat(BridgeStep):
             self.lifecycle.finish()
 
 
-class Sidecar(BridgeStep):
-    """Asks the sidecar how it is, and opens and closes the breaker."""
-
-    def make(self, c: Any) -> Periodic:
-        """Probe once before the first job is taken: its answer says which Sidekiq we work beside."""
-        runtime = self.runtime(c)
-        runtime.on_health.append(AppQueues(runtime, c).learn)
-        if runtime.store.tells_ruby:
-            handlers = ErrorHandlers(runtime.dialect, runtime.store.client)
-            runtime.on_health.append(lambda health: handlers.remember())
-            handlers.recall()
-        runtime.breaker.round()
-        version_probe.teach(runtime.dialect, runtime.store.client, runtime.lease.identity)
-        thread = Periodic("sidecar", runtime.probe_sidecar)
-        runtime.background.attach(thread)
-        return thread
-
-
 class TimeLimits(BridgeStep):
     """Ends jobs whose time is up, and this worker when too many do not end."""
 
-    requires = (_CONNECTION, Heartbeat)
+    requires = (Heartbeat,)
 
     def make(self, c: Any) -> Periodic:
         """Make the watch. Its thread sleeps while no running job has a limit."""
@@ -153,57 +206,6 @@ class TimeLimits(BridgeStep):
         thread = Periodic("time-limits", runtime.cancellation.round)
         runtime.background.attach(thread)
         return thread
-
-
-class Scheduler(BridgeStep):
-    """Moves due jobs to their queues."""
-
-    def make(self, c: Any) -> Periodic:
-        """Make the scheduler."""
-        runtime = self.runtime(c)
-        dialect = runtime.dialect
-        work = SchedulerWork(
-            runtime.store,
-            lambda: dialect.timestamps,
-            lambda: dialect.dead_limits,
-            quiet=lambda: runtime.fetcher.in_flight.is_quiet,
-            longest_sleep_seconds=runtime.settings.poll_interval_seconds,
-            lease=runtime.lease,
-            middleware=runtime.promotion,
-            watch=DueWatch(runtime.store.client),
-        )
-        thread = Periodic("scheduler", work.round)
-        runtime.background.attach(thread, scheduler=work)
-        return thread
-
-    def stop(self, c: Any) -> None:
-        """A worker that goes promotes nothing more; Sidekiq's poller ends with quiet as well."""
-        if self.thread is not None:
-            self.thread.stop()
-
-
-class Reaper(BridgeStep):
-    """Keeps the lease, with its keeper, and gives back what dead workers held."""
-
-    def make(self, c: Any) -> Periodic:
-        """Make the reaper."""
-        runtime = self.runtime(c)
-        commands.warn(runtime.store.client)
-        self.keeper = Keeper(runtime.redis_address, runtime.settings.lease_seconds)
-        work = ReaperWork(
-            runtime.store, runtime.lease, lambda: runtime.dialect.dead_limits,
-            runtime.fetcher.loop_ticks, self.keeper.report, runtime.fetcher.reconciler.compare,
-            runtime.limiter.lines.reaped,
-        )  # fmt: skip
-        thread = Periodic("recovery", work.round)
-        runtime.background.attach(thread, reaper=work)
-        return thread
-
-    def shutdown(self, c: Any) -> None:
-        """End the thread, then the keeper: the heartbeat has ended the lease."""
-        super().shutdown(c)
-        if self.thread is not None:
-            self.keeper.stop(lease_ended=self.runtime(c).lease.ended)
 
 
 def install(app: Any) -> None:
@@ -234,8 +236,7 @@ def install(app: Any) -> None:
 def _check_worker(sender: Any, **_: Any) -> None:
     """Refuse a configuration that breaks a promise, before anything is taken from a queue."""
     garbage.set_aside(is_restart=False)  # the application's modules
-    app = sender.app
-    if not hasattr(app, "bridge"):
+    if not hasattr(app := sender.app, "bridge"):
         return  # another Celery application in this process
     try:
         pool_options.check(sender)

@@ -29,6 +29,13 @@ class JobConsumer(Consumer):
     event loop here, and they cost 13 us a job.
     """
 
+    class Blueprint(Consumer.Blueprint):  # type: ignore[valid-type, misc]
+        """Starts the steps in the same order each time: by their requirements, and else by their names."""
+
+        def claim_steps(self) -> dict[str, Any]:
+            """All steps, by name. Celery has a set of them."""
+            return dict(sorted(super().claim_steps().items()))
+
     strategies: Any
     on_task_message: Any
     app: Any

@@ -20,7 +20,7 @@ class Notices(BridgeStep):
     The thread sleeps until a job of this worker ends so, or the heartbeat sees that a notice waits.
     """
 
-    requires = ("celery.worker.consumer:Connection", Sidecar)
+    requires = (Sidecar,)
 
     def include_if(self, c: Any) -> bool:
         """Only where a sidecar is configured."""
