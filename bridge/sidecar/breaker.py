@@ -24,7 +24,7 @@ LONGEST_PROBE_SECONDS = 1.0
 #: Seconds after the begin of an outage or a start, in which a user may be waiting for the first job.
 EAGER_SECONDS = 30.0
 EAGER_PROBE_SECONDS = 0.2
-#: A start asks the sidecars before it makes its parts. The first round takes answers of this age.
+#: A start asks the sidecars before it makes its parts. The first round takes answers, or an error, this old.
 ANSWERS_SECONDS = 1.0
 #: A sidecar whose probe is well and which fails the job that goes first gets the next one after a pause.
 FIRST_TRIAL_SECONDS = 0.5
@@ -76,23 +76,33 @@ class Breaker:
         self._before_probe = before_probe
         self._after_probe = after_probe
         self._probe_soon = probe_soon
-        self._answers: list[Health] = []
-        self._answered_at = 0.0
+        self._early: list[Health] | errors.SidecarError | None = None
+        """The answers, or the error, of a question before the first round."""
+        self._asked_at = 0.0
 
     @property
     def is_open(self) -> bool:
         """Whether Ruby jobs must stay in their queues."""
         return self.state is State.OPEN
 
-    def give(self, answers: list[Health]) -> None:
-        """The fleet has just answered: the next round needs no probe of its own."""
-        self._answers, self._answered_at = answers, self._clock()
+    def ask_early(self) -> None:
+        """Ask before the first round, which then takes the answers or the error.
+
+        Raises as ``Fleet.refresh``.
+        """
+        try:
+            self._early = self._fleet.refresh()
+        except errors.SidecarError as error:
+            self._early = error
+            raise
+        finally:
+            self._asked_at = self._clock()
 
     def round(self) -> float:
         """Probe once. Returns seconds until the next probe."""
         self._before_probe()
         try:
-            healths = self._given() or self._fleet.refresh()
+            healths = self._asked()
         except errors.SidecarRejected as error:
             self.reject(str(error))
         except errors.SidecarUnavailable as error:
@@ -128,9 +138,13 @@ class Breaker:
         if self.state is State.HALF_OPEN:
             self._close()
 
-    def _given(self) -> list[Health]:
-        given, self._answers = self._answers, []
-        return given if self._clock() < self._answered_at + ANSWERS_SECONDS else []
+    def _asked(self) -> list[Health]:
+        early, self._early = self._early, None
+        if early is None or self._clock() >= self._asked_at + ANSWERS_SECONDS:
+            return self._fleet.refresh()
+        if isinstance(early, errors.SidecarError):
+            raise early
+        return early
 
     def _take(self, healths: list[Health]) -> None:
         for health in healths:

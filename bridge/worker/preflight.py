@@ -184,7 +184,7 @@ def _check_sidecar(runtime: Any) -> None:
     if settings.has_sidecar:
         settings.require_safe_sidecar()
         try:
-            runtime.breaker.give(runtime.fleet.refresh())
+            runtime.breaker.ask_early()
         except SidecarRejected as error:
             if error.code == "gems":
                 raise ConfigurationError(str(error)) from None

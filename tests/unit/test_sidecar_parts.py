@@ -324,7 +324,7 @@ def test_the_answers_of_the_start_spare_the_first_probe_while_they_are_fresh(fle
     breaker = Breaker(fleet, clock=lambda: now)  # type: ignore[arg-type]
     # Given answers of this moment, and a sidecar that fails the next probe
     fleet.answer = "ready"
-    breaker.give(fleet.refresh())
+    breaker.ask_early()
     fleet.answer = errors.SidecarUnavailable("gone")
     # When the first round comes, then it takes them, and the second one probes
     breaker.round()
@@ -333,11 +333,35 @@ def test_the_answers_of_the_start_spare_the_first_probe_while_they_are_fresh(fle
     assert breaker.is_open
     # And the start that waited for Redis meanwhile probes at once
     fleet.answer = "ready"
-    breaker.give(fleet.refresh())
+    breaker.ask_early()
     fleet.answer = errors.SidecarUnavailable("gone")
     now += 5.0
     breaker.round()
     assert breaker.is_open
+
+
+@pytest.mark.parametrize(
+    "trouble", [errors.SidecarUnavailable("no answer in 2 s"), errors.SidecarRejected("wrong secret")]
+)
+def test_a_start_waits_once_for_a_sidecar_that_does_not_answer(
+    fleet: FakeFleet, trouble: errors.SidecarError
+) -> None:
+    """A port that took connections and never answered cost a start 2 s at each of two probes."""
+    breaker = Breaker(fleet)  # type: ignore[arg-type]
+    # Given a start that has asked a sidecar in vain, and one that would answer now
+    fleet.answer = trouble
+    with pytest.raises(type(trouble)):
+        breaker.ask_early()
+    fleet.answer = "ready"
+    # When the first round comes, then it does not ask
+    breaker.round()
+    assert breaker.is_open
+    assert breaker.reason == str(trouble)
+    assert (breaker.rejected is not None) is isinstance(trouble, errors.SidecarRejected)
+    # And the second one does
+    breaker.round()
+    assert breaker.state is State.HALF_OPEN
+    assert breaker.rejected is None
 
 
 def test_an_outage_is_told_once_and_asks_for_a_probe(breaker: Breaker, fleet: FakeFleet) -> None:
