@@ -53,7 +53,7 @@ def test_an_expired_job_that_a_thread_of_the_pool_meets_is_settled_at_once(
 def test_an_expired_job_that_a_thread_claims_with_others_is_settled_while_they_run(
     own_server: RedisServer, make_worker: Callable[..., Worker]
 ) -> None:
-    """The thread begins the others, and their end settled it: a job of an hour would have kept it for 0.25 s."""
+    """The thread begins the others, and only their end settled it, or the owner's next look after 0.25 s."""
     # Given a consumer that waits, and a thread of its pool that has ended a run
     worker = ready(make_worker(own_server.port, slots=3))
     event_loop = EventLoop()
@@ -82,7 +82,7 @@ def test_an_expired_job_that_a_thread_claims_with_others_is_settled_while_they_r
 def test_a_worker_holds_no_more_jobs_than_slots_after_the_claim_of_a_thread_without_an_answer(
     own_server: RedisServer, make_worker: Callable[..., Worker]
 ) -> None:
-    """Its watches lived on until the turn of the consumer's thread, and took a job beside those of the claim."""
+    """Its watches lived on until the consumer's turn, and took a job beside those of the claim."""
     # Given two queues with watches that take, and a thread whose run has emptied no queue
     worker = ready(make_worker(own_server.port, queues=("default", "other"), slots=3))
     event_loop = EventLoop()

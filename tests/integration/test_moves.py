@@ -291,13 +291,17 @@ def differences(stage: Stage) -> dict[str, dict[str, object]]:
     return {each["jid"]: each for each in bridge_of(stage)("moves", "ShadowJob", "--json").well().json}
 
 
+def shadow_each_run(stage: Stage, name: str) -> None:
+    change(stage, name, "--shadow", "100", heeded=f"{name} moves: 0 %")
+
+
 def shadows_of(stage: Stage) -> int:
     return int(bridge_of(stage)("moves", "--json").well().json[0]["shadow_runs"])
 
 
 def test_a_shadow_finds_a_bug_in_python_and_names_its_jid(stage: Stage, bridge: Bridge) -> None:
     """Given jobs that run in Ruby, their dry runs in Python are compared, and touch nothing."""
-    change(stage, "ShadowJob", "--shadow", "100", heeded="ShadowJob moves: 0 %")
+    shadow_each_run(stage, "ShadowJob")
     cases = {
         "same": ("a", 1, 2.0, None, {"b": [True]}),
         "loses an argument": ("odd", "customer-0815"),
@@ -334,7 +338,7 @@ def test_a_shadow_finds_a_bug_in_python_and_names_its_jid(stage: Stage, bridge: 
 
 def test_a_shadow_ends_with_its_run_whatever_the_task_does(stage: Stage, bridge: Bridge) -> None:
     """A task that never came to its end kept all later shadows waiting, and pushes of a shadow were real."""
-    change(stage, "ShadowJob", "--shadow", "100", heeded="ShadowJob moves: 0 %")
+    shadow_each_run(stage, "ShadowJob")
     cases = {
         "crash": "ProcessEnded: status 7",
         "send": "PushRefused: a shadow pushes no job: push only where self.is_shadow is false",
@@ -360,7 +364,7 @@ def test_a_shadow_ends_with_its_run_whatever_the_task_does(stage: Stage, bridge:
 
 
 def test_the_shadow_of_a_coroutine_is_awaited(stage: Stage, bridge: Bridge) -> None:
-    change(stage, "CoroutineJob", "--shadow", "100", heeded="CoroutineJob moves: 0 %")
+    shadow_each_run(stage, "CoroutineJob")
     push(stage, "CoroutineJob", new_jid(), "a")
     wait_until_equal(lambda: shadows_of(stage), 1, "the dry run")
     assert bridge("moves", "CoroutineJob").well().out.startswith("no shadow run of CoroutineJob has found")
@@ -369,7 +373,7 @@ def test_the_shadow_of_a_coroutine_is_awaited(stage: Stage, bridge: Bridge) -> N
 def test_a_job_with_a_shadow_leaves_nothing_of_its_own(stage: Stage, bridge: Bridge) -> None:
     """It was run as a tracked job: its progress stayed, and each odd value was an error."""
     assert stage.sidecar is not None
-    change(stage, "ObjectJob", "--shadow", "100", heeded="ObjectJob moves: 0 %")
+    shadow_each_run(stage, "ObjectJob")
     jids = [push(stage, "ObjectJob", new_jid(), *args) for args in ((), ("large",))]
     wait_until_equal(lambda: shadows_of(stage), 2, "the dry runs")
     assert bridge("moves", "ObjectJob").well().out.startswith("no shadow run of ObjectJob has found")
@@ -390,7 +394,7 @@ def test_the_process_of_the_shadows_is_there_while_a_class_has_one(stage: Stage,
     worker = stage.worker
     wait_until_equal(lambda: len(children_of(worker.pid)), 1, "the keeper alone")
     before = children_of(worker.pid)
-    change(stage, "ShadowJob", "--shadow", "100", heeded="ShadowJob moves: 0 %")
+    shadow_each_run(stage, "ShadowJob")
     push(stage, "ShadowJob", new_jid(), "a")
     wait_until_equal(lambda: shadows_of(stage), 1, "the dry run")
     (pid,) = children_of(worker.pid) - before
@@ -400,7 +404,7 @@ def test_the_process_of_the_shadows_is_there_while_a_class_has_one(stage: Stage,
 
 
 def test_a_shadow_delays_no_job(stage: Stage, bridge: Bridge) -> None:
-    change(stage, "ShadowJob", "--shadow", "100", heeded="ShadowJob moves: 0 %")
+    shadow_each_run(stage, "ShadowJob")
     began = time.monotonic()
     jids = [push(stage, "ShadowJob", new_jid(), "slow") for _ in range(150)]
     stage.wait_done()

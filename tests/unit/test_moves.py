@@ -308,9 +308,14 @@ class PlannedRuns(DryRuns):
 
 
 def shadows_of(answer: Callable[[bytes], Compared]) -> Shadows:
+    """Of all runs of one class in Ruby."""
     made = Shadows(lambda: None, lambda name: True, PlannedRuns(answer))  # type: ignore[arg-type,return-value]
     made.follow({"J": Move("J", shadow=100.0)})
     return made
+
+
+def a_run_ends(shadows: Shadows) -> None:
+    shadows.settled(unit_of({}, native=False), Done(), Settled.OK)
 
 
 def test_shadows_that_compute_leave_the_processor_to_the_jobs() -> None:
@@ -323,7 +328,7 @@ def test_shadows_that_compute_leave_the_processor_to_the_jobs() -> None:
 
     shadows = shadows_of(compute)
     for _ in range(20):
-        shadows.settled(unit_of({}, native=False), Done(), Settled.OK)
+        a_run_ends(shadows)
     wait_for(lambda: len(began) >= 4, "some dry runs", 30)
     shadows.stop()
     assert min(later - earlier for earlier, later in itertools.pairwise(began)) > 0.4
@@ -341,7 +346,7 @@ def test_a_worker_that_ends_while_its_shadows_start_reports_no_fault(
         raise NotStarted("ProcessEnded: signal 9")
 
     shadows = shadows_of(start)
-    shadows.settled(unit_of({}, native=False), Done(), Settled.OK)
+    a_run_ends(shadows)
     assert ended.wait(30)
     assert shadows._thread is not None
     shadows._thread.stop(30)
@@ -362,7 +367,7 @@ def test_a_return_value_is_not_asked_for_where_the_shadow_would_be_left_out() ->
     assert shadows.wants(job)
 
     def another_ends() -> bool:
-        shadows.settled(unit_of({}, native=False), Done(), Settled.OK)
+        a_run_ends(shadows)
         return not shadows.wants(job)
 
     # When jobs end until as many dry runs wait as may
@@ -381,7 +386,7 @@ def test_a_process_that_does_not_start_is_said_once_a_minute_and_leaves_jobs_out
 
     shadows = shadows_of(refuse)
     for _ in range(3):
-        shadows.settled(unit_of({}, native=False), Done(), Settled.OK)
+        a_run_ends(shadows)
     wait_for(lambda: "No module named 'mytasks'" in caplog.text, "the sentence")
     shadows.stop()
     assert [(str(c[2]), c[3]) for c in shadows._drain() if c[0] == "HINCRBY"] == [("shadow|left out", 1)]
