@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from bridge.errors import InvalidPayload, MalformedPayload
 from bridge.sidekiq.payload import ruby_json
-from bridge.sidekiq.payload.splice import remove, splice
+from bridge.sidekiq.payload.splice import remove, splice, splice_known
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
 )
-names = st.sampled_from(["retry", "queue", "args", "é", 'a"b', "a\\b", ""]) | st.text(max_size=4)
+names = st.sampled_from(["retry", "enqueued_at", "queue", "args", "é", 'a"b', "a\\b", ""]) | st.text(max_size=4)
 objects = st.dictionaries(names, values, max_size=6)
 layouts = st.sampled_from([{}, {"separators": (",", ":")}, {"indent": 1}, {"ensure_ascii": False}])
 
@@ -78,6 +78,40 @@ def test_reading_a_spliced_payload_shows_the_new_values_and_the_old_rest(
 ) -> None:
     raw = json.dumps(document, **layout).encode()
     assert ruby_json.parse(splice(raw, fields))[0] == {**document, **fields}
+
+
+@given(document=objects, fields=objects, layout=layouts)
+def test_an_object_that_was_read_before_is_edited_to_the_same_bytes(
+    document: dict[str, Any], fields: dict[str, Any], layout: dict[str, Any]
+) -> None:
+    raw = json.dumps(document, **layout).encode()
+    assert splice_known(raw, fields, document) == splice(raw, fields)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"at":1,"b":2}',
+        b'{"b":[1,{"at":2}],"at":{"c":1}}',
+        b'{"b":{"at":2},"at":1}',  # the name of a nested member, too
+        b'{"b":"at","at":1}',  # a text that is the name
+        b'{"b":"at","\\u0061t":1}',  # the name has an escape, and a text is that name
+        b'{"b":"\\"at","\\u0061t":1}',
+        b'{"b":{"at":3},"\\u0061t":1}',
+        b'{"b":"\\u00fc","at":1}',
+        b'{"at":1,"at":2}',
+        b'{"at" : "x\\"}" , "b":[{}]}',
+        b'{"b":{"at":1}}',
+        b'{"at":1} ',
+        b'{"at":1 }',
+        b"{}",
+    ],
+)
+@pytest.mark.parametrize("fields", [{"at": 7}, {"at": 7, "new": "n"}, {"b": 0, "at": 7}, {"new": 1}, {}])
+def test_an_object_that_was_read_before_has_its_fields_where_the_walk_finds_them(
+    raw: bytes, fields: dict[str, Any]
+) -> None:
+    assert splice_known(raw, fields, json.loads(raw)) == splice(raw, fields)
 
 
 @given(document=objects, fields=objects)

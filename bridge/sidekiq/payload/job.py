@@ -200,7 +200,9 @@ class SidekiqJob:
 
     def with_fields(self, fields: Mapping[str, Any]) -> bytes:
         """The exact bytes with these top-level fields set; see ``splice``."""
-        return splicing.splice(self.raw, fields)
+        if self.ruby_only or self.is_outline:
+            return splicing.splice(self.raw, fields)
+        return splicing.splice_known(self.raw, fields, self.fields)
 
     @property
     def _first_arg(self) -> Json:
