@@ -589,6 +589,25 @@ def test_a_queue_of_a_wrong_type_keeps_its_due_entry_where_it_is(store: RedisSto
     assert store.client.zrange("schedule", 0, -1) == [b"member"]
 
 
+def test_many_due_entries_go_to_their_queues_in_their_order(store: RedisStore) -> None:
+    """Also more than one call of the script moves, and beside a queue of a wrong type."""
+    # Given 120 entries of 1 KB for three queues, every third for one that is no list
+    names = ["a", "b", "broken"]
+    entries = [DueEntry(b"m%d" % at, names[at % 3], b"%04d" % at + b"x" * 1000) for at in range(120)]
+    store.client.zadd("schedule", {entry.member: at + 1.0 for at, entry in enumerate(entries)})
+    store.client.set("queue:broken", "x")
+    # When a worker promotes all but the first, which another process has taken
+    store.client.zrem("schedule", b"m0")
+    moved = store.promote("schedule", entries)
+    # Then each queue has its own, the first one to be taken first, and the rest waits
+    assert moved == (79, 40)
+    for name in names[:2]:
+        own = [entry.payload for entry in entries[1:] if entry.queue == name]
+        assert store.client.lrange(f"queue:{name}", 0, -1) == own[::-1]
+    assert store.client.smembers("queues") == {b"a", b"b"}
+    assert set(store.client.zrange("schedule", 0, -1)) == {e.member for e in entries if e.queue == "broken"}
+
+
 def test_an_entry_that_is_no_job_is_buried_once(store: RedisStore, redis_server: Any) -> None:
     store.client.zadd("retry", {"junk": 1.0})
     buried = at_once(lambda own: own.bury_entry("retry", b"junk", b"seen", LIMITS, 2000.0), redis_server.port)

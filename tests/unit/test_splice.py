@@ -17,7 +17,9 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
 )
-names = st.sampled_from(["retry", "enqueued_at", "queue", "args", "é", 'a"b', "a\\b", ""]) | st.text(max_size=4)
+names = st.sampled_from(["retry", "enqueued_at", "queue", "args", "é", 'a"b', "a\\b", ""]) | st.text(
+    max_size=4
+)
 objects = st.dictionaries(names, values, max_size=6)
 layouts = st.sampled_from([{}, {"separators": (",", ":")}, {"indent": 1}, {"ensure_ascii": False}])
 

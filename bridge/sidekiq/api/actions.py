@@ -21,6 +21,7 @@ from bridge.sidekiq.outcome.notice import KILLED, REVOKED, Notice
 from bridge.sidekiq.payload import timestamps as clock
 from bridge.sidekiq.schedule import due_entry
 from bridge.sidekiq.store import lua
+from bridge.sidekiq.store.due import DueEntry, promote_call
 from bridge.sidekiq.store.effects import Effect, with_effects
 from bridge.sidekiq.store.store import RedisStore
 
@@ -121,8 +122,7 @@ class Actions:
         queue = entry.job.queue or "default"
         fields = due_entry.promotion_fields(entry.job, queue, self.timestamps().stamp(now))
         payload = entry.job.with_fields({**fields, **_one_failure_fewer(entry)})
-        names = (entry.place.key, keys.queue(queue), keys.QUEUES)
-        return scripts.Call(lua.load("schedule_promote"), names, (entry.member, payload))
+        return promote_call(entry.place.key, [DueEntry(entry.member, queue, payload)])
 
     def _kill_call(self, entry: Entry, now: float) -> scripts.Call:
         limits = self.dead_limits()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import redis
@@ -19,6 +19,9 @@ from bridge.sidekiq.store.notices import NoticeCalls
 
 logger = logging.getLogger(__name__)
 
+#: Payloads that one call of the script moves, at most, if it has more than one.
+SLICE_BYTES = 32_768
+
 
 class DueEntry(NamedTuple):
     """A due entry as its set holds it, and the queue and payload that it is pushed with."""
@@ -28,6 +31,28 @@ class DueEntry(NamedTuple):
     payload: bytes
     at: float | None = None
     """Epoch seconds for which client middleware put the job off; None for a push to ``queue``."""
+
+
+def promote_call(source: str, entries: Sequence[DueEntry]) -> scripts.Call:
+    """Move these entries in one step."""
+    places: dict[str, int] = {}
+    args: list[int | bytes] = []
+    for member, queue, payload, _ in entries:
+        args += places.setdefault(queue, len(places) + 1), member, payload
+    names = (source, keys.QUEUES, *map(keys.queue, places))
+    return scripts.Call(lua.load("schedule_promote"), names, args)
+
+
+def _slices(entries: Sequence[DueEntry]) -> Iterator[Sequence[DueEntry]]:
+    """Entries for one step each: Redis does nothing else meanwhile."""
+    first = size = 0
+    for place, entry in enumerate(entries):
+        if size and size + len(entry.payload) > SLICE_BYTES:
+            yield entries[first:place]
+            first, size = place, 0
+        size += len(entry.payload)
+    if entries:
+        yield entries[first:]
 
 
 class DueEntries(NoticeCalls):
@@ -47,19 +72,24 @@ class DueEntries(NoticeCalls):
 
     def promote(self, source: str, entries: Sequence[DueEntry]) -> Promoted:
         """Move entries from a sorted set to their queues."""
-        script = lua.load("schedule_promote")
-        calls = [
-            scripts.Call(script, (source, keys.queue(one.queue), keys.QUEUES), (one.member, one.payload))
-            for one in entries
-        ]
-        results = scripts.run(self.client, calls)
-        refused = [error for error in results if isinstance(error, redis.RedisError)]
-        if any(is_outage(error) for error in refused):
-            raise_first_error(sorted(refused, key=is_outage, reverse=True))
-        if refused:
-            # One queue of a wrong type must not keep the jobs of all others from running.
-            logger.error("%d due jobs stay in %s, the first for: %s", len(refused), source, refused[0])
-        return Promoted(sum(result for result in results if isinstance(result, int)), len(refused))
+        moved, errors = 0, list[redis.RedisError]()
+        waiting = list(_slices(entries))
+        while waiting:
+            tried, waiting = waiting, []
+            answers = scripts.run(self.client, [promote_call(source, some) for some in tried])
+            for some, answer in zip(tried, answers, strict=True):
+                if not isinstance(answer, redis.RedisError):
+                    moved += answer
+                elif len(some) > 1 and not is_outage(answer):
+                    # One queue of a wrong type must not keep the jobs of all others from running.
+                    waiting += [[entry] for entry in some]
+                else:
+                    errors.append(answer)
+        if any(is_outage(error) for error in errors):
+            raise_first_error(sorted(errors, key=is_outage, reverse=True))
+        if errors:
+            logger.error("%d due jobs stay in %s, the first for: %s", len(errors), source, errors[0])
+        return Promoted(moved, len(errors))
 
     def push_promoted(self, identity: str, token: int, queue: str, payload: bytes) -> bool:
         """Push an entry that a worker took out of its set and did not settle. False when it was settled."""
