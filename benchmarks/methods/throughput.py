@@ -104,13 +104,16 @@ class _Run:
         self._pushed += jobs
 
     def _until_left(self, target: int, jobs: int, meter: Meter) -> None:
-        deadline = time.monotonic() + LIMIT_SECONDS
+        began = time.monotonic()
+        deadline = began + LIMIT_SECONDS
         while (left := self._left()) > target:
             if time.monotonic() > deadline:
                 raise BenchmarkFailed(f"after {LIMIT_SECONDS:.0f} s {left - target} of {jobs} jobs are left")
             meter.look()
             # Asked rarely while much is left, so that asking costs nothing, and often towards the end.
-            time.sleep(0.04 if left - target > jobs * 0.1 else 0.002)
+            gone = time.monotonic() - began
+            rest = gone * (left - target) / max(1, jobs - (left - target))
+            time.sleep(min(0.04, max(0.002, rest / 4)))
 
     def _left(self) -> int:
         return self._peer.left(self._site, self._setup)
