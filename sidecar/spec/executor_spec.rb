@@ -36,6 +36,16 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
     expect(status_of(deliver(executor, "jid" => "3"))).to eq("done")
   end
 
+  # Its worker has lost the job, and reported a reply without sense.
+  it "tells of the outcome of a run that another worker takes over at its very end" do
+    told = Queue.new
+    deliver(executor, "jid" => "1", id: "h:1:a/1") do |outcome, delivery|
+      deliver(executor, "jid" => "1", id: "h:2:b/1", claimed_at_ms: 2, recovered: 1)
+      told << [delivery.superseded?, JSON.parse(SidekiqBridge::Sidecar::Replies.settled(delivery, outcome).body)["status"]]
+    end
+    expect(told.pop).to eq([true, "done"])
+  end
+
   it "has its slot free when it tells of the outcome" do
     one = new_executor(slots: 1)
     told = Queue.new
@@ -346,6 +356,23 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
       expect(status_of(first)).to eq("done")
       expect(deliver(executor, "jid" => "earlier", id: "h:1:a/3")).to equal(first)
       expect(executor.find("h:1:a/4")).to be_nil
+    end
+
+    # The worker that had been there for longest was forgotten first. Its next job was taken for its newest one, and an earlier
+    # job of it, for which it asked again, ran a second time.
+    it "know a delivery of the oldest of many workers that came before an earlier one" do
+      later = deliver(executor, "jid" => "later", id: "h:1:a/9")
+      status_of(later)
+      1_000.times { |index| status_of(deliver(executor, "jid" => index.to_s, id: "h:2:#{index}/1")) }
+      status_of(deliver(executor, "jid" => "earlier", id: "h:1:a/3"))
+      expect(executor.find(later.id)).to equal(later)
+    end
+
+    it "forget a worker with its last delivery" do
+      records = SidekiqBridge::Sidecar::DeliveryRecords.new(keep_count: 2, ask_seconds: 0)
+      few = new_executor(records: records)
+      10.times { |index| status_of(deliver(few, "jid" => index.to_s, id: "h:2:#{index}/1")) }
+      expect(records.instance_variable_get(:@newest_tokens).keys).to eq(%w[h:2:8 h:2:9])
     end
 
     it "keep of a run what became of it, and no payload" do

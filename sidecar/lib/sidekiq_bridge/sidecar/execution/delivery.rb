@@ -69,7 +69,8 @@ module SidekiqBridge
         outcome
       end
 
-      def outcome_json = run.outcome.to_json_for(id, jid, run.duration_ms)
+      # A listener gives the outcome that it was told: the delivery may be superseded by now.
+      def outcome_json(outcome = run.outcome) = outcome.to_json_for(id, jid, run.duration_ms)
     end
   end
 end

@@ -21,8 +21,6 @@ module SidekiqBridge
       ASKED_SECONDS = 180
       # A look-up goes through the pages one after the other, so they must be few.
       PAGES = 4
-      # Workers whose newest token is known.
-      MOST_WORKERS = 1_000
 
       # Deliveries, and two indexes of them: by worker and token, and the newest one of each job by its lineage.
       #
@@ -45,6 +43,8 @@ module SidekiqBridge
         def [](identity, token) = at(@workers[identity]&.[](token))
 
         def latest(lineage) = at(@latest[lineage])
+
+        def of?(identity) = @workers.key?(identity)
 
         def add(delivery)
           @blocks << [] if (@size % BLOCK).zero?
@@ -71,7 +71,7 @@ module SidekiqBridge
         @page_size = [keep_count / PAGES, 1].max
         @largest_page = most / PAGES
         @pages = [Page.new(0)] # the newest first
-        @newest_tokens = {} # by worker
+        @newest_tokens = {} # by worker, of those on a page
         @asked = {} # time and delivery by lineage, the longest ago first
       end
 
@@ -126,7 +126,6 @@ module SidekiqBridge
       def note_token(delivery)
         newest = @newest_tokens[delivery.identity]
         return if newest && newest >= delivery.token
-        @newest_tokens.shift if newest.nil? && @newest_tokens.size >= MOST_WORKERS
         @newest_tokens[delivery.identity] = delivery.token
       end
 
@@ -148,6 +147,7 @@ module SidekiqBridge
         page = @pages.pop
         @pages << Page.new(now) if @pages.empty?
         page.each_running { |delivery| @pages.first.add(delivery) }
+        @newest_tokens.select! { |identity, _| @pages.any? { |kept| kept.of?(identity) } }
       end
     end
   end

@@ -16,7 +16,7 @@ module SidekiqBridge
       # Returns the outcome of a delivery, or the refusal that replaces it.
       def settled(delivery, outcome)
         return refused(outcome.refusal) if outcome.refusal
-        Reply.new(200, delivery.outcome_json, NO_HEADERS)
+        Reply.new(200, delivery.outcome_json(outcome), NO_HEADERS)
       end
 
       # Asks the worker for the job's Python code; nil if the run waits for none.

@@ -84,7 +84,7 @@ module SidekiqBridge
       # Replies to a frame. The thread that ran the job mostly calls it, so it must not raise.
       def settled(id, outcome, delivery)
         refusal = outcome.refusal
-        refusal ? reply(id, Replies.refused(refusal)) : send_reply(id, 200, delivery.outcome_json)
+        refusal ? reply(id, Replies.refused(refusal)) : send_reply(id, 200, delivery.outcome_json(outcome))
       rescue => e
         reply(id, Replies.crashed(e))
       end
