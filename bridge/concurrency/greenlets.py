@@ -8,6 +8,7 @@ greenlet, which parks wherever it must wait.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import greenlet
@@ -31,8 +32,8 @@ class RubyRuns:
         self._loop = greenlet.getcurrent()
         self._event_loop = event_loop.current()
         self.running = 0
-        self._sent: list[LazyRequest] = []
-        """Jobs that have gone out, for ``_note``."""
+        self.sent: deque[LazyRequest] = deque()
+        """Jobs that have gone out, for ``note``."""
 
     def start(self, call: Call) -> None:
         """Begin a run with Celery's tracer. Returns at once, as ``begin`` does."""
@@ -59,15 +60,18 @@ class RubyRuns:
             self.lose(request)
 
     def _note_soon(self, request: LazyRequest) -> None:
-        # The job goes out first: its log line takes as long as a small job. No reply is read before.
-        if not self._sent:
-            self._event_loop.soon.append(self._note)
-        self._sent.append(request)
+        # The job goes out first: its log line takes as long as a small job.
+        if not self.sent:
+            self._event_loop.soon.append(self.note)
+        self.sent.append(request)
 
-    def _note(self) -> None:
-        """Note that the sidecar has these jobs. Raises nothing: a run goes on, and its reply settles it."""
-        sent, self._sent = self._sent, []
-        for request in sent:
+    def note(self) -> None:
+        """Note that the sidecar has these jobs, before a reply is read: one that has not begun is given back.
+
+        Raises nothing: a run goes on, and its reply settles it.
+        """
+        while self.sent:
+            request = self.sent.popleft()
             try:
                 if not request.acknowledged:
                     request.begin()
@@ -101,12 +105,16 @@ class _Run:
         self._request = request
 
     def done(self, run_ms: float, result: Result | None = None) -> None:
+        if self._runs.sent:
+            self._runs.note()
         self._runs.running -= 1
         if result is not None:
             self._request.reported(result)
         self._request.done(run_ms)
 
     def failed(self, result: JobResult) -> None:
+        if self._runs.sent:
+            self._runs.note()
         error = outcomes.failure_of(result)
         if self._request.retried(error, result.duration_ms):
             self._runs.running -= 1
@@ -115,6 +123,8 @@ class _Run:
 
     def trace(self, run_ms: float | None = None, **headers: Any) -> None:
         """Any other end: Celery's tracer goes on from the reply."""
+        if self._runs.sent:
+            self._runs.note()
         try:
             call = self._request.call(run_ms, **headers)
         except Exception:
