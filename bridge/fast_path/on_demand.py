@@ -35,6 +35,17 @@ class OnDemand:
             raise AttributeError(self._name) from None
 
 
+class FromStart:
+    """A field that all requests of a class have from the start of their run; None before."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __get__(self, request: Any, owner: type) -> Any:
+        """Celery's shows in control commands whether a job has begun."""
+        return None if request is None or request.time_start is None else self._value
+
+
 _CELERYS: tuple[str, ...] = vars(Request)["__slots__"]
 _SLOTS = [name for name in _CELERYS if name not in ("id", "name", "__weakref__", "__dict__")]
 #: Names of all fields that Celery's constructor sets.

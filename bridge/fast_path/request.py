@@ -238,7 +238,7 @@ def request_class(consumer: Any, task: Any) -> type[LazyRequest]:
         "_eventer": consumer.event_dispatcher,
         "_hostname": consumer.hostname,
         "native": task.name != RUBY_TASK,
-        "worker_pid": os.getpid(),
+        "worker_pid": on_demand.FromStart(os.getpid()),
         "in_process": False,
         "in_ruby_middleware": False,
     }

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import json
 import logging
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from socket import gethostname
@@ -16,22 +16,16 @@ from celery.app import trace
 from celery.exceptions import WorkerShutdown
 from celery.worker import state, strategy
 
-from bridge.broker.channel import Channel
-from bridge.broker.qos import QoS
-from bridge.celery import Bridge, app, make_app
-from bridge.concurrency.hybrid import HybridPool
+from bridge.celery import app
 from bridge.execution.call import apply
 from bridge.execution.cancellation import IDLE_SECONDS
 from bridge.execution.hand_over import hand_over
 from bridge.execution.outcomes import Settle
+from bridge.execution.request import SidekiqRequest
 from bridge.execution.time_limits import Limits
 from bridge.fast_path import dispatch, native
-from bridge.settings import load as load_settings
-from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, Done, GiveBack, Retry
-from bridge.sidekiq.payload.job import SidekiqJob
-
-TOKENS = itertools.count(1)
+from tests.support.unstarted_worker import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -43,77 +37,6 @@ def quiet() -> Iterator[None]:
     for logger, level in before:
         logger.setLevel(level)
     state.reset_state()
-
-
-class Worker:
-    """An application with a consumer that was never started, and what its pool was given."""
-
-    def __init__(self) -> None:
-        self.app: Bridge = make_app(load_settings({}))
-        self.pool = HybridPool(2, app=self.app)
-        self.begun: list[Any] = []
-        self.pool.runner = lambda native: self.begun.append  # type: ignore[assignment]
-        self.consumer = SimpleNamespace(
-            app=self.app,
-            pool=self.pool,
-            hostname="me@here",
-            event_dispatcher=None,
-            connection_errors=(),
-            on_task_message=set(),
-        )
-        self.app.set_current()  # as in a worker: Celery's tracer asks for it
-        self.bridge = self.app.bridge
-        self.bridge.context.listeners = 0
-        self.bridge.fetcher.attach(
-            SimpleNamespace(ticks=0, wake=lambda: None, settled=lambda: None, interrupt=lambda: None)
-        )
-        self.seen: list[dict[str, Any]] = []
-        self.runs = 0
-        self._add_tasks()
-
-    def _add_tasks(self) -> None:
-        @self.app.task(name="SeeJob", bind=True, shared=False)
-        def see(task: Any, number: int) -> None:
-            self.seen.append({**vars(task.request)})
-
-        self.app.task(name="BreakJob", shared=False)(self._break)
-
-    def _break(self, number: int) -> None:
-        self.runs += 1
-        raise ValueError("broken on purpose")
-
-    def unit(self, job_class: str, token: int | None = None) -> UnitOfWork:
-        """A job that was just claimed."""
-        payload = json.dumps({"class": job_class, "args": [1], "jid": "0" * 24, "queue": "q"}).encode()
-        delivery = Delivery(self.bridge.lease.identity, token or next(TOKENS), "q", payload, 1000)
-        unit = UnitOfWork(delivery, SidekiqJob.parse(payload))
-        self.bridge.fetcher.in_flight.held[delivery.token] = unit
-        return unit
-
-    def channel(self) -> Any:
-        """What makes messages."""
-        settle = QoS(SimpleNamespace(context=self.bridge.context)).ack
-        channel = SimpleNamespace(
-            context=self.bridge.context, no_ack_consumers=None, basic_ack=lambda tag, **_: settle(tag)
-        )
-        channel.message_for = lambda *chosen: Channel.message_for(channel, *chosen)
-        return channel
-
-    def take(self, unit: UnitOfWork) -> bool:
-        """Whether the fast path takes it."""
-        found = dispatch.of(self.consumer)
-        assert found is not None
-        return found(unit, self.channel())
-
-    def plain(self, job_class: str, token: int | None = None) -> Any:
-        """The request that the fast path makes."""
-        assert self.take(self.unit(job_class, token))
-        return self.begun.pop()
-
-    @property
-    def decisions(self) -> list[object]:
-        """What waits to be written."""
-        return [decision for _, decision in self.bridge.fetcher.journal.batch().decided]
 
 
 @pytest.fixture
@@ -401,11 +324,49 @@ def test_what_ruby_reported_stands_though_the_lease_cannot_be_renewed(
 
 def test_what_a_control_command_asks_of_a_running_job_is_filled_in(worker: Worker) -> None:
     request = worker.plain("SeeJob")
+    assert request.info()["worker_pid"] is None
     request.begin()
     assert state.requests == {request.id: request}
     info = request.info()
+    assert info["worker_pid"] == os.getpid()
     assert (info["id"], info["name"], info["args"]) == ("0" * 24, "SeeJob", "(...)")
     assert info["delivery_info"]["routing_key"] == "q"
+
+
+def test_each_attribute_of_a_request_is_what_celerys_way_would_show(worker: Worker) -> None:
+    """By whichever an observer begins, before the job does."""
+    # Given the attributes of the request that Celery makes of the same job
+    names = {name for name in dir(celerys(worker)) if not name.startswith("__")}
+    # When each attribute is the first that is read of another request
+    shown = {name: shown_of(worker.plain("SeeJob", 7), name) for name in names}
+    # Then it is as Celery's
+    assert shown == {name: shown_of(celerys(worker), name) for name in names}
+
+
+def celerys(worker: Worker) -> SidekiqRequest:
+    task, unit = worker.app.tasks["SeeJob"], worker.unit("SeeJob", 7)
+    message = worker.channel().message_for(unit, task.name)
+    return SidekiqRequest(
+        message,
+        on_ack=message.ack_log_error,
+        on_reject=message.reject_log_error,
+        hostname="me@here",
+        app=worker.app,
+        task=task,
+        body=message.body,
+        headers=message.headers,
+    )
+
+
+def shown_of(request: Any, name: str) -> Any:
+    """What an observer can compare: methods and objects by their class."""
+    try:
+        value = getattr(request, name)
+    except AttributeError:
+        return "missing"
+    if isinstance(value, dict):
+        return {key: each for key, each in value.items() if key != "sidekiq"}
+    return value if isinstance(value, str | int | float | tuple | list | None) else type(value).__name__
 
 
 def test_a_fault_of_ours_costs_neither_thread_nor_job(

@@ -21,7 +21,7 @@ from bridge.sidecar.stream_upgrade import OpenStream
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Done
 from bridge.sidekiq.payload.job import SidekiqJob
-from tests.unit.test_dispatch import Worker
+from tests.support.unstarted_worker import Worker
 
 
 class Sidecar:
