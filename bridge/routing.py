@@ -24,7 +24,7 @@ class Routing:
         """``has_sidecar``: whether a sidecar takes jobs at this moment."""
         self._app = app
         self._has_sidecar = has_sidecar
-        self._natives: dict[str, object] = {}
+        self._natives: dict[str, Any] = {}
         self._moves: Mapping[str, Move] = {}
         self._finished: Mapping[str, Move] = {}
         self._on_move: Callable[[], object] = lambda: None
@@ -66,6 +66,10 @@ class Routing:
 
     def needs_no_sidecar(self, job: SidekiqJob) -> bool:
         """Whether a job runs while no sidecar answers: in Python, and outside of Ruby's middleware."""
+        name = job.native_class or ""
+        task = self._natives.get(name)
+        if task is not None and task is self._tasks.get(name) and name not in self._moves:
+            return not task.in_ruby_middleware
         return self.is_native(job) and not self.joins_ruby(job)
 
     def joins_ruby(self, job: SidekiqJob) -> bool:

@@ -22,7 +22,7 @@ def _idle_latency(cast: Cast, scale: Scale) -> Scenario:
     rows = rows_of((cast.base, cast.native, cast.bridge), (*cast.older, cast.celery), method)
     what = (
         f"From push to start: single jobs with {REAL_KB} KB of arguments at random moments, 50 a second. "
-        "Limit: each process or thread that must wake adds its time; Sidekiq wakes one, a native worker two."
+        "Limit: each thread that must wake adds its time. Sidekiq and a native job wake one, a sidecar two."
     )
     return scenario("latency, idle", "p50_ms", rows, what)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -56,8 +56,8 @@ class Poller:
         self._fetcher.attach(self)
         if (shared := self._event_loop.shared) is not None:
             self.settled = shared.settled
-            shared.after_read = lambda: self._deputy_has_read(shared)
-            shared.after_run = lambda: self._thread_turns(shared)
+            shared.after_read = functools.partial(self._deputy_has_read, shared)
+            shared.after_run = functools.partial(self._thread_turns, shared)
 
     def turn(self) -> int:
         """Settle, claim and deliver once. Returns how many were delivered; 0: wait for ``wait_seconds``."""
@@ -141,17 +141,15 @@ class Poller:
         self._watches.beyond.claimed(fetched.units, is_to_watch=is_to_watch)
         return is_to_watch
 
-    # -- a thread of the pool, in this thread's turn
-
     def _deputy_has_read(self, shared: SharedSockets) -> bool:
-        """Begin what the deputy has read. Returns whether the consumer's thread is needed."""
+        """A deputy begins what it has read. Returns whether the consumer's thread is needed."""
         self._begin(units := self._watches.read(), shared)
         self._watch_again()
         is_left = self._next.more_expected or self._fetcher.journal.waiting  # an expired job is settled
         return self._thread_turns(shared) if is_left and not units else self._is_needed()
 
     def _thread_turns(self, shared: SharedSockets) -> bool:
-        """Settle and claim, without limits and outages. Returns whether the consumer's thread is needed."""
+        """A thread of the pool settles and claims. Returns whether the consumer's thread is needed."""
         self.ticks += 1
         fetcher, following, claim = self._fetcher, self._next, self._next.more_expected
         has_limits = self._admission.has_limits or fetcher.rooms.limited or fetcher.rooms.marked.marks
@@ -172,10 +170,11 @@ class Poller:
     def _begin(self, units: Iterable[UnitOfWork], shared: SharedSockets) -> None:
         """Begin native jobs, and leave all else."""
         for unit in units:
-            is_plain, begun = not self._is_asked_for(unit), False
-            with contextlib.suppress(Exception):  # the consumer's thread tries again, and says what is wrong
-                begun = is_plain and self._context.fast_dispatch(unit, self._channel, True)
-            if not begun:
+            try:
+                runs = not self._is_asked_for(unit) and self._context.fast_dispatch(unit, self._channel, True)
+            except Exception:  # the consumer's thread tries again, and says what is wrong
+                runs = False
+            if not runs:
                 self._left_over.append(unit)
                 shared.trust = DISTRUST
 

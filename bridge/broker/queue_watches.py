@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Protocol
@@ -88,7 +89,8 @@ class Watches:
         arrivals, take = self._arrivals, self._takes.get(name)
         if take is not None and take.armed and arrivals.serves(take):
             return True  # the end of a lower watch has begun it again
-        free = arrivals.free_slots
+        in_flight = arrivals.in_flight
+        free = in_flight.slots - len(in_flight.held)
         if free <= 0 or not arrivals.may_take(name) or not (seconds := arrivals.seconds):
             return False
         if take is not None and not arrivals.serves(take):
@@ -172,9 +174,9 @@ class Watches:
         if not take.arm(seconds):
             self._listener.woken()  # the queue is paused: a claim finds out which are
         if take.socket is not watched:
-            self._readers.watch(take.socket, lambda: self._arrived(take))
+            self._readers.watch(take.socket, functools.partial(self._arrived, take))
         peek = self._peeks.get(take.queue)
-        if peek is not None and (peek.armed or self._arrivals.free_slots > WATCHED_QUEUES):
+        if peek is not None and (peek.armed or self._arrivals.in_flight.free_slots > WATCHED_QUEUES):
             # It would wake this worker as well. A worker with few free slots soon needs a peek again.
             self._drop(peek)
         return True
@@ -210,7 +212,7 @@ class Watches:
             if peek.socket is not watched:
                 # Else it is watched still: it is silent while no BLMOVE is under way.
                 self._readers.unwatch(watched)
-                self._readers.watch(peek.socket, lambda: self._answered(peek))
+                self._readers.watch(peek.socket, functools.partial(self._answered, peek))
         except (redis.RedisError, OSError) as error:
             logger.debug("cannot watch queue %s: %s", name, error)
             self._drop(peek)

@@ -233,6 +233,7 @@ def request_class(consumer: Any, task: Any) -> type[LazyRequest]:
         "_tracer": staticmethod(trace.fast_trace_task if app.use_fast_trace_task else trace.trace_task_ret),
         "_app": app,
         "_task": task,
+        "task": task,  # Celery's is a property
         "_type": task.name,
         "_needs_tracer": observers.need_tracer(task),
         "_eventer": consumer.event_dispatcher,

@@ -9,7 +9,7 @@ from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
 from bridge.sidekiq.outcome.decision import Decision, GiveBack
 from bridge.sidekiq.payload.job import SidekiqJob
 
-_LIMITS = {State.OPEN: 0, State.HALF_OPEN: 1, State.CLOSED: None}
+_OPEN, _HALF_OPEN = State.OPEN, State.HALF_OPEN
 
 
 class SidecarGate:
@@ -23,7 +23,8 @@ class SidecarGate:
     ) -> None:
         """``joins_ruby``: whether the Python code of a job's class runs inside Ruby's middleware."""
         self._breaker = breaker
-        self._needs_no_sidecar = needs_no_sidecar
+        self.admits = needs_no_sidecar
+        """Jobs that run in Python alone never wait for the sidecar."""
         self._joins_ruby = joins_ruby
         self.restricts = True
         self.follow()
@@ -32,13 +33,10 @@ class SidecarGate:
         """The breaker's state has changed. Called by any thread."""
         self.restricts = self._breaker.state is not State.CLOSED
 
-    def admits(self, job: SidekiqJob) -> bool:
-        """Jobs that run in Python alone never wait for the sidecar."""
-        return self._needs_no_sidecar(job)
-
     def limit(self) -> int | None:
         """None leaves for a sidecar that does not answer; one goes first when it has just come back."""
-        return _LIMITS[self._breaker.state]
+        state = self._breaker.state
+        return 0 if state is _OPEN else 1 if state is _HALF_OPEN else None
 
     def settled(self, decided: Sequence[tuple[UnitOfWork, Decision]]) -> None:
         """A Ruby job that has run closes the circuit."""

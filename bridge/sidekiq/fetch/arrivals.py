@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import math
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
-from weakref import WeakValueDictionary
 
 import redis
 
@@ -58,7 +59,7 @@ class Arrivals:
         self._store = store
         self._lease = lease
         self._gate = gate
-        self._in_flight = in_flight
+        self.in_flight = in_flight
         self._journal = journal
         self._rooms = rooms
         self.clock = clock
@@ -70,8 +71,7 @@ class Arrivals:
         self._rest_until = 0.0
         self.young: deque[tuple[float, UnitOfWork]] = deque()
         """Jobs that have arrived, and when: each is in its list for a while."""
-        self.units: WeakValueDictionary[int, UnitOfWork] = WeakValueDictionary()
-        """The same, until their settlement: a thread that lets a job go has it in no other place."""
+        self._units: dict[int, weakref.ref[UnitOfWork]] = {}
         self.doubtful: dict[ArrivedList, int] = {}
         """Lists to be fenced before anything else is written: their watch is closed, or was cut.
 
@@ -91,17 +91,12 @@ class Arrivals:
         Not of a queue with a limit of its own: a claim counts what it has room for. Not of a queue whose jobs
         keep an order at a limit either.
         """
-        if self._in_flight.is_quiet or not self._lease.is_taken or self.clock() < self._rest_until:
+        if self.in_flight.is_quiet or not self._lease.is_taken or self.clock() < self._rest_until:
             return False
         rooms = self._rooms
         if queue in rooms.limited or (rooms.marked.marks and rooms.marked.may_be_in(queue)):
             return False
         return not self._gate.restricts or self.native.are_in(queue)
-
-    @property
-    def free_slots(self) -> int:
-        """How many jobs this worker may still hold, unless it is quiet; then ``may_take`` says no."""
-        return self._in_flight.slots - len(self._in_flight.held)
 
     @property
     def seconds(self) -> float:
@@ -126,8 +121,8 @@ class Arrivals:
         take.token = self._new_token()
 
     def _new_token(self) -> int:
-        token = self._in_flight.next_token
-        self._in_flight.next_token += 1
+        token = self.in_flight.next_token
+        self.in_flight.next_token += 1
         return token
 
     def serves(self, take: Take) -> bool:
@@ -142,7 +137,7 @@ class Arrivals:
         if self.watched.pop(take.home, None) is not None:
             if ended:
                 self._ended.add(take.home)  # first: another thread may fence the list at once
-            self.doubtful[take.home] = take.token or self._in_flight.next_token
+            self.doubtful[take.home] = take.token or self.in_flight.next_token
             if not ended:
                 self.was_cut = True
 
@@ -154,7 +149,7 @@ class Arrivals:
 
     def admit(self, take: Take, payload: bytes) -> tuple[UnitOfWork, ...]:
         """Hold this job, or give it back: it may not run here now, or no slot is free."""
-        home, in_flight = take.home, self._in_flight
+        home, in_flight = take.home, self.in_flight
         if home not in self.watched and home not in self.doubtful:
             return ()  # the list was fenced meanwhile, and the job given back
         job = Claimed(home.queue, payload, take.token or self._new_token())
@@ -171,14 +166,20 @@ class Arrivals:
     def hold(self, home: ArrivedList, job: Claimed, claimed_at_ms: int = 0) -> tuple[UnitOfWork, ...]:
         """Hold a job that is in this list; 0: it has come just now. Returns none that is not to run."""
         claimed_at_ms = claimed_at_ms or int((time.time() + self._store.ahead) * 1000)
-        units = self._in_flight.admit(home.identity, (job,), claimed_at_ms, home.key)
+        units = self.in_flight.admit(home.identity, (job,), claimed_at_ms, home.key)
         for unit in units:
             self.young.append((self.clock(), unit))
-            self.units[job.token] = unit
+            # Not a WeakValueDictionary: it enters four functions of Python's for each job.
+            self._units[job.token] = weakref.ref(unit, functools.partial(self._units.pop, job.token))
         return units
 
+    @property
+    def units(self) -> list[UnitOfWork]:
+        """All that have arrived and are not settled: a thread that lets a job go has it in no other place."""
+        return [unit for known in self._units.copy().values() if (unit := known()) is not None]
+
     def _may_begin(self, unit: UnitOfWork) -> bool:
-        in_flight = self._in_flight
+        in_flight = self.in_flight
         if in_flight.is_quiet or len(in_flight.held) > in_flight.slots:
             return False
         if unit.delivery.queue in self._rooms.limited:
@@ -192,7 +193,7 @@ class Arrivals:
     @property
     def enter_in_seconds(self) -> float | None:
         """Until a job enters the hash that has run for a while; None where no job is in a list."""
-        held = self._in_flight.held
+        held = self.in_flight.held
         while self.young:
             arrived_at, unit = self.young[0]
             if unit.arrived and unit.delivery.token in held:
@@ -210,16 +211,16 @@ class Arrivals:
         if self.was_cut or self.doubtful:
             self.fence()
         if self.enter_in_seconds == 0.0:
-            now, held = self.clock(), self._in_flight.held
+            now, held = self.clock(), self.in_flight.held
             units = [unit for at, unit in self.young if unit.arrived and now - at >= ENTER_SECONDS]
-            self._in_flight.enter([unit for unit in units if unit.delivery.token in held])
+            self.in_flight.enter([unit for unit in units if unit.delivery.token in held])
 
     # -- the end of a list
 
     def doubt(self) -> None:
         """An answer of Redis is missing: it is not known what the lists hold."""
         self.was_cut = True
-        last = self._in_flight.next_token
+        last = self.in_flight.next_token
         self.doubtful |= {home: take.token or last for home, take in self.watched.items()} | self.own
         self.watched.clear()
         self.own.clear()
@@ -231,13 +232,13 @@ class Arrivals:
             found = (
                 set(self._store.arrived_lists(self._lease.identity)) - self.watched.keys() - self.own.keys()
             )
-            self.doubtful = dict.fromkeys(found, self._in_flight.next_token) | self.doubtful
+            self.doubtful = dict.fromkeys(found, self.in_flight.next_token) | self.doubtful
             self.was_cut = False
         for home, place in list(self.doubtful.items()):
-            units = [unit for unit in list(self.units.values()) if unit.arrived == home.key]
+            units = [unit for unit in self.units if unit.arrived == home.key]
             known = [(unit.delivery.token, unit.delivery.payload) for unit in units]
-            first = self._in_flight.next_token
-            self._in_flight.next_token += TOKENS_OF_A_LIST
+            first = self.in_flight.next_token
+            self.in_flight.next_token += TOKENS_OF_A_LIST
             unknown = self._store.fence_arrived(home, first, known, ended=home in self._ended)
             for unit in units:
                 unit.arrived = ""

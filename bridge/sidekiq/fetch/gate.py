@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
@@ -16,8 +16,9 @@ class Gate(Protocol):
     restricts: bool
     """Whether there is a limit; while there is none, the gate is not asked."""
 
-    def admits(self, job: SidekiqJob) -> bool:
-        """Whether this job may be taken though not all may (a native one while the sidecar is away)."""
+    @property
+    def admits(self) -> Callable[[SidekiqJob], bool]:
+        """Says whether a job may be taken though not all may (a native one while the sidecar is away)."""
 
     def limit(self) -> int | None:
         """How many jobs may be held at once. 0: only jobs it ``admits``; None: any number of any kind."""

@@ -79,7 +79,7 @@ class LargeJobs:
 
     def _keys_in_use(self) -> set[str]:
         """Of the lists in which a job that is not settled may be."""
-        return {unit.arrived for unit in (*list(self._arrivals.units.values()), *self._journal.units)}
+        return {unit.arrived for unit in (*self._arrivals.units, *self._journal.units)}
 
     @staticmethod
     def _is_full_and_large(request: ClaimRequest, claim: Claim) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import hiredis
@@ -85,17 +84,16 @@ class Take:
     def answered(self) -> list[bytes | None]:
         """Read: the exact bytes of the job that is taken, None after the timeout; nothing before."""
         self._read()
-        return [*self._answers()]
-
-    def _answers(self) -> Iterator[bytes | None]:
-        for reply in self._replies():
-            if not self.armed or not isinstance(reply, bytes | Exception | None):
+        answers = self._replies()
+        for reply in answers:
+            is_answer = type(reply) is bytes or reply is None or isinstance(reply, Exception)
+            if not self.armed or not is_answer:
                 raise redis.InvalidResponse(f"not the answer to a BLMOVE: {reply!r:.80}")
             self.met_backlog = time.monotonic() - self._armed_at < BACKLOG_SECONDS
             self.armed = False
             if isinstance(reply, Exception):
                 raise _refusal(reply)
-            yield reply
+        return answers
 
     def ask(self) -> None:
         """Learn whether the queue is paused and orphaned jobs wait. Only while no BLMOVE is under way."""
@@ -167,15 +165,17 @@ class Take:
         while getattr(self.socket, "pending", int)():
             self._reader.feed(self.socket.recv(READ_BYTES))
 
-    def _replies(self) -> Iterator[Any]:
+    def _replies(self) -> list[Any]:
+        gets, found = self._reader.gets, []
         try:
-            while (reply := self._reader.gets()) is not False:
+            while (reply := gets()) is not False:
                 if isinstance(reply, hiredis.PushNotification):
                     self.is_marked = True
                 else:
-                    yield reply
+                    found.append(reply)
         except hiredis.ProtocolError as error:
             raise redis.InvalidResponse(str(error)) from error
+        return found
 
 
 def _refusal(reply: Exception) -> redis.ResponseError:

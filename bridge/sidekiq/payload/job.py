@@ -117,8 +117,9 @@ class SidekiqJob:
     @property
     def shown_class(self) -> str:
         """``display_class``, or words for a job without a class."""
-        if self.wrapped is None and "display_class" not in self.fields and not self.is_active_job:
-            return self.job_class or "(no class)"
+        name = self.job_class
+        if self.wrapped is None and "display_class" not in self.fields and name not in active_job.WRAPPERS:
+            return name or "(no class)"
         return self.display_class or "(no class)"
 
     @property
@@ -135,7 +136,7 @@ class SidekiqJob:
     @property
     def args(self) -> list[Any]:
         """As Ruby's splat reads them: nothing for null or none, pairs of an object, a scalar alone."""
-        value = self.whole.get("args")
+        value = (self.whole if self.is_outline else self.fields).get("args")
         if isinstance(value, list):
             return value
         if isinstance(value, dict):
@@ -147,7 +148,9 @@ class SidekiqJob:
 
         Any other job's own arguments are all positional.
         """
-        return active_job.arguments(self._inner_arguments) if self.is_active_job else (self.args, {})
+        if self.job_class in active_job.WRAPPERS:
+            return active_job.arguments(self._inner_arguments)
+        return self.args, {}
 
     @property
     def queue(self) -> str | None:
