@@ -12,7 +12,7 @@ from bridge.sidekiq.fetch import unreadable
 from bridge.sidekiq.fetch.unit_of_work import Delivery, UnitOfWork
 from bridge.sidekiq.outcome.decision import Bury, Done
 from bridge.sidekiq.payload.job import SidekiqJob
-from tests.unit.test_dispatch import TOKENS, Worker
+from tests.support.unstarted_worker import TOKENS, Worker
 
 RECORD = {"id": 1, "name": "a" * 40, "tags": ["b"]}
 FIELDS = {"retry": True, "queue": "q", "class": "SumJob", "args": [[RECORD] * 60, "end"]}
