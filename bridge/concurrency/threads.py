@@ -44,7 +44,7 @@ class Deputy:
 
     def wait(self) -> bool:
         """Wait until a socket is readable. False: after ``release``, and the owner reads what has come."""
-        ready = [number for number, _ in self._epoll.poll()]
+        ready = dict(self._epoll.poll())
         if is_released := self._bell in ready:
             os.eventfd_read(self._bell)
         return not is_released

@@ -74,7 +74,14 @@ def _run(request: LazyRequest) -> dict[str, Any] | None:
 
 def _pushed(stack: Any, item: Any) -> list[Any]:
     """Push, and return the list of this thread. It stays when it is empty: Celery's ``pop`` drops it."""
-    found: list[Any] = stack.push(item) or stack.stack  # the stack of USE_FAST_LOCALS returns nothing
+    found: list[Any]
+    try:
+        # Celery's `push` looks in the same place, by way of an AttributeError.
+        found = stack._local.__storage__[stack._local.__ident_func__()]["stack"]
+    except (AttributeError, KeyError):
+        found = stack.push(item) or stack.stack  # the stack of USE_FAST_LOCALS returns nothing
+    else:
+        found.append(item)
     return found
 
 

@@ -391,3 +391,10 @@ def test_the_stacks_of_tasks_and_requests_ask_a_function_whose_they_are() -> Non
     owner = first
     assert stack.top == "of the first"
     assert type(_task_stack) is type(stack)
+
+
+def test_the_stack_of_a_thread_is_where_a_native_run_looks_for_it() -> None:
+    """Else each native job goes through `push`, which takes four functions and an exception more."""
+    stack: Any = LocalStack()
+    stack.push("task")
+    assert stack._local.__storage__[stack._local.__ident_func__()]["stack"] is stack.stack
