@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from bridge.redis.client import own_connection
 from bridge.redis.outages import outages
 from bridge.sidekiq import keys
 
@@ -43,14 +44,11 @@ class ReplyBox:
 
     def __init__(self, client: redis.Redis, queue: str) -> None:
         self.queue = queue
-        self._connection: Any = client.connection_pool.make_connection()
+        self._connection = own_connection(client)
         self._connection.connect()
+        self.socket: Any = self._connection._sock
+        """The socket to wait on. Kept when the link is cut: the event loop must be able to name it."""
         self._arm()
-
-    @property
-    def socket(self) -> Any:
-        """The socket to wait on."""
-        return self._connection._sock
 
     def receive(self) -> dict[str, Any] | None:
         """Read what came, and wait for the next."""

@@ -123,11 +123,11 @@ class MoveFollower:
         if self.moves or tracking is None or not tracking.watches(_KEYS) or tracking.has_news():
             return
         self._event_loop = loop = event_loop.current()
-        loop.watch(tracking.socket, lambda: None)
+        loop.watch(sock := tracking.socket, lambda: None)
         try:
             loop.wait(0.0 if self._is_ending else TRUST_SECONDS)
         finally:
-            loop.unwatch(tracking.socket)
+            loop.unwatch(sock)
 
     def _has_news(self) -> bool:
         if not self._may_track:

@@ -456,6 +456,27 @@ def test_broadcasts_are_heard_again_after_their_connection_was_killed(
     wait_for(asked, "a broadcast after the cut", 8)
 
 
+def test_a_cut_wait_for_replies_wakes_the_loop_no_more_once_its_connection_is_closed(
+    own_server: RedisServer, client: redis.Redis, make_consumer: Maker
+) -> None:
+    """The client forgets the socket of a cut link, so the loop was told to watch "none" no more."""
+    # Given a process that waits for replies
+    consumer = make_consumer(own_server.url, "default")
+    transport = consumer.connection.transport
+    event_loop = transport.event_loop
+    transport.await_replies("0123.reply.celery.pidbox")
+    wait_for(lambda: b"cmd=blpop" in client.execute_command("CLIENT", "LIST"), "the wait")
+    # When its link is cut, and it closes its connection
+    client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    with pytest.raises(errors.StoreUnavailable):
+        wait_for(lambda: event_loop.wait(1.0), "the cut link")
+    consumer.connection.close()
+    # Then nothing ends the waits of its loop
+    event_loop.wait(0.0)
+    assert event_loop._selector.select(0) == []
+    consumer.connect()
+
+
 def test_a_reply_reaches_the_process_that_asked(
     own_server: RedisServer, client: redis.Redis, make_consumer: Maker
 ) -> None:
