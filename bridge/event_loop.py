@@ -116,12 +116,12 @@ class EventLoop:
         return interrupted
 
     def _select(self, timeout_seconds: float) -> list[tuple[selectors.SelectorKey, int]]:
-        shared = self.shared
-        if shared is None:
+        if (shared := self.shared) is None:
             return self._selector.select(timeout_seconds)
         shared.is_owner_awake = False
         if self._has_turn:
             self._has_turn = False
+            shared.turns += 1
             shared.turn.release()
         if shared.ended:  # by a thread that saw this one awake, and so has not woken it
             timeout_seconds = 0.0
@@ -165,14 +165,12 @@ class SharedSockets:
     """Sockets for which one other thread, the deputy, may wait instead of the event loop's owner.
 
     They are in an epoll of their own, which the owner looks at while no deputy waits: a deputy comes and goes
-    without a wake-up. ``turn`` is a lock: its holder may use what belongs to the owner, and asks again what
-    is readable. The owner has it whenever it does not wait.
+    without a wake-up. Who holds ``turn``, a lock, may use what is the owner's, which has it while awake.
     """
 
     def __init__(self, event_loop: EventLoop, selector: selectors.EpollSelector) -> None:
-        self.turn = threading.Lock()
-        self.is_owner_awake = True
-        """Whether the owner is at work: it looks at ``ended`` before it sleeps."""
+        self.turn, self.turns = threading.Lock(), 0  # turns that have ended; each reading ends one
+        self.is_owner_awake = True  # then it looks at ``ended`` before it sleeps
         self.epoll = select.epoll()
         self._callbacks: dict[int, tuple[Any, Callback]] = {}
         """Socket and callback, by a descriptor of ours, as in ``EventLoop``."""
@@ -212,11 +210,13 @@ class SharedSockets:
             self.epoll.unregister(number)
             os.close(number)
 
-    def read(self) -> None:
-        """Call what is readable now. By the thread that has the turn."""
+    def read(self, *, is_untouched: bool = False) -> None:
+        """Call what is readable now. By the thread that has the turn. ``is_untouched``: what was still is."""
+        if is_untouched and len(self._callbacks) == 1:
+            next(iter(self._callbacks.values()))[1]()
+            return
         for _ in range(len(self._callbacks)):
-            ready = self.epoll.poll(0)
-            if ready:
+            if ready := self.epoll.poll(0):
                 self._callbacks[ready[0][0]][1]()
             if len(ready) < 2:  # else asked again: a callback may drop another socket, or read it
                 return

@@ -179,22 +179,26 @@ class NativeThreads:
         if self._runs or shared.trust < 1:
             shared.wake()  # the next run of this thread may be a long one
             return None
-        return self._in_turn(shared, is_reader=False)
+        return self._in_turn(shared)
 
-    def _in_turn(self, shared: SharedSockets, *, is_reader: bool) -> Run | None:
-        """Have the consumer's turn, while its thread sleeps. Returns the first run that is submitted then."""
-        is_needed = True
+    def _in_turn(self, shared: SharedSockets, turns: int | None = None) -> Run | None:
+        """Have the consumer's turn, while its thread sleeps. Returns the first run that is submitted then.
+
+        ``turns``: the caller has found a socket readable, and this number of turns had ended before.
+        """
+        is_needed, is_reader = True, turns is not None
         with shared.turn:
             self._turning = threading.get_ident()
             try:
                 if is_reader:
-                    shared.read()
+                    shared.read(is_untouched=turns == shared.turns)
                 is_needed = shared.after_read() if is_reader else shared.after_run()
             except Exception:
                 logger.exception("a thread of the pool cannot wait for jobs; the worker's main thread does")
                 shared.trust = NEVER
             finally:
                 self._turning = None
+                shared.turns += 1
                 run, self._own_run = self._own_run, None
         if is_needed:
             shared.wake()
@@ -219,9 +223,10 @@ class NativeThreads:
         assert place is not None
         assert shared is not None
         shared.lend(to_deputy=True)
+        turns = shared.turns  # first: what is read from now on ends a turn that counts
         try:
             if place.wait():
-                own_run = self._in_turn(shared, is_reader=True)
+                own_run = self._in_turn(shared, turns)
         finally:
             shared.lend(to_deputy=False)
         with self._lock:

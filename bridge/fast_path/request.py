@@ -22,7 +22,7 @@ from bridge.broker import messages
 from bridge.broker.messages import RUBY_TASK
 from bridge.execution.call import Call
 from bridge.execution.request import SidekiqRequest
-from bridge.execution.time_limits import HARD, SOFT, TimeLimits
+from bridge.execution.time_limits import HARD, SOFT
 from bridge.fast_path import observers, on_demand
 from bridge.results.encoding import encoded, shown_result
 from bridge.sidekiq.fetch import unreadable
@@ -98,20 +98,17 @@ class LazyRequest(SidekiqRequest):
         state.total_count[self.name] += 1
         state.all_total_count[0] += 1
         runtime.fetcher.in_flight.started(token, now, native=self.native)
-        if self._may_have_limits(runtime.cancellation.limits):
-            runtime.cancellation.watch(self, self.unit, self._task)
-        if runtime.context.listeners:
-            self.send_event("task-started")
-
-    def _may_have_limits(self, limits: TimeLimits) -> bool:
-        """Whether to ask for the limits of this run. Asked for each job, so without a call."""
         fields, task = self.unit.job.fields, self._task
-        return (
-            limits.hold_for_all
+        may_have_limits = (  # asked for each job, so without a call
+            runtime.cancellation.limits.hold_for_all
             or HARD in fields
             or SOFT in fields
             or (self.native and (task.time_limit is not None or task.soft_time_limit is not None))
         )
+        if may_have_limits:
+            runtime.cancellation.watch(self, self.unit, task)
+        if runtime.context.listeners:
+            self.send_event("task-started")
 
     def done(self, run_ms: float | None = None) -> None:
         """Settle a run that ended without an error; ``run_ms``: how long it took, as the sidecar says."""

@@ -53,10 +53,10 @@ class SidekiqJob:
         self.is_outline = is_outline
         """Whether the arguments were not read, and so may be malformed."""
         # Read a dozen times in the life of a job, so found out once.
-        jid = fields.get("jid")
-        self.jid = str(jid) if type(jid) is int else _text(jid)
+        jid, name = fields.get("jid"), fields.get("class")
+        self.jid = jid if type(jid) is str and jid.isascii() else str(jid) if type(jid) is int else _text(jid)
         """Sidekiq hands on any value; here a number is its digits, and any other type is None."""
-        self.job_class = _text(fields.get("class"))
+        self.job_class = name if type(name) is str and name.isascii() else _text(name)
         """``class``: for an ActiveJob the wrapper."""
         self.wrapped = _text(fields["wrapped"]) if "wrapped" in fields else None
         """Class of the ActiveJob inside the wrapper."""
