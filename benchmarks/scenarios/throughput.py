@@ -196,7 +196,7 @@ def _promotion(cast: Cast, scale: Scale) -> Scenario:
     what = (
         f"No-op jobs with {REAL_KB} KB of arguments that wait in `schedule` and are due. Sidekiq looks every "
         "second; the clock runs from the first job that leaves. Limit: Sidekiq moves one job with four "
-        "commands, the bridge up to 100 with one script."
+        "commands, the bridge up to 32 KB of them with one script."
     )
     return scenario("promotion", "jobs_per_second", rows, what)
 
