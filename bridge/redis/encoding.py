@@ -14,11 +14,14 @@ import hiredis
 Words = tuple[str | bytes | int | float, ...]
 """One command."""
 
+_TEXTS = frozenset([str, bytes])
 _of_text: Callable[[tuple[str | bytes, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 
 def packed(words: Sequence[str | bytes | int | float]) -> bytes:
     """A command as it is sent."""
+    if _TEXTS.issuperset(map(type, words)):
+        return _of_text(tuple(words))  # type: ignore[arg-type]
     return _of_text(
         tuple([word if type(word) is str or isinstance(word, bytes) else str(word) for word in words])
     )

@@ -54,7 +54,7 @@ def run(client: redis.Redis, calls: Sequence[Call], send: Send | None = None) ->
     """
     send = send or functools.partial(_pipeline, client)
     evalshas: list[Words] = [
-        ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls
+        ("EVALSHA", call.script.sha, str(len(call.keys)), *call.keys, *call.args) for call in calls
     ]
     try:
         results = send(evalshas)

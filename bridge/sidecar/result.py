@@ -47,9 +47,11 @@ _NOT_REPORTED = Result(b"", "the sidecar reported none: upgrade its gem")
 def done_ms(body: bytes, delivery: Delivery) -> float | None:
     """Milliseconds of the run, of a reply that says "done" and nothing else. ``None`` may still be that."""
     found = _DONE.fullmatch(body)
-    if found is None or found[1] != delivery.identity.encode() or int(found[2]) != delivery.token:
+    if found is None:
         return None
-    return float(found[3])
+    identity, token, milliseconds = found.groups()
+    is_same = int(token) == delivery.token and identity == delivery.identity.encode()
+    return float(milliseconds) if is_same else None
 
 
 def failure(body: bytes, delivery: Delivery, job: SidekiqJob) -> JobResult | None:

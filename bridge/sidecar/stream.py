@@ -185,22 +185,23 @@ class Stream:
 
     def _take_frames(self) -> None:
         buffer, start = self._incoming, 0
+        data = bytes(buffer) if len(buffer) <= READ_SIZE else buffer  # a bytearray's pieces are copied twice
         try:
-            while (found := _REPLY.match(buffer, start)) is not None:
+            while (found := _REPLY.match(data, start)) is not None:
                 code, number, status, length = found.groups()
                 if (size := int(length)) > LARGEST_REPLY:
                     raise ValueError(f"a frame of {size} bytes")
                 body_end = found.end() + size
-                if len(buffer) < body_end:
+                if len(data) < body_end:
                     break
-                body = bytes(buffer[found.end() : body_end])
+                body = bytes(data[found.end() : body_end])
                 if self._receiving is not None:
-                    self._receiving.opened(bytes(buffer[start : found.end() - 1]), body)
+                    self._receiving.opened(bytes(data[start : found.end() - 1]), body)
                 elif code is not None:
                     raise ValueError("a code, and no secret")
                 start = body_end
                 self._deliver(int(number), int(status), body)
-            if found is None and buffer.find(b"\n", start) >= 0:
+            if found is None and data.find(b"\n", start) >= 0:
                 raise ValueError("a line that is not a reply's")
         except ValueError as error:
             self._cut(f"it sent bytes that are not a frame ({error})")
@@ -213,8 +214,7 @@ class Stream:
         if number == ALL_OTHERS:
             self._take_leave(status, body)
             return
-        on_reply = self._pending.pop(number, None)
-        if on_reply is not None:
+        if (on_reply := self._pending.pop(number, None)) is not None:
             on_reply(status, body)
         if self._retiring and not self._pending:
             self.close()

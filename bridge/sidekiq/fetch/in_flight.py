@@ -25,6 +25,7 @@ from bridge.sidekiq.payload.timestamps import Timestamps
 from bridge.sidekiq.payload.tracked import FIELD, NOTHING
 from bridge.sidekiq.store.claims import Claimed
 from bridge.sidekiq.store.store import RedisStore
+from bridge.sidekiq.store.tuples import new
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class InFlight:
         # Nearly all jobs are small, and were not read before: straight to the parser.
         read, reads_all = SidekiqJob.parse, bool(self.reader.known)
         for queue, payload, token in claimed:
-            delivery = Delivery(identity, token, queue, payload, claimed_at_ms)
+            delivery = new(Delivery, (identity, token, queue, payload, claimed_at_ms, 0, False, False))
             is_plain = len(payload) < SMALLEST_BYTES and not reads_all
             try:
                 job = read(payload) if is_plain else self.reader.claimed(payload)

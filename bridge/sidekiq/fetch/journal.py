@@ -12,6 +12,7 @@ from bridge.sidekiq.outcome import poison_pill
 from bridge.sidekiq.outcome.decision import Decision, Done, GiveBack
 from bridge.sidekiq.store.effects import SettlementEffects
 from bridge.sidekiq.store.settlement import Arrived, Settled, Settlement
+from bridge.sidekiq.store.tuples import new
 
 logger = logging.getLogger(__name__)
 
@@ -135,9 +136,8 @@ def _settlement(unit: UnitOfWork, decision: Decision, effects: SettlementEffects
     # Asked here and not in the effects: nearly all jobs have none.
     has_effects = effects.sources or delivery.tracked or not effects.fields.isdisjoint(unit.job.fields)
     if type(decision) is Done and not has_effects and not unit.arrived:
-        return Settlement(
-            delivery.identity, delivery.token, delivery.queue, delivery.payload, decision, unit.job.jid or ""
-        )
+        fields = (*delivery[:4], decision, unit.job.jid or "", b"", False, (), None)
+        return new(Settlement, fields)  # type: ignore[no-any-return]
     unknown = isinstance(decision, GiveBack) and decision.unknown_outcome
     may_run = isinstance(decision, GiveBack) and decision.may_run
     return Settlement(

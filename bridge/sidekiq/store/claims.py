@@ -14,6 +14,7 @@ from bridge.redis import scripts
 from bridge.sidekiq import keys
 from bridge.sidekiq.store import lua
 from bridge.sidekiq.store.settlement import Settled
+from bridge.sidekiq.store.tuples import new
 
 #: Format version of an in-flight entry: ``<version>\n<queue>\n<payload>``.
 ENTRY_VERSION = b"1"
@@ -170,8 +171,8 @@ def claim_call(request: ClaimRequest) -> scripts.Call:
     names = _keys_of_claim(request.identity, request.queues)
     args: tuple[str | bytes | int, ...] = (
         request.identity,
-        request.want,
-        request.first_token,
+        str(request.want),
+        str(request.first_token),
         ENTRY_VERSION + b"\n",
         *orders,
     )
@@ -200,7 +201,7 @@ def claim_answer(request: ClaimRequest, result: Any) -> Claim:
     pairs = zip(result[4::2], result[5::2], strict=True)
     jobs = tuple(
         [
-            Claimed(queues[number - 1], payload, token)
+            new(Claimed, (queues[number - 1], payload, token))
             for token, (number, payload) in enumerate(pairs, request.first_token)
         ]
     )

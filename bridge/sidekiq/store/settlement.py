@@ -19,6 +19,7 @@ from bridge.sidekiq.store.notices import telling
 from bridge.sidekiq.store.settling_keys import settling_keys, utc_day
 
 RECOVERED_TTL_SECONDS = 72 * 3600
+_STAT_TTL = str(keys.STAT_TTL_SECONDS)
 #: The answer of settle_orphan.lua where it did so.
 RECOVER_BURIED = 2
 
@@ -100,8 +101,10 @@ class SettlementBatch:
 
     def outcomes(self, results: Sequence[Any]) -> list[Settled]:
         """One outcome for each settlement, in their order."""
-        outcomes = [Settled.FAILED] * len(self._settlements)
         batches = len(self._finished)
+        if len(results) == batches and all(fenced == [] for fenced in results):
+            return [Settled.OK] * len(self._settlements)
+        outcomes = [Settled.FAILED] * len(self._settlements)
         for members, fenced in zip(self._finished.values(), results[:batches], strict=True):
             if isinstance(fenced, list):
                 gone = {int(token) for token in fenced}
@@ -136,7 +139,7 @@ def _outcome(decision: Decision, result: Any) -> Settled:
 
 
 def _finish_call(identity: str, tokens: Sequence[int], day: str) -> scripts.Call:
-    args = (keys.STAT_TTL_SECONDS, *tokens)
+    args = (_STAT_TTL, *map(str, tokens))  # texts: packed without a look at each
     return scripts.Call(lua.load("settle_done"), settling_keys(identity, day), args)
 
 
