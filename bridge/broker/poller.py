@@ -138,7 +138,7 @@ class Poller:
     def _watch(self, fetched: Fetched) -> bool:
         if is_to_watch := self._next.has_ended(fetched):
             self._watches.watch([name for name in self._fetcher.order.names if name not in fetched.paused])
-        self._watches.beyond.claimed(fetched.units, is_to_watch=is_to_watch)
+        self._watches.beyond.claimed(fetched, is_to_watch=is_to_watch)
         return is_to_watch
 
     def _deputy_has_read(self, shared: SharedSockets) -> bool:

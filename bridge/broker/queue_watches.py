@@ -27,6 +27,10 @@ WATCHED_QUEUES = 4
 class Listener(Protocol):
     """Told by the watches, in the consumer's thread."""
 
+    @property
+    def poll_seconds(self) -> float:
+        """Between two looks at all queues."""
+
     def job_came(self, queue: str, payload: bytes) -> None:
         """A peek has found a job."""
 
@@ -69,7 +73,7 @@ class Watches:
         self._readers = event_loop.shared or event_loop
         self._peeks: dict[str, Peek] = {}
         self._takes: dict[str, Take] = {}
-        self.beyond = QueuesBeyond(client, self._readers, order, WATCHED_QUEUES, listener.woken)
+        self.beyond = QueuesBeyond(client, self._readers, order, WATCHED_QUEUES, listener)
         """The queues after the first ones."""
 
     def watch(self, names: Sequence[str]) -> None:

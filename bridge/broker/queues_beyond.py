@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import redis
 
@@ -12,19 +12,35 @@ from bridge.event_loop import EventLoop, SharedSockets
 from bridge.redis.client_tracking import TRUST_SECONDS, ClientTracking
 from bridge.sidekiq import keys
 from bridge.sidekiq.fetch.queues import QueueOrder
-from bridge.sidekiq.fetch.unit_of_work import UnitOfWork
+from bridge.sidekiq.fetch.unit_of_work import Fetched
 
 logger = logging.getLogger(__name__)
 
 #: Queues with jobs, among many, of which it is found out which they are.
 MOST_NAMED = 8
+#: Wake-ups in a row whose claims bring no job, until the worker rests.
+MOST_VAIN = 3
+
+
+class Listener(Protocol):
+    """Told in the consumer's thread."""
+
+    @property
+    def poll_seconds(self) -> float:
+        """Between two looks at all queues."""
+
+    def woken(self) -> None:
+        """One of the queues has changed."""
 
 
 class QueuesBeyond:
-    """Belongs to the consumer's thread. ``woken`` is called when one of the queues has changed.
+    """Belongs to the consumer's thread.
 
-    Redis tells which one. A claim then asks that queue and the first ones alone, and the others stay watched:
-    a push costs each worker that it wakes the same among ten queues and among a thousand.
+    Redis tells which queue has changed. A claim then asks that queue and the first ones alone, and the others
+    stay watched: a push costs each worker that it wakes the same among ten queues and among a thousand.
+
+    A push wakes all workers. One that gets no job several times in a row *rests*: it reads the news at its
+    claims and polls alone, while each poll finds that the others were quicker.
     """
 
     def __init__(
@@ -33,14 +49,14 @@ class QueuesBeyond:
         event_loop: EventLoop | SharedSockets,
         order: QueueOrder,
         first: int,
-        woken: Callable[[], object],
+        listener: Listener,
     ) -> None:
         """``first``: number of queues that have watches of their own."""
         self._client = client
         self._event_loop = event_loop
         self._order = order
         self._first = first
-        self._woken = woken
+        self._listener = listener
         self._tracking: ClientTracking | None = None
         self._names: tuple[str, ...] = ()
         self._beyond: frozenset[str] = frozenset()
@@ -50,38 +66,53 @@ class QueuesBeyond:
         """Queues that may have jobs: those that have changed since Redis was asked about them."""
         self._got_jobs = False
         """Whether a claim has brought jobs since one has emptied the queues."""
+        self._left: frozenset[str] = frozenset()
+        """Queues whose jobs the last claim had to leave there: it is a claim that learns of their end."""
+        self._look_at = time.monotonic() + listener.poll_seconds
+        """When the next look is due, also where each poll is a claim."""
+        self._was_told = False
+        """Whether news has asked for the claim that follows."""
+        self._vain = 0
+        self._is_resting = False
 
     def find(self) -> bool:
         """Whether one of these queues has a job; from then on they are watched together."""
         if len(self._order.names) <= self._first:
             return False
+        self._look_at = time.monotonic() + self._listener.poll_seconds
         try:
-            if self._is_on():
-                return bool(self._stirred) and self._look_again()
-            return self._begin()
+            return self._look() if self._is_on() else self._begin()
         except (redis.RedisError, OSError) as error:
             # Forbidden, or the link was cut: a claim looks as well, and knows what to do about an outage.
             logger.debug("cannot watch %d queues together: %s", len(self._names), error)
             self.drop()
             return True
 
-    def claimed(self, units: Sequence[UnitOfWork], *, is_to_watch: bool) -> None:
-        """A claim has ended; ``is_to_watch``: it has emptied the queues.
+    def claimed(self, fetched: Fetched, *, is_to_watch: bool) -> None:
+        """A claim has ended; ``is_to_watch``: it has emptied the queues, and no rest follows.
 
         The quickest worker, which got jobs by this claim or those before it, watches on at once.
         """
-        self._got_jobs = self._got_jobs or bool(units)
-        if is_to_watch and self._got_jobs:
-            self._got_jobs = False
-            if self._tracking is not None and self.find():
-                self._woken()
+        self._got_jobs = self._got_jobs or bool(fetched.units)
+        if not fetched.drained:
+            return
+        self._left = self._beyond & fetched.paused
+        self._vain = 0 if self._got_jobs else self._vain + self._was_told
+        self._was_told, is_watching = False, self._tracking is not None
+        if is_watching and self._vain >= MOST_VAIN:
+            self._rest(True)
+        if not is_to_watch:
+            return
+        got_jobs, self._got_jobs = self._got_jobs, False
+        if ((got_jobs and is_watching) or time.monotonic() >= self._look_at) and self.find():
+            self._listener.woken()
 
     def drop(self) -> None:
         """Watch no more."""
         if self._tracking is not None:
             self._event_loop.unwatch(self._tracking.socket)
             self._tracking.close()
-        self._tracking = None
+        self._tracking, self._is_resting, self._order.catch_up = None, False, None
         self._stirred.clear()
         self._order.ask_all()
 
@@ -93,20 +124,51 @@ class QueuesBeyond:
         self._names = self._order.names
         self._order.ask_all()
         tracking = self._tracking = self._tracking or ClientTracking(self._client)
-        self._event_loop.unwatch(tracking.socket)
+        self._rest(True)
         self._beyond = frozenset(self._names[self._first :])
         found = tracking.arm([keys.queue(name) for name in self._beyond])
-        self._event_loop.watch(tracking.socket, self._told)
+        self._rest(False)
         self._until = time.monotonic() + TRUST_SECONDS
         self._stirred = set(self._beyond) if found else set()
         return self._look_again()
 
+    def _look(self) -> bool:
+        if self._is_resting:
+            self._read()
+        if not (has_news := bool(self._stirred - self._left)):
+            self._vain = 0  # no other worker was quicker
+        if not self._vain:
+            self._rest(False)
+        return has_news and self._look_again()
+
     def _look_again(self) -> bool:
-        # A claim may leave jobs there (few slots, a pause): then the next look asks again.
-        self._stirred = self._with_jobs([*self._stirred])
+        # A claim may leave jobs there (few slots): then the next look asks again.
+        self._stirred = self._with_jobs([*self._stirred - self._left])
         self._read()
+        found = bool(self._stirred)
+        self._stirred |= self._left
         self._ask()
-        return bool(self._stirred)
+        return found
+
+    def _rest(self, is_to_rest: bool) -> None:
+        """From now on news does not wake this worker, or does again."""
+        assert self._tracking is not None
+        if is_to_rest != self._is_resting:
+            self._is_resting = is_to_rest
+            self._order.catch_up = self._catch_up if is_to_rest else None
+            if is_to_rest:
+                self._event_loop.unwatch(self._tracking.socket)
+            else:
+                self._event_loop.watch(self._tracking.socket, self._told)
+
+    def _catch_up(self) -> None:
+        """A claim of a resting worker begins: it asks the queues that have changed since, too."""
+        try:
+            self._read()
+            self._ask()
+        except (redis.RedisError, OSError) as error:
+            logger.debug("the watch on many queues was cut: %s", error)
+            self.drop()
 
     def _with_jobs(self, names: list[str]) -> set[str]:
         """Those of these queues that have jobs. All of them where many have: a claim asks them at once."""
@@ -130,7 +192,8 @@ class QueuesBeyond:
         else:
             if len(self._stirred) == known:
                 return
-        self._woken()
+        self._was_told = True
+        self._listener.woken()
 
     def _read(self) -> None:
         assert self._tracking is not None
@@ -141,4 +204,4 @@ class QueuesBeyond:
     def _ask(self) -> None:
         if self._names is not self._order.names:
             return  # claims ask all queues until they are watched
-        self._order.ask({*self._names[: self._first], *self._stirred}, self._until)
+        self._order.ask(self._names[: self._first], self._stirred, self._until)

@@ -19,6 +19,8 @@ Maker = Callable[..., Worker]
 class Consumer:
     """The part of a consumer that waits. It hears what the watches tell."""
 
+    poll_seconds = 1.0
+
     def __init__(self, worker: Worker) -> None:
         self.worker = ready(worker)
         self.event_loop = EventLoop()

@@ -49,9 +49,11 @@ class NativeOnlyClaim:
             return Fetched(tuple(units))
         blocked: set[str] = set()
         kept_back: set[str] = set()
-        names, free = self._order.asked.names, lambda: self._in_flight.free_slots
+        asked, free = self._order.asked, lambda: self._in_flight.free_slots
+        for name in asked.told:
+            self._tails.expect(name)
         try:
-            for name, next_jobs in self._tails.tails(self._store, names, free):
+            for name, next_jobs in self._tails.tails(self._store, asked.names, free):
                 fitting = self._rooms.cut(name, next_jobs)
                 admitted = list(itertools.takewhile(self._is_admitted, fitting))
                 self._native.note(name, admitted=len(admitted) == len(fitting))

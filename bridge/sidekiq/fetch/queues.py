@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import random
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 
@@ -69,6 +70,10 @@ class QueueOrder:
 
     def __init__(self) -> None:
         self._asked: QueueOrder = self
+        self.catch_up: Callable[[], None] | None = None
+        """Called before a claim, where ``ask`` has not heard all news."""
+        self.told: AbstractSet[str] = frozenset()
+        """Of the queues that a claim asks, those that may have jobs."""
         self._set({})
 
     def _set(self, given: dict[str, int]) -> None:
@@ -86,19 +91,25 @@ class QueueOrder:
     @property
     def asked(self) -> QueueOrder:
         """The queues that a claim has to ask: all, or those that are not known as empty."""
+        if self.catch_up is not None:
+            self.catch_up()
         return self._asked if time.monotonic() < self._asked_until else self
 
-    def ask(self, names: Collection[str], until: float) -> None:
-        """Until then, by the monotonic clock, claims ask these queues alone: all others are empty."""
-        given = {name: self._given[name] for name in sorted(names, key=self._place.__getitem__)}
+    def ask(self, first: Iterable[str], told: AbstractSet[str], until: float) -> None:
+        """Until then, by the monotonic clock, claims ask these queues alone: all others are empty.
+
+        ``told``: those of which Redis has told something.
+        """
+        names = sorted({*first, *told}, key=self._place.__getitem__)
+        given = {name: self._given[name] for name in names}
         if given != self._asked._given:
             self._asked = QueueOrder()
             self._asked._set(given)
-        self._asked_until = until
+        self._asked.told, self._asked_until = frozenset(told), until
 
     def ask_all(self) -> None:
         """From now on claims ask all queues."""
-        self._asked, self._asked_until = self, 0.0
+        self._asked, self._asked_until, self.told = self, 0.0, frozenset()
 
     def add(self, name: str, weight: int = 0, *, ahead: bool = False) -> None:
         """Look into this queue too, after the others or ahead of them."""
