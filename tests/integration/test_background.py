@@ -229,6 +229,18 @@ def test_a_worker_that_rests_promotes_what_the_quicker_one_leaves(
     assert scheduler.promoted == 6
 
 
+def test_a_worker_that_rests_looks_for_entries_that_are_due_sooner(
+    store: RedisStore, scheduler: Scheduler
+) -> None:
+    """It slept until the next known entry was due, and a second more: what came meanwhile waited 2 s."""
+    # Given a worker that rests, and an entry that is due in most of a second
+    scheduler._rest = longest = scheduler.longest_sleep_seconds
+    seconds, micros = store.client.time()
+    store.client.zadd("schedule", {job(): seconds + micros / 1e6 + 0.9 * longest})
+    # Then the next look is no later than of a worker that knows of no entry
+    assert scheduler.round() <= longest
+
+
 # -- heartbeat
 
 

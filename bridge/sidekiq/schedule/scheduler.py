@@ -148,7 +148,8 @@ class Scheduler:
         if next_in_seconds is not None and next_in_seconds < self.longest_sleep_seconds:
             # A little jitter, so that many workers do not all wake for the same entry.
             jitter = self.rng.uniform(0.001, 0.005 if self._is_quickest else 0.05)
-            return next_in_seconds + jitter + self._rest * self.rng.uniform(0.5, 1.0)
+            rested = next_in_seconds + jitter + self._rest * self.rng.uniform(0.5, 1.0)
+            return max(next_in_seconds + jitter, min(rested, self.longest_sleep_seconds))
         return self.longest_sleep_seconds * self.rng.uniform(0.8, 1.0)
 
     def _promote(self, source: str, members: Sequence[bytes], now: float) -> int:
