@@ -102,6 +102,68 @@ RSpec.describe SidekiqBridge::Sidecar::RunQueue do
       go.close
     end
 
+    describe "after many short runs" do
+      let(:done) { Queue.new }
+      let(:go) { Queue.new }
+      let(:started) { Queue.new }
+
+      before do
+        Array.new(3) { worker(done) { |run| (started << run) && go.pop if run == :waits } }
+        wait_until { idle == 3 }
+        queue.read(stream)
+        short_runs until queue.send(:short_jobs?)
+      end
+
+      after { go.close }
+
+      def short_runs
+        stream.bring(*1..10)
+        10.times { done.pop }
+      end
+
+      def calls
+        count = 0
+        allow(queue).to receive(:wake_one).and_wrap_original { |original| (count += 1) && original.call }
+        yield
+        count
+      end
+
+      it "calls no thread for most of the next ones" do
+        expect(calls { 200.times { short_runs } }).to be < 1000
+      end
+
+      it "has another thread run what waits behind a run that takes its time" do
+        stream.bring(:waits, :quick)
+        expect(done.pop.first).to eq(:quick)
+        expect(started.pop).to eq(:waits)
+      end
+
+      it "has another thread read on while the last run takes its time" do
+        stream.bring(:waits)
+        started.pop
+        stream.bring(:quick)
+        expect(done.pop.first).to eq(:quick)
+      end
+
+      it "wakes a thread for each run of a batch again once one has taken its time" do
+        stream.bring(:waits, :waits)
+        2.times { started.pop }
+        expect(queue.send(:short_jobs?)).to be(false)
+      end
+
+      it "sends replies that were held, though the next run takes its time" do
+        sent = Queue.new
+        writer = Struct.new(:sent) { def send_held = sent << :held }.new(sent)
+        expect(queue.hold(writer)).to be(true)
+        stream.bring(:waits)
+        expect(sent.pop).to eq(:held)
+      end
+    end
+
+    it "holds no replies while runs may take their time" do
+      expect(queue.hold(Object.new)).to be(false)
+    end
+
     it "runs the app's code on no more threads than its limit" do
       limited = described_class.new(1)
       limited << :first

@@ -22,4 +22,26 @@ RSpec.describe SidekiqBridge::Sidecar::StreamWriter do
     writer&.close
     [ours, theirs].compact.each(&:close)
   end
+
+  it "leaves a reply that waits for others to its keeper, without calling its thread" do
+    stub_const("SidekiqBridge::Sidecar::StreamWriter::TOGETHER_SECONDS", 3600)
+    ours, theirs = UNIXSocket.pair
+    held = SidekiqBridge::Sidecar::HeldReplies.new
+    keeper = Struct.new(:held) { def hold(writer) = held.add(writer) || true }.new(held)
+    writer = described_class.new(SidekiqBridge::Sidecar::StreamSocket.for(ours), nil, keeper)
+    expect(writer).not_to receive(:call_thread)
+    writer.add("a", more: true)
+    writer.add("b", more: true)
+    expect(theirs.wait_readable(0)).to be_nil
+    held.send_all
+    expect(theirs.readpartial(10)).to eq("a\nb\n")
+    writer.add("c", more: true)
+    writer.add("d")
+    expect(theirs.readpartial(10)).to eq("c\nd\n")
+    held.send_all # nothing is left to send
+    expect(theirs.wait_readable(0)).to be_nil
+  ensure
+    writer&.close
+    [ours, theirs].compact.each(&:close)
+  end
 end

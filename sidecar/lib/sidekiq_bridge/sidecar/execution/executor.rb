@@ -69,6 +69,9 @@ module SidekiqBridge
       # True if jobs wait for a thread, so that outcomes follow each other closely.
       def backlog? = @slots.backlog?
 
+      # True if this writer may keep its replies: its #send_held is called soon.
+      def hold(writer) = @slots.hold(writer)
+
       # Returns the known delivery, or nil; refuses a superseded one. An id may come as one text.
       def find(identity, token = nil)
         identity, token = Delivery.parts(identity) unless token

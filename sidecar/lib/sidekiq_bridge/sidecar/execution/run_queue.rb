@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "sidekiq_bridge/sidecar/execution/held_replies"
+
 module SidekiqBridge
   module Sidecar
     # The runs that wait for a thread, the streams that wait for a reader, and the threads that wait for either.
@@ -9,7 +11,17 @@ module SidekiqBridge
     # wakes another. After a job that does not wait, the same thread runs the next: Ruby runs one thread at a time.
     #
     # The thread that reads a run from a stream runs it: the woken thread reads on instead.
+    #
+    # A woken thread finds nothing to do after short jobs, as long as the thread that called it runs them. After
+    # SHORT_JOBS of them it is called no more. One idle thread then looks every LOOK_SECONDS, and takes over when no job
+    # has ended since its last look.
     class RunQueue
+      SHORT_JOBS = 300
+      # After a rest without jobs these are enough.
+      AFTER_A_REST = 20
+      # A job that takes its time keeps the next one waiting for two of these at most.
+      LOOK_SECONDS = 0.002
+
       # At most `limit` threads run the app's code at once.
       def initialize(limit = Float::INFINITY)
         @limit = limit
@@ -20,10 +32,21 @@ module SidekiqBridge
         @readers = {}.compare_by_identity # threads that read now
         @idle = []      # one condition for each idle thread, the last to fall asleep at the end: its caches are warm
         @woken = nil    # the condition of the thread that is on its way
+        @watch = nil    # that of the idle thread that looks again and again
+        @held = HeldReplies.new
+        @ended = 0      # runs
+        @short = 0      # runs that ended one after the other while no thread ran another
         @closed = false
       end
 
       def empty? = @runs.empty?
+
+      # Keeps the replies of this writer while other jobs wait; false if they may take their time.
+      def hold(writer)
+        return false unless short_jobs?
+        @held.add(writer)
+        true
+      end
 
       # Adds a run. Wakes no thread for a run that a reader adds, because the reader calls #read_on next.
       def <<(run)
@@ -44,8 +67,8 @@ module SidekiqBridge
       # Returns the next run, or a stream to be read; nil after #close. The caller's last run has ended.
       def pop
         @lock.synchronize do
-          item = (next_run || next_stream if @running.delete(Thread.current)) || sleep_for_item
-          wake_one if more?
+          item = (after_run if @running.delete(Thread.current)) || sleep_for_item
+          call_one
           item
         end
       end
@@ -55,8 +78,8 @@ module SidekiqBridge
         @lock.synchronize do
           @readers.delete(Thread.current)
           @streams << stream
-          item = next_run || next_stream
-          wake_one if more?
+          item = next_item
+          call_one
           item
         end
       end
@@ -86,18 +109,45 @@ module SidekiqBridge
         @woken&.signal
       end
 
-      def more? = !@streams.empty? || (!@runs.empty? && @running.size < @limit)
+      # Wakes a thread for what is left, unless one looks soon.
+      def call_one
+        wake_one if more? && !(@watch && short_jobs?)
+      end
+
+      def short_jobs? = @short >= SHORT_JOBS
+
+      def after_run
+        @ended += 1
+        @short += 1
+        next_item
+      end
+
+      def next_item
+        next_run || begin
+          @held.send_all
+          next_stream
+        end
+      end
+
+      def more? = @held.any? || !@streams.empty? || (!@runs.empty? && @running.size < @limit)
 
       def next_run
         return if @runs.empty? || @running.size >= @limit
+        note_others
         @running[Thread.current] = true
         @runs.shift
       end
 
       def next_stream
         return if @streams.empty?
+        note_others
         @readers[Thread.current] = true
         @streams.shift
+      end
+
+      # A thread that comes here while another runs a job was let in by that job, which waits.
+      def note_others
+        @short = 0 unless @running.empty?
       end
 
       # A thread that was woken reads first: the thread that called it runs what there is.
@@ -112,10 +162,22 @@ module SidekiqBridge
       def sleep_until_called
         condition = (Thread.current[:bridge_condition] ||= ConditionVariable.new)
         @idle << condition
-        condition.wait(@lock)
+        short_jobs? && !@watch ? look_on(condition) : condition.wait(@lock)
+        @held.send_all
       ensure
         @idle.delete(condition)
         @woken = nil if @woken.equal?(condition)
+        @watch = nil if @watch.equal?(condition)
+      end
+
+      # Returns when it is called, or when no run has ended between two looks: there is none, or one that takes its time.
+      def look_on(condition)
+        @watch = condition
+        begin
+          ended = @ended
+          condition.wait(@lock, LOOK_SECONDS)
+        end until @ended == ended || @woken.equal?(condition) || @closed
+        @short = more? ? 0 : [@short, SHORT_JOBS - AFTER_A_REST].min unless @woken.equal?(condition)
       end
     end
   end

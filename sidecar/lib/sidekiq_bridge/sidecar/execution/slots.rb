@@ -41,6 +41,9 @@ module SidekiqBridge
 
       def backlog? = !@queue.empty?
 
+      # Keeps the replies of this writer for a moment, if others follow at once.
+      def hold(writer) = @queue.hold(writer)
+
       # Ends idle threads now and busy ones after their job.
       def close
         @queue.close

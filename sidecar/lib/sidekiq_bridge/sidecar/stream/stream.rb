@@ -22,12 +22,12 @@ module SidekiqBridge
       ALL_OTHERS = 0
 
       # The stream calls the block at its end, for any reason.
-      def initialize(socket, dispatcher:, busy:, max_body:, incoming: nil, outgoing: nil, &on_end)
+      def initialize(socket, dispatcher:, busy:, max_body:, keeper: nil, incoming: nil, outgoing: nil, &on_end)
         @socket = socket
         @dispatcher = dispatcher
         @busy = busy
         @parser = FrameParser.new(max_body: max_body, seal: incoming)
-        @writer = StreamWriter.new(socket, outgoing)
+        @writer = StreamWriter.new(socket, outgoing, keeper)
         @on_end = on_end
         @received = 0
         @lock = Mutex.new

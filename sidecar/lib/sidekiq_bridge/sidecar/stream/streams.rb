@@ -9,10 +9,10 @@ module SidekiqBridge
     class Streams
       FLUSH_SECONDS = 5
 
-      # `reader` has threads read a stream: its #read gets each one.
+      # `reader` has threads read a stream: its #read gets each one. Its #hold gets writers that may keep replies.
       def initialize(dispatcher:, reader:, busy:, max_body:)
         @reader = reader
-        @options = {dispatcher: dispatcher, busy: busy, max_body: max_body}
+        @options = {dispatcher: dispatcher, busy: busy, keeper: reader, max_body: max_body}
         @lock = Mutex.new
         @open = {}
       end

@@ -12,10 +12,11 @@ module SidekiqBridge
       TOGETHER = 5
       TOGETHER_SECONDS = 0.0005
 
-      # `seal` puts a code on each frame; nil without a secret.
-      def initialize(socket, seal = nil)
+      # `seal` puts a code on each frame; nil without a secret. `keeper` calls #send_held soon after its #hold.
+      def initialize(socket, seal = nil, keeper = nil)
         @socket = socket
         @seal = seal
+        @keeper = keeper
         @lock = Mutex.new
         @filled = ConditionVariable.new
         @emptied = ConditionVariable.new
@@ -39,6 +40,11 @@ module SidekiqBridge
           @pending << line << "\n" << body
           send_pending(more)
         end
+      end
+
+      # Sends the replies that wait for others.
+      def send_held
+        @lock.synchronize { write_now unless @closed || @called || @writing.positive? || @pending.empty? }
       end
 
       # Sends text before the first frame.
@@ -89,7 +95,9 @@ module SidekiqBridge
 
       def send_pending(more)
         return if @writing.positive?
-        (more && may_wait?) || !@socket.immediate? ? call_thread : write_now
+        return call_thread unless @socket.immediate?
+        return write_now unless more && may_wait?
+        call_thread unless @keeper&.hold(self)
       end
 
       def size = @pending.bytesize + @writing
