@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 #: Queues with jobs, among many, of which it is found out which they are.
 MOST_NAMED = 8
 #: Wake-ups in a row whose claims bring no job, until the worker rests.
-MOST_VAIN = 3
+MOST_VAIN = 8
 
 
 class Listener(Protocol):
