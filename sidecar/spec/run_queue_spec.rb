@@ -160,6 +160,20 @@ RSpec.describe SidekiqBridge::Sidecar::RunQueue do
       end
     end
 
+    it "sends held replies before the next run where no thread is idle" do
+      alone = described_class.new(1)
+      described_class::SHORT_JOBS.succ.times do
+        alone << :short
+        alone.pop
+      end
+      sent = []
+      writer = Struct.new(:sent) { def send_held = sent << :held }.new(sent)
+      expect(alone.hold(writer)).to be(true)
+      alone << :waits
+      expect(alone.pop).to eq(:waits)
+      expect(sent).to eq([:held])
+    end
+
     it "holds no replies while runs may take their time" do
       expect(queue.hold(Object.new)).to be(false)
     end

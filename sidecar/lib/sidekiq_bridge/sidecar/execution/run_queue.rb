@@ -109,9 +109,11 @@ module SidekiqBridge
         @woken&.signal
       end
 
-      # Wakes a thread for what is left, unless one looks soon.
+      # Wakes a thread for what is left, unless one looks soon. Sends held replies where no other thread can: the caller's
+      # next run may take its time.
       def call_one
-        wake_one if more? && !(@watch && short_jobs?)
+        return if (@watch && short_jobs?) || !more?
+        wake_one || @held.send_all
       end
 
       def short_jobs? = @short >= SHORT_JOBS
