@@ -199,6 +199,19 @@ RSpec.describe SidekiqBridge::Sidecar::Executor do
   end
 
   describe "slots" do
+    # The next thread of the slot ran the hooks of the finished job, as if it had failed.
+    it "end no job again when their thread is killed between two jobs" do
+      again = Queue.new
+      runner = -> { SidekiqBridge::Sidecar::VersionAdapter.current.new_runner(SidekiqBridge::Sidecar::ClassGuard.new).tap { |each| allow(each).to receive(:call_killed) { again << each } } }
+      executor = new_executor(slots: 1, new_runner: runner)
+      idle = executor.instance_variable_get(:@slots).instance_variable_get(:@queue).instance_variable_get(:@idle)
+      expect(status_of(deliver(executor, "jid" => "1"))).to eq("done")
+      thread = wait_until("the thread to sleep") { idle.first && Thread.list.find { |each| each[:bridge_condition].equal?(idle.first) } }
+      thread.kill.join
+      expect(status_of(deliver(executor, "jid" => "2"))).to eq("done")
+      expect(again).to be_empty
+    end
+
     it "survive jobs that kill their thread, which fail by the usual rules" do
       20.times do |index|
         delivery = deliver(executor, "class" => "ExitingJob", "args" => ["kill"], "jid" => index.to_s)

@@ -1,9 +1,13 @@
 # frozen_string_literal: true
 
 require_relative "spec_helper"
+require "timeout"
 
 RSpec.describe SidekiqBridge::Sidecar::RunQueue do
   let(:queue) { described_class.new }
+
+  # An example that waits for a thread that was never woken fails.
+  around { |example| Timeout.timeout(60, RuntimeError, "no thread came in 60 s") { example.run } }
 
   def idle = queue.instance_variable_get(:@idle).size
 
@@ -106,9 +110,16 @@ RSpec.describe SidekiqBridge::Sidecar::RunQueue do
       let(:done) { Queue.new }
       let(:go) { Queue.new }
       let(:started) { Queue.new }
+      let(:sent) { Queue.new }
+      let(:writer) { Struct.new(:sent) { def send_held = sent << :held }.new(sent) }
+
+      def work(run)
+        started << queue.hold(writer) if run == :holds
+        (started << run) && go.pop if run == :waits
+      end
 
       before do
-        Array.new(3) { worker(done) { |run| (started << run) && go.pop if run == :waits } }
+        Array.new(3) { worker(done) { |run| work(run) } }
         wait_until { idle == 3 }
         queue.read(stream)
         short_runs until queue.send(:short_jobs?)
@@ -152,11 +163,14 @@ RSpec.describe SidekiqBridge::Sidecar::RunQueue do
       end
 
       it "sends replies that were held, though the next run takes its time" do
-        sent = Queue.new
-        writer = Struct.new(:sent) { def send_held = sent << :held }.new(sent)
-        expect(queue.hold(writer)).to be(true)
-        stream.bring(:waits)
+        stream.bring(:holds, :waits)
+        expect(started.pop).to be(true)
         expect(sent.pop).to eq(:held)
+      end
+
+      # A request that supersedes a delivery answers it on a thread of Puma, which never comes back for the reply.
+      it "holds no reply of a thread that runs no job" do
+        expect(queue.hold(writer)).to be(false)
       end
     end
 

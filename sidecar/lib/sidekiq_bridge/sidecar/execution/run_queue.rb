@@ -41,9 +41,10 @@ module SidekiqBridge
 
       def empty? = @runs.empty?
 
-      # Keeps the replies of this writer while other jobs wait; false if they may take their time.
+      # Keeps the replies of this writer while other jobs wait; false if they may take their time. Only a thread that runs
+      # a job comes back here soon, and sees to what is held.
       def hold(writer)
-        return false unless short_jobs?
+        return false unless short_jobs? && @running.key?(Thread.current)
         @held.add(writer)
         true
       end

@@ -65,11 +65,12 @@ module SidekiqBridge
         runner = @new_runner.call
         leftovers = ThreadLeftovers.new
         spent = orphan && finish(orphan, runner.call_killed(orphan), leftovers)
-        current = @queue.pop unless spent
-        until spent || current.nil?
-          next current = read_on(current) if current.respond_to?(:read)
+        until spent
+          current = nil # it has its outcome, whatever ends this thread
+          current = @queue.pop
+          current = read_on(current) while current.respond_to?(:read)
+          break unless current
           spent = perform(current, runner, leftovers)
-          current = @queue.pop unless spent
         end
         ended = true
         respawn(index) if spent
