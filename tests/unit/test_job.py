@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import InvalidPayload, MalformedPayload
+from bridge.errors import InvalidPayload, MalformedPayload, PayloadError
+from bridge.sidekiq.outcome import poison_pill
 from bridge.sidekiq.payload.invalid_entry import invalid_entry
 from bridge.sidekiq.payload.job import SidekiqJob, new_jid
 from bridge.sidekiq.payload.timestamps import Timestamps
@@ -226,3 +227,11 @@ def test_an_invalid_payload_that_is_not_utf8_is_kept_in_base64_too() -> None:
     entry = SidekiqJob.parse(invalid_entry(b'"\xff"', "low", "why", 1.0, Timestamps.MILLISECONDS))
     assert entry.args == ['"\N{REPLACEMENT CHARACTER}"', "base64:Iv8i"]
     assert entry.fields["failed_at"] == 1000
+
+
+@pytest.mark.parametrize("raw", [b'{"class":"A","args":}', b'{"a":}', b"[1}", b"x}"])
+def test_bytes_that_are_not_a_job_are_not_edited(raw: bytes) -> None:
+    """They got new fields before their last bracket, and no error said that they are no job."""
+    with pytest.raises(PayloadError):
+        SidekiqJob.unreadable(raw).with_fields({"queue": "default"})
+    assert poison_pill.payload(SidekiqJob.unreadable(raw)) == raw

@@ -203,7 +203,7 @@ class SidekiqJob:
 
     def with_fields(self, fields: Mapping[str, Any]) -> bytes:
         """The exact bytes with these top-level fields set; see ``splice``."""
-        if self.ruby_only or self.is_outline:
+        if self.ruby_only or self.is_outline or not self.fields:  # without fields they may be no job at all
             return splicing.splice(self.raw, fields)
         return splicing.splice_known(self.raw, fields, self.fields)
 
