@@ -8,12 +8,12 @@ import redis
 from bridge.limits.company import Company
 
 
-@pytest.mark.parametrize(("processes", "looks"), [(100, 4), (600, 1)])
+@pytest.mark.parametrize(("processes", "looks"), [(100, 4), (1_300, 1)])
 def test_a_worker_reads_all_processes_the_rarer_the_more_there_are(
     empty_redis: redis.Redis, processes: int, looks: int
 ) -> None:
     """Each worker asked for the leases of all, every 15 s."""
-    # Given a fleet without a process of Sidekiq
+    # Given a fleet without a process of Sidekiq; each rest is up to a half shorter or longer
     names = [f"host:{number}:a" for number in range(processes)]
     empty_redis.sadd("processes", *names)
     empty_redis.zadd("bridge:lease", dict.fromkeys(names, 1.0))
