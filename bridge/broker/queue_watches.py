@@ -10,7 +10,7 @@ from typing import Protocol
 import redis
 
 from bridge import errors
-from bridge.broker.queues_beyond import QueuesBeyond
+from bridge.broker import queues_beyond
 from bridge.event_loop import EventLoop
 from bridge.sidekiq.fetch.arrivals import Arrivals
 from bridge.sidekiq.fetch.peek import Peek
@@ -24,18 +24,11 @@ logger = logging.getLogger(__name__)
 WATCHED_QUEUES = 4
 
 
-class Listener(Protocol):
-    """Told by the watches, in the consumer's thread."""
-
-    @property
-    def poll_seconds(self) -> float:
-        """Between two looks at all queues."""
+class Listener(queues_beyond.Listener, Protocol):
+    """Told by the watches, in the consumer's thread. ``woken``: also a watch was cut."""
 
     def job_came(self, queue: str, payload: bytes) -> None:
         """A peek has found a job."""
-
-    def woken(self) -> None:
-        """Something else asks for a look: a change in a tracked queue, or a watch that was cut."""
 
     def woken_without_job(self) -> None:
         """A peek has found nothing and has timed out."""
@@ -73,7 +66,7 @@ class Watches:
         self._readers = event_loop.shared or event_loop
         self._peeks: dict[str, Peek] = {}
         self._takes: dict[str, Take] = {}
-        self.beyond = QueuesBeyond(client, self._readers, order, WATCHED_QUEUES, listener)
+        self.beyond = queues_beyond.QueuesBeyond(client, self._readers, order, WATCHED_QUEUES, listener)
         """The queues after the first ones."""
 
     def watch(self, names: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ class RubyRuns:
         self._loop = greenlet.getcurrent()
         self._event_loop = event_loop.current()
         self.running = 0
-        self.sent: deque[LazyRequest] = deque()
+        self._sent: deque[LazyRequest] = deque()
         """Jobs that have gone out, for ``note``."""
 
     def start(self, call: Call) -> None:
@@ -61,17 +61,17 @@ class RubyRuns:
 
     def _note_soon(self, request: LazyRequest) -> None:
         # The job goes out first: its log line takes as long as a small job.
-        if not self.sent:
+        if not self._sent:
             self._event_loop.soon.append(self.note)
-        self.sent.append(request)
+        self._sent.append(request)
 
     def note(self) -> None:
         """Note that the sidecar has these jobs, before a reply is read: one that has not begun is given back.
 
         Raises nothing: a run goes on, and its reply settles it.
         """
-        while self.sent:
-            request = self.sent.popleft()
+        while self._sent:
+            request = self._sent.popleft()
             try:
                 if not request.acknowledged:
                     request.begin()
@@ -105,16 +105,14 @@ class _Run:
         self._request = request
 
     def done(self, run_ms: float, result: Result | None = None) -> None:
-        if self._runs.sent:
-            self._runs.note()
+        self._runs.note()
         self._runs.running -= 1
         if result is not None:
             self._request.reported(result)
         self._request.done(run_ms)
 
     def failed(self, result: JobResult) -> None:
-        if self._runs.sent:
-            self._runs.note()
+        self._runs.note()
         error = outcomes.failure_of(result)
         if self._request.retried(error, result.duration_ms):
             self._runs.running -= 1
@@ -123,8 +121,7 @@ class _Run:
 
     def trace(self, run_ms: float | None = None, **headers: Any) -> None:
         """Any other end: Celery's tracer goes on from the reply."""
-        if self._runs.sent:
-            self._runs.note()
+        self._runs.note()
         try:
             call = self._request.call(run_ms, **headers)
         except Exception:

@@ -34,6 +34,13 @@ def own_server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
+def client(own_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of that Redis: tests may count its commands, and cut its connections."""
+    with own_server.client() as made:
+        yield made
+
+
+@pytest.fixture
 def make_worker(redis_server: RedisServer, empty_redis: redis.Redis) -> Iterator[Callable[..., Worker]]:
     """Makes workers on the session's Redis, or on the port that is named."""
     made: list[Worker] = []

@@ -237,7 +237,7 @@ def test_a_worker_that_rests_looks_for_entries_that_are_due_sooner(
     scheduler._rest = longest = scheduler.longest_sleep_seconds
     seconds, micros = store.client.time()
     store.client.zadd("schedule", {job(): seconds + micros / 1e6 + 0.9 * longest})
-    # Then the next look is no later than of a worker that knows of no entry
+    # Then it looks again as soon as a worker that knows of no entry
     assert scheduler.round() <= longest
 
 

@@ -14,17 +14,9 @@ from bridge.sidekiq.schedule.due_watch import DueWatch
 from bridge.sidekiq.schedule.scheduler import Scheduler
 from bridge.sidekiq.store.store import RedisStore
 from tests.integration.worker import as_bridge
-from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
 
 QUEUES = ("queue:a", "queue:b")
-
-
-@pytest.fixture
-def client(own_server: RedisServer) -> Iterator[redis.Redis]:
-    """Of a Redis of its own: the tests count commands and cut connections, those of others too."""
-    with own_server.client() as made:
-        yield made
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from bridge.broker.wakes import MOMENT_SECONDS
-from bridge.event_loop import DISTRUST, EventLoop
+from bridge.event_loop import DISTRUST
 from bridge.sidekiq.fetch import take
 from bridge.sidekiq.outcome.decision import Done
 from tests.integration.test_life_of_a_job import Accepted, Lossy
 from tests.integration.worker import Worker, attending_poller, job, next_first, push, ready
+from tests.support.event_loops import sharing
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_for
 
@@ -29,9 +30,7 @@ def test_an_expired_job_that_a_thread_of_the_pool_meets_is_settled_at_once(
     # Given a consumer that waits for its queue, by a watch that takes or by a peek
     monkeypatch.setattr(take, "BACKLOG_SECONDS", 0.0)  # the watch has waited for a while
     worker = ready(make_worker(own_server.port, slots=2))
-    event_loop = EventLoop()
-    shared = event_loop.share()
-    assert shared is not None
+    event_loop, shared = sharing()
     may_take = worker.fetcher.arrivals.may_take
     worker.fetcher.arrivals.may_take = lambda queue: takes and may_take(queue)  # type: ignore[method-assign]
     poller = attending_poller(worker, event_loop, 60.0, lambda unit: None)
@@ -56,9 +55,7 @@ def test_an_expired_job_that_a_thread_claims_with_others_is_settled_while_they_r
     """The thread begins the others, and only their end settled it, or the owner's next look after 0.25 s."""
     # Given a consumer that waits, and a thread of its pool that has ended a run
     worker = ready(make_worker(own_server.port, slots=3))
-    event_loop = EventLoop()
-    shared = event_loop.share()
-    assert shared is not None
+    event_loop, shared = sharing()
     poller = attending_poller(worker, event_loop, 60.0, lambda _: None, dispatches=True)
     worker.lease.ensure()
     # When it claims an expired job, and another one, which it begins
@@ -69,7 +66,7 @@ def test_an_expired_job_that_a_thread_claims_with_others_is_settled_while_they_r
     assert is_needed or not worker.fetcher.journal.waiting
     poller.turn()
     assert [decision for _, decision, _ in worker.outcomes] == [Done(expired=True)]
-    # And what a run decides calls nobody: its own end settles it
+    # And the decision of a run wakes no thread: its own end settles it
     (unit,) = worker.fetcher.in_flight.held.values()
     poller._next.more_expected = False
     worker.fetcher.in_flight.started(unit.delivery.token, 1.0)
@@ -85,9 +82,7 @@ def test_a_worker_holds_no_more_jobs_than_slots_after_the_claim_of_a_thread_with
     """Its watches lived on until the consumer's turn, and took a job beside those of the claim."""
     # Given two queues with watches that take, and a thread whose run has emptied no queue
     worker = ready(make_worker(own_server.port, queues=("default", "other"), slots=3))
-    event_loop = EventLoop()
-    shared = event_loop.share()
-    assert shared is not None
+    event_loop, shared = sharing()
     store = worker.use(Lossy(worker.store, Accepted()))
     poller = attending_poller(worker, event_loop, 0.05, lambda _: None, dispatches=True)
     watched, held = worker.fetcher.arrivals.watched, worker.fetcher.in_flight.held
@@ -137,9 +132,7 @@ def test_a_job_that_a_deputy_has_left_goes_back_with_the_end_of_its_consumer(
     """
     # Given a consumer that waits, and a deputy that may begin nothing
     worker = ready(make_worker(own_server.port, slots=1))
-    event_loop = EventLoop()
-    shared = event_loop.share()
-    assert shared is not None
+    event_loop, shared = sharing()
     delivered: list[Any] = []
     poller = attending_poller(worker, event_loop, 1.0, delivered.append)
     watched = worker.fetcher.arrivals.watched
@@ -168,9 +161,7 @@ def test_a_batch_that_was_cut_is_whole_again_after_a_moment(
     """
     # Given a backlog, and a consumer that has delivered four native jobs, of which one ends at once
     worker = ready(make_worker(own_server.port, slots=4))
-    event_loop = EventLoop()
-    shared = event_loop.share()
-    assert shared is not None
+    event_loop, shared = sharing()
     shared.turners.add(0)  # a thread of the pool
     poller = attending_poller(worker, event_loop, 1.0, lambda _: None, dispatches=True)
     push(worker.client, "default", *(job() for _ in range(20)))
@@ -213,9 +204,7 @@ def test_a_job_that_ends_before_others_of_another_kind_is_settled_at_once(
     """A native job ends with those beside it. A Ruby job may run for hours beside one that has ended."""
     # Given a consumer whose last jobs were such that no thread of the pool may wait for the next
     worker = ready(make_worker(own_server.port, slots=4))
-    event_loop = EventLoop()
-    shared = event_loop.share()
-    assert shared is not None
+    event_loop, shared = sharing()
     shared.turners.add(0)  # a thread of the pool
     poller = attending_poller(worker, event_loop, 1.0, lambda _: None, dispatches=True)
     push(worker.client, "default", *(job() for _ in range(20)))

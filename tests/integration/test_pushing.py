@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,13 +26,6 @@ from tests.support.redis_server import RedisServer
 
 JID = "b4a577edbccf1d805744efa9"
 NUMBERS = itertools.count()
-
-
-@pytest.fixture
-def client(own_server: RedisServer) -> Iterator[redis.Redis]:
-    client = own_server.client()
-    yield client
-    client.close()
 
 
 @pytest.fixture

@@ -62,12 +62,6 @@ class Consumer:
 
 
 @pytest.fixture
-def client(own_server: RedisServer) -> Iterator[redis.Redis]:
-    with redis.Redis(port=own_server.port) as made:
-        yield made
-
-
-@pytest.fixture
 def consumer(own_server: RedisServer, make_worker: Callable[..., Worker]) -> Iterator[Consumer]:
     made = Consumer(make_worker(own_server.port, slots=10, queues=QUEUES))
     made.watch()

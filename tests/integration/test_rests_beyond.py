@@ -15,12 +15,6 @@ from tests.support.waiting import wait_for
 
 
 @pytest.fixture
-def client(own_server: RedisServer) -> Iterator[redis.Redis]:
-    with redis.Redis(port=own_server.port) as made:
-        yield made
-
-
-@pytest.fixture
 def consumer(own_server: RedisServer, make_worker: Callable[..., Worker]) -> Iterator[Consumer]:
     made = Consumer(make_worker(own_server.port, slots=10, queues=QUEUES))
     yield made

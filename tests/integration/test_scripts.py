@@ -591,7 +591,7 @@ def test_a_queue_of_a_wrong_type_keeps_its_due_entry_where_it_is(store: RedisSto
 
 def test_many_due_entries_go_to_their_queues_in_their_order(store: RedisStore) -> None:
     """Also more than one call of the script moves, and beside a queue of a wrong type."""
-    # Given 120 entries of 1 KB for three queues, every third for one that is no list
+    # Given 120 entries of 1 KB for three queues, every third for a key that is a string
     names = ["a", "b", "broken"]
     entries = [DueEntry(b"m%d" % at, names[at % 3], b"%04d" % at + b"x" * 1000) for at in range(120)]
     store.client.zadd("schedule", {entry.member: at + 1.0 for at, entry in enumerate(entries)})

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bridge.concurrency.threads import NativeThreads
-from bridge.event_loop import DISTRUST, EventLoop, SharedSockets
+from bridge.event_loop import DISTRUST, SharedSockets
+from tests.support.event_loops import sharing
 from tests.support.waiting import wait_for
 
 
@@ -36,19 +37,16 @@ class Consumer:
         assert self._made.wait(10)
 
     def _loop(self) -> None:
-        self.event_loop = EventLoop()
-        shared = self.event_loop.share()
-        assert shared is not None
-        self.shared = shared
-        shared.lend = self._lend  # type: ignore[method-assign]
-        self.pool = NativeThreads(self._limit, shared)
+        self.event_loop, self.shared = sharing()
+        self.shared.lend = self._lend  # type: ignore[method-assign]
+        self.pool = NativeThreads(self._limit, self.shared)
         self.reader, self.writer = socket.socketpair()
-        shared.watch(self.reader, self.read)
+        self.shared.watch(self.reader, self.read)
         self._made.set()
         while not self._ends:
             self.event_loop.wait(60.0)  # longer than a test: nothing is found by luck
             self.waits += 1
-        shared.unwatch(self.reader)
+        self.shared.unwatch(self.reader)
         self.event_loop.close()
 
     def read(self) -> None:
@@ -275,9 +273,7 @@ def test_a_job_that_comes_while_a_deputy_comes_or_goes_is_read(consumer: Consume
 def test_what_ends_right_before_the_owner_sleeps_is_seen() -> None:
     """The owner still had the turn, so the thread that had ended a run woke nobody. The owner then slept."""
     # Given an owner that is awake, and a thread that has ended a run and trusts it to look
-    event_loop = EventLoop()
-    shared = event_loop.share()
-    assert shared is not None
+    event_loop, shared = sharing()
     assert shared.is_owner_awake
     shared.ended = ["a run"]
     # When the owner waits, then it looks again at once
@@ -394,9 +390,7 @@ def test_a_socket_that_was_closed_while_the_child_of_a_job_has_it_is_watched_no_
     vain and with the turn: it began no job until the time-out of the connection, 5 s later.
     """
     # Given a watched socket that a forked process has as well
-    event_loop = EventLoop()
-    shared = event_loop.share()
-    assert shared is not None
+    event_loop, shared = sharing()
     (first, far), (second, _) = pairs = socket.socketpair(), socket.socketpair()
     reads: list[str] = []
     shared.watch(first, lambda: reads.append("first"))

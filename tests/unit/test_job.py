@@ -231,7 +231,7 @@ def test_an_invalid_payload_that_is_not_utf8_is_kept_in_base64_too() -> None:
 
 @pytest.mark.parametrize("raw", [b'{"class":"A","args":}', b'{"a":}', b"[1}", b"x}"])
 def test_bytes_that_are_not_a_job_are_not_edited(raw: bytes) -> None:
-    """They got new fields before their last bracket, and no error said that they are no job."""
+    """An edit wrote new fields before their last bracket, and raised no error."""
     with pytest.raises(PayloadError):
         SidekiqJob.unreadable(raw).with_fields({"queue": "default"})
     assert poison_pill.payload(SidekiqJob.unreadable(raw)) == raw
